@@ -1,0 +1,99 @@
+"""The few encodings that bytes on disk depend on: canonical MessagePack and JSON, and zstd with a ceiling.
+
+Canonical means: keys of every map sorted, no white space, so that equal values are equal bytes on any machine.
+"""
+
+import bz2
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+#: zstd levels: leaves are many and small, documents are compressed once and sent often (level 19 runs at 2 MB/s)
+LEAF_LEVEL = 3
+DOCUMENT_LEVEL = 6
+
+_MSGPACK = msgspec.msgpack.Encoder(order="sorted")
+_JSON = msgspec.json.Encoder(order="sorted")
+
+
+class TooLarge(ValueError):
+    """A compressed body expands past its ceiling."""
+
+    def __init__(self, limit: int) -> None:
+        #: the ceiling, bytes
+        self.limit = limit
+        super().__init__(f"it expands past {limit} bytes")
+
+
+def to_msgpack(value: Any) -> bytes:
+    """Canonical MessagePack."""
+    return _MSGPACK.encode(value)
+
+
+def to_json(value: Any) -> bytes:
+    """Canonical JSON."""
+    return _JSON.encode(value)
+
+
+def compress(data: bytes, level: int) -> bytes:
+    """One zstd frame that states its content size."""
+    return zstd.compress(data, level)
+
+
+def decompress(data: bytes, limit: int) -> bytes:
+    """The content of zstd frames. Raises TooLarge, or ValueError for bytes that are no zstd.
+
+    Upstreams write streaming frames that state no size, so a ceiling must be kept while expanding; a small body that
+    grows 200-fold is a bomb long before it reaches the ceiling (real repodata grows 5 to 60 times).
+    """
+    ceiling = min(limit, max(64 << 20, 200 * len(data)))
+    return b"".join(_expand(data, ceiling))
+
+
+def _expand(data: bytes, ceiling: int) -> Iterator[bytes]:
+    left, rest = ceiling, data
+    try:
+        while rest:
+            frame = zstd.ZstdDecompressor()
+            fed = rest
+            while not frame.eof:
+                piece = frame.decompress(fed, max_length=min(left + 1, 16 << 20))
+                left -= len(piece)
+                if left < 0:
+                    raise TooLarge(ceiling)
+                if not piece and frame.needs_input and not frame.eof:
+                    raise ValueError("the zstd data ends early")
+                fed = b""
+                yield piece
+            rest = frame.unused_data
+    except zstd.ZstdError as error:
+        raise ValueError(f"no valid zstd data: {error}") from None
+
+
+def expand_bz2(data: bytes, limit: int) -> bytes:
+    """The content of a bz2 body. Raises TooLarge, or ValueError for bytes that are no bz2."""
+    pieces, left, rest = [], limit, data
+    try:
+        while rest:
+            stream = bz2.BZ2Decompressor()
+            fed = rest
+            while not stream.eof:
+                piece = stream.decompress(fed, max_length=min(left + 1, 16 << 20))
+                left -= len(piece)
+                if left < 0:
+                    raise TooLarge(limit)
+                if not piece and stream.needs_input:
+                    raise ValueError("the bz2 data ends early")
+                fed = b""
+                pieces.append(piece)
+            rest = stream.unused_data
+    except (OSError, EOFError) as error:
+        raise ValueError(f"no valid bz2 data: {error}") from None
+    return b"".join(pieces)

@@ -1,0 +1,65 @@
+"""Digests: what names every byte string, and the hashing done while bytes stream past.
+
+A `Digest` is 32 raw bytes of SHA-256. Files and JSON write it as 64 lower-case hexadecimal digits.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Protocol
+
+from blake3 import blake3
+
+Digest = bytes
+
+_HEX64 = re.compile(r"[0-9a-f]{64}")
+
+
+class Hash(Protocol):
+    """What hashlib's and blake3's objects share."""
+
+    def update(self, data: bytes | memoryview, /) -> object: ...
+    def digest(self) -> bytes: ...
+
+
+def sha256(data: bytes) -> Digest:
+    """The name of a byte string."""
+    return hashlib.sha256(data).digest()
+
+
+def is_hex_digest(text: str) -> bool:
+    """Whether a text is a digest as files and URLs write it."""
+    return _HEX64.fullmatch(text) is not None
+
+
+class Sums:
+    """Running sums of one byte string: always size, SHA-256 and BLAKE3; MD5 only where it is what verifies.
+
+    MD5 runs at 0.69 GB/s on one core against SHA-256's 1.8 (with SHA-NI), so it is never computed for its own sake.
+    """
+
+    def __init__(self, *, md5: bool = False) -> None:
+        self.size = 0
+        self._hashes: Mapping[str, Hash] = {
+            "sha256": hashlib.sha256(),
+            "blake3": blake3(),
+            **({"md5": hashlib.md5(usedforsecurity=False)} if md5 else {}),
+        }
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take the next bytes."""
+        self.size += len(data)
+        for running in self._hashes.values():
+            running.update(data)
+
+    @property
+    def sha256(self) -> Digest:
+        return self._hashes["sha256"].digest()
+
+    @property
+    def blake3(self) -> bytes:
+        return self._hashes["blake3"].digest()
+
+    @property
+    def md5(self) -> bytes | None:
+        return self._hashes["md5"].digest() if "md5" in self._hashes else None

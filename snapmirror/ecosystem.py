@@ -1,0 +1,186 @@
+"""The types that the layers speak in, and the one protocol that an ecosystem (conda, PyPI, …) fulfils.
+
+An ecosystem knows its formats and nothing of HTTP serving, LMDB, locks or the other ecosystems. `sync` and `serve`
+know ecosystems only by what stands here. Words: a *directory* is one listing that upstream publishes as a whole
+(`conda-forge/linux-64`), a *leaf* one package name's part of it, a *file* one artefact that a leaf lists.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+import msgspec
+
+from .digests import Digest
+from .store.directories import DirectoryReader
+from .validators import Validators
+
+Mode = Literal["eager", "redirect"]
+
+
+class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """One `[[repo]]` of the configuration; every ecosystem adds its own keys."""
+
+    #: where it appears below a snapshot: `conda-forge`, `anaconda/pkgs/main`
+    path: str
+    #: base URLs, tried in order; may hold credentials, so never print one unredacted
+    upstream: list[str]
+    download: Mode = "eager"
+    #: hard-link the files of a `file://` upstream instead of copying them
+    link: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The tag of the concrete class: `conda`."""
+        return str(self.__struct_config__.tag)
+
+
+class File(NamedTuple):
+    """One artefact as upstream's metadata describes it."""
+
+    name: str
+    #: bytes, if stated
+    size: int | None
+    sha256: Digest | None
+    md5: bytes | None
+    #: absolute URL where it is not at base + name; never with credentials
+    url: str | None = None
+
+
+class Draft(NamedTuple):
+    """A leaf as read from upstream."""
+
+    name: str
+    #: uncompressed canonical bytes; empty if nothing valid is left of it
+    content: bytes
+    files: tuple[File, ...]
+    #: what the leaf was read from (see Reading.sources); None if it is not a function of that alone
+    source: Digest | None
+    #: records that are invalid in themselves and so are withheld: {file: reason}
+    invalid: Mapping[str, str]
+
+
+class Reading(Protocol):
+    """One state of one directory of an upstream."""
+
+    #: where files are fetched from, in order of preference; may hold credentials
+    bases: tuple[str, ...]
+    #: what the directory says of itself, without addresses; kept and published again
+    info: dict[str, Any]
+    #: keys of the top level that we don't know; kept and published again
+    extra: dict[str, Any]
+    #: name -> digest of the bytes that the leaf is read from: equal digests give equal leaves
+    sources: Mapping[str, Digest]
+    #: records that belong to no leaf: {file: reason}
+    invalid: Mapping[str, str]
+    #: the document read and its validators, to ask "changed since?" next time
+    document: str
+    validators: Validators | None
+
+    def drafts(self, names: Collection[str]) -> Iterator[Draft]:
+        """The leaves of these names, and of any other name that they bear on. Raises UpstreamError."""
+        ...
+
+
+class Answer(NamedTuple):
+    """A metadata document from upstream."""
+
+    body: bytes
+    validators: Validators | None
+
+
+class Upstream(Protocol):
+    """How an ecosystem reaches upstream; sync provides it."""
+
+    def get(self, url: str, *, limit: int, known: Validators | None = None) -> Answer | None:
+        """A document of at most `limit` bytes; None if `known` still describes it. Raises UpstreamError."""
+        ...
+
+    def get_many(self, urls: Iterable[str], *, limit: int) -> Iterator[tuple[str, Answer | Exception]]:
+        """Many documents side by side, in any order, each with its answer or its UpstreamError."""
+        ...
+
+    def warn(self, message: str) -> None:
+        """Tell the operator something that does not fail the sync."""
+        ...
+
+
+#: what is known of a URL from the last time, if asking conditionally is allowed at all
+Known = Callable[[str], Validators | None]
+
+
+class LeafAt(NamedTuple):
+    """A path that names a leaf itself (a shard)."""
+
+    digest: Digest
+
+
+class FileAt(NamedTuple):
+    """A path that names a file listed in a directory."""
+
+    file: File
+
+
+@dataclass(frozen=True)
+class DocumentPlan:
+    """A derived document that a directory publishes."""
+
+    name: str
+    #: endings under which it is published: "" is the document itself, ".zst" and ".bz2" its compressed forms
+    suffixes: tuple[str, ...] = field(default=("", ".zst"))
+
+
+class Ecosystem(Protocol):
+    """What makes conda conda. Implementations are stateless."""
+
+    kind: str
+    #: version of `settle` and `derive`; a change of any byte that they make raises it
+    form: int
+
+    def directories(self, repo: Any) -> Sequence[str]:
+        """The directories of a repo, as paths below it."""
+        ...
+
+    def documents(self, repo: Any) -> Sequence[DocumentPlan]:
+        """The documents that every directory of a repo publishes."""
+        ...
+
+    def read(self, repo: Any, directory: str, upstream: Upstream, known: Known) -> Reading | None:
+        """Upstream's present state; None if unchanged since `known`. Raises UpstreamError, AbsentError if there is none."""
+        ...
+
+    def empty(self, repo: Any, directory: str) -> Reading:
+        """What is published for a directory that upstream has never had."""
+        ...
+
+    def settle(self, leaf: bytes, digests: Mapping[str, Digest], withheld: Collection[str]) -> bytes:
+        """A leaf (uncompressed, canonical) with computed digests added and withheld files taken out; empty if nothing is left."""
+        ...
+
+    def files(self, leaf: bytes) -> tuple[File, ...]:
+        """The files that a leaf (uncompressed) lists."""
+        ...
+
+    def leaf_of(self, file: str) -> str:
+        """The name of the leaf that lists a file, guessed from its name alone (a directory keeps the exceptions)."""
+        ...
+
+    def leaf_path(self, digest: Digest) -> str | None:
+        """Where a leaf itself is published, if it is: `shards/<hex>.msgpack.zst`."""
+        ...
+
+    def locate(self, reader: DirectoryReader, path: str) -> LeafAt | FileAt | None:
+        """What a path below a directory names, other than a document."""
+        ...
+
+    def leaf_name(self, leaf: bytes) -> str | None:
+        """The name of a leaf, from its (uncompressed) bytes."""
+        ...
+
+    def derive(self, reader: DirectoryReader, document: str) -> bytes:
+        """The uncompressed canonical form of a document: a function of directory and leaves."""
+        ...
+
+    def media_type(self, path: str) -> str:
+        """The Content-Type of a document, leaf or file."""
+        ...

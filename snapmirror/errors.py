@@ -1,0 +1,202 @@
+"""Every error that snapmirror raises on purpose, and the exit status each one leads to.
+
+    SnapmirrorError                  1  failed
+    ├── UsageError                   2  wrong usage
+    │   ├── ConfigError              2  a configuration that cannot be used
+    │   └── SelectorError            2  a text that is no selector, or names nothing
+    │       └── Forgotten            2  the snapshot it resolves to was forgotten
+    ├── StoreError                   1  a folder that is no store, or not ours to write
+    │   ├── UnknownFormat            1
+    │   ├── DiskFull                 1
+    │   └── ClockError               1  the newest snapshot lies in the future
+    ├── LockedError                  4  another process holds the store or a repo
+    ├── DamagedError                 5  what the store says of itself is not true
+    ├── PlanTooLarge                 1  a plan that does not fit on the disk
+    └── UpstreamError                1  upstream could not be used
+        ├── AbsentError              1  upstream says that there is no such file (404, 410)
+        ├── TransportError           1  it did not answer, or kept failing
+        ├── MismatchError            1  bytes that are not what the metadata promised
+        └── BadIndexError            1  metadata that cannot be parsed
+
+Errors carry what they are about as attributes; `str()` makes the sentence a user reads. Errors that only one
+module raises and catches live in that module.
+"""
+
+from pathlib import Path
+
+
+class SnapmirrorError(Exception):
+    """Root of the tree; never raised itself."""
+
+    exit_status = 1
+
+
+class UsageError(SnapmirrorError):
+    """The command line asks for something that cannot be done as asked."""
+
+    exit_status = 2
+
+
+class ConfigError(UsageError):
+    """The configuration file can't be used."""
+
+    def __init__(self, file: Path, where: str, problem: str) -> None:
+        #: the file that was read
+        self.file = file
+        #: line or key in it, empty if the whole file is meant
+        self.where = where
+        #: what is wrong, and what would be right
+        self.problem = problem
+
+    def __str__(self) -> str:
+        where = f", {self.where}" if self.where else ""
+        return f"{self.file}{where}: {self.problem}"
+
+
+class SelectorError(UsageError):
+    """A selector that is malformed, or that names no snapshot (`no such` and `not yet` are 404 over HTTP)."""
+
+    def __init__(self, selector: str, problem: str) -> None:
+        #: the text as the user gave it
+        self.selector = selector
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.selector}: {self.problem}"
+
+
+class Forgotten(SelectorError):
+    """The snapshot that a selector resolves to was forgotten (410 over HTTP)."""
+
+    def __init__(self, selector: str, snapshot: str, before: str | None, after: str | None) -> None:
+        #: id of the forgotten snapshot
+        self.snapshot = snapshot
+        #: ids of the nearest kept snapshots on either side
+        self.before = before
+        self.after = after
+        nearest = " and ".join(filter(None, (before, after))) or "none"
+        super().__init__(selector, f"snapshot {snapshot} was forgotten; the nearest kept: {nearest}")
+
+
+class StoreError(SnapmirrorError):
+    """A folder that can't be used as a store."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+
+class UnknownFormat(StoreError):
+    """A store written in a format that this version does not know."""
+
+    def __init__(self, path: Path, found: object, known: int) -> None:
+        self.found = found
+        self.known = known
+        super().__init__(path, f"store format {found!r} is unknown to this version (it knows {known}); upgrade snapmirror")
+
+
+class DiskFull(StoreError):
+    """No space left while writing (ENOSPC, EDQUOT)."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            path,
+            "no space left on the disk; what was published is untouched. "
+            "Free space (snapmirror forget, then snapmirror gc) and sync again",
+        )
+
+
+class ClockError(StoreError):
+    """The newest snapshot is more than five minutes ahead of the clock."""
+
+    def __init__(self, path: Path, newest: str, now: str) -> None:
+        self.newest = newest
+        self.now = now
+        super().__init__(path, f"the newest snapshot {newest} is ahead of the clock ({now}): set the clock right")
+
+
+class LockedError(SnapmirrorError):
+    """Another process holds a lock and we were told not to wait."""
+
+    exit_status = 4
+
+    def __init__(self, what: str) -> None:
+        #: what is locked, in words: `the store /srv/mirror`, `the repo conda-forge`
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what} is locked by another process; try again when it has ended"
+
+
+class DamagedError(SnapmirrorError):
+    """Something that the store needs is missing or is not what its name says."""
+
+    exit_status = 5
+
+    def __init__(self, what: str, problem: str) -> None:
+        #: the damaged thing: a path below the store, or a blob's name
+        self.what = what
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.problem} (run `snapmirror check`)"
+
+
+class PlanTooLarge(SnapmirrorError):
+    """A plan needs more bytes than the disk can give."""
+
+    def __init__(self, what: str, needed: int, available: int) -> None:
+        self.what = what
+        #: bytes that the plan would write
+        self.needed = needed
+        #: bytes that may still be written, `min_free` already taken off
+        self.available = available
+
+    def __str__(self) -> str:
+        from .units import size  # imported late: errors is the lowest module of all
+
+        return (
+            f"{self.what}: the plan needs {size(self.needed)} ({self.needed} bytes) and the disk has "
+            f"{size(self.available)} ({self.available} bytes) to spare above min_free; nothing was fetched"
+        )
+
+
+class UpstreamError(SnapmirrorError):
+    """Upstream could not be used. `url` never holds credentials."""
+
+    def __init__(self, url: str, problem: str) -> None:
+        self.url = url
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.url}: {self.problem}"
+
+
+class AbsentError(UpstreamError):
+    """Upstream says that it has no such file (`status`: 404, 410; for a folder FileNotFound is 404)."""
+
+    def __init__(self, url: str, status: int) -> None:
+        self.status = status
+        super().__init__(url, f"upstream answers {status}")
+
+
+class TransportError(UpstreamError):
+    """No usable answer after all retries: connection, time-out, 5xx, 429, 403."""
+
+
+class MismatchError(UpstreamError):
+    """The bytes are not those that the metadata promised."""
+
+    def __init__(self, url: str, what: str, expected: str, actual: str) -> None:
+        #: `sha256`, `md5` or `size`
+        self.what = what
+        self.expected = expected
+        self.actual = actual
+        super().__init__(url, f"{what} is {actual}, the metadata says {expected}")
+
+
+class BadIndexError(UpstreamError):
+    """Metadata that can't be parsed, or is too large."""

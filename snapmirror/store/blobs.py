@@ -1,0 +1,125 @@
+"""Blobs: every byte string kept, named by its SHA-256, one file each, never changed once it has its name."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+from ..digests import Digest, Sums, is_hex_digest
+from ..errors import DamagedError
+from . import fs
+from .layout import Layout
+
+
+class Staged(NamedTuple):
+    """A finished file in `incoming/`, its sums taken while it was written, waiting for its name."""
+
+    path: Path
+    sha256: Digest
+    blake3: bytes
+    size: int
+    #: set where MD5 is what verified it
+    md5: bytes | None = None
+
+
+class BlobInfo(NamedTuple):
+    """A blob as a listing sees it."""
+
+    digest: Digest
+    size: int
+    #: when it was stored, seconds since 1970
+    stored: float
+
+
+class Blobs(Protocol):
+    """Where blobs are kept; one contract test serves all implementations."""
+
+    def put(self, data: Sequence[bytes]) -> list[Staged]:
+        """Store byte strings durably; those present are left as they are."""
+        ...
+
+    def admit(self, staged: Sequence[Staged]) -> None:
+        """Give finished files their names, durably."""
+        ...
+
+    def read(self, digest: Digest) -> bytes:
+        """All bytes of a blob. Raises DamagedError if it is not there."""
+        ...
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """A blob for reading. Raises DamagedError if it is not there."""
+        ...
+
+    def size(self, digest: Digest) -> int | None:
+        """Bytes of a blob, None if it is not there."""
+        ...
+
+    def delete(self, digest: Digest) -> int:
+        """Remove a blob; the bytes freed, 0 if it was not there."""
+        ...
+
+    def list(self) -> Iterator[BlobInfo]:
+        """Every blob, in no order."""
+        ...
+
+
+class LocalBlobs:
+    """Blobs in `blobs/ab/<64 hex>`, mode 0444."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def path(self, digest: Digest) -> Path:
+        """Where a blob lies, or would."""
+        return self._layout.blob(digest)
+
+    def put(self, data: Sequence[bytes]) -> list[Staged]:
+        staged = []
+        for content in data:
+            sums = Sums()
+            sums.update(content)
+            path = self._layout.incoming / f"put-{secrets.token_hex(8)}"
+            if self.size(sums.sha256) != len(content):
+                fs.write_new(path, content, sync=False)
+            staged.append(Staged(path, sums.sha256, sums.blake3, sums.size))
+        self.admit([one for one in staged if one.path.exists()])
+        return staged
+
+    def admit(self, staged: Sequence[Staged]) -> None:
+        # As ostree does: make all bytes durable, rename all, then make the names durable, each folder once.
+        fs.sync_files([one.path for one in staged], self._layout.root)
+        for one in staged:
+            os.chmod(one.path, 0o444)
+            fs.rename(one.path, self.path(one.sha256))
+        for folder in {self.path(one.sha256).parent for one in staged}:
+            fs.sync_folder(folder)
+
+    def read(self, digest: Digest) -> bytes:
+        with self.open(digest) as file:
+            return file.read()
+
+    def open(self, digest: Digest) -> BinaryIO:
+        try:
+            return open(self.path(digest), "rb")
+        except FileNotFoundError:
+            raise DamagedError(f"blob {digest.hex()}", "is missing") from None
+
+    def size(self, digest: Digest) -> int | None:
+        try:
+            return os.stat(self.path(digest)).st_size
+        except FileNotFoundError:
+            return None
+
+    def delete(self, digest: Digest) -> int:
+        size = self.size(digest)
+        return size or 0 if fs.unlink(self.path(digest)) else 0
+
+    def list(self) -> Iterator[BlobInfo]:
+        for number in range(256):
+            with contextlib.suppress(FileNotFoundError), os.scandir(self._layout.blobs / f"{number:02x}") as entries:
+                for entry in entries:
+                    if is_hex_digest(entry.name):
+                        found = entry.stat(follow_symlinks=False)
+                        yield BlobInfo(bytes.fromhex(entry.name), found.st_size, found.st_mtime)

@@ -1,0 +1,132 @@
+"""What every selector means: pure functions of records, tombstones, pins and the time. No I/O.
+
+A selector is `current`, a day, a time, an exact id or a pin. `current`, days and times resolve for each repo to the
+newest snapshot at or before them; a record marked partial that does not list the repo is passed over, a complete one
+that does not list it is the answer "not there". A tombstone is never passed over.
+"""
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+
+from .. import clock
+from ..errors import Forgotten, SelectorError
+from .records import Entry, Pin, Record, Tombstone
+
+CURRENT = "current"
+#: first path segments that can be neither a repo's nor a pin's
+RESERVED = frozenset({CURRENT, "-", ".trees", ".views", "CACHEDIR.TAG"})
+_PIN = re.compile(r"[a-z][a-z0-9._-]{0,62}")
+
+
+def is_pin_name(text: str) -> bool:
+    """Whether a text has the form of a pin's name and is not reserved."""
+    return _PIN.fullmatch(text) is not None and text not in RESERVED
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All snapshots of a store at one moment."""
+
+    #: records and tombstones, by id
+    entries: tuple[Entry, ...] = ()
+    pins: dict[str, Pin] = field(default_factory=dict)
+
+    @cached_property
+    def by_id(self) -> dict[str, Entry]:
+        """Records and tombstones by id."""
+        return {entry.id: entry for entry in self.entries}
+
+    @cached_property
+    def records(self) -> tuple[Record, ...]:
+        """The kept snapshots, by id."""
+        return tuple(entry for entry in self.entries if isinstance(entry, Record))
+
+    @property
+    def next_number(self) -> int:
+        """The number that the next publication gets."""
+        return max((entry.number for entry in self.entries), default=0) + 1
+
+    @cached_property
+    def repos(self) -> frozenset[str]:
+        """Paths of all repos that any snapshot holds or held."""
+        return frozenset(path for entry in self.entries for path in entry.repos)
+
+    def is_selector(self, text: str) -> bool:
+        """Whether a first path segment is a selector, as opposed to the begin of a repo's path."""
+        return text == CURRENT or text in self.pins or bool(clock.from_id(text) or clock.parse_day(text))
+
+    def resolve(self, selector: str, repo: str | None, present: datetime) -> Record:
+        """The snapshot that a selector means for a repo; for no repo, the newest at or before it.
+
+        Raises SelectorError where it names none, Forgotten where that snapshot was forgotten.
+        """
+        if selector == CURRENT:
+            return self.at(clock.to_id(present), repo, selector)
+        if pin := self.pins.get(selector):
+            return self._exactly(pin.snapshot, repo, selector)
+        if selector in self.by_id:
+            return self._exactly(selector, repo, selector)
+        if instant := clock.from_id(selector):
+            if instant > present:
+                raise SelectorError(selector, "that time has not come yet")
+            return self.at(selector, repo, selector)
+        if day := clock.parse_day(selector):
+            if not clock.begun_somewhere(day, present):
+                raise SelectorError(selector, "that day has not begun anywhere yet")
+            return self.at(clock.to_id(clock.end_of(day)), repo, selector)
+        raise SelectorError(selector, "is neither `current`, a date (2026-11-20), an id (20261120T010000Z) nor a pin")
+
+    def at(self, limit: str, repo: str | None, selector: str) -> Record:
+        """The newest snapshot with an id at or before `limit` that answers for a repo."""
+        for entry in reversed(self.entries):
+            if entry.id > limit:
+                continue
+            if repo is None or repo in entry.repos:
+                return self._kept(entry, selector)
+            if not entry.partial:
+                raise SelectorError(selector, f"snapshot {entry.id} does not hold {repo}")
+        what = "snapshot" if repo is None else f"snapshot of {repo}"
+        raise SelectorError(selector, f"there is no {what} at or before it")
+
+    def _exactly(self, id_: str, repo: str | None, selector: str) -> Record:
+        entry = self.by_id.get(id_)
+        if entry is None:
+            raise SelectorError(selector, f"snapshot {id_} does not exist")
+        if repo is not None and repo not in entry.repos:
+            raise SelectorError(selector, f"snapshot {id_} does not hold {repo}")
+        return self._kept(entry, selector)
+
+    def _kept(self, entry: Entry, selector: str) -> Record:
+        if isinstance(entry, Tombstone):
+            kept = [record.id for record in self.records]
+            before = max((id_ for id_ in kept if id_ < entry.id), default=None)
+            after = min((id_ for id_ in kept if id_ > entry.id), default=None)
+            raise Forgotten(selector, entry.id, before, after)
+        return entry
+
+    def newest(self, repo: str) -> Record | None:
+        """The snapshot that `current` means for a repo, None if it has none. Raises Forgotten."""
+        try:
+            return self.at("99999999T999999Z", repo, CURRENT)
+        except Forgotten:
+            raise
+        except SelectorError:
+            return None
+
+    def history(self, repo: str) -> list[Record]:
+        """The kept snapshots that hold a repo, newest first."""
+        return [record for record in reversed(self.records) if repo in record.repos]
+
+    def protected(self) -> dict[str, str]:
+        """Snapshots that must not be forgotten, each with the reason: what `current` or a pin means for any repo."""
+        found: dict[str, str] = {}
+        for repo in self.repos:
+            for entry in reversed(self.entries):
+                if repo in entry.repos:
+                    found[entry.id] = f"it is current for {repo}"
+                if repo in entry.repos or not entry.partial:
+                    break
+        found.update({pin.snapshot: f"the pin {name} names it" for name, pin in self.pins.items()})
+        return found

@@ -1,0 +1,46 @@
+"""A cache of derived documents: `documents/<sha256 of the uncompressed form><suffix>`.
+
+The bytes are functions of directories and leaves and may be removed at any time. Sync leaves here what the newest
+snapshot needs, so that no server has to make it; gc and the next sync take out the rest.
+"""
+
+import os
+import secrets
+from collections.abc import Collection
+from pathlib import Path
+
+from ..digests import Digest
+from . import fs
+from .layout import Layout
+
+
+class Documents:
+    """The files in `documents/`."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._folder = layout.documents
+
+    def path(self, digest: Digest, suffix: str) -> Path:
+        """Where a form of a document lies, or would."""
+        return self._folder / f"{digest.hex()}{suffix}"
+
+    def put(self, digest: Digest, suffix: str, data: bytes) -> Path:
+        """Keep a form of a document, unless it is there. Durable: a torn one would be served."""
+        path = self.path(digest, suffix)
+        if not path.exists():
+            temporary = self._folder / f".{secrets.token_hex(8)}"
+            fs.write_new(temporary, data)
+            os.chmod(temporary, 0o444)
+            fs.rename(temporary, path)
+        return path
+
+    def prune(self, keep: Collection[Digest]) -> int:
+        """Remove the documents of all digests but these; the bytes freed (a tree may still link some)."""
+        freed = 0
+        kept = {digest.hex() for digest in keep}
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                if entry.name[:64] not in kept:
+                    freed += entry.stat().st_size
+                    fs.unlink(Path(entry.path))
+        return freed

@@ -1,0 +1,188 @@
+"""Giving space back: everything that nothing retained refers to. Plan, then execute, both under the store's lock.
+
+Reachability is computed under the same lock as the sweep: ostree computed it outside and pruned commits that had just
+been made (ostree #2337). A root that can't be read ends it before anything is deleted: a mark that goes on past an
+error shrinks the set of what lives (ostree #541).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from .. import clock
+from ..digests import Digest
+from ..errors import DiskFull
+from . import fs, reindex, syncing
+from .catalog import Catalog
+from .directories import Metadata
+from .records import Record
+from .retention import Retention, execute_forget, plan_retention
+from .store import Store
+
+#: (kind of the directory, uncompressed leaf) -> digests of the files that it lists
+LeafDigests = Callable[[str, bytes], Iterable[Digest]]
+
+_BATCH = 1000
+_PARTIALS_SECONDS = 7 * 86400.0
+
+
+@dataclass
+class GcPlan:
+    """What gc would do."""
+
+    forget: list[Record] = field(default_factory=list)
+    #: dead entries of syncs that ended long ago
+    entries: list[Path] = field(default_factory=list)
+    #: ids whose trees have expired
+    trees: list[str] = field(default_factory=list)
+    #: blobs that nothing refers to, with their bytes
+    blobs: list[tuple[Digest, int]] = field(default_factory=list)
+    #: documents of the directories of these digests stay in the cache
+    documents: set[Digest] = field(default_factory=set)
+    #: blobs that stay
+    kept: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the blobs to be removed."""
+        return sum(size for _, size in self.blobs)
+
+
+def mark(metadata: Metadata, directories: Iterable[Digest], leaf_digests: LeafDigests) -> set[Digest]:
+    """Every blob that these directories need, each distinct directory, bucket and leaf read once.
+
+    Raises DamagedError if one of them can't be read.
+    """
+    reached: set[Digest] = set()
+    leaves_read: set[Digest] = set()
+    for digest in directories:
+        if digest in reached:
+            continue
+        reached.add(digest)
+        directory = metadata.directory(digest).document
+        for bucket in directory.buckets:
+            eager = directory.mode == "eager"
+            if bucket in reached and not eager:
+                continue
+            reached.add(bucket)
+            for leaf in metadata.bucket(bucket).leaves.values():
+                reached.add(leaf)
+                if eager and leaf not in leaves_read:
+                    leaves_read.add(leaf)
+                    reached.update(leaf_digests(directory.kind, metadata.leaf(leaf)))
+    return reached
+
+
+def roots(store: Store, records: Iterable[Record]) -> Iterator[Digest]:
+    """The directories of these records, and of syncs that run or may be resumed."""
+    for record in records:
+        for repo in record.repos.values():
+            for state in repo.directories.values():
+                yield state.blob
+    for entry in syncing.entries(store.layout):
+        if entry.alive or entry.age < syncing.KEPT_SECONDS:
+            yield from entry.directories
+
+
+def plan(
+    store: Store,
+    catalog: Catalog,
+    leaf_digests: LeafDigests,
+    *,
+    retention: Retention,
+    keep_trees: timedelta,
+    grace: timedelta,
+    forget: Iterable[Record] = (),
+) -> GcPlan:
+    """What gc would do now, `forget` and what the retention does not keep taken as forgotten.
+
+    The caller holds the store's lock. Raises DamagedError, with nothing deleted, if a root can't be read.
+    """
+    found = GcPlan(forget=list({record.id: record for record in [*forget, *plan_retention(catalog, retention)]}.values()))
+    going = {record.id for record in found.forget}
+    kept = [record for record in catalog.records if record.id not in going]
+    reached = mark(store.metadata, roots(store, kept), leaf_digests)
+    now = store.now()
+    for blob in store.blobs.list():
+        if blob.digest in reached or blob.stored > (now - grace).timestamp():
+            found.kept += 1
+        else:
+            found.blobs.append((blob.digest, blob.size))
+    found.entries = [
+        entry.path for entry in syncing.entries(store.layout) if not entry.alive and entry.age >= syncing.KEPT_SECONDS
+    ]
+    found.trees = _expired(store, catalog, going, now - keep_trees)
+    found.documents = set(current_documents(store, Catalog(tuple(kept), catalog.pins)))
+    return found
+
+
+def _expired(store: Store, catalog: Catalog, going: set[str], limit: datetime) -> list[str]:
+    """Snapshots whose trees are older than the limit, or that are forgotten; `current` and pins keep theirs."""
+    protected = catalog.protected()
+    return [
+        id_
+        for id_ in store.published.snapshots()
+        if id_ in going or id_ not in catalog.by_id or (id_ < clock.to_id(limit) and id_ not in protected)
+    ]
+
+
+def current_documents(store: Store, catalog: Catalog) -> Iterator[Digest]:
+    """Digests of the documents of everything that `current` means."""
+    for repo in catalog.repos:
+        if record := catalog.newest(repo):
+            for state in record.repos[repo].directories.values():
+                for derived in store.metadata.directory(state.blob).document.documents.values():
+                    yield derived.sha256
+
+
+def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
+    """Do it; the bytes freed. The caller has held the store's lock since the plan was made.
+
+    What needs no write of the index goes first, so that a full disk gets air; then per batch: rows out of the
+    index, committed, then the files. borg #9748: an index that still named deleted objects made backups of nothing.
+    """
+    freed = store.clear_partials(_PARTIALS_SECONDS)
+    for path in planned.entries:
+        fs.unlink(path)
+    for id_ in planned.trees:
+        store.published.drop(id_)
+    execute_forget(store, catalog, planned.forget)
+    store.published.refresh(store.catalog(), store.now())
+    freed += _drop_trees(store) + store.documents.prune(planned.documents)
+    try:
+        freed += _sweep(store, planned.blobs)
+        store.index.drop_dangling()
+    except DiskFull:
+        freed += _sweep_without_index(store, planned.blobs)
+    return freed
+
+
+def _drop_trees(store: Store) -> int:
+    """Remove tree objects that no snapshot links to; the bytes of documents that only they held."""
+    used = {tree for id_ in store.published.snapshots() for tree in store.published.links(id_).values()}
+    freed = 0
+    for path in store.layout.trees.iterdir():
+        if path.name in used or (path.name.startswith(".new-") and syncing.any_alive(store.layout)):
+            continue
+        freed += sum(status.st_size for file in path.rglob("*") if (status := file.lstat()).st_nlink == 1 and file.is_file())
+        fs.remove_tree(path)
+    return freed
+
+
+def _sweep(store: Store, blobs: list[tuple[Digest, int]]) -> int:
+    freed = 0
+    for start in range(0, len(blobs), _BATCH):
+        batch = blobs[start : start + _BATCH]
+        store.index.drop_blobs(digest for digest, _ in batch)
+        freed += sum(store.blobs.delete(digest) for digest, _ in batch)
+    return freed
+
+
+def _sweep_without_index(store: Store, blobs: list[tuple[Digest, int]]) -> int:
+    """On a full disk LMDB can't even delete: without an index there is none that could name what is gone."""
+    store.close()
+    reindex.remove(store)
+    freed = sum(store.blobs.delete(digest) for digest, _ in blobs)
+    reindex.execute(store)
+    return freed

@@ -1,0 +1,190 @@
+"""The LMDB index: a cache of what the files say. The only importer of lmdb.
+
+Four tables. `blobs`: SHA-256 -> size, BLAKE3, when last checked. `md5`: MD5 -> the SHA-256 of the bytes that it verified.
+`leaves`: digest of a leaf's canonical bytes, or of what it was read from -> the stored blob. `validators`: document of
+upstream -> what the server said of its age, and the directory that came of it.
+
+A row in `blobs` is written after its blob is durable and deleted before the blob is. Rows of the other tables
+may point to blobs that are gone: whoever follows one looks in `blobs` first.
+"""
+
+import contextlib
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import lmdb
+import msgspec
+
+from ..digests import Digest, sha256
+from ..errors import DiskFull, StoreError
+from ..validators import Validators
+
+_MAP_SIZE = 64 << 30  # a sparse promise, not an allocation; resizing at run time raced in py-lmdb before 2.3
+_TABLES = (b"blobs", b"md5", b"leaves", b"validators")
+_ROW = struct.Struct(">QQ32s")
+_PAGE = 10_000  # rows a transaction: long readers pin pages, and one huge delete doubles the file
+
+
+class BlobRow(NamedTuple):
+    """What the index says of one blob."""
+
+    size: int
+    #: 32 zero bytes if it was never computed: a reindex does not read every byte
+    blake3: bytes = bytes(32)
+    #: when every byte was last compared with the name, seconds since 1970; 0: never since it was stored
+    checked: int = 0
+
+
+class Seen(msgspec.Struct, array_like=True, frozen=True):
+    """A document of upstream as last read."""
+
+    validators: Validators
+    #: digest of the directory that came of it
+    directory: Digest
+
+
+class Index:
+    """One open environment. Open it once per process, and after a fork."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._errors():
+            self._env = lmdb.open(
+                str(path), map_size=_MAP_SIZE, max_dbs=len(_TABLES), subdir=False, readahead=False, mode=0o644
+            )
+            self._env.reader_check()  # rows of readers that died would pin pages for ever
+            self._blobs, self._md5, self._leaves, self._seen = (self._env.open_db(name) for name in _TABLES)
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (lmdb.Error, OSError) as error:
+            if "No space left" in str(error) or "quota" in str(error):
+                raise DiskFull(self.path) from None
+            raise StoreError(self.path, f"the index can't be used ({error}); `snapmirror reindex` makes it again") from None
+
+    @contextlib.contextmanager
+    def _transaction(self, *, write: bool = False) -> Iterator[lmdb.Transaction]:
+        with self._errors(), self._env.begin(write=write, buffers=False) as transaction:
+            yield transaction
+
+    # What is held
+
+    def blob(self, digest: Digest) -> BlobRow | None:
+        """What is known of a blob, None if it is not held."""
+        with self._transaction() as transaction:
+            row = _get(transaction, self._blobs, digest)
+        return None if row is None else _row(row)
+
+    def held(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Those of the digests that are held."""
+        with self._transaction() as transaction:
+            return {digest for digest in digests if _get(transaction, self._blobs, digest) is not None}
+
+    def blobs(self) -> Iterator[tuple[Digest, BlobRow]]:
+        """Every row, by digest, in short transactions."""
+        start: bytes | None = b""
+        while start is not None:
+            page: list[tuple[Digest, BlobRow]] = []
+            with self._transaction() as transaction, transaction.cursor(self._blobs) as cursor:
+                if cursor.set_range(start):
+                    for key, value in cursor:
+                        page.append((bytes(key), _row(bytes(value))))
+                        if len(page) == _PAGE:
+                            break
+            yield from page
+            start = page[-1][0] + b"\0" if len(page) == _PAGE else None
+
+    def put_blobs(self, rows: Mapping[Digest, BlobRow], md5: Mapping[bytes, Digest] | None = None) -> None:
+        """Enter blobs that are durable, with the MD5 of those that it verified; one commit."""
+        with self._transaction(write=True) as transaction:
+            for digest, row in rows.items():
+                transaction.put(digest, _ROW.pack(row.size, row.checked, row.blake3), db=self._blobs)
+            for key, digest in (md5 or {}).items():
+                transaction.put(key, digest, db=self._md5)
+
+    def drop_blobs(self, digests: Iterable[Digest]) -> None:
+        """Take blobs out, before their files go; one commit."""
+        with self._transaction(write=True) as transaction:
+            for digest in digests:
+                transaction.delete(digest, db=self._blobs)
+
+    # What leads to a blob
+
+    def by_md5(self, md5: bytes) -> Digest | None:
+        """The held blob that an MD5 verified."""
+        with self._transaction() as transaction:
+            return self._held(transaction, _get(transaction, self._md5, md5))
+
+    def leaf(self, digest: Digest) -> Digest | None:
+        """The held leaf with these canonical bytes, or that was read from bytes with this digest."""
+        with self._transaction() as transaction:
+            return self._held(transaction, _get(transaction, self._leaves, digest))
+
+    def leaves(self, digests: Mapping[str, Digest]) -> dict[str, Digest]:
+        """For each key the held leaf, left out where there is none; as `leaf`, for many."""
+        with self._transaction() as transaction:
+            found = ((key, _get(transaction, self._leaves, digest)) for key, digest in digests.items())
+            return {key: blob for key, blob in found if blob is not None and self._held(transaction, blob)}
+
+    def put_leaves(self, rows: Mapping[Digest, Digest]) -> None:
+        """Enter leaves: canonical or source digest -> blob."""
+        with self._transaction(write=True) as transaction:
+            for digest, blob in rows.items():
+                transaction.put(digest, blob, db=self._leaves)
+
+    def _held(self, transaction: lmdb.Transaction, blob: Digest | None) -> Digest | None:
+        return blob if blob is not None and _get(transaction, self._blobs, blob) is not None else None
+
+    # What upstream said
+
+    def seen(self, document: str) -> Seen | None:
+        """The last reading of a document of upstream; `document` is any text that names it."""
+        with self._transaction() as transaction:
+            row = _get(transaction, self._seen, sha256(document.encode()))
+        return msgspec.msgpack.decode(row, type=Seen) if row else None
+
+    def put_seen(self, rows: Mapping[str, Seen]) -> None:
+        """Remember readings."""
+        with self._transaction(write=True) as transaction:
+            for document, seen in rows.items():
+                transaction.put(sha256(document.encode()), msgspec.msgpack.encode(seen), db=self._seen)
+
+    # Housekeeping
+
+    def drop_dangling(self) -> int:
+        """Take out rows of `md5` and `leaves` whose blobs are gone; how many."""
+        return sum(self._drop_dangling(table) for table in (self._md5, self._leaves))
+
+    def _drop_dangling(self, table: lmdb._Database) -> int:
+        dropped, start = 0, b""
+        while True:
+            with self._transaction(write=True) as transaction, transaction.cursor(table) as cursor:
+                more = cursor.set_range(start)
+                for _ in range(_PAGE):
+                    if not more:
+                        return dropped
+                    start = bytes(cursor.key())
+                    if self._held(transaction, bytes(cursor.value())) is None:
+                        dropped += 1
+                        more = cursor.delete()  # leaves the cursor at the next row
+                    else:
+                        more = cursor.next()
+                start += b"\0"
+
+
+def _get(transaction: lmdb.Transaction, table: lmdb._Database, key: bytes) -> bytes | None:
+    value = transaction.get(key, db=table)
+    return None if value is None else bytes(value)
+
+
+def _row(row: bytes) -> BlobRow:
+    size, checked, blake3 = _ROW.unpack(row)
+    return BlobRow(size, blake3, checked)

@@ -1,0 +1,115 @@
+"""Where everything lies below a store's root, and the format number that guards it (man snapmirror-store, section LAYOUT)."""
+
+import os
+import urllib.parse
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from .. import clock
+from ..digests import Digest
+from ..errors import StoreError, UnknownFormat
+from . import fs
+
+FORMAT = 1
+_FOLDERS = (
+    "blobs",
+    "snapshots",
+    "pins",
+    "denied",
+    "syncing",
+    "published",
+    "documents",
+    "incoming",
+    "quarantine",
+    "locks",
+)
+#: https://bford.info/cachedir/ : backup programs leave such folders out
+_CACHEDIR_TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# Made by snapmirror; can be made again.\n"
+
+
+class _Format(msgspec.Struct):
+    format: int
+    created: str
+
+
+class Layout:
+    """Paths of one store. Pure arithmetic, but for `create` and `verify`."""
+
+    def __init__(self, root: Path, index: Path | None = None) -> None:
+        self.root = root
+        self.format = root / "snapmirror.json"
+        self.blobs = root / "blobs"
+        self.snapshots = root / "snapshots"
+        self.pins = root / "pins"
+        self.denied = root / "denied"
+        self.syncing = root / "syncing"
+        self.published = root / "published"
+        self.trees = root / "published" / ".trees"
+        self.views = root / "published" / ".views"
+        self.documents = root / "documents"
+        self.incoming = root / "incoming"
+        self.quarantine = root / "quarantine"
+        self.locks = root / "locks"
+        self.lock = root / "lock"
+        self.index = index or root / "index.lmdb"
+
+    def blob(self, digest: Digest) -> Path:
+        """Path of a blob."""
+        name = digest.hex()
+        return self.blobs / name[:2] / name
+
+    def record(self, snapshot: str) -> Path:
+        """Path of a sealed record or its tombstone."""
+        return self.snapshots / f"{snapshot}.json"
+
+    def pin(self, name: str) -> Path:
+        """Path of a pin."""
+        return self.pins / f"{name}.json"
+
+    def repo_lock(self, repo: str) -> Path:
+        """Path of the lock that a sync of a repo holds throughout."""
+        return self.locks / urllib.parse.quote(repo, safe="")
+
+
+def create(layout: Layout, present: datetime) -> None:
+    """Make an empty store in a folder that is missing or empty. Raises StoreError if it holds anything."""
+    root = layout.root
+    if root.exists() and (not root.is_dir() or {found.name for found in root.iterdir()} - set(_FOLDERS)):
+        raise StoreError(root, "is neither a store (no snapmirror.json in it) nor empty; choose another folder for `store`")
+    try:
+        fs.make_folder(root)
+        for name in _FOLDERS:
+            fs.make_folder(root / name)
+        for number in range(256):
+            fs.make_folder(layout.blobs / f"{number:02x}")
+        fs.make_folder(layout.trees)
+        fs.make_folder(layout.views)
+        for folder in (layout.published, layout.incoming):
+            fs.replace(folder / "CACHEDIR.TAG", _CACHEDIR_TAG)
+        found = _Format(FORMAT, clock.to_id(present))  # last: with it the folder is a store
+        fs.replace(layout.format, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    except PermissionError as error:
+        raise StoreError(root, f"can't be created: {error.strerror} ({error.filename})") from None
+
+
+def verify(layout: Layout, *, write: bool) -> None:
+    """Raise StoreError unless the root is a store of a known format that this process may use."""
+    try:
+        found = msgspec.json.decode(layout.format.read_bytes(), type=dict[str, object])
+    except FileNotFoundError:
+        raise StoreError(layout.root, "is no store: it has no snapmirror.json (make one with `snapmirror init`)") from None
+    except PermissionError:
+        raise StoreError(layout.root, "can't be read by this user") from None
+    except (msgspec.DecodeError, NotADirectoryError):
+        raise StoreError(layout.root, "is no store: its snapmirror.json can't be read") from None
+    if found.get("format") != FORMAT:
+        raise UnknownFormat(layout.root, found.get("format"), FORMAT)
+    owner = layout.root.stat().st_uid
+    if write and owner != os.geteuid():
+        raise StoreError(
+            layout.root,
+            f"belongs to user {owner} and this process runs as user {os.geteuid()}; "
+            "run it as the owner, or files would appear that the owner can't replace",
+        )

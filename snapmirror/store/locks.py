@@ -1,0 +1,51 @@
+"""Advisory locks between processes: flock on files that are never removed, so that a name always means one inode."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..errors import LockedError
+from . import fs
+
+#: told what is waited for, when a lock is not free at once
+Waiting = Callable[[str], None]
+
+
+@contextlib.contextmanager
+def hold(path: Path, what: str, *, waiting: Waiting | None) -> Iterator[None]:
+    """Hold an exclusive lock for the block.
+
+    path: the lock file, made if missing
+    what: the locked thing in words, for messages
+    waiting: called once if another process holds it, then we wait; None: raise LockedError instead
+    """
+    with fs.full_disk(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting is None:
+                raise LockedError(what) from None
+            waiting(what)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Whether any process, this one too, holds a lock on an existing file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,136 @@
+"""`published/`: what other programs see of the snapshots that have trees.
+
+    published/<id>/<repo>/<directory>   symbolic links to tree objects
+    published/.views/<digest>/…         the same for a selector that takes its repos from several snapshots
+    published/current, <day>, <pin>     symbolic links to one of these
+
+All of it is derived from the records and the tree objects; whoever writes next puts it right after a crash.
+"""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from .. import clock
+from ..digests import sha256
+from ..errors import SelectorError
+from . import fs
+from .catalog import CURRENT, Catalog
+from .layout import Layout
+from .records import Record
+
+#: "repo/directory" -> name of the tree object
+Links = dict[str, str]
+
+
+class Published:
+    """The links of one store. Changes need the store's lock."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def links(self, snapshot: str) -> Links:
+        """The tree objects of a snapshot, empty if it has no tree."""
+        return _read_links(self._layout.published / snapshot)
+
+    def snapshots(self) -> list[str]:
+        """Ids of the snapshots that have a tree."""
+        with os.scandir(self._layout.published) as entries:
+            return sorted(entry.name for entry in entries if clock.from_id(entry.name) and not entry.is_symlink())
+
+    def publish(self, snapshot: str, links: Mapping[str, str]) -> None:
+        """Make the tree of a snapshot, replacing what it had."""
+        target = self._layout.published / snapshot
+        if self.links(snapshot) == dict(links):
+            return
+        fs.remove_tree(target)
+        if links:
+            self._make(target, links, depth=1)
+
+    def drop(self, snapshot: str) -> None:
+        """Remove the tree of a snapshot."""
+        fs.remove_tree(self._layout.published / snapshot)
+
+    def _make(self, target: Path, links: Mapping[str, str], depth: int) -> None:
+        temporary = target.with_name(f".new-{secrets.token_hex(8)}")
+        for place, tree in links.items():
+            path = temporary / place
+            path.parent.mkdir(parents=True, exist_ok=True)
+            up = "../" * (depth + place.count("/"))
+            fs.make_link(path, f"{up}.trees/{tree}")
+        fs.rename(temporary, target)
+        fs.sync_folder(target.parent)
+
+    def refresh(self, catalog: Catalog, present: datetime) -> None:
+        """Put `current`, the past days and the pins right, and remove trees of snapshots that are not kept."""
+        kept = {record.id for record in catalog.records}
+        trees = {snapshot: self.links(snapshot) for snapshot in self.snapshots()}
+        for snapshot in set(trees) - kept:
+            self.drop(snapshot)
+            del trees[snapshot]
+        wanted = {}
+        if trees:
+            selectors = [CURRENT, *catalog.pins, *_past_days(min(trees), present)]
+            wanted = {name: self._target(catalog, name, present, trees) for name in selectors}
+        with os.scandir(self._layout.published) as entries:
+            present_links = {entry.name: os.readlink(entry.path) for entry in entries if entry.is_symlink()}
+        for name, target in wanted.items():
+            if target and present_links.get(name) != target:
+                fs.replace_link(self._layout.published / name, target)
+        for name in present_links:
+            if not wanted.get(name):
+                fs.unlink(self._layout.published / name)
+        fs.sync_folder(self._layout.published)
+        self._drop_views({target for target in wanted.values() if target})
+
+    def _target(self, catalog: Catalog, selector: str, present: datetime, trees: Mapping[str, Links]) -> str | None:
+        """What a selector's link points to: a snapshot's tree if that says it all, else a view; None if nothing."""
+        records: dict[str, Record] = {}
+        for repo in catalog.repos:
+            with contextlib.suppress(SelectorError):
+                records[repo] = catalog.resolve(selector, repo, present)
+        links = {
+            f"{repo}/{directory}": tree
+            for repo, record in records.items()
+            for directory in record.repos[repo].directories
+            if (tree := trees.get(record.id, {}).get(f"{repo}/{directory}"))
+        }
+        for snapshot in {record.id for record in records.values()}:
+            if trees.get(snapshot) == links:
+                return snapshot if links else None
+        return self._view(links) if links else None
+
+    def _view(self, links: Links) -> str:
+        name = sha256(repr(sorted(links.items())).encode()).hex()
+        if not (self._layout.views / name).is_dir():
+            self._make(self._layout.views / name, links, depth=2)
+        return f".views/{name}"
+
+    def _drop_views(self, targets: set[str]) -> None:
+        for view in self._layout.views.iterdir():
+            if f".views/{view.name}" not in targets:
+                fs.remove_tree(view)
+
+
+def _read_links(folder: Path) -> Links:
+    found = {}
+    for parent, folders, files in os.walk(folder):
+        for name in folders + files:
+            path = os.path.join(parent, name)
+            if os.path.islink(path):
+                found[os.path.relpath(path, folder)] = os.path.basename(os.readlink(path))
+    return found
+
+
+def _past_days(first: str, present: datetime) -> list[str]:
+    """Every day from a snapshot's to yesterday."""
+    instant = clock.from_id(first)
+    day = instant.date() if instant else present.date()
+    days = []
+    while day < present.date():
+        days.append(day.isoformat())
+        day += timedelta(days=1)
+    return days

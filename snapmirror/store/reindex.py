@@ -1,0 +1,96 @@
+"""Making the index again from the files alone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..digests import Digest, sha256
+from ..errors import DamagedError
+from . import fs, syncing
+from .index import BlobRow, Index
+from .store import Store
+
+_BATCH = 10_000
+
+
+def remove(store: Store) -> None:
+    """Remove the index. It must not be open in this process."""
+    for path in _files(store.layout.index):
+        fs.unlink(path)
+
+
+def execute(store: Store) -> tuple[int, int]:
+    """Build the index anew and put it in the old one's place; (blobs, leaves) entered. The caller holds the store's lock.
+
+    It knows every blob and leaf again. BLAKE3 sums come back when `check --read-data` reads the bytes; what was read
+    from upstream is decoded once more by the next sync, which then finds the same leaves.
+    """
+    store.close()
+    path = store.layout.index
+    building = path.with_name(f"{path.name}.new")
+    for leftover in _files(building):
+        fs.unlink(leftover)
+    index = Index(building)
+    try:
+        blobs = _enter_blobs(store, index)
+        leaves = _enter_leaves(store, index)
+    finally:
+        index.close()
+    remove(store)
+    fs.rename(building, path)
+    fs.unlink(_files(building)[1])
+    return blobs, leaves
+
+
+def _enter_blobs(store: Store, index: Index) -> int:
+    count, rows = 0, {}
+    for blob in store.blobs.list():
+        rows[blob.digest] = BlobRow(blob.size)
+        count += 1
+        if len(rows) == _BATCH:
+            index.put_blobs(rows)
+            rows = {}
+    index.put_blobs(rows)
+    return count
+
+
+def _enter_leaves(store: Store, index: Index) -> int:
+    """Canonical digest -> blob, of every leaf that a record or a sync refers to."""
+    count, rows = 0, {}
+    for leaf in _leaves(store):
+        try:
+            rows[sha256(store.metadata.leaf(leaf))] = leaf
+        except DamagedError:
+            continue  # `check` reports it; an index without it is right
+        count += 1
+        if len(rows) == _BATCH:
+            index.put_leaves(rows)
+            rows = {}
+    index.put_leaves(rows)
+    return count
+
+
+def _leaves(store: Store) -> Iterator[Digest]:
+    seen: set[Digest] = set()
+    directories = {
+        state.blob
+        for record in store.catalog().records
+        for repo in record.repos.values()
+        for state in repo.directories.values()
+    }
+    for entry in syncing.entries(store.layout):
+        directories.update(entry.directories)
+    for digest in directories:
+        try:
+            buckets = store.metadata.directory(digest).document.buckets
+            for bucket in set(buckets) - seen:
+                seen.add(bucket)
+                for leaf in set(store.metadata.bucket(bucket).leaves.values()) - seen:
+                    seen.add(leaf)
+                    yield leaf
+        except DamagedError:
+            continue
+
+
+def _files(index: Path) -> tuple[Path, Path]:
+    """An environment's two files."""
+    return index, index.with_name(f"{index.name}-lock")

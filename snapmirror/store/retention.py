@@ -1,0 +1,92 @@
+"""Which snapshots the configuration keeps, and forgetting: plan, then execute."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+import msgspec
+
+from .. import clock
+from ..errors import UsageError
+from .catalog import Catalog
+from .records import Record, Tombstone
+from .store import Store
+
+
+class Retention(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """The `[retention]` table: how many snapshots of each kind to keep. All zero: keep everything."""
+
+    last: int = 0
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
+
+    def __bool__(self) -> bool:
+        return any(msgspec.structs.astuple(self))
+
+
+_PERIODS: dict[str, Callable[[datetime], object]] = {
+    "last": lambda instant: instant,
+    "daily": lambda instant: instant.date(),
+    "weekly": lambda instant: instant.isocalendar()[:2],
+    "monthly": lambda instant: (instant.year, instant.month),
+    "yearly": lambda instant: instant.year,
+}
+
+
+def keep(catalog: Catalog, retention: Retention) -> dict[str, str]:
+    """The snapshots to keep, each with the reason: the last one of each of the newest periods, in UTC."""
+    if not retention:
+        return {record.id: "no retention is configured" for record in catalog.records}
+    kept = {id_: reason for id_, reason in catalog.protected().items() if id_ in catalog.by_id}
+    for name, period in _PERIODS.items():
+        left, seen = getattr(retention, name), set()
+        for record in reversed(catalog.records):
+            instant = clock.from_id(record.id)
+            key = period(instant) if instant else record.id
+            if left and key not in seen:
+                seen.add(key)
+                left -= 1
+                kept.setdefault(record.id, name)
+    return kept
+
+
+def plan_forget(catalog: Catalog, snapshots: Iterable[str], present: datetime) -> list[Record]:
+    """The records that selectors name. Raises UsageError if one of them is protected."""
+    protected = catalog.protected()
+    found = {record.id: record for record in (catalog.resolve(text, None, present) for text in snapshots)}
+    for id_ in found:
+        if id_ in protected:
+            raise UsageError(f"snapshot {id_} can't be forgotten: {protected[id_]}")
+    return list(found.values())
+
+
+def plan_retention(catalog: Catalog, retention: Retention) -> list[Record]:
+    """The records that the configuration does not keep."""
+    kept = keep(catalog, retention)
+    return [record for record in catalog.records if record.id not in kept]
+
+
+def execute_forget(store: Store, catalog: Catalog, records: Iterable[Record]) -> None:
+    """Put a tombstone in the place of each record. The caller holds the store's lock.
+
+    Links go before the records that they are made from; the bytes go with the next gc.
+    """
+    forgotten = {record.id: _tombstone(record, store.now()) for record in records}
+    if not forgotten:
+        return
+    store.make_room()
+    after = Catalog(tuple(forgotten.get(entry.id, entry) for entry in catalog.entries), catalog.pins)
+    store.published.refresh(after, store.now())
+    for tombstone in forgotten.values():
+        store.snapshots.write(tombstone)
+
+
+def _tombstone(record: Record, present: datetime) -> Tombstone:
+    return Tombstone(
+        id=record.id,
+        number=record.number,
+        partial=record.partial,
+        forgotten=clock.to_id(present),
+        repos=sorted(record.repos),
+    )

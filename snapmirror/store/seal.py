@@ -1,0 +1,116 @@
+"""Sealing: the short critical section that turns what a sync has made into a snapshot."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from .. import clock
+from ..errors import ClockError, UsageError
+from .catalog import Catalog
+from .records import DirectoryState, Record, RepoState
+from .store import Store
+
+_TOLERATED = timedelta(minutes=5)
+
+
+class Read(NamedTuple):
+    """One directory as a sync leaves it."""
+
+    #: hexadecimal digest of its blob
+    digest: str
+    #: when upstream was read for it, in the form of an id
+    read: str
+    #: name of its tree object, None if the repo has no trees
+    tree: str | None
+
+
+class Synced(NamedTuple):
+    """One repo as a sync leaves it."""
+
+    kind: str
+    directories: Mapping[str, Read]
+
+
+def seal(
+    store: Store,
+    catalog: Catalog,
+    synced: Mapping[str, Synced],
+    configured: Sequence[str],
+    seal_as: str | None,
+) -> Record:
+    """Publish a snapshot. The caller holds the store's lock and has seen that all blobs are there.
+
+    synced: the repos that were read, by path
+    configured: paths of all repos of the configuration; those not synced keep what they have, others leave
+    seal_as: id in the past, for a partial snapshot; None for now
+    Raises ClockError, and UsageError for a `seal_as` that would change an answer already given.
+    """
+    present = store.now()
+    if seal_as is not None:
+        check_past(catalog, seal_as, synced, present)
+    id_ = seal_as or _next_id(store, catalog, present)
+    repos = {path: _state(repo, catalog, path, id_) for path, repo in synced.items()}
+    trees = {
+        f"{path}/{name}": read.tree for path, repo in synced.items() for name, read in repo.directories.items() if read.tree
+    }
+    if seal_as is None:
+        for path in configured:
+            _carry(store, catalog, path, repos, trees)
+    record = Record(id=id_, number=catalog.next_number, partial=seal_as is not None, repos=dict(sorted(repos.items())))
+    store.snapshots.write(record)  # the commit; what follows is derived from it
+    store.published.publish(id_, trees)
+    store.published.refresh(store.catalog(), present)
+    return record
+
+
+def _next_id(store: Store, catalog: Catalog, present: datetime) -> str:
+    """Now, or one second after the newest snapshot."""
+    newest = clock.from_id(catalog.entries[-1].id) if catalog.entries else None
+    if newest is None or newest < present:
+        return clock.to_id(present)
+    if newest - present > _TOLERATED:
+        raise ClockError(store.layout.root, clock.to_id(newest), clock.to_id(present))
+    return clock.to_id(newest + timedelta(seconds=1))
+
+
+def check_past(catalog: Catalog, id_: str, repos: Mapping[str, object], present: datetime) -> None:
+    """Raise UsageError unless a snapshot dated `id_` changes no answer that was given for any of these repos."""
+    if id_ > clock.to_id(present):
+        raise UsageError(f"--seal-as {id_}: that time has not come yet")
+    if id_ in catalog.by_id:
+        raise UsageError(f"--seal-as {id_}: there is a snapshot with that id already")
+    for repo in repos:
+        taken = [entry.id for entry in catalog.entries if repo in entry.repos]
+        if taken and min(taken) < id_ < max(taken):
+            raise UsageError(
+                f"--seal-as {id_}: {repo} has snapshots before and after it ({min(taken)} to {max(taken)}), and what "
+                "dates between them answer must not change; use a time before the first or after the last"
+            )
+
+
+def _state(repo: Synced, catalog: Catalog, path: str, id_: str) -> RepoState:
+    """A repo's part of the record: since when each directory is unchanged comes from the snapshot before."""
+    before = next((entry for entry in reversed(catalog.records) if entry.id < id_ and path in entry.repos), None)
+    known = before.repos[path].directories if before else {}
+    directories = {}
+    for name, read in sorted(repo.directories.items()):
+        old = known.get(name)
+        since = old.since if old and old.digest == read.digest else id_
+        directories[name] = DirectoryState(digest=read.digest, since=since, read=read.read)
+    return RepoState(kind=repo.kind, directories=directories)
+
+
+def _carry(store: Store, catalog: Catalog, path: str, repos: dict[str, RepoState], trees: dict[str, str]) -> None:
+    """Rebase one repo onto the newest record: keep what is there unless ours was read later."""
+    newest = catalog.newest(path)
+    if newest is None:
+        return
+    theirs = newest.repos[path]
+    if path in repos and repos[path].read >= theirs.read:
+        return
+    repos[path] = theirs
+    inside = f"{path}/"
+    for place in [place for place in trees if place.startswith(inside)]:
+        del trees[place]
+    links = store.published.links(newest.id)
+    trees.update({f"{inside}{name}": links[f"{inside}{name}"] for name in theirs.directories if f"{inside}{name}" in links})

@@ -1,0 +1,75 @@
+"""The files in `snapshots/` and `pins/`: reading them into a catalog, and writing them one at a time."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from .. import clock
+from ..errors import DamagedError
+from . import fs
+from .catalog import Catalog
+from .layout import Layout
+from .records import Entry, Pin, decode_entry, decode_pin, encode
+
+T = TypeVar("T")
+#: inode, mtime in nanoseconds, size: what changes when a file is replaced
+_State = tuple[int, int, int]
+
+
+class Snapshots:
+    """Reads are cached by (inode, mtime, size), so that looking for news costs one scan of two folders."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._entries: dict[Path, tuple[_State, Entry]] = {}
+        self._pins: dict[Path, tuple[_State, Pin]] = {}
+        self._catalog: Catalog | None = None
+
+    def catalog(self) -> Catalog:
+        """All records, tombstones and pins as they are now. Raises DamagedError."""
+        entries = _refresh(self._layout.snapshots, self._entries, self._entry)
+        pins = _refresh(self._layout.pins, self._pins, self._pin)
+        if self._catalog is None or entries != self._entries or pins != self._pins:
+            self._entries, self._pins = entries, pins
+            by_id = sorted((entry for _, entry in entries.values()), key=lambda entry: entry.id)
+            self._catalog = Catalog(tuple(by_id), {pin.name: pin for _, pin in pins.values()})
+        return self._catalog
+
+    def _entry(self, path: Path) -> Entry:
+        entry = decode_entry(path.read_bytes(), f"snapshots/{path.name}")
+        if entry.id != path.stem or clock.from_id(entry.id) is None:
+            raise DamagedError(f"snapshots/{path.name}", f"holds the record of {entry.id}")
+        return entry
+
+    def _pin(self, path: Path) -> Pin:
+        pin = decode_pin(path.read_bytes(), f"pins/{path.name}")
+        if pin.name != path.stem:
+            raise DamagedError(f"pins/{path.name}", f"holds the pin {pin.name}")
+        return pin
+
+    def write(self, entry: Entry) -> None:
+        """Publish a record, or put a tombstone in its place: the rename in here is the commit."""
+        fs.replace(self._layout.record(entry.id), encode(entry))
+
+    def write_pin(self, pin: Pin) -> None:
+        """Make or move a pin."""
+        fs.replace(self._layout.pin(pin.name), encode(pin))
+
+    def remove_pin(self, name: str) -> None:
+        """Take a pin away."""
+        fs.unlink(self._layout.pin(name))
+        fs.sync_folder(self._layout.pins)
+
+
+def _refresh(folder: Path, known: dict[Path, tuple[_State, T]], load: Callable[[Path], T]) -> dict[Path, tuple[_State, T]]:
+    found: dict[Path, tuple[_State, T]] = {}
+    with os.scandir(folder) as scan:
+        names = sorted(entry.name for entry in scan if entry.name.endswith(".json") and not entry.name.startswith("."))
+    for name in names:
+        path = folder / name
+        status = os.stat(path)
+        state = (status.st_ino, status.st_mtime_ns, status.st_size)
+        held = known.get(path)
+        found[path] = held if held and held[0] == state else (state, load(path))
+    return found

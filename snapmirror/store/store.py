@@ -1,0 +1,116 @@
+"""One opened store: the parts that share its folder, and the two operations that need several of them."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from .. import clock
+from ..errors import DiskFull
+from . import fs, layout, locks
+from .blobs import LocalBlobs, Staged
+from .catalog import Catalog
+from .directories import Metadata
+from .documents import Documents
+from .index import BlobRow, Index
+from .layout import Layout
+from .published import Published
+from .snapshots import Snapshots
+from .trees import Trees
+
+
+class Store:
+    """Open with `Store.open`. Reading needs no lock and no index; writing needs the store's owner."""
+
+    def __init__(self, paths: Layout, now: clock.Clock, *, write: bool) -> None:
+        self.layout = paths
+        self.now = now
+        self.writable = write
+        self.blobs = LocalBlobs(paths)
+        self.metadata = Metadata(self.blobs)
+        self.snapshots = Snapshots(paths)
+        self.trees = Trees(paths)
+        self.documents = Documents(paths)
+        self.published = Published(paths)
+
+    @classmethod
+    def open(cls, root: Path, *, write: bool, now: clock.Clock = clock.now, index: Path | None = None) -> "Store":
+        """Open a store. Raises StoreError if it is none, is of an unknown format, or may not be written by this user."""
+        paths = Layout(root, index)
+        layout.verify(paths, write=write)
+        return cls(paths, now, write=write)
+
+    @classmethod
+    def create(cls, root: Path, *, now: clock.Clock = clock.now) -> None:
+        """Make an empty store in a missing or empty folder. Raises StoreError otherwise."""
+        layout.create(Layout(root), now())
+
+    @cached_property
+    def index(self) -> Index:
+        """The LMDB index, opened when first needed; never before a fork."""
+        return Index(self.layout.index)
+
+    def close(self) -> None:
+        """Close the index, if it was opened."""
+        if "index" in self.__dict__:
+            self.index.close()
+            del self.__dict__["index"]
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def catalog(self) -> Catalog:
+        """All snapshots as they are now."""
+        return self.snapshots.catalog()
+
+    @contextlib.contextmanager
+    def lock(self, waiting: locks.Waiting | None) -> Iterator[Catalog]:
+        """Hold the store's lock; gives the catalog as it is under it."""
+        with locks.hold(self.layout.lock, f"the store {self.layout.root}", waiting=waiting):
+            yield self.catalog()
+
+    @contextlib.contextmanager
+    def lock_repo(self, repo: str, waiting: locks.Waiting | None) -> Iterator[None]:
+        """Hold a repo's lock, as a sync does throughout."""
+        with locks.hold(self.layout.repo_lock(repo), f"the repo {repo}", waiting=waiting):
+            yield
+
+    def put(self, data: Sequence[bytes]) -> None:
+        """Store byte strings: durable and in the index on return."""
+        self._enter(self.blobs.put(data))
+
+    def admit(self, staged: Sequence[Staged]) -> None:
+        """Store finished files: durable and in the index on return."""
+        self.blobs.admit(staged)
+        self._enter(staged)
+
+    def _enter(self, staged: Sequence[Staged]) -> None:
+        rows = {one.sha256: BlobRow(one.size, one.blake3) for one in staged}
+        self.index.put_blobs(rows, {one.md5: one.sha256 for one in staged if one.md5})
+
+    def clear_partials(self, older: float = 0.0) -> int:
+        """Remove what no process is writing in `incoming/`, last written over `older` seconds ago; the bytes freed."""
+        freed = 0
+        now = self.now().timestamp()
+        for path in self.layout.incoming.iterdir():
+            if path.name == "CACHEDIR.TAG" or locks.is_held(path):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                if now - status.st_mtime >= older:
+                    freed += status.st_size
+                    fs.unlink(path)
+        return freed
+
+    def make_room(self) -> None:
+        """For deletions, which need a little space themselves: on a full disk drop partial downloads first."""
+        probe = self.layout.incoming / "probe"
+        try:
+            fs.replace(probe, bytes(8192))
+        except DiskFull:
+            self.clear_partials()
+        finally:
+            fs.unlink(probe)

@@ -1,0 +1,90 @@
+"""What running syncs are about to publish: roots of gc until they are sealed.
+
+An entry is `syncing/<random>.json`, flocked by its sync. An entry whose lock is held is alive however old; a dead one
+is kept for seven days, so that the next sync finds what was fetched.
+"""
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from ..digests import Digest
+from ..errors import DamagedError
+from . import fs, locks
+from .layout import Layout
+from .records import Hex
+
+KEPT_SECONDS = 7 * 86400
+
+
+class Entry(NamedTuple):
+    """One entry as gc sees it."""
+
+    path: Path
+    directories: tuple[Digest, ...]
+    alive: bool
+    #: seconds since it was last written
+    age: float
+
+
+class _Content(msgspec.Struct):
+    directories: list[Hex]
+
+
+class Registration:
+    """The entry of one sync. Call `write` only while holding the store's lock."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._path = layout.syncing / f"{secrets.token_hex(8)}.json"
+        self._descriptor: int | None = None
+
+    def write(self, directories: Iterable[Digest]) -> None:
+        """Make these directories, and all that they refer to, roots of gc; durable on return."""
+        content = msgspec.json.encode(_Content([digest.hex() for digest in directories]))
+        temporary = self._path.with_name(f".{self._path.name}")
+        fs.write_new(temporary, content)
+        descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # before it has its name, so that nobody sees it dead
+        fs.rename(temporary, self._path)
+        fs.sync_folder(self._path.parent)
+        self._release()
+        self._descriptor = descriptor
+
+    def remove(self) -> None:
+        """All is sealed: take the entry away."""
+        fs.unlink(self._path)
+        self._release()
+
+    def abandon(self) -> None:
+        """Leave the entry as a dead one: what was fetched stays for the next sync."""
+        self._release()
+
+    def _release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def entries(layout: Layout) -> Iterator[Entry]:
+    """Every entry. Raises DamagedError if one can't be read: it is a root."""
+    for path in sorted(layout.syncing.glob("*.json")):
+        try:
+            content = msgspec.json.decode(path.read_bytes(), type=_Content)
+            age = time.time() - path.stat().st_mtime
+        except FileNotFoundError:
+            continue  # its sync has just sealed
+        except msgspec.DecodeError as error:
+            raise DamagedError(f"syncing/{path.name}", f"can't be read: {error}") from None
+        directories = tuple(bytes.fromhex(digest) for digest in content.directories)
+        yield Entry(path, directories, locks.is_held(path), age)
+
+
+def any_alive(layout: Layout) -> bool:
+    """Whether a sync is running on this store."""
+    return any(locks.is_held(path) for path in layout.locks.iterdir())
