@@ -145,8 +145,11 @@ class Ecosystem(Protocol):
         """The documents that every directory of a repo publishes."""
         ...
 
-    def read(self, repo: Any, directory: str, upstream: Upstream, known: Known) -> Reading | None:
-        """Upstream's present state; None if unchanged since `known`. Raises UpstreamError, AbsentError if there is none."""
+    def read(self, repo: Any, directory: str, upstream: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
+        """Upstream's present state; None if unchanged since `known`. Raises UpstreamError, AbsentError if there is none.
+
+        avoid: URLs of documents that proved unusable a moment ago; another form is read instead
+        """
         ...
 
     def empty(self, repo: Any, directory: str) -> Reading:
@@ -154,7 +157,10 @@ class Ecosystem(Protocol):
         ...
 
     def settle(self, leaf: bytes, digests: Mapping[str, Digest], withheld: Collection[str]) -> bytes:
-        """A leaf (uncompressed, canonical) with computed digests added and withheld files taken out; empty if nothing is left."""
+        """A leaf with computed digests added and withheld files taken out; empty if nothing is left.
+
+        All bytes are uncompressed and canonical.
+        """
         ...
 
     def files(self, leaf: bytes) -> tuple[File, ...]:
@@ -171,10 +177,6 @@ class Ecosystem(Protocol):
 
     def locate(self, reader: DirectoryReader, path: str) -> LeafAt | FileAt | None:
         """What a path below a directory names, other than a document."""
-        ...
-
-    def leaf_name(self, leaf: bytes) -> str | None:
-        """The name of a leaf, from its (uncompressed) bytes."""
         ...
 
     def derive(self, reader: DirectoryReader, document: str) -> bytes:

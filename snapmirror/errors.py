@@ -15,6 +15,7 @@
     └── UpstreamError                1  upstream could not be used
         ├── AbsentError              1  upstream says that there is no such file (404, 410)
         ├── TransportError           1  it did not answer, or kept failing
+        ├── ShrinkError              1  it suddenly lists under half of what it did
         ├── MismatchError            1  bytes that are not what the metadata promised
         └── BadIndexError            1  metadata that cannot be parsed
 
@@ -185,6 +186,15 @@ class AbsentError(UpstreamError):
 
 class TransportError(UpstreamError):
     """No usable answer after all retries: connection, time-out, 5xx, 429, 403."""
+
+
+class ShrinkError(UpstreamError):
+    """A new state that lists under half of the files of the state before."""
+
+    def __init__(self, url: str, before: int, now: int) -> None:
+        self.before = before
+        self.now = now
+        super().__init__(url, f"lists {now} files, the newest snapshot {before}; `sync --allow-shrink` accepts that")
 
 
 class MismatchError(UpstreamError):

@@ -138,6 +138,8 @@ class Metadata:
 
     def leaf(self, digest: Digest) -> bytes:
         """The canonical, uncompressed bytes of a leaf. Raises DamagedError if it can't be read."""
+        if (self._blobs.size(digest) or 0) > LEAF_LIMIT:
+            raise DamagedError(f"blob {digest.hex()}", "is too large for a leaf")
         try:
             return codec.decompress(self._blobs.read(digest), LEAF_LIMIT)
         except ValueError as error:
@@ -176,6 +178,14 @@ class DirectoryReader:
     def elsewhere(self, name: str, file: str) -> str | None:
         """The URL of a file of a leaf that is not at origin + name."""
         return self._bucket(name).elsewhere.get(file)
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Every file whose leaf can't be told from its name: {file: name of the leaf}."""
+        found: dict[str, str] = {}
+        for bucket in self.document.buckets:
+            found.update(self._metadata.bucket(bucket).names)
+        return found
 
     @cached_property
     def leaves(self) -> dict[str, Digest]:

@@ -1,0 +1,35 @@
+"""URLs of upstreams: joining them, and keeping credentials out of everything that is stored or printed."""
+
+import re
+import urllib.parse
+
+#: `https://host/t/<token>/channel`: anaconda.org puts tokens into the path
+_TOKEN = re.compile(r"^/t/[^/]+(?=/)")
+
+
+def redact(url: str) -> str:
+    """A URL without user, password and path token."""
+    parts = urllib.parse.urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urllib.parse.urlunsplit(parts._replace(netloc=host, path=_TOKEN.sub("", parts.path)))
+
+
+def as_folder(url: str) -> str:
+    """A URL that ends in a slash, so that names can be joined to it."""
+    return url if url.endswith("/") else url + "/"
+
+
+def join(base: str, reference: str) -> str:
+    """A reference resolved against a base (RFC 3986 section 5), for `file:` too."""
+    return urllib.parse.urljoin(base, reference)
+
+
+def file_url(base: str, name: str) -> str:
+    """The URL of a file below a base that ends in a slash; the name is quoted."""
+    return base + urllib.parse.quote(name, safe="!$&'()*+,;=:@~-._")
+
+
+def same_host(one: str, other: str) -> bool:
+    """Whether two URLs go to the same scheme, host and port, credentials aside."""
+    first, second = urllib.parse.urlsplit(one), urllib.parse.urlsplit(other)
+    return (first.scheme, first.netloc.rpartition("@")[2]) == (second.scheme, second.netloc.rpartition("@")[2])

@@ -1,0 +1,93 @@
+"""The documents that clients ask for, as functions of a directory and its leaves. Their bytes are frozen by golden digests.
+
+No document holds an address: files and shards are where the document is (`base_url` is left out of repodata.json, and
+is "" in the shard index, which rattler requires; a relative one breaks conda 26.7).
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from .. import codec
+from ..store.directories import DirectoryReader
+from . import leaf as leaves
+from .leaf import SECTIONS, Record, Shard
+
+_HASHES = ("md5", "sha256")
+
+
+def repodata(reader: DirectoryReader) -> bytes:
+    """`repodata.json` (CEP 36): records in order of package name, then file name; keys of records sorted."""
+    return _write(reader, (leaves.decode(leaf) for _, leaf in reader.contents()))
+
+
+def _write(reader: DirectoryReader, shards: Iterable[Shard]) -> bytes:
+    """Record by record: as one object, 600,000 records would take 2 GiB."""
+    maps: dict[str, list[bytes]] = {section: [] for section in SECTIONS}
+    v3: dict[str, list[bytes]] = {}
+    removed: list[str] = []
+    for shard in shards:
+        for section in SECTIONS:
+            maps[section] += _members(shard.get(section) or {})
+        for kind, records in (shard.get("v3") or {}).items():
+            v3.setdefault(kind, []).extend(_members(records))
+        removed += shard.get("removed") or ()
+    top: dict[str, bytes] = {
+        "info": codec.to_json(_info(reader)),
+        "repodata_version": b"1",
+        **{key: codec.to_json(value) for key, value in reader.document.extra.items()},
+        "removed": codec.to_json(sorted(removed)),
+        **{section: _join(members) for section, members in maps.items()},
+    }
+    if v3:
+        top["v3"] = _join(codec.to_json(kind) + b":" + _join(members) for kind, members in sorted(v3.items()))
+    return _join(codec.to_json(key) + b":" + text for key, text in top.items())
+
+
+def _members(records: dict[str, Record]) -> Iterator[bytes]:
+    for key in sorted(records):
+        record = records[key]
+        for kind in _HASHES:
+            if isinstance(record.get(kind), bytes):
+                record[kind] = record[kind].hex()
+        yield codec.to_json(key) + b":" + codec.to_json(record)
+
+
+def _join(members: Iterable[bytes]) -> bytes:
+    return b"{" + b",".join(members) + b"}"
+
+
+def shard_index(reader: DirectoryReader) -> bytes:
+    """The MessagePack in `repodata_shards.msgpack.zst` (CEP 16)."""
+    return codec.to_msgpack(
+        {
+            **reader.document.extra,
+            "version": 1,
+            "info": {**_info(reader), "base_url": "", "shards_base_url": "./shards/"},
+            "shards": reader.leaves,
+        }
+    )
+
+
+def _info(reader: DirectoryReader) -> dict[str, Any]:
+    """Upstream's `info`; the counts of `repodata_revisions` must match what is published (CEP 48)."""
+    info = reader.document.info
+    revisions = info.get("repodata_revisions")
+    if not reader.document.withheld or not isinstance(revisions, dict) or not isinstance(revisions.get("v3"), dict):
+        return info
+    records = [
+        record
+        for _, leaf in reader.contents()
+        for part in (leaves.decode(leaf).get("v3") or {}).values()
+        for record in part.values()
+    ]
+    times = sorted(time for record in records if isinstance(time := record.get("timestamp"), int))
+    counted = {**revisions["v3"], "n_packages": len(records)}
+    counted.update({"oldest": times[0], "newest": times[-1]} if times else {})
+    return {**info, "repodata_revisions": {**revisions, "v3": counted}}
+
+
+def current_repodata(reader: DirectoryReader) -> bytes:
+    """`current_repodata.json`: the newest version of every name and what it needs."""
+    from . import newest  # py-rattler is slow to load and only wanted here
+
+    return _write(reader, newest.reduce(leaves.decode(leaf) for _, leaf in reader.contents()))

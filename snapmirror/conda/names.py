@@ -1,0 +1,37 @@
+"""File names of conda packages, as upstreams write them and as we let them in."""
+
+#: CEP 26; it also keeps the name of a partial download under the 255 bytes that file systems allow
+LONGEST = 211
+#: names that a directory publishes itself
+_OURS = ("repodata", "current_repodata", "shards")
+
+
+def problem_with(file: str) -> str | None:
+    """Why a file name can't be published, None if it can."""
+    if not file:
+        return "it has no file name"
+    if len(file.encode("utf-8", "replace")) > LONGEST:
+        return f"its file name is longer than {LONGEST} bytes"
+    if "/" in file or "\\" in file or file.startswith(".") or not file.isprintable():
+        return "its file name is unsafe (a path, a leading dot or a control character)"
+    if file.split(".")[0] in _OURS:
+        return "its file name is that of an index"
+    return None
+
+
+def leaf_of(file: str) -> str:
+    """The package name in a file name: `name-version-build.conda` without its last two parts; a wheel's first part."""
+    if file.endswith(".whl"):
+        return file.split("-")[0].lower().replace("_", "-")
+    return file.rsplit("-", 2)[0]
+
+
+def v3_file(kind: str, key: str, record: dict[str, object]) -> str:
+    """The file name of a record of `v3` (CEP 48), whose keys have no extension."""
+    stated = record.get("fn")
+    if isinstance(stated, str):
+        return stated
+    url = record.get("url")
+    if kind == "whl" and isinstance(url, str):
+        return url.partition("?")[0].partition("#")[0].rsplit("/", 1)[-1]
+    return f"{key}.{kind}"

@@ -1,0 +1,79 @@
+"""Reading `repodata_shards.msgpack.zst` (CEP 16): only shards whose hash is new are fetched, each one verified here.
+
+conda and rattler do not check the hash of a shard; a mirror that did not would publish what a broken cache made up.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from .. import addresses, codec
+from ..digests import Digest, sha256
+from ..ecosystem import Draft, Upstream
+from ..errors import BadIndexError, MismatchError
+from ..store.directories import LEAF_LIMIT
+from ..validators import Validators
+from .leaf import decode, draft
+
+INDEX_LIMIT = 512 << 20
+_SALT = b"conda shard 1\0"
+#: addresses, and when upstream made its index: they describe upstream's document, not what is in it
+_NOT_OURS = ("base_url", "shards_base_url", "created_at")
+
+
+class _Index(msgspec.Struct):
+    info: dict[str, Any]
+    shards: dict[str, bytes]
+
+
+class ShardedReading:
+    """One shard index. Fulfils `ecosystem.Reading`."""
+
+    def __init__(self, url: str, body: bytes, upstream: Upstream, validators: Validators | None) -> None:
+        """url: of the index; body: as fetched. Raises BadIndexError."""
+        self.document = url
+        self.validators = validators
+        self._upstream = upstream
+        try:
+            content = codec.decompress(body, INDEX_LIMIT)
+            found = msgspec.msgpack.decode(content, type=_Index)
+            top = msgspec.msgpack.decode(content, type=dict[str, msgspec.Raw])
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise BadIndexError(addresses.redact(url), f"can't be parsed: {error}") from None
+        if any(len(digest) != 32 for digest in found.shards.values()):
+            raise BadIndexError(addresses.redact(url), "a shard's hash has not 32 bytes")
+        self.extra = {key: msgspec.msgpack.decode(raw) for key, raw in top.items() if key not in ("info", "shards", "version")}
+        self.bases: tuple[str, ...] = (_folder(url, found.info.get("base_url")),)
+        self._shards_base = _folder(url, found.info.get("shards_base_url"))
+        self.info = {key: value for key, value in found.info.items() if key not in _NOT_OURS}
+        self._shards = found.shards
+        self.invalid: Mapping[str, str] = {}
+        salt = _SALT + self.bases[0].encode()
+        self.sources: Mapping[str, Digest] = {name: sha256(salt + digest) for name, digest in found.shards.items()}
+
+    def drafts(self, names: Collection[str]) -> Iterator[Draft]:
+        """Fetch, verify and read the shards of these names. Raises UpstreamError."""
+        by_url: dict[str, list[str]] = {}
+        for name in names:
+            by_url.setdefault(f"{self._shards_base}{self._shards[name].hex()}.msgpack.zst", []).append(name)
+        for url, answer in self._upstream.get_many(by_url, limit=LEAF_LIMIT):
+            if isinstance(answer, Exception):
+                raise answer
+            for name in by_url[url]:
+                yield self._draft(name, url, answer.body)
+
+    def _draft(self, name: str, url: str, body: bytes) -> Draft:
+        expected, actual = self._shards[name], sha256(body)
+        if actual != expected:
+            raise MismatchError(addresses.redact(url), "sha256", expected.hex(), actual.hex())
+        try:
+            shard = decode(codec.decompress(body, LEAF_LIMIT))
+        except ValueError as error:
+            raise BadIndexError(addresses.redact(url), str(error)) from None
+        return draft(name, shard, self.bases[0], self.sources[name])
+
+
+def _folder(url: str, reference: object) -> str:
+    """An address of the index's `info`: relative to the index, absolute, or missing."""
+    return addresses.as_folder(addresses.join(url, reference if isinstance(reference, str) and reference else "./"))

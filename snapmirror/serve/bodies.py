@@ -1,0 +1,96 @@
+"""Bodies that are made when asked for: made once however many wait, off the event loop, kept while there is room."""
+
+import asyncio
+import gzip
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from .. import codec
+from ..digests import sha256
+
+#: bytes that one process keeps in memory; the newest body is kept whatever its size
+_ROOM = 256 << 20
+#: more would only take time from the event loop: making a body is half Python, half compression
+_THREADS = 4
+_GZIP_LEVEL = 6
+
+
+class Body(NamedTuple):
+    """What is sent: bytes in memory, or a file."""
+
+    #: strong entity tag of exactly these bytes, with its quotes
+    etag: str
+    size: int
+    data: bytes | None
+    path: Path | None = None
+
+
+def in_memory(data: bytes) -> Body:
+    """A body of bytes."""
+    return Body(f'"{sha256(data).hex()}"', len(data), data)
+
+
+class Bodies:
+    """A bounded cache in front of functions that make bodies."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Hashable, Body] = OrderedDict()
+        self._bytes = 0
+        self._running: dict[Hashable, asyncio.Task[Body]] = {}
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="bodies")
+
+    def close(self) -> None:
+        """Wait for what is being made."""
+        self._threads.shutdown()
+
+    def kept(self, key: Hashable) -> Body | None:
+        """A body that is there already."""
+        body = self._kept.get(key)
+        if body is not None:
+            self._kept.move_to_end(key)
+        return body
+
+    def peek(self, key: Hashable) -> Body | None:
+        """The same, from any thread."""
+        return self._kept.get(key)
+
+    def forget(self, key: Hashable) -> None:
+        """Drop a body that proved to be of no use."""
+        if body := self._kept.pop(key, None):
+            self._bytes -= len(body.data or b"")
+
+    async def get(self, key: Hashable, make: Callable[[], Body]) -> Body:
+        """The body of a key, made in a thread if it is not there; raises what `make` raises."""
+        if body := self.kept(key):
+            return body
+        task = self._running.get(key)
+        if task is None:
+            task = self._running[key] = asyncio.create_task(self._make(key, make))
+        return await asyncio.shield(task)  # others may wait for it when this request is cancelled
+
+    async def _make(self, key: Hashable, make: Callable[[], Body]) -> Body:
+        try:
+            body = await asyncio.get_running_loop().run_in_executor(self._threads, make)
+            self._keep(key, body)
+            return body
+        finally:
+            del self._running[key]
+
+    def _keep(self, key: Hashable, body: Body) -> None:
+        self._kept[key] = body
+        self._bytes += len(body.data or b"")
+        while self._bytes > _ROOM and len(self._kept) > 1 or len(self._kept) > 65_536:
+            _, dropped = self._kept.popitem(last=False)
+            self._bytes -= len(dropped.data or b"")
+
+    async def coded(self, body: Body, coding: str) -> Body:
+        """A small body in memory under a content coding, `gzip` or `zstd`."""
+        return await self.get((body.etag, coding), lambda: in_memory(encode(body.data or b"", coding)))
+
+
+def encode(data: bytes, coding: str) -> bytes:
+    """Bytes under a content coding; the same bytes every time."""
+    return gzip.compress(data, _GZIP_LEVEL, mtime=0) if coding == "gzip" else codec.compress(data, codec.DOCUMENT_LEVEL)

@@ -1,0 +1,108 @@
+"""Derived documents: their bytes from the store's cache if they are there, else made again; checked either way."""
+
+import bz2
+import logging
+from collections.abc import Hashable
+from pathlib import Path
+
+from .. import codec
+from ..digests import sha256
+from ..ecosystem import Ecosystem
+from ..errors import DamagedError
+from ..store.directories import Derived, DirectoryReader
+from ..store.documents import Documents
+from .bodies import Bodies, Body, encode, in_memory
+
+_log = logging.getLogger(__name__)
+#: the ending under which the gzip coding of a document is known here; it is not published
+GZIP = ".gz"
+#: larger ones are sent from their file, so that memory is left to what has none
+_IN_MEMORY = 4 << 20
+
+
+class DocumentBodies:
+    """The forms of documents, by digest of the plain form and ending."""
+
+    def __init__(self, documents: Documents, bodies: Bodies) -> None:
+        self._documents = documents
+        self._bodies = bodies
+
+    def kept(self, derived: Derived, suffix: str) -> Body | None:
+        """A form that is ready to be sent."""
+        return self._bodies.kept((derived.sha256, suffix))
+
+    async def get(self, ecosystem: Ecosystem, reader: DirectoryReader, name: str, derived: Derived, suffix: str) -> Body:
+        """One form of a document. Raises DamagedError if it can't be made or comes out different."""
+        return await self._bodies.get(
+            (derived.sha256, suffix), lambda: self._make(ecosystem, reader, name, derived, suffix)
+        )
+
+    def forget(self, derived: Derived, suffix: str) -> None:
+        """A file that was there is no more."""
+        key: Hashable = (derived.sha256, suffix)
+        self._bodies.forget(key)
+
+    def _make(self, ecosystem: Ecosystem, reader: DirectoryReader, name: str, derived: Derived, suffix: str) -> Body:
+        path = self._documents.path(derived.sha256, suffix)
+        data = self._cached(path, derived, suffix) if suffix != GZIP else None
+        if data is not None:
+            body = in_memory(data)
+            return body if body.size <= _IN_MEMORY else body._replace(data=None, path=path)
+        if not suffix:
+            return in_memory(self._derive(ecosystem, reader, name, derived))
+        plain = self._plain(ecosystem, reader, name, derived)
+        return in_memory(_encode(plain, suffix))
+
+    def _plain(self, ecosystem: Ecosystem, reader: DirectoryReader, name: str, derived: Derived) -> bytes:
+        kept = self._bodies.peek((derived.sha256, ""))
+        if kept and kept.data is not None:
+            return kept.data
+        for suffix in ("", ".zst"):
+            data = self._cached(self._documents.path(derived.sha256, suffix), derived, suffix)
+            if data is not None:
+                return _decode(data, suffix, derived.size)
+        return self._derive(ecosystem, reader, name, derived)
+
+    def _cached(self, path: Path, derived: Derived, suffix: str) -> bytes | None:
+        """The bytes of a file of the store's cache, None if it is not there or not what it should be."""
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        try:
+            good = sha256(_decode(data, suffix, derived.size)) == derived.sha256
+        except (ValueError, OSError):
+            good = False
+        if not good:
+            _log.error("documents/%s is damaged; it is made again for every process (remove the file)", path.name)
+        return data if good else None
+
+    def _derive(self, ecosystem: Ecosystem, reader: DirectoryReader, name: str, derived: Derived) -> bytes:
+        plain = ecosystem.derive(reader, name)
+        if sha256(plain) != derived.sha256:
+            _log.error("%s of directory %s does not come out as recorded", name, reader.digest.hex())
+            raise DamagedError(f"{name} of directory {reader.digest.hex()}", "is damaged: it does not come out as recorded")
+        return plain
+
+
+def _encode(plain: bytes, suffix: str) -> bytes:
+    match suffix:
+        case ".zst":
+            return encode(plain, "zstd")
+        case ".bz2":
+            return bz2.compress(plain)
+        case _:
+            return encode(plain, "gzip")
+
+
+def _decode(data: bytes, suffix: str, size: int) -> bytes:
+    """The plain form. Raises ValueError for what is no such thing or too large."""
+    match suffix:
+        case "":
+            return data
+        case ".zst":
+            return codec.decompress(data, size)
+        case ".bz2":
+            return codec.expand_bz2(data, size)
+        case _:
+            raise ValueError(f"no document is published with the ending {suffix}")

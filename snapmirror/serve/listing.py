@@ -1,0 +1,121 @@
+"""Folder listings for people and scrapers: plain HTML, relative links, one line an entry, sizes in bytes."""
+
+import html
+import urllib.parse
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from .. import clock
+from ..ecosystem import Ecosystem
+from ..store.catalog import CURRENT, Catalog
+from ..store.directories import DirectoryReader
+from ..store.store import Store
+
+
+class Row(NamedTuple):
+    """One line."""
+
+    #: ends in a slash for a folder; shown and linked
+    name: str
+    size: int | None = None
+    #: what else there is to say
+    note: str = ""
+    #: relative link, made from the name if empty
+    href: str = ""
+
+
+def leaf_folder(ecosystem: Ecosystem) -> str | None:
+    """The folder below a directory in which its leaves are published, if there is one."""
+    path = ecosystem.leaf_path(bytes(32))
+    return path.rpartition("/")[0] or None if path else None
+
+
+def root(catalog: Catalog, answering: Sequence[str], public_url: str) -> bytes:
+    """The page at `/`: what can be the first segment of a path. answering: the repos that `current` has."""
+    records = catalog.records[::-1]
+    days = list(dict.fromkeys(f"{record.id[:4]}-{record.id[4:6]}-{record.id[6:8]}" for record in records))
+    current = [Row(f"{CURRENT}/", note="the newest snapshot")] if records else []
+    sections = {
+        "": [*current, Row("-/snapshots.json", note="all of this as JSON")],
+        "Repos (without a snapshot: current)": [Row(f"{repo}/") for repo in answering],
+        "Pins": [Row(f"{name}/", note=pin.snapshot) for name, pin in sorted(catalog.pins.items())],
+        "Days (the state at the end of that day, UTC)": [Row(f"{day}/") for day in days],
+        "Snapshots": [Row(f"{record.id}/", note=_times(record.id)) for record in records],
+    }
+    example = f"{public_url}/{CURRENT}/{answering[0]}" if public_url and answering else ""
+    return _page("/", sections, example, parent=False)
+
+
+def _times(id_: str) -> str:
+    """An id as UTC and as the local time of this machine."""
+    instant = clock.from_id(id_)
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC, {instant.astimezone():%Y-%m-%d %H:%M %Z}" if instant else ""
+
+
+def repos(title: str, prefix: str, found: Iterable[str]) -> bytes:
+    """A folder above repos: the next segment of each path that begins with `prefix`."""
+    names = dict.fromkeys(repo[len(prefix) :].split("/")[0] + "/" for repo in found)
+    return _page(title, {"": [Row(name) for name in names]})
+
+
+def directories(title: str, names: Iterable[str], public_url: str) -> bytes:
+    """A repo: its directories."""
+    return _page(title, {"": [Row(f"{name}/") for name in names]}, public_url)
+
+
+def directory(title: str, store: Store, ecosystem: Ecosystem, reader: DirectoryReader, since: str) -> bytes:
+    """A directory: its documents, the folder of its leaves, its files."""
+    documents = [
+        Row(name + suffix, _document_size(store, derived.sha256, suffix, derived.size), _times(since))
+        for name, derived in sorted(reader.document.documents.items())
+        for suffix in derived.suffixes
+    ]
+    folder = leaf_folder(ecosystem)
+    files = [Row(file.name, file.size) for _, leaf in reader.contents() for file in ecosystem.files(leaf)]
+    return _page(title, {"": [*([Row(f"{folder}/")] if folder else []), *documents, *sorted(files)]})
+
+
+def _document_size(store: Store, digest: bytes, suffix: str, plain: int) -> int | None:
+    """Bytes of a published form; None where that would have to be made first."""
+    if not suffix:
+        return plain
+    try:
+        return store.documents.path(digest, suffix).stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def leaves(title: str, store: Store, ecosystem: Ecosystem, reader: DirectoryReader) -> bytes:
+    """The folder of a directory's leaves."""
+    rows = []
+    for name, leaf in reader.leaves.items():
+        path = ecosystem.leaf_path(leaf) or ""
+        rows.append(Row(path.rpartition("/")[2], store.blobs.size(leaf), name))
+    return _page(title, {"": sorted(set(rows))})
+
+
+def _page(title: str, sections: dict[str, list[Row]], example: str = "", *, parent: bool = True) -> bytes:
+    """title: the path of the folder, as a person would write it; example: a URL to copy, if there is one."""
+    return "\n".join(_lines(title.strip("/") and f"/{title.strip('/')}/" or "/", sections, example, parent)).encode()
+
+
+def _lines(title: str, sections: dict[str, list[Row]], example: str, parent: bool) -> Iterator[str]:
+    heading = html.escape(f"Index of {title}")
+    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
+    yield f"<title>{heading}</title>\n</head>\n<body>\n<h1>{heading}</h1>"
+    if example:
+        yield f"<p>URL for clients: <code>{html.escape(example)}</code></p>"
+    up = '<a href="../">../</a>\n' if parent else ""
+    for name, rows in sections.items():
+        if rows or not name:
+            yield (f"<h2>{html.escape(name)}</h2>\n" if name else "") + f"<hr>\n<pre>{up}"
+            yield from map(_line, rows)
+            yield "</pre>"
+    yield "<hr>\n</body>\n</html>\n"
+
+
+def _line(row: Row) -> str:
+    href = row.href or urllib.parse.quote(row.name, safe="/")
+    padding = " " * max(1, 60 - len(row.name))
+    size = "-" if row.size is None else str(row.size)
+    return f'<a href="{html.escape(href)}">{html.escape(row.name)}</a>{padding}{size:>14}  {html.escape(row.note)}'.rstrip()

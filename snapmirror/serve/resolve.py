@@ -1,0 +1,338 @@
+"""What a URL path names: selector, repo, directory, and what is left of it.
+
+`Resolver.resolve` reads the store and answers with a value; nothing is sent here and no path of the URL is ever joined
+to a folder on disk. One resolver serves one view of the store, so that whatever it has cached stays true.
+"""
+
+import logging
+import re
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from .. import addresses, clock
+from ..digests import Digest
+from ..ecosystem import Ecosystem, File, FileAt, LeafAt
+from ..errors import DamagedError, Forgotten, SelectorError
+from ..store.catalog import CURRENT
+from ..store.directories import Derived, DirectoryReader
+from ..store.records import DirectoryState, Record
+from ..store.store import Store
+from . import listing
+from .view import View
+
+_log = logging.getLogger(__name__)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_ANSWERS = 65_536
+_MISSES = 16_384
+
+
+class Place(NamedTuple):
+    """The snapshot that an answer comes from."""
+
+    snapshot: str
+    #: the id form of the time until which a day's answer may still change, empty if it may not
+    provisional: str = ""
+    #: whether the URL names that snapshot by its exact id
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BlobAnswer:
+    """The bytes of a blob."""
+
+    place: Place
+    digest: Digest
+    media: str
+    #: bytes as the metadata states them, None if it does not
+    size: int | None
+    #: whether these bytes are the answer for ever
+    immutable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentAnswer:
+    """One published form of a derived document."""
+
+    place: Place
+    reader: DirectoryReader
+    ecosystem: Ecosystem
+    name: str
+    suffix: str
+    derived: Derived
+    media: str
+    #: id of the snapshot since which the directory is unchanged
+    since: str
+    immutable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ElsewhereAnswer:
+    """A file that upstream has."""
+
+    place: Place
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class FolderAnswer:
+    """A folder to be listed."""
+
+    place: Place | None
+    #: makes the page; reads the whole directory, so not in the event loop
+    page: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class SlashAnswer:
+    """A folder that was asked for without the slash at its end."""
+
+    place: Place | None
+    #: relative
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnlistedAnswer:
+    """Nothing that the directory lists; `Resolver.search` knows more, and may take a while."""
+
+    place: Place
+    repo: str
+    #: the path below the repo
+    inner: str
+    #: whether what older snapshots list will do
+    current: bool
+
+
+Answer = BlobAnswer | DocumentAnswer | ElsewhereAnswer | FolderAnswer | SlashAnswer | UnlistedAnswer
+
+
+class Refused(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, status: int, problem: str, place: Place | None = None) -> None:
+        self.status = status
+        self.problem = problem
+        self.place = place
+        super().__init__(problem)
+
+
+class Resolver:
+    """Answers for the paths of one view."""
+
+    def __init__(self, store: Store, ecosystems: Mapping[str, Ecosystem], view: View, public_url: str) -> None:
+        self._store = store
+        self._ecosystems = ecosystems
+        self.view = view
+        self._catalog = view.catalog
+        self._public_url = public_url.rstrip("/")
+        #: raw path (still percent-encoded, without a query) -> Answer. Raises Refused
+        self.resolve = lru_cache(_ANSWERS)(self._resolve)
+        #: what an UnlistedAnswer comes to, None if there is no such thing. Raises Refused
+        self.search = lru_cache(_MISSES)(self._search)
+
+    def _resolve(self, path: str) -> Answer:
+        segments, folder = split(path)
+        try:
+            answer = self._below(segments, folder)
+        except Forgotten as error:
+            raise Refused(410, str(error)) from None
+        except SelectorError as error:
+            raise Refused(404, str(error)) from None
+        except DamagedError as error:
+            raise Refused(503, str(error)) from None
+        if isinstance(answer, FolderAnswer) and not folder:
+            return SlashAnswer(answer.place, urllib.parse.quote(segments[-1], safe="") + "/")
+        return answer
+
+    def _below(self, segments: list[str], folder: bool) -> Answer:
+        if not segments:
+            repos = sorted(self._answering(CURRENT))
+            return FolderAnswer(None, lambda: listing.root(self._catalog, repos, self._public_url))
+        selected = self._catalog.is_selector(segments[0])
+        selector, inner = (segments[0], segments[1:]) if selected else (CURRENT, segments)
+        if inner and (found := self._repo(selector, inner)):
+            repo, record = found
+            return self._in_repo(selector, repo, record, inner[repo.count("/") + 1 :], folder)
+        return self._above(selector, inner, selected)
+
+    def _repo(self, selector: str, inner: list[str]) -> tuple[str, Record] | None:
+        """The repo with the longest path that begins a path, and its snapshot. Raises SelectorError if none answers."""
+        refusal: SelectorError | None = None
+        for length in range(len(inner), 0, -1):
+            repo = "/".join(inner[:length])
+            if repo not in self._catalog.repos:
+                continue
+            try:
+                return repo, self._catalog.resolve(selector, repo, self._store.now())
+            except Forgotten:
+                raise
+            except SelectorError as error:
+                refusal = refusal or error
+        if refusal:
+            raise refusal
+        return None
+
+    def _above(self, selector: str, inner: list[str], selected: bool) -> Answer:
+        """The folders above repos: `current/`, `current/anaconda/` of the repo `anaconda/pkgs/main`."""
+        if not inner:
+            place = self._place(selector, self._catalog.resolve(selector, None, self._store.now()))
+        elif selected:
+            place = self._place(selector, self._catalog.resolve(selector, None, self._store.now()))
+        else:
+            place = None
+        prefix = "".join(f"{segment}/" for segment in inner)
+        repos = sorted(repo for repo in self._answering(selector) if repo.startswith(prefix))
+        if inner and not repos:
+            what = "is no snapshot, pin or repo" if not selected else f"is no repo of {selector}"
+            raise Refused(404, f"{inner[0]}: {what}", place)
+        title = f"{selector}/{prefix}" if selected else prefix
+        return FolderAnswer(place, lambda: listing.repos(title, prefix, repos))
+
+    def _answering(self, selector: str) -> Iterator[str]:
+        """The repos that a selector has."""
+        for repo in self._catalog.repos:
+            try:
+                self._catalog.resolve(selector, repo, self._store.now())
+            except SelectorError:
+                continue
+            yield repo
+
+    def _place(self, selector: str, record: Record) -> Place:
+        day = clock.parse_day(selector)
+        provisional = clock.to_id(clock.end_of(day)) if day and clock.end_of(day) >= self._store.now() else ""
+        return Place(record.id, provisional, selector == record.id)
+
+    def _in_repo(self, selector: str, repo: str, record: Record, inner: list[str], folder: bool) -> Answer:
+        place = self._place(selector, record)
+        state = record.repos[repo]
+        if state.kind not in self._ecosystems:
+            raise Refused(503, f"{repo}: this version can't serve repos of kind {state.kind}", place)
+        for length in range(len(inner), -1, -1):
+            name, rest = "/".join(inner[:length]), "/".join(inner[length:])
+            if name in state.directories:
+                return self._in_directory(place, selector, repo, name, state.directories[name], rest, folder)
+        if not inner:
+            names = list(state.directories)
+            public = f"{self._public_url}/{selector}/{repo}" if self._public_url else ""
+            return FolderAnswer(place, lambda: listing.directories(f"{selector}/{repo}/", names, public))
+        if selector == CURRENT and len(inner) > 1 and not folder:
+            return UnlistedAnswer(place, repo, "/".join(inner), current=True)
+        raise Refused(404, f"{'/'.join(inner)}: is not in {repo} of snapshot {record.id}", place)
+
+    def _in_directory(
+        self, place: Place, selector: str, repo: str, name: str, state: DirectoryState, rest: str, folder: bool
+    ) -> Answer:
+        reader = self._store.metadata.directory(state.blob)
+        ecosystem = self._ecosystems[reader.document.kind]
+        title = f"{selector}/{repo}/{name}/"
+        if not rest:
+            return FolderAnswer(place, lambda: listing.directory(title, self._store, ecosystem, reader, state.since))
+        if rest == listing.leaf_folder(ecosystem):
+            return FolderAnswer(place, lambda: listing.leaves(f"{title}{rest}/", self._store, ecosystem, reader))
+        if folder:
+            raise Refused(404, f"{rest}: is no folder of {repo}/{name}", place)
+        for document, derived in reader.document.documents.items():
+            if rest.startswith(document) and (suffix := rest[len(document) :]) in derived.suffixes:
+                media = ecosystem.media_type(rest)
+                return DocumentAnswer(
+                    place, reader, ecosystem, document, suffix, derived, media, state.since, place.exact
+                )
+        unlisted = UnlistedAnswer(place, repo, f"{name}/{rest}".lstrip("/"), selector == CURRENT)
+        return self._listed(place, ecosystem, reader, rest) or unlisted
+
+    def _listed(self, place: Place, ecosystem: Ecosystem, reader: DirectoryReader, rest: str) -> Answer | None:
+        """A leaf or a file, if a directory lists it. Raises Refused for what is denied."""
+        match ecosystem.locate(reader, rest):
+            case None:
+                return None
+            case LeafAt(digest):
+                self._refuse_denied(digest, rest, place)
+                return BlobAnswer(place, digest, ecosystem.media_type(rest), None, immutable=True)
+            case FileAt(file):
+                self._refuse_denied(file.sha256, rest, place)
+                return self._file(place, ecosystem, reader, file)
+
+    def _file(self, place: Place, ecosystem: Ecosystem, reader: DirectoryReader, file: File) -> Answer:
+        document = reader.document
+        if document.mode == "redirect":
+            url = file.url or addresses.file_url(document.origin, file.name)
+            return ElsewhereAnswer(place, urllib.parse.quote(addresses.redact(url), safe="!#$%&'()*+,/:;=?@[]~"))
+        if file.sha256 is None:
+            raise Refused(503, f"{file.name}: its record has no sha256 (run `snapmirror check`)", place)
+        return BlobAnswer(place, file.sha256, ecosystem.media_type(file.name), file.size, immutable=place.exact)
+
+    def _refuse_denied(self, digest: Digest | None, name: str, place: Place) -> None:
+        if digest is not None and (reason := self.view.denied.get(digest.hex())) is not None:
+            raise Refused(403, f"{name}: denied by the operator of this mirror" + (f": {reason}" if reason else ""), place)
+
+    def _search(self, unlisted: UnlistedAnswer) -> Answer | None:
+        """Look where one request in thousands has to.
+
+        Under `current`: in the kept snapshots, newest first, because clients fetch an index and its files in separate
+        requests, and lock files name files long gone. And a leaf that is listed but whose blob is gone is damage, not
+        absence; it can no longer say under which name it is listed, so all names are gone through.
+        """
+        seen: set[Digest | None] = {None}
+        for place, state, rest in self._states(unlisted):
+            try:
+                reader = self._store.metadata.directory(state.blob)
+                ecosystem = self._ecosystems[reader.document.kind]
+                leaf = _leaf_at(ecosystem, rest)
+                if leaf is not None and self._store.blobs.size(leaf) is None:
+                    if leaf in reader.leaves.values():
+                        raise Refused(503, f"{rest}: its blob is missing (run `snapmirror check`)", place)
+                    return None
+                if not unlisted.current:
+                    return None
+                if leaf is None:  # nearly all snapshots share the one leaf that may list it
+                    leaf = reader.leaf(reader.name_of(rest) or ecosystem.leaf_of(rest))
+                    if leaf in seen:
+                        continue
+                    seen.add(leaf)
+                if answer := self._listed(place, ecosystem, reader, rest):
+                    return answer
+            except (DamagedError, KeyError) as error:
+                _log.error("%s of snapshot %s was passed over: %s", unlisted.repo, place.snapshot, error)
+        return None
+
+    def _states(self, unlisted: UnlistedAnswer) -> Iterator[tuple[Place, DirectoryState, str]]:
+        """The distinct directories to search, newest first, and the path that is left below each."""
+        records = self._catalog.history(unlisted.repo)
+        seen = set()
+        segments = unlisted.inner.split("/")
+        for record in records:
+            if not unlisted.current and record.id != unlisted.place.snapshot:
+                continue
+            directories = record.repos[unlisted.repo].directories
+            for length in range(len(segments), -1, -1):
+                state = directories.get("/".join(segments[:length]))
+                if state is not None and state.digest not in seen:
+                    seen.add(state.digest)
+                    yield unlisted.place._replace(snapshot=record.id), state, "/".join(segments[length:])
+                    break
+
+
+def split(path: str) -> tuple[list[str], bool]:
+    """The decoded segments of a raw path, and whether it ends in a slash. Raises Refused for what can name nothing."""
+    raw = path.split("/")[1:]
+    folder = raw[-1:] == [""]
+    segments = []
+    for part in raw[:-1] if folder else raw:
+        try:
+            segment = urllib.parse.unquote(part, errors="strict")
+        except UnicodeDecodeError:
+            raise Refused(404, "the path is not UTF-8") from None
+        if segment in ("", ".", "..") or "/" in segment or "\0" in segment:
+            raise Refused(404, "the path names nothing: it has an empty segment, dots, or a character that no name has")
+        segments.append(segment)
+    return segments, folder
+
+
+def _leaf_at(ecosystem: Ecosystem, rest: str) -> Digest | None:
+    """The digest in a path that has the form of a leaf's own."""
+    found = _DIGEST.search(rest)
+    digest = bytes.fromhex(found[0]) if found else None
+    return digest if digest is not None and ecosystem.leaf_path(digest) == rest else None

@@ -1,0 +1,24 @@
+"""The `[serve]` table of the configuration."""
+
+import msgspec
+
+
+class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to serve."""
+
+    #: address to listen on; a name may stand for several
+    host: str = "127.0.0.1"
+    #: 0: any free one, reported at the start
+    port: int = 8080
+    #: processes, each with a listening socket of its own
+    workers: int = 1
+    #: where clients find us if a proxy puts us elsewhere (`https://example.org/mirror`); only shown on pages, for copying
+    public_url: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port {self.port} is none: write 0 to 65535")
+        if not 1 <= self.workers <= 256:
+            raise ValueError(f"{self.workers} workers: write 1 to 256")
+        if self.public_url and not self.public_url.startswith(("http://", "https://")):
+            raise ValueError(f"public_url {self.public_url!r} is no URL: it begins with http:// or https://")

@@ -1,0 +1,113 @@
+"""What is being served: an immutable view of the store, and the watch that replaces it when the store changes."""
+
+import logging
+import time
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from .. import clock
+from ..digests import is_hex_digest
+from ..errors import DamagedError
+from ..store.catalog import Catalog
+from ..store.store import Store
+
+_log = logging.getLogger(__name__)
+#: seconds between two looks at the store
+_INTERVAL = 0.5
+#: a folder changed less than this ago (nanoseconds) may change again within the same tick of its mtime: look again
+_UNSETTLED = 1_000_000_000
+
+
+class View(NamedTuple):
+    """The state that answers are made of. What is cached for one view is dropped with it."""
+
+    #: counts views, so that it can be part of a key
+    number: int
+    catalog: Catalog
+    #: hexadecimal SHA-256 -> reason, of the files that the operator has denied
+    denied: Mapping[str, str]
+    #: when answers may change although nothing in the store does
+    expires: datetime
+
+
+class Watch:
+    """Looks for changes in the store at most twice a second, when asked for the view."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        #: why the store can't be read, empty if it can
+        self.problem = ""
+        self._next_look = 0.0
+        self._seen: tuple[int, ...] = ()
+        self._view = View(0, Catalog(), {}, store.now())
+        self._denied: dict[str, tuple[int, str]] = {}
+        self.view()
+
+    def view(self) -> View:
+        """The present view; the one before if the store can't be read (then `problem` says why)."""
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _INTERVAL
+            try:
+                self._look()
+            except (DamagedError, OSError) as error:
+                problem = str(error) if isinstance(error, DamagedError) else f"the store can't be read: {error.strerror}"
+                if problem != self.problem:
+                    _log.error("serving what was last read: %s", problem)
+                self.problem = problem
+        return self._view
+
+    def _look(self) -> None:
+        layout = self._store.layout
+        found = tuple(_changed(folder) for folder in (layout.snapshots, layout.pins, layout.denied))
+        now = self._store.now()
+        if found == self._seen and not self.problem and now < self._view.expires:
+            return
+        catalog = self._store.catalog()
+        denied = self._read_denied(layout.denied)
+        settled = max(found) < time.time_ns() - _UNSETTLED
+        self._seen = found if settled else ()
+        if catalog is not self._view.catalog or denied != self._view.denied or now >= self._view.expires:
+            self._view = View(self._view.number + 1, catalog, denied, _expires(catalog, now))
+        if self.problem:
+            _log.info("the store can be read again")
+            self.problem = ""
+
+    def _read_denied(self, folder: Path) -> dict[str, str]:
+        """`denied/<sha256>.json`: {"reason": …}; the name alone denies."""
+        found: dict[str, tuple[int, str]] = {}
+        for path in folder.glob("*.json") if folder.is_dir() else ():
+            if is_hex_digest(path.stem):
+                changed = _changed(path)
+                held = self._denied.get(path.stem)
+                found[path.stem] = held if held and held[0] == changed else (changed, _reason(path))
+        self._denied = found
+        return {name: reason for name, (_, reason) in found.items()}
+
+
+def _changed(path: Path) -> int:
+    """When a path was last changed, nanoseconds; 0 if it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _reason(path: Path) -> str:
+    try:
+        stated = msgspec.json.decode(path.read_bytes(), type=dict[str, Any]).get("reason")
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    return stated if isinstance(stated, str) else ""
+
+
+def _expires(catalog: Catalog, now: datetime) -> datetime:
+    """Days begin and end on the hour, somewhere; a snapshot from a clock that was ahead of ours begins to count later."""
+    hour = now.replace(minute=0, second=0) + timedelta(hours=1)
+    ahead = [clock.from_id(entry.id) for entry in catalog.entries[-8:]]
+    return min([hour, *(instant for instant in ahead if instant and instant > now)])
+
+

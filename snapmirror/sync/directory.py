@@ -1,0 +1,270 @@
+"""One directory on its way through a sync: read, planned, settled, finished."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .. import addresses, clock
+from ..digests import Digest
+from ..ecosystem import Ecosystem, File, Known, Repo
+from ..errors import AbsentError, ShrinkError, SnapmirrorError, TransportError, UpstreamError
+from ..store.directories import Assembled, DirectoryReader
+from ..store.index import Seen
+from ..store.records import DirectoryState
+from ..store.store import Store
+from ..validators import Validators
+from . import export
+from .download import Source
+from .http import Http
+from .plan import DirectoryPlan, build_directory, make_plan, missing, stored_leaf
+from .report import DirectoryReport
+from .settings import Publish
+
+
+@dataclass(eq=False)
+class DirectorySync:
+    """The state of one directory. `problem` set means: it keeps its old state."""
+
+    store: Store
+    ecosystem: Ecosystem
+    repo: Repo
+    name: str
+    #: in the snapshot before, None if it was not there
+    previous: DirectoryState | None
+    allow_shrink: bool
+    #: when upstream was read, in the form of an id
+    read_at: str = ""
+    plan: DirectoryPlan | None = None
+    #: upstream says that nothing has changed
+    unchanged: bool = False
+    #: upstream has no such directory
+    absent: bool = False
+    problem: SnapmirrorError | None = None
+    #: files that could not be had: {name: why}
+    failed: dict[str, UpstreamError] = field(default_factory=dict)
+    #: the directory as it stands: without documents until `finish`
+    final: Assembled | None = None
+    _finished: bool = False
+    tree: str | None = None
+
+    @property
+    def path(self) -> str:
+        """Where the directory is published."""
+        return f"{self.repo.path}/{self.name}"
+
+    @property
+    def reader(self) -> DirectoryReader | None:
+        """The previous state."""
+        return self.store.metadata.directory(self.previous.blob) if self.previous else None
+
+    # Read and plan
+
+    def read(self, http: Http, avoid: tuple[str, ...] = ()) -> None:
+        """Ask upstream, and plan. Sets `plan`, `unchanged` or `problem`."""
+        self.read_at = clock.to_id(self.store.now())
+        self.plan, self.unchanged = None, False
+        try:
+            self._read(http, avoid)
+        except _UnusableDocument as unusable:
+            if avoid:
+                self.problem = unusable.error
+                return
+            http.warn(f"{self.path}: {unusable.error}; reading another form of the index")
+            self.read(http, (unusable.document,))
+        except UpstreamError as error:
+            self.problem = error
+
+    def _read(self, http: Http, avoid: tuple[str, ...]) -> None:
+        again = bool(self.failed or avoid)
+        known: Known = (lambda _: None) if again else self._known
+        try:
+            reading = self.ecosystem.read(self.repo, self.name, http, known, avoid)
+        except AbsentError:
+            self.absent = True
+            if self.reader and self.reader.document.files:
+                raise
+            reading = self.ecosystem.empty(self.repo, self.name)
+        if reading is None:
+            self.unchanged = True
+            return
+        try:
+            self.plan = make_plan(self.store, self.ecosystem, self.repo, self.name, reading, self.reader)
+        except UpstreamError as error:
+            raise _UnusableDocument(reading.document, error) from None
+        self._refuse_to_shrink(self.plan)
+
+    def _refuse_to_shrink(self, plan: DirectoryPlan) -> None:
+        before = self.reader.document.files if self.reader else 0
+        now, _ = plan.listed
+        if now * 2 < before and not self.allow_shrink:
+            url = addresses.redact(plan.reading.document or plan.reading.bases[0])
+            raise ShrinkError(url, before, now)
+
+    def _known(self, document: str) -> Validators | None:
+        """What upstream said of a document when the present state was made of it."""
+        seen = self.store.index.seen(self._seen_key(document))
+        return seen.validators if seen and self.previous and seen.directory == self.previous.blob else None
+
+    def _seen_key(self, document: str) -> str:
+        """A reading can stand for the state only if it was made with the same settings."""
+        made = (self.repo.download, self.ecosystem.form, tuple(self.ecosystem.documents(self.repo)))
+        return f"{self.path} {addresses.redact(document)} {made}"
+
+    # Fetch and settle
+
+    def sources(self) -> list[Source]:
+        """The files to fetch."""
+        if self.plan is None or self.problem:
+            return []
+        return [self._source(file, self.plan.reading.bases) for file in self.plan.wanted]
+
+    def _source(self, file: File, bases: tuple[str, ...]) -> Source:
+        if file.url:
+            return Source(file, (file.url,), self.repo.link)
+        return Source(file, tuple(addresses.file_url(base, file.name) for base in bases), self.repo.link)
+
+    def take(self, fetched: Mapping[str, Digest | UpstreamError]) -> None:
+        """Note what came of the files. A failure of transport keeps the old state; others are settled."""
+        self.failed = {}
+        if self.plan is None or self.problem:
+            return
+        bases = self.plan.reading.bases
+        self.failed = {
+            file.name: result
+            for file in self.plan.wanted
+            if isinstance(result := fetched.get(self._source(file, bases).key), UpstreamError)
+        }
+        self.problem = next((error for error in self.failed.values() if isinstance(error, TransportError)), None)
+
+    def settle(self, fetched: Mapping[str, Digest | UpstreamError]) -> None:
+        """Withhold what could not be had, and complete the records whose digest is known only now."""
+        if self.plan is None or self.problem:
+            return
+        plan = self.plan
+        for name, error in self.failed.items():
+            plan.withheld[name] = error.problem
+        for leaf in list(plan.leaves.values()):
+            bases = plan.reading.bases
+            digests = {
+                file.name: result
+                for file in leaf.files
+                if file.sha256 is None and isinstance(result := fetched.get(self._source(file, bases).key), bytes)
+            }
+            withheld = {file.name for file in leaf.files if file.name in self.failed}
+            if digests or withheld:
+                self._resettle(plan, leaf.name, digests, withheld)
+
+    def _resettle(self, plan: DirectoryPlan, name: str, digests: Mapping[str, Digest], withheld: set[str]) -> None:
+        leaf = plan.leaves.pop(name)
+        content = self.ecosystem.settle(self.store.metadata.leaf(leaf.blob), digests, withheld)
+        files = tuple(
+            file._replace(sha256=digests.get(file.name, file.sha256)) for file in leaf.files if file.name not in withheld
+        )
+        if content:
+            plan.leaves[name] = stored_leaf(self.store, plan.blobs, name, content, files, None)
+
+    def lost(self) -> list[Source]:
+        """Files of the finished directory that are not in the store: gc took them before they were registered."""
+        if self.plan is None or self.problem or self.repo.download != "eager":
+            return []
+        return [self._source(file, self.plan.reading.bases) for file in missing(self.store, self.plan)]
+
+    def refresh_wanted(self) -> None:
+        """Look up again what is missing: only what is held after the registration stays held."""
+        if self.plan and self.repo.download == "eager":
+            self.plan.wanted = missing(self.store, self.plan)
+
+    # Finish
+
+    def stage(self) -> dict[Digest, bytes]:
+        """Store leaves, buckets and the directory as planned so far, and name it in `digest`; the bytes, by digest."""
+        if self.plan is None or self.problem:
+            return {}
+        if self.final is None or not self._finished:
+            self.final = build_directory(self.plan, {})
+        blobs = {**self.plan.blobs, **self.final.blobs}
+        self.store.put(list(blobs.values()))
+        rows = {leaf.canonical: leaf.blob for leaf in self.plan.leaves.values()}
+        rows.update({leaf.source: leaf.blob for leaf in self.plan.leaves.values() if leaf.source})
+        self.store.index.put_leaves(rows)
+        return blobs
+
+    def finish(self, publish: Publish) -> None:
+        """Derive documents, which completes the directory. Sets `unchanged` if it comes out as it was."""
+        if self.plan is None or self.problem:
+            return
+        wanted = self.ecosystem.documents(self.repo)
+        old = self.reader.document.documents if self.reader else {}
+        same = {planned.name: planned.suffixes for planned in wanted} == {name: was.suffixes for name, was in old.items()}
+        if same and self.previous and build_directory(self.plan, old).digest == self.previous.blob:
+            self.unchanged, self.plan.blobs = True, {}
+            self.final = build_directory(self.plan, old)
+        else:
+            self.stage()
+            plain = publish.plain and publish.wants_tree(self.repo.path, self.repo.download)
+            reader = self.store.metadata.directory(self.final.digest)
+            self.final = build_directory(self.plan, export.derive(self.store, self.ecosystem, reader, wanted, plain=plain))
+        self._finished = True
+
+    def build_tree(self, publish: Publish, known: str | None) -> None:
+        """Make the tree object of what is going to be published, unless the one it had stands for it."""
+        if not publish.wants_tree(self.repo.path, self.repo.download) or self.digest is None:
+            return
+        if known and self.previous and self.digest == self.previous.blob:
+            self.tree = known
+            return
+        reader = self.store.metadata.directory(self.digest)
+        if reader.document.mode == "eager":
+            self.tree = export.build_tree(self.store, self.ecosystem, reader, plain=publish.plain)
+
+    @property
+    def digest(self) -> Digest | None:
+        """The directory that is going to be published: the new one, or the one it had."""
+        if self.final is not None and not self.problem:
+            return self.final.digest
+        return self.previous.blob if self.previous else None
+
+    @property
+    def newly_withheld(self) -> dict[str, str]:
+        """Files that are withheld and were not before."""
+        before = self.reader.document.withheld if self.reader else {}
+        now = self.plan.withheld if self.plan and not self.problem else {}
+        return {file: reason for file, reason in now.items() if file not in before}
+
+    def report(self, *, planned: bool) -> DirectoryReport:
+        """What became of it, in values."""
+        plan = None if self.problem else self.plan
+        if planned and plan:
+            state, (files, size) = "planned", plan.listed
+        else:
+            state = "unchanged" if self.unchanged else "changed"
+            document = self.store.metadata.directory(self.digest).document if self.digest else None
+            files, size = (document.files, document.size) if document else (0, 0)
+        if self.problem:
+            state = "kept" if self.previous else "missing"
+        return DirectoryReport(
+            state=state,
+            problem=str(self.problem) if self.problem else None,
+            note="upstream has no such directory; it is published empty" if self.absent and not self.problem else None,
+            files=files,
+            bytes=size,
+            fetch_files=len(plan.wanted) if plan else 0,
+            fetch_bytes=plan.wanted_bytes if plan else 0,
+            withheld=dict(plan.withheld) if plan else dict(self.reader.document.withheld) if self.reader else {},
+            newly_withheld=self.newly_withheld,
+        )
+
+    def remember(self) -> None:
+        """Once it is sealed: ask upstream "changed since?" next time. Not if a file failed: it must be tried again."""
+        if self.plan is None or self.problem or self.failed or self.digest is None:
+            return
+        reading = self.plan.reading
+        if reading.validators and reading.document:
+            self.store.index.put_seen({self._seen_key(reading.document): Seen(reading.validators, self.digest)})
+
+
+class _UnusableDocument(Exception):
+    """An index that promises what is not there: its shards are missing or wrong."""
+
+    def __init__(self, document: str, error: UpstreamError) -> None:
+        self.document = document
+        self.error = error

@@ -1,0 +1,242 @@
+"""A whole sync: several repos, one snapshot.
+
+Order: repos' locks, read, plan, refuse what does not fit, register, fetch, settle, derive, trees, register what it came
+to, and the seal under the store's lock. A crash between any two lines leaves what was published as it was, and what
+was fetched for the next sync.
+"""
+
+import contextlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .. import addresses
+from ..ecosystem import Ecosystem, Repo
+from ..errors import AbsentError, DiskFull, LockedError, PlanTooLarge, UpstreamError
+from ..store import seal
+from ..store.catalog import Catalog
+from ..store.gc import current_documents
+from ..store.locks import Waiting
+from ..store.records import DirectoryState, Record
+from ..store.store import Store
+from ..store.syncing import Registration
+from .directory import DirectorySync
+from .fetch import Fetched, Progress, fetch
+from .http import Http
+from .report import RepoReport, Report
+from .settings import Download, Publish
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks of one sync."""
+
+    dry_run: bool = False
+    #: id in the past that the snapshot gets
+    seal_as: str | None = None
+    allow_shrink: bool = False
+    #: told what is waited for; None: do not wait for the store's lock
+    waiting: Waiting | None = None
+
+
+class Sync:
+    """One sync. Make it, `run` it once."""
+
+    def __init__(
+        self,
+        store: Store,
+        ecosystems: Mapping[str, Ecosystem],
+        configured: Sequence[Repo],
+        download: Download,
+        publish: Publish,
+        progress: Progress,
+        options: Options,
+    ) -> None:
+        self._store = store
+        self._ecosystems = ecosystems
+        self._configured = configured
+        self._publish = publish
+        self._download = download
+        self._progress = progress
+        self._options = options
+        self._report = Report(dry_run=options.dry_run)
+        self._directories: dict[str, list[DirectorySync]] = {}
+
+    def run(self, repos: Sequence[Repo]) -> Report:
+        """Sync these repos. Raises errors that are the store's; what upstreams do is in the report."""
+        catalog = self._store.catalog()
+        if self._options.seal_as:
+            paths = {repo.path: None for repo in repos}
+            seal.check_past(catalog, self._options.seal_as, paths, self._store.now())
+        with contextlib.ExitStack() as stack, Http(self._download, self._progress.message) as http:
+            for repo in repos:
+                self._report.repos[repo.path] = RepoReport()
+                try:
+                    stack.enter_context(self._store.lock_repo(repo.path, None))
+                except LockedError as error:
+                    self._report.repos[repo.path].fail(error)
+                    continue
+                self._read(repo, catalog, http)
+            if self._options.dry_run:
+                self._describe()
+            else:
+                self._carry_out(http)
+        return self._report
+
+    @property
+    def _all(self) -> list[DirectorySync]:
+        return [directory for directories in self._directories.values() for directory in directories]
+
+    # Read and plan
+
+    def _read(self, repo: Repo, catalog: Catalog, http: Http) -> None:
+        ecosystem = self._ecosystems[repo.kind]
+        states = self._before(catalog, repo.path)
+        directories = [
+            DirectorySync(self._store, ecosystem, repo, name, states.get(name), self._options.allow_shrink)
+            for name in ecosystem.directories(repo)
+        ]
+        for directory in directories:
+            directory.read(http)
+        try:
+            _refuse_nothing(repo, directories)
+            self._refuse_too_large(repo, directories)
+        except (UpstreamError, PlanTooLarge) as error:
+            self._report.repos[repo.path].fail(error)
+            return
+        self._directories[repo.path] = directories
+
+    def _before(self, catalog: Catalog, path: str) -> Mapping[str, DirectoryState]:
+        """The state that a repo had just before the snapshot that is going to be made."""
+        limit = self._options.seal_as
+        record = next((one for one in catalog.history(path) if limit is None or one.id < limit), None)
+        return record.repos[path].directories if record else {}
+
+    def _refuse_too_large(self, repo: Repo, directories: list[DirectorySync]) -> None:
+        """Raise PlanTooLarge if what this repo and those before it need does not leave `min_free`."""
+        disk = shutil.disk_usage(self._store.layout.root)
+        available = disk.free - self._download.free_of(disk.total)
+        planned = [directory.plan for directory in [*self._all, *directories] if directory.plan]
+        needed = sum(plan.wanted_bytes + sum(map(len, plan.blobs.values())) for plan in planned)
+        own = sum(directory.plan.wanted_bytes for directory in directories if directory.plan)
+        if own and needed > available:
+            raise PlanTooLarge(repo.path, needed, max(available, 0))
+
+    # Fetch, settle, publish
+
+    def _carry_out(self, http: Http) -> None:
+        registration = Registration(self._store.layout)
+        try:
+            self._fetch(http, registration)
+            record = self._seal(http, registration)
+        except DiskFull:
+            self._store.clear_partials()  # so that forget and gc have the room to do their work
+            raise
+        finally:
+            registration.abandon()
+        self._describe()
+        if record is None:
+            return
+        self._report.snapshot = record.id
+        for directory in self._all:
+            directory.remember()
+        self._store.documents.prune(set(current_documents(self._store, self._store.catalog())))
+
+    def _register(self, registration: Registration) -> None:
+        """Store what is planned so far, and make it a root of gc. What is looked up after that stays."""
+        staged = {directory: directory.stage() for directory in self._all}
+        while True:
+            with self._store.lock(self._options.waiting):
+                blobs = {digest: data for one in staged.values() for digest, data in one.items()}
+                gone = [data for digest, data in blobs.items() if self._store.blobs.size(digest) is None]
+                if not gone:
+                    registration.write(directory.digest for directory in self._all if directory.digest)
+                    return
+            self._store.put(gone)  # a gc without grace took them between our writing and our lock
+
+    def _fetch(self, http: Http, registration: Registration) -> None:
+        """Fetch what is missing; what fails, ask upstream once more: it may have changed since its index was read."""
+        self._register(registration)
+        fetched = self._fetch_wanted(http, self._all)
+        again = [directory for directory in self._all if directory.failed and not directory.problem]
+        if again:
+            for directory in again:
+                directory.read(http)
+            self._register(registration)
+            fetched |= self._fetch_wanted(http, again)
+        for directory in self._all:
+            directory.settle(fetched)
+
+    def _fetch_wanted(self, http: Http, directories: list[DirectorySync]) -> Fetched:
+        for directory in directories:
+            if directory.plan:  # looked up again: only now that it is registered does "held" mean that it stays
+                directory.refresh_wanted()
+        sources = [source for directory in directories for source in directory.sources()]
+        fetched: Fetched = {}
+        if sources:
+            self._progress.begin(len(sources), sum(source.file.size or 0 for source in sources))
+            try:
+                fetched = fetch(self._store, http, sources, self._progress)
+            finally:
+                self._progress.end()
+        for directory in directories:
+            directory.take(fetched)
+        return fetched
+
+    def _seal(self, http: Http, registration: Registration) -> Record | None:
+        for directory in self._all:
+            directory.finish(self._publish)
+        self._register(registration)
+        self._fetch_lost(http)
+        synced: dict[str, seal.Synced] = {}
+        for path, directories in self._directories.items():
+            if problem := next((one.problem for one in directories if one.problem), None):
+                if all(one.problem for one in directories):
+                    self._report.repos[path].fail(problem)
+                    continue
+            synced[path] = self._synced(path, directories)
+        if not synced:
+            return None
+        configured = [repo.path for repo in self._configured]
+        with self._store.lock(self._options.waiting) as catalog:
+            record = seal.seal(self._store, catalog, synced, configured, self._options.seal_as)
+            registration.remove()
+        return record
+
+    def _fetch_lost(self, http: Http) -> None:
+        """A gc without grace may take a file known by MD5 alone before its SHA-256 could be registered."""
+        lost = {directory: sources for directory in self._all if (sources := directory.lost())}
+        if lost:
+            fetched = fetch(self._store, http, [one for sources in lost.values() for one in sources], self._progress)
+            for directory, sources in lost.items():
+                results = [fetched[source.key] for source in sources]
+                directory.problem = next((one for one in results if isinstance(one, UpstreamError)), None)
+
+    def _synced(self, path: str, directories: Sequence[DirectorySync]) -> seal.Synced:
+        """A repo as it goes into the record: new states, and the old ones of directories that keep theirs."""
+        newest = self._store.catalog().newest(path)
+        links = self._store.published.links(newest.id) if newest else {}
+        found = {}
+        for directory in directories:
+            directory.build_tree(self._publish, links.get(directory.path))
+            if directory.problem and directory.previous:
+                found[directory.name] = seal.Read(directory.previous.digest, directory.previous.read, directory.tree)
+            elif directory.digest and not directory.problem:
+                found[directory.name] = seal.Read(directory.digest.hex(), directory.read_at, directory.tree)
+        return seal.Synced(directories[0].repo.kind, found)
+
+    # Report
+
+    def _describe(self) -> None:
+        for path, directories in self._directories.items():
+            self._report.repos[path].directories = {one.name: one.report(planned=self._options.dry_run) for one in directories}
+        if self._options.dry_run:
+            usage = shutil.disk_usage(self._store.layout.root)
+            planned = sum(one.fetch_bytes for repo in self._report.repos.values() for one in repo.directories.values())
+            self._report.bytes_after = usage.used + planned
+
+
+def _refuse_nothing(repo: Repo, directories: Sequence[DirectorySync]) -> None:
+    """Raise AbsentError for a repo that upstream does not have at all: a typing error, not an empty channel."""
+    if all(one.absent and one.previous is None for one in directories):
+        raise AbsentError(addresses.redact(repo.upstream[0]), 404)

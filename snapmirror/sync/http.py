@@ -1,0 +1,230 @@
+"""HTTP to upstreams: sessions, retries, limits, and metadata documents.
+
+urllib3's Retry does statuses, back-off and Retry-After; what it can't do, going on with a broken body, is in `download`.
+"""
+
+import contextlib
+import os
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from .. import __version__, addresses
+from ..ecosystem import Answer
+from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
+from ..validators import Validators
+from .settings import Download
+
+#: what servers say when they have no such variant of a document: S3 403, some proxies 501
+_NO_SUCH_DOCUMENT = {403, 404, 410, 501}
+_RETRIED = (429, 500, 502, 503, 504)
+_PIECE = 1 << 20
+
+
+class Http:
+    """Requests to upstreams from several threads. Fulfils `ecosystem.Upstream`."""
+
+    def __init__(self, settings: Download, warn: Callable[[str], None]) -> None:
+        self.settings = settings
+        self.warn = warn
+        self.pool = ThreadPoolExecutor(settings.connections, thread_name_prefix="fetch")
+        self._local = threading.local()
+        self._hosts: dict[str, threading.BoundedSemaphore] = {}
+        self._hosts_lock = threading.Lock()
+        self._bandwidth = Bandwidth(settings.bytes_per_second)
+
+    def __enter__(self) -> "Http":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+    def _session(self) -> requests.Session:
+        if not hasattr(self._local, "session"):
+            session = requests.Session()
+            retry = Retry(
+                total=self.settings.retries,
+                status_forcelist=_RETRIED,
+                allowed_methods={"GET"},
+                backoff_factor=0.5,
+                backoff_max=30,
+                retry_after_max=120,  # a server that says "in an hour" is down for this sync
+                respect_retry_after_header=True,
+                raise_on_status=False,
+            )
+            adapter = HTTPAdapter(max_retries=retry, pool_maxsize=self.settings.connections)
+            session.mount("http://", adapter)
+            session.mount("https://", adapter)
+            session.headers.update({"User-Agent": f"snapmirror/{__version__}", "Accept-Encoding": "identity"})
+            if self.settings.proxy:
+                session.proxies.update({"http": self.settings.proxy, "https": self.settings.proxy})
+            if self.settings.ca_bundle:
+                session.verify = self.settings.ca_bundle
+            self._local.session = session
+        session_: requests.Session = self._local.session
+        return session_
+
+    @contextlib.contextmanager
+    def open(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
+        """A streamed GET, any status. Raises TransportError if there is no answer, also while the block reads the body."""
+        host = urllib.parse.urlsplit(url).netloc.rpartition("@")[2]
+        with self._hosts_lock:
+            gate = self._hosts.setdefault(host, threading.BoundedSemaphore(self.settings.per_host))
+        timeout = (self.settings.connect_seconds, self.settings.stalled.seconds)
+        try:
+            with gate, self._session().get(url, headers=headers, timeout=timeout, stream=True) as response:
+                yield response
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            if isinstance(error, OSError) and not isinstance(error, requests.RequestException) and error.filename:
+                raise  # of our disk, not of the network
+            raise TransportError(addresses.redact(url), _why(error)) from None
+
+    def pieces(self, response: requests.Response, url: str) -> Iterator[bytes]:
+        """The body as it arrives, undecoded. Raises TransportError if it stalls."""
+        stalled = self.settings.stalled
+        mark, since = 0, time.monotonic()
+        while piece := response.raw.read(_PIECE, decode_content=False):
+            self._bandwidth.take(len(piece))
+            mark += len(piece)
+            if time.monotonic() - since >= stalled.seconds:
+                if mark < stalled.bytes:
+                    problem = f"stalled: {mark} bytes in {stalled.seconds:.0f} s"
+                    raise TransportError(addresses.redact(url), problem)
+                mark, since = 0, time.monotonic()
+            yield piece
+
+    def get(self, url: str, *, limit: int, known: Validators | None = None) -> Answer | None:
+        """See `ecosystem.Upstream.get`. A broken body is asked for again as a whole."""
+        if url.startswith("file:"):
+            return get_file(url, limit, known)
+        for left in range(self.settings.retries, -1, -1):
+            try:
+                return self._get(url, limit, known)
+            except _BrokenBody as error:
+                if not left:
+                    raise TransportError(error.url, error.problem) from None
+        raise AssertionError("unreachable")
+
+    def _get(self, url: str, limit: int, known: Validators | None) -> Answer | None:
+        headers = {}
+        if known:
+            headers = {"If-None-Match": known.etag, "If-Modified-Since": known.modified}
+        with self.open(url, {name: value for name, value in headers.items() if value}) as response:
+            if response.status_code == 304 and known:
+                return None
+            if response.status_code in _NO_SUCH_DOCUMENT:
+                raise AbsentError(addresses.redact(url), response.status_code)
+            if response.status_code != 200:
+                raise TransportError(addresses.redact(url), status_problem(response.status_code))
+            body = self._read(response, url, limit)
+            validators = Validators(response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""))
+        return Answer(body, validators if validators else None)
+
+    def _read(self, response: requests.Response, url: str, limit: int) -> bytes:
+        if int(response.headers.get("Content-Length") or 0) > limit:
+            raise BadIndexError(addresses.redact(url), f"is larger than {limit} bytes")
+        found, size = [], 0
+        try:
+            for piece in self.pieces(response, url):
+                size += len(piece)
+                if size > limit:
+                    raise BadIndexError(addresses.redact(url), f"is larger than {limit} bytes")
+                found.append(piece)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, TransportError) as error:
+            problem = error.problem if isinstance(error, TransportError) else _why(error)
+            raise _BrokenBody(addresses.redact(url), problem) from None
+        return b"".join(found)
+
+    def get_many(self, urls: Iterable[str], *, limit: int) -> Iterator[tuple[str, Answer | Exception]]:
+        """See `ecosystem.Upstream.get_many`."""
+        running: dict[Future[Answer | None], str] = {self.pool.submit(self.get, url, limit=limit): url for url in urls}
+        try:
+            for future in as_completed(running):
+                error = future.exception()
+                answer = None if error else future.result()
+                if answer is not None:
+                    yield running[future], answer
+                elif isinstance(error, UpstreamError):
+                    yield running[future], error
+                elif error:
+                    raise error
+        finally:
+            for future in running:
+                future.cancel()
+
+
+class _BrokenBody(TransportError):
+    """A body that ended early; worth asking again."""
+
+
+class Bandwidth:
+    """A limit on bytes a second, shared by all threads."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._free_at = time.monotonic()
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> None:
+        """Wait until `count` more bytes fit under the limit."""
+        if self._limit is None:
+            return
+        with self._lock:
+            start = max(self._free_at, time.monotonic())
+            self._free_at = start + count / self._limit
+            wait = start - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+
+
+def file_path(url: str) -> Path:
+    """The path of a `file:` URL."""
+    return Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
+
+
+def get_file(url: str, limit: int, known: Validators | None) -> Answer | None:
+    """As Http.get for a `file:` URL; the state of the inode is its validator."""
+    try:
+        with open(file_path(url), "rb") as file:
+            status = os.fstat(file.fileno())
+            validators = Validators(f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}", "")
+            if known == validators:
+                return None
+            if status.st_size > limit:
+                raise BadIndexError(url, f"is larger than {limit} bytes")
+            return Answer(file.read(), validators)
+    except (FileNotFoundError, NotADirectoryError):
+        raise AbsentError(url, 404) from None
+    except OSError as error:
+        raise TransportError(url, error.strerror or str(error)) from None
+
+
+def status_problem(status: int) -> str:
+    """A status that is no answer, in words."""
+    hint = {401: " (credentials are missing: put them into netrc or the URL)", 403: " (forbidden)", 429: " (too many requests)"}
+    return f"upstream answers {status}{hint.get(status, '')}"
+
+
+def _why(error: BaseException) -> str:
+    """What went wrong, without the URL that requests puts into its messages: it may hold credentials."""
+    if isinstance(error, requests.ConnectTimeout | urllib3.exceptions.ConnectTimeoutError):
+        return "the connection timed out"
+    if isinstance(error, requests.Timeout | urllib3.exceptions.ReadTimeoutError | TimeoutError):
+        return "stalled: no byte arrived in time"
+    if isinstance(error, requests.TooManyRedirects):
+        return "redirects without end"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        nested = cause.args[0] if cause.args and isinstance(cause.args[0], BaseException) else None
+        cause = getattr(cause, "reason", None) if isinstance(getattr(cause, "reason", None), BaseException) else nested
+    return f"the connection broke ({type(error).__name__})"

@@ -1,0 +1,68 @@
+"""What a sync did, in values: the command line prints them, `--json` encodes them."""
+
+import msgspec
+
+from ..errors import LockedError, SnapmirrorError
+
+
+class DirectoryReport(msgspec.Struct, kw_only=True):
+    """One directory."""
+
+    #: `planned` (dry run), `changed`, `unchanged`, `kept` (its old state, see problem) or `missing` (it has no old state)
+    state: str
+    problem: str | None = None
+    note: str | None = None
+    files: int = 0
+    bytes: int = 0
+    fetch_files: int = 0
+    fetch_bytes: int = 0
+    withheld: dict[str, str] = {}
+    newly_withheld: dict[str, str] = {}
+
+
+class RepoReport(msgspec.Struct, kw_only=True):
+    """One repo."""
+
+    #: why nothing of it could be read, None if something could
+    problem: str | None = None
+    exit_status: int = 0
+    directories: dict[str, DirectoryReport] = {}
+
+    @property
+    def files(self) -> int:
+        """Files that it lists."""
+        return sum(directory.files for directory in self.directories.values())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of these, as their metadata states."""
+        return sum(directory.bytes for directory in self.directories.values())
+
+    def fail(self, error: SnapmirrorError) -> None:
+        """Nothing of it could be read."""
+        self.problem = str(error)
+        self.exit_status = LockedError.exit_status if isinstance(error, LockedError) else 1
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """A whole sync."""
+
+    #: id of the snapshot that was sealed, None if none was
+    snapshot: str | None = None
+    dry_run: bool = False
+    #: bytes on the disk if the plan is carried out (dry run), as far as the metadata says
+    bytes_after: int = 0
+    repos: dict[str, RepoReport] = {}
+
+    def exit_status(self, *, strict: bool) -> int:
+        """0, 1, 3 or 4 as `snapmirror(1)` says: with several, the first that applies of 1, 4, 3."""
+        failed = [repo for repo in self.repos.values() if repo.problem]
+        locked = any(repo.exit_status == LockedError.exit_status for repo in failed)
+        if failed and len(failed) == len(self.repos) and not all(repo.exit_status == 4 for repo in failed):
+            return 1
+        if locked:
+            return LockedError.exit_status
+        directories = [directory for repo in self.repos.values() for directory in repo.directories.values()]
+        if failed or any(found.state in ("kept", "missing") or found.newly_withheld for found in directories):
+            return 3
+        return 3 if strict and any(found.withheld for found in directories) else 0
