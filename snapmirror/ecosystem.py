@@ -23,11 +23,16 @@ class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
 
     #: where it appears below a snapshot: `conda-forge`, `anaconda/pkgs/main`
     path: str
-    #: base URLs, tried in order; may hold credentials, so never print one unredacted
-    upstream: list[str]
+    #: one base URL, or several that are tried in order; may hold credentials, so never print one unredacted
+    upstream: str | list[str]
     download: Mode = "eager"
     #: hard-link the files of a `file://` upstream instead of copying them
     link: bool = False
+
+    @property
+    def upstreams(self) -> list[str]:
+        """The base URLs."""
+        return [self.upstream] if isinstance(self.upstream, str) else self.upstream
 
     @property
     def kind(self) -> str:
@@ -165,6 +170,10 @@ class Ecosystem(Protocol):
 
     def files(self, leaf: bytes) -> tuple[File, ...]:
         """The files that a leaf (uncompressed) lists."""
+        ...
+
+    def records(self, leaf: bytes) -> Iterator[tuple[str, bytes]]:
+        """Each file that a leaf lists with the canonical bytes of all that is said of it."""
         ...
 
     def leaf_of(self, file: str) -> str:

@@ -284,7 +284,8 @@ class Channel:
         documents = self._shards(folder, repodata) if "shards" in variants else {}
         text = json.dumps(repodata, separators=(",", ":")).encode()
         forms: dict[Variant, Callable[[bytes], bytes]] = {"json": bytes, "zst": _zst, "bz2": bz2.compress}
-        return documents | {folder / _FILES[form]: make(text) for form, make in forms.items() if form in variants}
+        plain = {folder / _FILES[form]: make(text) for form, make in forms.items() if form in variants}
+        return documents | plain
 
     def _shards(self, folder: Path, repodata: Repodata) -> dict[Path, bytes]:
         """The shards of a repodata document, and last their index."""
@@ -326,7 +327,7 @@ def read_document(path: Path) -> Any:
 
 
 def read_shards(folder: Path) -> dict[str, Any]:
-    """The shards of a subdir's folder by package name; each must be in a file named by the hash of its bytes."""
+    """The shards in a subdir's folder by package name; each must be in a file named by its bytes' hash."""
     index = read_document(folder / _FILES["shards"])
     place = _shards_folder(folder, index["info"]["shards_base_url"])
     paths = {name: place / f"{digest.hex()}.msgpack.zst" for name, digest in index["shards"].items()}
@@ -337,7 +338,7 @@ def read_shards(folder: Path) -> dict[str, Any]:
 
 
 def _shards_folder(folder: Path, url: str) -> Path:
-    """Where the shards of a subdir's folder are. If `url` is absolute: the usual place; a test makes it true."""
+    """Where the shards of a subdir's folder are; if `url` is absolute, which a test makes true, as usual."""
     return folder / ("shards" if re.match(r"/|\w+:", url) else url)
 
 

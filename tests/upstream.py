@@ -29,13 +29,15 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote
 
+Headers = Mapping[str, str]
+
 
 @dataclass(frozen=True)
 class Status:
     """Answer with this status, these headers and this body, whatever the folder holds."""
 
     code: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Headers = field(default_factory=dict)
     body: bytes = b""
 
 
@@ -224,7 +226,7 @@ class Upstream:
                     return rule.faults
         return ()
 
-    def _answer(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[Status, _Plan]:
+    def _answer(self, method: str, path: str, headers: Headers) -> tuple[Status, _Plan]:
         """The answer to a request, and what is to go wrong while it is sent."""
         plan = _Plan()
         if self.credentials is not None:
@@ -241,13 +243,11 @@ class Upstream:
             return Status(404), plan
         return self._serve(method, path, headers, *found), plan
 
-    def _serve(
-        self, method: str, path: str, headers: Mapping[str, str], content: bytes, modified: int | None
-    ) -> Status:
-        """The answer (200, 206, 304, 416) that holds `content`, last modified at that time if it has one."""
+    def _serve(self, method: str, path: str, headers: Headers, data: bytes, modified: int | None) -> Status:
+        """The answer (200, 206, 304, 416) that holds `data`, last modified at that time if it has one."""
         validators = {}
         if self.etags:
-            validators["ETag"] = f'"{hashlib.sha256(content).hexdigest()}"'
+            validators["ETag"] = f'"{hashlib.sha256(data).hexdigest()}"'
         if self.last_modified and modified is not None:
             validators["Last-Modified"] = formatdate(modified, usegmt=True)
         if _is_known(headers, validators):
@@ -257,13 +257,14 @@ class Upstream:
             fields["Accept-Ranges"] = "bytes"
         span = None
         if self.ranges and method == "GET" and headers.get("if-range") in (None, *validators.values()):
-            span = _span(headers.get("range", ""), len(content))
+            span = _span(headers.get("range", ""), len(data))
         if span is None:
-            return Status(200, fields, content)
+            return Status(200, fields, data)
         first, end = span
         if first >= end:
-            return Status(416, {"Content-Range": f"bytes */{len(content)}"})
-        return Status(206, fields | {"Content-Range": f"bytes {first}-{end - 1}/{len(content)}"}, content[first:end])
+            return Status(416, {"Content-Range": f"bytes */{len(data)}"})
+        fields["Content-Range"] = f"bytes {first}-{end - 1}/{len(data)}"
+        return Status(206, fields, data[first:end])
 
 
 def _read(root: Path, path: str) -> tuple[bytes, int] | None:
@@ -277,7 +278,7 @@ def _read(root: Path, path: str) -> tuple[bytes, int] | None:
         return None
 
 
-def _is_known(headers: Mapping[str, str], validators: Mapping[str, str]) -> bool:
+def _is_known(headers: Headers, validators: Headers) -> bool:
     """Whether a request says that its client holds what `validators` describe; a tag outranks a date."""
     if "if-none-match" in headers and "ETag" in validators:
         tags = [tag.strip().removeprefix("W/") for tag in headers["if-none-match"].split(",")]

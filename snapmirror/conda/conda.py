@@ -1,8 +1,9 @@
 """conda as an ecosystem: the methods that `sync` and `serve` call."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from .. import codec
 from ..digests import Digest
 from ..ecosystem import DocumentPlan, File, FileAt, Known, LeafAt, Reading, Upstream
 from ..errors import DamagedError
@@ -53,6 +54,11 @@ class Conda:
     def files(self, leaf_: bytes) -> tuple[File, ...]:
         """See Ecosystem.files."""
         return leaf.files(leaf_)
+
+    def records(self, leaf_: bytes) -> Iterator[tuple[str, bytes]]:
+        """See Ecosystem.records."""
+        for place in leaf.places(leaf.decode(leaf_)):
+            yield place.file, codec.to_msgpack(place.holder[place.key])
 
     def leaf_of(self, file: str) -> str:
         """See Ecosystem.leaf_of."""

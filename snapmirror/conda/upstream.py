@@ -27,17 +27,17 @@ def read(repo: CondaRepo, subdir: str, upstream: Upstream, known: Known, avoid: 
     Raises AbsentError if every upstream says that there is no such subdir, else the last UpstreamError.
     """
     problems: list[UpstreamError] = []
-    for address in repo.upstream:
+    for address in repo.upstreams:
         base = addresses.as_folder(addresses.as_folder(address) + subdir)
         try:
             found = _read_one(base, upstream, known, avoid)
         except UpstreamError as error:
             problems.append(error)
-            if len(repo.upstream) > 1:
+            if len(repo.upstreams) > 1:
                 upstream.warn(f"{error}; trying the next upstream")
             continue
         if found is not None:
-            rest = (addresses.as_folder(addresses.as_folder(other) + subdir) for other in repo.upstream if other != address)
+            rest = (addresses.as_folder(addresses.as_folder(other) + subdir) for other in repo.upstreams if other != address)
             found.bases += tuple(rest)
         return found
     raise next((error for error in problems if not isinstance(error, AbsentError)), problems[-1])
@@ -77,6 +77,6 @@ def _parse(base: str, variant: str, answer: Answer, upstream: Upstream) -> Readi
 
 def nothing(repo: CondaRepo, subdir: str) -> FlatReading:
     """What is published for a subdir that upstream has never had."""
-    base = addresses.as_folder(addresses.as_folder(repo.upstream[0]) + subdir)
+    base = addresses.as_folder(addresses.as_folder(repo.upstreams[0]) + subdir)
     body = msgspec.json.encode({"info": {"subdir": subdir}})
     return FlatReading(base + "repodata.json", body, "", None)

@@ -1,5 +1,6 @@
 """The server of one process: takes a request, finds what it names, sends it."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -32,7 +33,17 @@ from .view import Watch
 _log = logging.getLogger(__name__)
 _HTML = "text/html; charset=utf-8"
 _JSON = "application/json"
+#: answers kept ready for one view
+_MAX_READY = 65_536
 _ENDINGS = {"": "", "gzip": GZIP, "zstd": ".zst"}
+
+
+class _Ready(NamedTuple):
+    """A blob whose answer was worked out before."""
+
+    head: Head
+    body: Body
+    place: Place
 
 
 class Server:
@@ -47,9 +58,157 @@ class Server:
         self._bodies = Bodies()
         self._documents = DocumentBodies(store.documents, self._bodies)
         self._snapshots = internal.Snapshots(store)
-        #: headers that were made for this view, by raw path and coding
+        #: by raw path, for the present view
+        self._ready: dict[str, _Ready] = {}
+        #: by raw path and coding, for the present view
         self._heads: dict[tuple[str, str], Head] = {}
 
     def close(self) -> None:
         """Wait for threads."""
         self._bodies.close()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request. Raises nothing but what ends the connection."""
+        try:
+            return await self._handle(request)
+        except Refused as refused:
+            return problem(request, refused.status, refused.problem, refused.place)
+        except DamagedError as error:
+            _log.error("%s", error)
+            return problem(request, 503, str(error))
+        except Exception:
+            _log.exception("%s %s", request.method, request.raw_path)
+            return problem(request, 500, "internal error; the server's log says more")
+
+    async def _handle(self, request: web.BaseRequest) -> Reply:
+        if request.method not in ("GET", "HEAD"):
+            return problem(request, 405, f"{request.method}: this server can only be read", None, "Allow: GET, HEAD")
+        path = _path(request.raw_path)
+        view = self._watch.view()
+        if view is not self._resolver.view:
+            self._resolver = Resolver(self._store, self._ecosystems, view, self._public_url)
+            self._ready.clear()
+            self._heads.clear()
+        if ready := self._ready.get(path):
+            return self._send_blob(request, path, ready)
+        if path.startswith(internal.PREFIX):
+            return await self._internal(request, path)
+        if self._watch.problem and not view.catalog.entries:
+            raise Refused(503, self._watch.problem)
+        return await self._answer(request, path, self._resolver.resolve(path))
+
+    async def _answer(self, request: web.BaseRequest, path: str, answer: Answer) -> Reply:
+        if isinstance(answer, UnlistedAnswer):
+            found = await asyncio.to_thread(self._resolver.search, answer)
+            if found is None:
+                raise Refused(404, f"{answer.inner}: is not in {answer.repo} of snapshot {answer.place.snapshot}", answer.place)
+            answer = found
+        match answer:
+            case BlobAnswer():
+                ready = self._prepare(path, answer)
+                if len(self._ready) < _MAX_READY:
+                    self._ready[path] = ready
+                return self._send_blob(request, path, ready)
+            case DocumentAnswer():
+                return await self._send_document(request, path, answer)
+            case FolderAnswer(place, key, page):
+                body = await self._bodies.get(("page", key), lambda: in_memory(page()))
+                return await self._send_text(request, path, body, _HTML, place)
+            case ElsewhereAnswer(place, url):
+                return problem(request, 307, f"this mirror keeps no copy: {url}", place, f"Location: {url}")
+            case SlashAnswer(place, location):
+                return problem(request, 301, f"a folder: {location}", place, f"Location: {location}")
+            case _:
+                raise AssertionError(f"no way to answer {answer!r}")
+
+    def _prepare(self, path: str, answer: BlobAnswer) -> _Ready:
+        size = self._store.blobs.size(answer.digest)
+        name = f"blob {answer.digest.hex()}"
+        if size is None:
+            raise Refused(503, f"{name} is missing (run `snapmirror check`)", answer.place)
+        if answer.size not in (None, size):
+            raise Refused(503, f"{name} has {size} bytes instead of {answer.size} (run `snapmirror check`)", answer.place)
+        body = Body(f'"{answer.digest.hex()}"', size, None, self._store.blobs.path(answer.digest))
+        cache = IMMUTABLE if answer.immutable else SHORT
+        return _Ready(head(body, answer.place, answer.media, cache), body, answer.place)
+
+    def _send_blob(self, request: web.BaseRequest, path: str, ready: _Ready) -> Reply:
+        try:
+            return respond(request, ready.head, ready.body, ready.place)
+        except Missing as error:
+            self._ready.pop(path, None)
+            _log.error("%s: blob %s: %s", path, ready.head.etag, error)
+            raise Refused(503, f"blob {ready.head.etag}: {error} (run `snapmirror check`)", ready.place) from None
+
+    async def _send_document(self, request: web.BaseRequest, path: str, answer: DocumentAnswer) -> Reply:
+        """A document; the bytes of its `.zst` form are also its zstd coding."""
+        codable = _is_codable(answer.media)
+        coding = _coding(request) if codable else ""
+        suffix = answer.suffix or _ENDINGS[coding]
+        for attempt in (1, 2):
+            body = await self._documents.get(answer.ecosystem, answer.reader, answer.name, answer.derived, suffix)
+            head_ = self._heads.get((path, coding))
+            if head_ is None or head_.etag != body.etag:
+                since = clock.from_id(answer.since)
+                modified = clock.http_date(since) if since else ""
+                cache = IMMUTABLE if answer.immutable else SHORT
+                head_ = head(body, answer.place, answer.media, cache, modified=modified, coding=coding, vary=codable)
+                self._remember(path, coding, head_)
+            try:
+                return respond(request, head_, body, answer.place)
+            except Missing:  # the next sync has tidied up between two requests
+                self._documents.forget(answer.derived, suffix)
+                if attempt == 2:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _send_text(
+        self, request: web.BaseRequest, path: str, body: Body, media: str, place: Place | None, cache: str = SHORT
+    ) -> Reply:
+        coding = _coding(request)
+        if coding:
+            body = await self._bodies.coded(body, coding)
+        head_ = self._heads.get((path, coding))
+        if head_ is None or head_.etag != body.etag:
+            head_ = head(body, place, media, cache, coding=coding, vary=True)
+            self._remember(path, coding, head_)
+        return respond(request, head_, body, place)
+
+    def _remember(self, path: str, coding: str, head_: Head) -> None:
+        if len(self._heads) < _MAX_READY:
+            self._heads[path, coding] = head_
+
+    async def _internal(self, request: web.BaseRequest, path: str) -> Reply:
+        view = self._resolver.view
+        match path.removeprefix(internal.PREFIX):
+            case "healthz":
+                return await self._send_text(request, path, in_memory(codec.to_json({"status": "ok"})), _JSON, None, NO_STORE)
+            case "readyz":
+                if self._watch.problem or not view.catalog.records:
+                    raise Refused(503, self._watch.problem or "there is no snapshot yet")
+                state = {"status": "ready", "newest": view.catalog.records[-1].id}
+                return await self._send_text(request, path, in_memory(codec.to_json(state)), _JSON, None, NO_STORE)
+            case "snapshots.json":
+                key = ("snapshots", view.number)
+                body = await self._bodies.get(key, lambda: in_memory(self._snapshots.document(view.catalog)))
+                return await self._send_text(request, path, body, _JSON, None)
+        raise Refused(404, f"{path}: there is no such page")
+
+
+def _path(target: str) -> str:
+    """The raw path of a request target, which may be an absolute URL (RFC 9112 section 3.2.2)."""
+    path = target.partition("?")[0]
+    if not path.startswith("/"):
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    return path
+
+
+def _is_codable(media: str) -> bool:
+    return media == _JSON or media.startswith("text/")
+
+
+def _coding(request: web.BaseRequest) -> str:
+    """A part is a part of the plain form, so a request for one gets that."""
+    if "Range" in request.headers and request.method == "GET":
+        return ""
+    return negotiate.coding(request.headers.get("Accept-Encoding"))

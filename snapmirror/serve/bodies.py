@@ -82,7 +82,7 @@ class Bodies:
     def _keep(self, key: Hashable, body: Body) -> None:
         self._kept[key] = body
         self._bytes += len(body.data or b"")
-        while self._bytes > _ROOM and len(self._kept) > 1 or len(self._kept) > 65_536:
+        while (self._bytes > _ROOM and len(self._kept) > 1) or len(self._kept) > 65_536:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= len(dropped.data or b"")
 

@@ -33,9 +33,7 @@ class DocumentBodies:
 
     async def get(self, ecosystem: Ecosystem, reader: DirectoryReader, name: str, derived: Derived, suffix: str) -> Body:
         """One form of a document. Raises DamagedError if it can't be made or comes out different."""
-        return await self._bodies.get(
-            (derived.sha256, suffix), lambda: self._make(ecosystem, reader, name, derived, suffix)
-        )
+        return await self._bodies.get((derived.sha256, suffix), lambda: self._make(ecosystem, reader, name, derived, suffix))
 
     def forget(self, derived: Derived, suffix: str) -> None:
         """A file that was there is no more."""

@@ -96,7 +96,7 @@ def leaves(title: str, store: Store, ecosystem: Ecosystem, reader: DirectoryRead
 
 def _page(title: str, sections: dict[str, list[Row]], example: str = "", *, parent: bool = True) -> bytes:
     """title: the path of the folder, as a person would write it; example: a URL to copy, if there is one."""
-    return "\n".join(_lines(title.strip("/") and f"/{title.strip('/')}/" or "/", sections, example, parent)).encode()
+    return "\n".join(_lines((title.strip("/") and f"/{title.strip('/')}/") or "/", sections, example, parent)).encode()
 
 
 def _lines(title: str, sections: dict[str, list[Row]], example: str, parent: bool) -> Iterator[str]:

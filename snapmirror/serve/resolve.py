@@ -7,7 +7,7 @@ to a folder on disk. One resolver serves one view of the store, so that whatever
 import logging
 import re
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -81,6 +81,8 @@ class FolderAnswer:
     """A folder to be listed."""
 
     place: Place | None
+    #: equal keys, equal pages
+    key: Hashable
     #: makes the page; reads the whole directory, so not in the event loop
     page: Callable[[], bytes]
 
@@ -150,7 +152,7 @@ class Resolver:
     def _below(self, segments: list[str], folder: bool) -> Answer:
         if not segments:
             repos = sorted(self._answering(CURRENT))
-            return FolderAnswer(None, lambda: listing.root(self._catalog, repos, self._public_url))
+            return FolderAnswer(None, self.view.number, lambda: listing.root(self._catalog, repos, self._public_url))
         selected = self._catalog.is_selector(segments[0])
         selector, inner = (segments[0], segments[1:]) if selected else (CURRENT, segments)
         if inner and (found := self._repo(selector, inner)):
@@ -177,9 +179,7 @@ class Resolver:
 
     def _above(self, selector: str, inner: list[str], selected: bool) -> Answer:
         """The folders above repos: `current/`, `current/anaconda/` of the repo `anaconda/pkgs/main`."""
-        if not inner:
-            place = self._place(selector, self._catalog.resolve(selector, None, self._store.now()))
-        elif selected:
+        if not inner or selected:
             place = self._place(selector, self._catalog.resolve(selector, None, self._store.now()))
         else:
             place = None
@@ -189,7 +189,7 @@ class Resolver:
             what = "is no snapshot, pin or repo" if not selected else f"is no repo of {selector}"
             raise Refused(404, f"{inner[0]}: {what}", place)
         title = f"{selector}/{prefix}" if selected else prefix
-        return FolderAnswer(place, lambda: listing.repos(title, prefix, repos))
+        return FolderAnswer(place, (title, *repos), lambda: listing.repos(title, prefix, repos))
 
     def _answering(self, selector: str) -> Iterator[str]:
         """The repos that a selector has."""
@@ -217,7 +217,8 @@ class Resolver:
         if not inner:
             names = list(state.directories)
             public = f"{self._public_url}/{selector}/{repo}" if self._public_url else ""
-            return FolderAnswer(place, lambda: listing.directories(f"{selector}/{repo}/", names, public))
+            title = f"{selector}/{repo}/"
+            return FolderAnswer(place, (title, *names), lambda: listing.directories(title, names, public))
         if selector == CURRENT and len(inner) > 1 and not folder:
             return UnlistedAnswer(place, repo, "/".join(inner), current=True)
         raise Refused(404, f"{'/'.join(inner)}: is not in {repo} of snapshot {record.id}", place)
@@ -229,17 +230,17 @@ class Resolver:
         ecosystem = self._ecosystems[reader.document.kind]
         title = f"{selector}/{repo}/{name}/"
         if not rest:
-            return FolderAnswer(place, lambda: listing.directory(title, self._store, ecosystem, reader, state.since))
+            key = (title, state.digest, state.since)
+            return FolderAnswer(place, key, lambda: listing.directory(title, self._store, ecosystem, reader, state.since))
         if rest == listing.leaf_folder(ecosystem):
-            return FolderAnswer(place, lambda: listing.leaves(f"{title}{rest}/", self._store, ecosystem, reader))
+            title = f"{title}{rest}/"
+            return FolderAnswer(place, (title, state.digest), lambda: listing.leaves(title, self._store, ecosystem, reader))
         if folder:
             raise Refused(404, f"{rest}: is no folder of {repo}/{name}", place)
         for document, derived in reader.document.documents.items():
             if rest.startswith(document) and (suffix := rest[len(document) :]) in derived.suffixes:
                 media = ecosystem.media_type(rest)
-                return DocumentAnswer(
-                    place, reader, ecosystem, document, suffix, derived, media, state.since, place.exact
-                )
+                return DocumentAnswer(place, reader, ecosystem, document, suffix, derived, media, state.since, place.exact)
         unlisted = UnlistedAnswer(place, repo, f"{name}/{rest}".lstrip("/"), selector == CURRENT)
         return self._listed(place, ecosystem, reader, rest) or unlisted
 

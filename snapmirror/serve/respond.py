@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import formatdate, parsedate_to_datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -28,9 +29,8 @@ NO_STORE = "no-store"
 #: bytes; larger parts of files go from the page cache to the socket without passing through this process
 _READ = 128 << 10
 _RANGE = re.compile(r"bytes=[ \t]*(?:(\d+)-(\d*)|-(\d+))[ \t]*", re.IGNORECASE)
-_STATUS_LINES = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nDate: ".encode() for status in http.HTTPStatus
-}
+_CONDITIONS = ("If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since")
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nDate: ".encode() for status in http.HTTPStatus}
 
 
 class Missing(Exception):
@@ -42,7 +42,7 @@ class FilePart(NamedTuple):
 
     file: BinaryIO
     start: int
-    count: int
+    length: int
 
 
 @dataclass(slots=True)
@@ -108,8 +108,8 @@ class Reply(web.StreamResponse):
         content = self._content
         if isinstance(content, FilePart):
             transport.write(start)
-            sent = await asyncio.get_running_loop().sendfile(transport, content.file, content.start, content.count)
-            if sent != content.count:  # the length is already out
+            sent = await asyncio.get_running_loop().sendfile(transport, content.file, content.start, content.length)
+            if sent != content.length:  # the length is already out
                 transport.abort()
             self._body_length = sent
             return
@@ -132,15 +132,10 @@ def _connection(request: web.BaseRequest) -> bytes:
     return b"Connection: keep-alive\r\n\r\n" if request.version < (1, 1) else b"\r\n"
 
 
-_dated: tuple[int, bytes] = (0, b"")
-
-
+@lru_cache(1)
 def _date(now: int) -> bytes:
-    """The Date field's value and the end of its line; made once a second."""
-    global _dated
-    if _dated[0] != now:
-        _dated = (now, formatdate(now, usegmt=True).encode() + b"\r\n")
-    return _dated[1]
+    """The Date field's value and the end of its line."""
+    return formatdate(now, usegmt=True).encode() + b"\r\n"
 
 
 def problem(request: web.BaseRequest, status: int, text: str, place: Place | None = None, *fields: str) -> Reply:
@@ -154,7 +149,7 @@ def problem(request: web.BaseRequest, status: int, text: str, place: Place | Non
 def respond(request: web.BaseRequest, head_: Head, body: Body, place: Place | None) -> Reply:
     """The answer to a GET or HEAD of a representation. Raises Missing."""
     headers = request.headers
-    if "If-None-Match" in headers or "If-Modified-Since" in headers or "If-Match" in headers or "If-Unmodified-Since" in headers:
+    if any(name in headers for name in _CONDITIONS):
         status = _condition(request, head_)
         if status == 304:
             _check(body)
@@ -163,7 +158,7 @@ def respond(request: web.BaseRequest, head_: Head, body: Body, place: Place | No
             return problem(request, status, "the condition of the request does not hold", place)
     start, count, status, lines = 0, body.size, 200, head_.identity + head_.content
     if "Range" in headers and request.method == "GET" and _range_holds(request, head_):
-        match wanted := parse_range(headers["Range"], body.size):
+        match parse_range(headers["Range"], body.size):
             case (first, last):
                 start, count, status = first, last - first + 1, 206
                 lines += b"Content-Range: bytes %d-%d/%d\r\n" % (first, last, body.size)
@@ -171,7 +166,6 @@ def respond(request: web.BaseRequest, head_: Head, body: Body, place: Place | No
                 return problem(request, 416, f"there are {body.size} bytes", place, f"Content-Range: bytes */{body.size}")
             case None:
                 pass
-        del wanted
     lines += b"Content-Length: %d\r\n" % count
     if request.method == "HEAD":
         _check(body)
@@ -185,13 +179,17 @@ def _condition(request: web.BaseRequest, head_: Head) -> int:
     if (tags := headers.get("If-Match")) is not None:
         if not _matches(tags, head_.etag, weak=False):
             return 412
-    elif (unmodified := _instant(headers.get("If-Unmodified-Since"))) and (modified := _instant(head_.modified)):
-        if modified > unmodified:
-            return 412
+    elif not _unmodified(head_, headers.get("If-Unmodified-Since"), default=True):
+        return 412
     if (tags := headers.get("If-None-Match")) is not None:
         return 304 if _matches(tags, head_.etag, weak=True) else 0
-    since, modified = _instant(headers.get("If-Modified-Since")), _instant(head_.modified)
-    return 304 if since and modified and modified <= since else 0
+    return 304 if _unmodified(head_, headers.get("If-Modified-Since"), default=False) else 0
+
+
+def _unmodified(head_: Head, stated: str | None, *, default: bool) -> bool:
+    """Whether a representation is as it was at a stated date; `default` if there is no way to tell."""
+    instant, modified = _instant(stated), _instant(head_.modified)
+    return modified <= instant if instant and modified else default
 
 
 def _matches(tags: str, etag: str, *, weak: bool) -> bool:
@@ -272,7 +270,7 @@ def _small(path: Path, size: int, start: int, count: int) -> bytes:
 
 def _large(path: Path, size: int, start: int, count: int) -> FilePart:
     try:
-        file = open(path, "rb", buffering=0)
+        file = open(path, "rb", buffering=0)  # noqa: SIM115 - whoever sends it closes it
     except OSError as error:
         raise Missing(error.strerror) from None
     found = os.fstat(file.fileno()).st_size

@@ -109,5 +109,3 @@ def _expires(catalog: Catalog, now: datetime) -> datetime:
     hour = now.replace(minute=0, second=0) + timedelta(hours=1)
     ahead = [clock.from_id(entry.id) for entry in catalog.entries[-8:]]
     return min([hour, *(instant for instant in ahead if instant and instant > now)])
-
-

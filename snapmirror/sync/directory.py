@@ -179,7 +179,7 @@ class DirectorySync:
         """Store leaves, buckets and the directory as planned so far, and name it in `digest`; the bytes, by digest."""
         if self.plan is None or self.problem:
             return {}
-        if self.final is None or not self._finished:
+        if self.final is None or not self._finished:  # a plan made again makes another directory
             self.final = build_directory(self.plan, {})
         blobs = {**self.plan.blobs, **self.final.blobs}
         self.store.put(list(blobs.values()))
@@ -200,6 +200,7 @@ class DirectorySync:
             self.final = build_directory(self.plan, old)
         else:
             self.stage()
+            assert self.final is not None
             plain = publish.plain and publish.wants_tree(self.repo.path, self.repo.download)
             reader = self.store.metadata.directory(self.final.digest)
             self.final = build_directory(self.plan, export.derive(self.store, self.ecosystem, reader, wanted, plain=plain))

@@ -190,11 +190,11 @@ class Sync:
         self._fetch_lost(http)
         synced: dict[str, seal.Synced] = {}
         for path, directories in self._directories.items():
-            if problem := next((one.problem for one in directories if one.problem), None):
-                if all(one.problem for one in directories):
-                    self._report.repos[path].fail(problem)
-                    continue
-            synced[path] = self._synced(path, directories)
+            problems = [one.problem for one in directories if one.problem]
+            if len(problems) == len(directories):
+                self._report.repos[path].fail(problems[0])
+            else:
+                synced[path] = self._synced(path, directories)
         if not synced:
             return None
         configured = [repo.path for repo in self._configured]
@@ -239,4 +239,4 @@ class Sync:
 def _refuse_nothing(repo: Repo, directories: Sequence[DirectorySync]) -> None:
     """Raise AbsentError for a repo that upstream does not have at all: a typing error, not an empty channel."""
     if all(one.absent and one.previous is None for one in directories):
-        raise AbsentError(addresses.redact(repo.upstream[0]), 404)
+        raise AbsentError(addresses.redact(repo.upstreams[0]), 404)

@@ -1,0 +1,5 @@
+"""`python -m snapmirror`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,72 @@
+"""The command line: one verb a file; options, wiring, printing.
+
+Only this layer reads the environment and prints. Exit statuses are those of `errors`; see snapmirror(1).
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import SnapmirrorError
+from . import check, diff, forget, gc, init, pin, reindex, serve, snapshots, sync, tree
+from .context import say
+
+app = typer.Typer(
+    name="snapmirror",
+    help="A mirror with a memory: every sync seals an immutable, dated snapshot of conda channels.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"snapmirror {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None: ...
+
+
+app.command("init")(init.init)
+app.command("sync")(sync.sync)
+app.command("serve")(serve.serve)
+app.command("snapshots")(snapshots.snapshots)
+app.command("show")(snapshots.show)
+app.command("diff")(diff.diff)
+app.command("pin")(pin.pin)
+app.command("unpin")(pin.unpin)
+app.command("forget")(forget.forget)
+app.command("gc")(gc.gc)
+app.command("check")(check.check)
+app.command("reindex")(reindex.reindex)
+app.command("tree")(tree.tree)
+
+
+def main() -> None:
+    """Run the command line; errors become one line on standard error and an exit status."""
+    try:
+        app()
+    except SnapmirrorError as error:
+        say(f"snapmirror: {error}")
+        sys.exit(error.exit_status)
+    except PermissionError as error:
+        say(f"snapmirror: {error.filename}: {error.strerror}; run as the user who owns it")
+        sys.exit(1)
+    except OSError as error:
+        say(f"snapmirror: {error.filename or 'the system'}: {error.strerror or error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        say("snapmirror: interrupted; what was published is as it was")
+        sys.exit(130)
+    except BrokenPipeError:
+        os._exit(1)  # whoever read our output has gone

@@ -1,0 +1,4 @@
+"""snapmirror check."""
+
+
+def check() -> None: ...

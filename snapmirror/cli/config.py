@@ -1,0 +1,143 @@
+"""The configuration file: TOML into typed tables, with errors that name the file, the key and what would be right."""
+
+import difflib
+import re
+import tomllib
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .. import clock
+from ..conda import CondaRepo
+from ..ecosystem import Repo
+from ..errors import ConfigError
+from ..serve.settings import Serve
+from ..store.catalog import RESERVED
+from ..store.retention import Retention
+from ..sync.settings import Download, Publish
+
+#: where a configuration is looked for if none is named
+PLACES = (Path("snapmirror.toml"), Path("/etc/snapmirror.toml"))
+
+_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_WHERE = re.compile(r"^(.*?)(?: - at `\$\.?(.*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
+
+
+class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """A whole configuration. Paths are absolute once `load` has returned it."""
+
+    store: str = "store"
+    #: where the LMDB index lies, if the store is on a network disk
+    index: str | None = None
+    download: Download = Download()
+    retention: Retention = Retention()
+    publish: Publish = Publish()
+    serve: Serve = Serve()
+    repo: list[CondaRepo] = []
+
+    @property
+    def store_path(self) -> Path:
+        """The store's folder."""
+        return Path(self.store)
+
+    @property
+    def index_path(self) -> Path | None:
+        """The index, if it is not in the store."""
+        return Path(self.index) if self.index else None
+
+
+def load(path: Path) -> Config:
+    """Read a configuration. Raises ConfigError."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(path, "", "there is no such file (make one with `snapmirror init`)") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(path, "", f"can't be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(path, "", f"is not TOML: {error}") from None
+    try:
+        config = msgspec.convert(content, Config)
+    except msgspec.ValidationError as error:
+        raise _explain(path, content, str(error)) from None
+    for number, repo in enumerate(config.repo, 1):
+        _check_repo(path, f"[[repo]] number {number} ({repo.path})", repo)
+    _check_overlaps(path, config.repo)
+    base = path.resolve().parent
+    index = str(base / config.index) if config.index else None
+    return msgspec.structs.replace(config, store=str(base / config.store), index=index)
+
+
+def _explain(path: Path, content: dict[str, Any], message: str) -> ConfigError:
+    """msgspec's message with the place as a person would name it, and a suggestion for a misspelt key."""
+    found = _WHERE.match(message)
+    problem, place = (found[1], found[2] or "") if found else (message, "")
+    where = _name(place)
+    if unknown := _UNKNOWN.match(problem):
+        known = _keys(place)
+        near = difflib.get_close_matches(unknown[1], known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        line = _line_of(path, unknown[1])
+        return ConfigError(path, f"line {line}, {where}" if line else where, f"unknown key {unknown[1]!r}; {hint}")
+    return ConfigError(path, where, problem[:1].lower() + problem[1:])
+
+
+def _name(place: str) -> str:
+    """`repo[0].subdirs` as a person says it: `[[repo]] number 1, key subdirs`."""
+    if not place:
+        return "top level"
+    table, _, key = place.partition(".")
+    if number := re.fullmatch(r"repo\[(\d+)\]", table):
+        table = f"[[repo]] number {int(number[1]) + 1}"
+    elif key or (table in Config.__struct_fields__ and isinstance(getattr(Config(), table), msgspec.Struct)):
+        table = f"[{table}]"
+    else:
+        return f"key {table}"
+    return f"{table}, key {key}" if key else table
+
+
+def _keys(place: str) -> list[str]:
+    """The keys that are known at a place."""
+    if place.startswith("repo["):
+        return ["kind", *CondaRepo.__struct_fields__]
+    table = getattr(Config(), place, None) if place else Config()
+    return list(table.__struct_fields__) if isinstance(table, msgspec.Struct) else []
+
+
+def _line_of(path: Path, key: str) -> int | None:
+    pattern = re.compile(rf"\s*(\[+)?\s*[\"']?{re.escape(key)}[\"']?\s*[=\].]")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((number for number, line in enumerate(lines, 1) if pattern.match(line)), None)
+
+
+def _check_repo(path: Path, where: str, repo: Repo) -> None:
+    segments = repo.path.split("/")
+    if not all(_SEGMENT.fullmatch(segment) for segment in segments):
+        raise ConfigError(path, where, "path must be segments of letters, digits, `_`, `.`, `+` and `-`, joined by slashes")
+    first = segments[0]
+    if first in RESERVED or clock.from_id(first) or clock.parse_day(first):
+        raise ConfigError(path, where, f"path begins with {first!r}, which in a URL names a date or is reserved")
+    if not repo.upstreams:
+        raise ConfigError(path, where, "upstream names no URL")
+    for upstream in repo.upstreams:
+        parts = urllib.parse.urlsplit(upstream)
+        if parts.scheme not in ("http", "https", "file") or not (parts.netloc or parts.scheme == "file"):
+            raise ConfigError(path, where, "upstream must be a URL that begins with http://, https:// or file:///")
+    if repo.download == "redirect" and any(upstream.startswith("file:") for upstream in repo.upstreams):
+        raise ConfigError(path, where, 'download = "redirect" sends clients to upstream, so upstream can\'t be a file: URL')
+
+
+def _check_overlaps(path: Path, repos: list[CondaRepo]) -> None:
+    owners: dict[str, str] = {}
+    for repo in repos:
+        if repo.path in owners:
+            raise ConfigError(path, "[[repo]]", f"two repos have the path {repo.path}; every path must be its own")
+        owners[repo.path] = repo.path
+    for repo in repos:
+        for subdir in [*repo.subdirs, "noarch"]:
+            if f"{repo.path}/{subdir}" in owners:
+                problem = f"the path {repo.path}/{subdir} is a directory of the repo {repo.path} and a repo of its own"
+                raise ConfigError(path, "[[repo]]", f"{problem}; give one of them another path")

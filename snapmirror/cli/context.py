@@ -1,0 +1,100 @@
+"""What every verb needs: the configuration, the store, and a way to print. The only place that reads the environment."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from ..conda import Conda
+from ..ecosystem import Ecosystem
+from ..errors import ConfigError
+from ..store.catalog import RESERVED, Catalog
+from ..store.store import Store
+from . import config as configuration
+from .config import Config
+
+ECOSYSTEMS: dict[str, Ecosystem] = {"conda": Conda()}
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="Configuration; else $SNAPMIRROR_CONFIG, ./snapmirror.toml, /etc/snapmirror.toml.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+def find_config(path: Path | None) -> Path:
+    """The configuration file that counts. Raises ConfigError if there is none."""
+    if path is not None:
+        return path
+    if named := os.environ.get("SNAPMIRROR_CONFIG"):
+        return Path(named)
+    for place in configuration.PLACES:
+        if place.exists():
+            return place
+    raise ConfigError(
+        configuration.PLACES[0], "", "there is no configuration here; name one with --config, or run `snapmirror init DIR`"
+    )
+
+
+@contextlib.contextmanager
+def opened(path: Path | None, *, write: bool, create: bool = False) -> Iterator[tuple[Config, Store]]:
+    """The configuration and its store.
+
+    create: make the store, saying so, where its folder is missing or empty
+    """
+    config = configuration.load(find_config(path))
+    if create and not (config.store_path / "snapmirror.json").exists():
+        Store.create(config.store_path)
+        say(f"created the store {config.store_path}")
+    with Store.open(config.store_path, write=write, index=config.index_path) as store:
+        _refuse_clashes(config, store.catalog(), path)
+        yield config, store
+
+
+def _refuse_clashes(config: Config, catalog: Catalog, path: Path | None) -> None:
+    """Pins, first segments of repos and reserved words share one namespace."""
+    for repo in config.repo:
+        first = repo.path.split("/")[0]
+        if first in catalog.pins:
+            problem = f"begins with {first!r}, which is a pin; remove the pin (snapmirror unpin {first}) or choose another path"
+            raise ConfigError(find_config(path), f"[[repo]] {repo.path}", f"path {problem}")
+
+
+def taken_names(config: Config, catalog: Catalog) -> frozenset[str]:
+    """Names that a pin can't have: reserved words, and first segments of repos."""
+    return RESERVED | {path.split("/")[0] for path in [*catalog.repos, *(repo.path for repo in config.repo)]}
+
+
+def say(text: str) -> None:
+    """A message for a person, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def waiting(what: str) -> None:
+    """Said while a lock is not free."""
+    say(f"{what} is in use by another process; waiting")
+
+
+def show(text: str) -> None:
+    """A result, on standard output."""
+    print(text, flush=True)
+
+
+def show_json(value: Any) -> None:
+    """A result as one JSON object."""
+    show(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def printable(text: str) -> str:
+    """A name from upstream that may hold anything, safe for a terminal."""
+    return text if text.isprintable() else ascii(text)[1:-1]

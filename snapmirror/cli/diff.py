@@ -1,0 +1,49 @@
+"""snapmirror diff: what changed between two snapshots."""
+
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import SnapmirrorError, UsageError
+from ..store.store import Store
+from ..sync import compare
+from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, printable, say, show, show_json
+
+
+def diff(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Any selector.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Any selector.")],
+    repo: Annotated[str | None, typer.Argument(metavar="[REPO]", help="Only repos at or below this path.")] = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Status 1 if they differ, 0 if not, 2 for any failure.")
+    ] = False,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Show the files that were added, removed or changed between two snapshots."""
+    try:
+        with opened(config, write=False) as (_, store):
+            found = _compare(store, old, new, repo.strip("/") if repo else None)
+    except SnapmirrorError as error:
+        if not exit_code:
+            raise
+        say(f"snapmirror: {error}")
+        raise typer.Exit(2) from None
+    if json:
+        show_json(found)
+    else:
+        for mark, key in (("+", "added"), ("-", "removed"), ("~", "changed")):
+            for name in found[key]:
+                show(f"{mark} {printable(name)}")
+    different = any(found[key] for key in ("added", "removed", "changed"))
+    raise typer.Exit(1 if exit_code and different else 0)
+
+
+def _compare(store: Store, old: str, new: str, only: str | None) -> dict[str, Any]:
+    catalog, now = store.catalog(), store.now()
+    before, after = catalog.resolve(old, None, now), catalog.resolve(new, None, now)
+    paths = {path for path in {**before.repos, **after.repos} if only is None or path == only or path.startswith(f"{only}/")}
+    if only and not paths:
+        raise UsageError(f"{only}: neither {before.id} nor {after.id} holds a repo at or below it")
+    changes = compare.records(store, ECOSYSTEMS, before, after, paths)
+    return {"old": before.id, "new": after.id, **changes}

@@ -1,0 +1,83 @@
+"""How far a sync is: bars on a terminal, plain lines in a log."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from .. import units
+from .context import say
+
+#: seconds between two lines in a log
+_EVERY = 30.0
+
+
+@contextlib.contextmanager
+def progress() -> Iterator["Bars | Lines"]:
+    """Fulfils sync.fetch.Progress."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Lines()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as drawn:
+        yield Bars(drawn)
+
+
+class Bars:
+    """For people: bytes, rate and time left."""
+
+    def __init__(self, drawn: Progress) -> None:
+        self._drawn = drawn
+        self._task = drawn.add_task("fetch", total=None, visible=False)
+
+    def message(self, text: str) -> None:
+        """Above the bar."""
+        self._drawn.console.print(text, markup=False, highlight=False)
+
+    def begin(self, files: int, size: int) -> None:
+        """Draw the bar."""
+        self._drawn.reset(self._task, description=units.plural(files, "file"), total=size, visible=True)
+
+    def arrived(self, size: int) -> None:
+        """Move the bar."""
+        self._drawn.advance(self._task, size)
+
+    def end(self) -> None:
+        """Take the bar away."""
+        self._drawn.update(self._task, visible=False)
+
+
+class Lines:
+    """For logs: a line at the start, one now and then, one at the end."""
+
+    def __init__(self) -> None:
+        self._total = self._done = 0
+        self._started = self._said = 0.0
+
+    def message(self, text: str) -> None:
+        """A line."""
+        say(text)
+
+    def begin(self, files: int, size: int) -> None:
+        """What is going to be fetched."""
+        self._total, self._done, self._started = size, 0, time.monotonic()
+        self._said = self._started
+        say(f"fetching {units.plural(files, 'file')}, {units.size(size)}")
+
+    def arrived(self, size: int) -> None:
+        """Count; threads may lose a few bytes of the count to each other, which only a display sees."""
+        self._done += size
+        now = time.monotonic()
+        if now - self._said >= _EVERY:
+            self._said = now
+            rate = self._done / (now - self._started)
+            left = f", {(self._total - self._done) / rate / 60:.0f} min left" if rate and self._total > self._done else ""
+            say(f"fetched {units.size(self._done)} of {units.size(self._total)}, {units.size(int(rate))}/s{left}")
+
+    def end(self) -> None:
+        """What was fetched."""
+        took = max(time.monotonic() - self._started, 0.001)
+        say(f"fetched {units.size(self._done)} in {took:.1f} s")

@@ -1,0 +1,4 @@
+"""snapmirror serve."""
+
+
+def serve() -> None: ...

@@ -1,0 +1,106 @@
+"""snapmirror sync: read upstreams and seal a snapshot."""
+
+from typing import Annotated
+
+import typer
+
+from .. import clock, units
+from ..ecosystem import Repo
+from ..errors import UsageError
+from ..sync.engine import Options, Sync
+from ..sync.report import DirectoryReport, Report
+from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, printable, say, show, show_json, waiting
+from .progress import progress
+
+#: withheld files that are named one by one in a log
+_NAMED = 20
+
+
+def sync(
+    repos: Annotated[list[str] | None, typer.Argument(metavar="[REPO]...", help="Paths: all repos at or below them.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")] = False,
+    seal_as: Annotated[
+        str | None,
+        typer.Option(
+            "--seal-as", metavar="TIME", help="Date the snapshot in the past: an id, or a date meaning its last second."
+        ),
+    ] = None,
+    allow_shrink: Annotated[
+        bool, typer.Option("--allow-shrink", help="Accept an upstream that lists under half of what it did.")
+    ] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="End with status 4 if another process holds the store.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Status 3 if any file is withheld, not only a new one.")] = False,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Sync repos with their upstreams and seal a dated snapshot."""
+    at = _seal_time(seal_as)
+    with opened(config, write=True, create=not dry_run) as (settings, store), progress() as bars:
+        chosen = choose(settings.repo, repos or [])
+        options = Options(dry_run, at, allow_shrink, None if no_wait else waiting)
+        run = Sync(store, ECOSYSTEMS, settings.repo, settings.download, settings.publish, bars, options)
+        report = run.run(chosen)
+    if json:
+        show_json(report)
+    else:
+        _print(report)
+    raise typer.Exit(report.exit_status(strict=strict))
+
+
+def choose(configured: list[Repo] | list, paths: list[str]) -> list[Repo]:  # type: ignore[type-arg]
+    """The repos at or below some paths; all for none. Raises UsageError for a path that names none."""
+    chosen: dict[str, Repo] = {}
+    for path in (wanted.strip("/") for wanted in paths):
+        below = [repo for repo in configured if repo.path == path or repo.path.startswith(f"{path}/")]
+        if not below:
+            known = ", ".join(repo.path for repo in configured) or "none"
+            raise UsageError(f"{path}: no [[repo]] of the configuration is at or below it (configured: {known})")
+        chosen.update({repo.path: repo for repo in below})
+    if not configured:
+        raise UsageError("the configuration has no [[repo]]: nothing to sync")
+    return list(chosen.values()) if paths else list(configured)
+
+
+def _seal_time(text: str | None) -> str | None:
+    if text is None:
+        return None
+    instant = clock.parse_time(text)
+    if instant is None:
+        raise UsageError(f"--seal-as {text}: write an id (20261120T010000Z) or a date (2026-11-20)")
+    return clock.to_id(instant)
+
+
+def _print(report: Report) -> None:
+    for path, repo in report.repos.items():
+        if repo.problem:
+            say(f"{path}: {repo.problem}")
+        for name, directory in repo.directories.items():
+            _print_directory(f"{path}/{name}", directory, report.dry_run)
+    for path, repo in report.repos.items():
+        if not repo.problem:
+            show(f"{path}: {units.plural(repo.files, 'file')}, {units.size(repo.bytes)} in total")
+    if report.dry_run:
+        show(f"To fetch: {_to_fetch(report.repos.values())}; on the disk after: {units.size(report.bytes_after)}")
+    elif report.snapshot:
+        show(f"Sealed snapshot {report.snapshot}")
+    show(f"Total size is {units.size(sum(repo.bytes for repo in report.repos.values()))}")
+
+
+def _print_directory(path: str, directory: DirectoryReport, dry_run: bool) -> None:
+    if directory.problem:
+        kept = "it keeps its old state" if directory.state == "kept" else "it is not in the snapshot"
+        say(f"{path}: {directory.problem}; {kept}")
+    if directory.note:
+        say(f"{path}: {directory.note}")
+    for file, reason in list(directory.newly_withheld.items())[:_NAMED]:
+        say(f"{path}/{printable(file)}: withheld: {reason}")
+    if len(directory.newly_withheld) > _NAMED:
+        say(f"{path}: {len(directory.newly_withheld) - _NAMED} more files withheld; `snapmirror show current` names them")
+    if dry_run and directory.fetch_files:
+        show(f"{path}: would fetch {units.plural(directory.fetch_files, 'file')}, {units.size(directory.fetch_bytes)}")
+
+
+def _to_fetch(repos: object) -> str:
+    found = [directory for repo in repos for directory in repo.directories.values()]  # type: ignore[attr-defined]
+    files = sum(directory.fetch_files for directory in found)
+    return f"{units.plural(files, 'file')}, {units.size(sum(directory.fetch_bytes for directory in found))}"

@@ -1,0 +1,32 @@
+"""snapmirror tree: export a snapshot as a folder of hard links."""
+
+from ..store.records import Record
+from ..store.store import Store
+from ..sync import export
+from .context import ECOSYSTEMS, ConfigOption, opened, say, show, waiting
+from .snapshots import SnapshotArgument
+
+
+def tree(snapshot: SnapshotArgument, config: ConfigOption = None) -> None:
+    """Make the tree of a snapshot again, for web servers, rsync or file://, and print its path."""
+    with opened(config, write=True) as (settings, store):
+        record = store.catalog().resolve(snapshot, None, store.now())
+        links = _build(store, record, settings.publish.plain)
+        with store.lock(waiting) as catalog:
+            record = catalog.resolve(record.id, None, store.now())  # it may have been forgotten meanwhile
+            store.published.publish(record.id, links)
+            store.published.refresh(catalog, store.now())
+    if not links:
+        say(f"snapshot {record.id} has no eager repo: there are no files to link")
+        return
+    show(str(store.layout.published / record.id))
+
+
+def _build(store: Store, record: Record, plain: bool) -> dict[str, str]:
+    links = {}
+    for path, repo in record.repos.items():
+        for name, state in repo.directories.items():
+            reader = store.metadata.directory(state.blob)
+            if reader.document.mode == "eager":
+                links[f"{path}/{name}"] = export.build_tree(store, ECOSYSTEMS[repo.kind], reader, plain=plain)
+    return links
