@@ -5,6 +5,7 @@ is a third of the time of a small request.
 """
 
 import asyncio
+import contextlib
 import http
 import os
 import re
@@ -15,7 +16,7 @@ from datetime import UTC, datetime
 from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -40,7 +41,7 @@ class Missing(Exception):
 class FilePart(NamedTuple):
     """A part of an opened file."""
 
-    file: BinaryIO
+    descriptor: int
     start: int
     length: int
 
@@ -95,7 +96,7 @@ class Reply(web.StreamResponse):
             await self._send(request)
         finally:
             if isinstance(self._content, FilePart):
-                self._content.file.close()
+                os.close(self._content.descriptor)
         self._eof_sent = True
         return None
 
@@ -108,10 +109,9 @@ class Reply(web.StreamResponse):
         content = self._content
         if isinstance(content, FilePart):
             transport.write(start)
-            sent = await asyncio.get_running_loop().sendfile(transport, content.file, content.start, content.length)
-            if sent != content.length:  # the length is already out
+            self._body_length = await _send_file(transport, content)
+            if self._body_length != content.length:  # but that is what the headers say
                 transport.abort()
-            self._body_length = sent
             return
         if content:
             self._body_length = len(content)
@@ -124,6 +124,23 @@ class Reply(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Everything was sent."""
+
+
+async def _send_file(transport: asyncio.Transport, part: FilePart) -> int:
+    """Send a part of a file; the bytes sent, fewer if the file ends early.
+
+    As much as the socket takes goes out at once: loop.sendfile would wait for the socket to be writable even after the
+    last byte, and tell the selector four times (a quarter of the time of a file of 1 MB).
+    """
+    sent = 0
+    if not transport.get_write_buffer_size():
+        # OSError: no room in the socket, or a file that can't be sent like this; loop.sendfile knows what to do
+        with contextlib.suppress(OSError):
+            sent = os.sendfile(transport.get_extra_info("socket").fileno(), part.descriptor, part.start, part.length)
+    if sent < part.length:
+        with open(part.descriptor, "rb", buffering=0, closefd=False) as file:
+            sent += await asyncio.get_running_loop().sendfile(transport, file, part.start + sent, part.length - sent)
+    return sent
 
 
 def _connection(request: web.BaseRequest) -> bytes:
@@ -247,34 +264,30 @@ def _part(body: Body, start: int, count: int) -> bytes | FilePart:
     if body.data is not None:
         return body.data if count == body.size else body.data[start : start + count]
     assert body.path is not None
-    return _small(body.path, body.size, start, count) if count <= _READ else _large(body.path, body.size, start, count)
+    if count <= _READ:
+        return _small(body.path, body.size, start, count)
+    return FilePart(_open(body.path, body.size), start, count)
 
 
 def _small(path: Path, size: int, start: int, count: int) -> bytes:
     """Read in the event loop: a thread would cost more than the read."""
+    descriptor = _open(path, size)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise Missing(error.strerror) from None
-    try:
-        data = os.pread(descriptor, count, start)
-        found = os.fstat(descriptor).st_size
+        return os.pread(descriptor, count, start)
     except OSError as error:
         raise Missing(error.strerror) from None
     finally:
         os.close(descriptor)
-    if found != size:
-        raise Missing(f"has {found} bytes instead of {size}")
-    return data
 
 
-def _large(path: Path, size: int, start: int, count: int) -> FilePart:
+def _open(path: Path, size: int) -> int:
+    """Open a file that should have so many bytes. Raises Missing."""
     try:
-        file = open(path, "rb", buffering=0)  # noqa: SIM115 - whoever sends it closes it
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise Missing(error.strerror) from None
-    found = os.fstat(file.fileno()).st_size
+    found = os.fstat(descriptor).st_size
     if found != size:
-        file.close()
+        os.close(descriptor)
         raise Missing(f"has {found} bytes instead of {size}")
-    return FilePart(file, start, count)
+    return descriptor

@@ -135,12 +135,8 @@ def sync_file(path: Path) -> None:
             os.close(descriptor)
 
 
-def _find_syncfs() -> ctypes._NamedFuncPointer | None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    return getattr(libc, "syncfs", None)  # macOS has none
-
-
-_SYNCFS = _find_syncfs()
+#: syncfs(2), which Python does not wrap; macOS has none
+_SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
 def sync_files(paths: Iterable[Path], root: Path) -> None:

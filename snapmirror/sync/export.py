@@ -54,8 +54,13 @@ def refill(store: Store, ecosystem: Ecosystem, reader: DirectoryReader, *, plain
 
 
 def build_tree(store: Store, ecosystem: Ecosystem, reader: DirectoryReader, *, plain: bool) -> str:
-    """The tree object of an eager directory: files, leaves and documents under the names that clients ask for."""
+    """Make the tree object of an eager directory; its name."""
     refill(store, ecosystem, reader, plain=plain)
+    return store.trees.build(tree_listing(store, ecosystem, reader, plain=plain))
+
+
+def tree_listing(store: Store, ecosystem: Ecosystem, reader: DirectoryReader, *, plain: bool) -> dict[str, Source]:
+    """Files, leaves and documents of a directory under the names that clients ask for; documents are in the cache."""
     listing: dict[str, Source] = {}
     for leaf in reader.leaves.values():
         if path := ecosystem.leaf_path(leaf):
@@ -68,4 +73,4 @@ def build_tree(store: Store, ecosystem: Ecosystem, reader: DirectoryReader, *, p
             if suffix or plain:
                 document = store.documents.path(derived.sha256, suffix)
                 listing[name + suffix] = Source(document, sha256(document.read_bytes()) if suffix else derived.sha256)
-    return store.trees.build(listing)
+    return listing

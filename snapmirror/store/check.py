@@ -1,0 +1,234 @@
+"""Looking for damage: first what files say of each other, then, if asked, every byte.
+
+Problems come out as values; nothing here repairs, but a blob whose bytes are wrong is moved to `quarantine/` at once, so
+that nobody is served from it.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+from blake3 import blake3
+
+from ..digests import Digest, Sums, sha256
+from ..errors import DamagedError
+from . import fs
+from .blobs import BlobInfo
+from .catalog import Catalog
+from .index import BlobRow
+from .store import Store
+
+_PIECE = 1 << 20
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is not as it should be."""
+
+    #: a path below the store, or `blob <hex>`
+    what: str
+    problem: str
+    #: the blob that is missing or wrong, if it is one
+    blob: Digest | None = None
+    #: `snapshot/repo/directory` and the file's name, for a blob that a directory lists
+    place: tuple[str, str] | None = None
+    #: whether making the index again mends it
+    index: bool = False
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file that a leaf lists."""
+
+    name: str
+    sha256: Digest
+    size: int | None
+
+
+#: (kind of the directory, uncompressed leaf) -> the files that it lists
+LeafFiles = Callable[[str, bytes], Iterable[Listed]]
+
+
+def structure(store: Store, leaf_files: LeafFiles) -> Iterator[Problem]:
+    """Every record, directory, bucket, leaf, link and row; metadata byte by byte, files by size.
+
+    The caller holds the store's lock.
+    """
+    try:
+        catalog = store.catalog()
+    except DamagedError as error:
+        yield Problem(error.what, error.problem)
+        return
+    blobs = {blob.digest: blob for blob in store.blobs.list()}
+    yield from _directories(store, catalog, blobs, leaf_files)
+    yield from _pins(catalog)
+    yield from _index(store, blobs)
+    yield from _trees(store)
+
+
+def _directories(store: Store, catalog: Catalog, blobs: dict[Digest, BlobInfo], leaf_files: LeafFiles) -> Iterator[Problem]:
+    seen: set[object] = set()
+    for record in catalog.records:
+        for path, repo in record.repos.items():
+            for name, state in repo.directories.items():
+                if state.blob not in seen:
+                    seen.add(state.blob)
+                    yield from _directory(store, state.blob, f"{record.id}/{path}/{name}", blobs, leaf_files, seen)
+
+
+def _directory(
+    store: Store, digest: Digest, place: str, blobs: dict[Digest, BlobInfo], leaf_files: LeafFiles, seen: set[object]
+) -> Iterator[Problem]:
+    try:
+        _verify(store, digest)
+        document = store.metadata.directory(digest).document
+    except DamagedError as error:
+        yield Problem(error.what, f"{error.problem}; it is the directory {place}", digest)
+        return
+    for bucket in document.buckets:
+        if bucket in seen and document.mode != "eager":
+            continue
+        try:
+            if bucket not in seen:
+                _verify(store, bucket)
+            leaves = store.metadata.bucket(bucket).leaves
+        except DamagedError as error:
+            yield Problem(error.what, f"{error.problem}; it is a bucket of {place}", bucket)
+            continue
+        seen.add(bucket)
+        for name, leaf in leaves.items():
+            if (leaf, document.mode) in seen:
+                continue
+            seen.add((leaf, document.mode))
+            yield from _leaf(store, leaf, document.kind, document.mode, (place, name), blobs, leaf_files)
+
+
+def _leaf(
+    store: Store,
+    leaf: Digest,
+    kind: str,
+    mode: str,
+    place: tuple[str, str],
+    blobs: dict[Digest, BlobInfo],
+    leaf_files: LeafFiles,
+) -> Iterator[Problem]:
+    try:
+        _verify(store, leaf)
+        files = list(leaf_files(kind, store.metadata.leaf(leaf))) if mode == "eager" else []
+    except DamagedError as error:
+        yield Problem(error.what, f"{error.problem}; it is the leaf {place[1]} of {place[0]}", leaf)
+        return
+    for file in files:
+        held = blobs.get(file.sha256)
+        what = f"blob {file.sha256.hex()}"
+        if held is None:
+            yield Problem(what, f"is missing; {place[0]} lists it as {file.name}", file.sha256, (place[0], file.name))
+        elif file.size is not None and file.size != held.size:
+            problem = f"has {held.size} bytes instead of {file.size}; {place[0]} lists it as {file.name}"
+            yield Problem(what, problem, file.sha256, (place[0], file.name))
+
+
+def _verify(store: Store, digest: Digest) -> None:
+    if sha256(store.blobs.read(digest)) != digest:
+        raise DamagedError(f"blob {digest.hex()}", "holds other bytes than its name says")
+
+
+def _pins(catalog: Catalog) -> Iterator[Problem]:
+    kept = {record.id for record in catalog.records}
+    for pin in catalog.pins.values():
+        if pin.snapshot not in kept:
+            yield Problem(f"pins/{pin.name}.json", f"names {pin.snapshot}, which is not kept")
+
+
+def _index(store: Store, blobs: dict[Digest, BlobInfo]) -> Iterator[Problem]:
+    rows = dict(store.index.blobs())
+    for digest, row in rows.items():
+        held = blobs.get(digest)
+        if held is None:
+            yield Problem(f"blob {digest.hex()}", "is in the index and not on the disk", digest, index=True)
+        elif held.size != row.size:
+            problem = f"has {held.size} bytes on the disk and {row.size} in the index"
+            yield Problem(f"blob {digest.hex()}", problem, digest, index=True)
+    for digest in blobs.keys() - rows.keys():
+        yield Problem(f"blob {digest.hex()}", "is on the disk and not in the index", index=True)
+
+
+def _trees(store: Store) -> Iterator[Problem]:
+    """Links lead to tree objects, and what these hold are the blobs themselves."""
+    used = set()
+    for id_ in store.published.snapshots():
+        for place, tree in store.published.links(id_).items():
+            if not store.trees.path(tree).is_dir():
+                yield Problem(f"published/{id_}/{place}", f"leads to the tree object {tree}, which is missing")
+            used.add(tree)
+    for tree in sorted(used):
+        for parent, _, files in os.walk(store.trees.path(tree)):
+            for name in files:
+                if os.stat(os.path.join(parent, name)).st_mode & 0o222:
+                    path = os.path.relpath(os.path.join(parent, name), store.layout.root)
+                    yield Problem(path, "can be written to; a change in it would be one of every snapshot")
+
+
+# Every byte
+
+
+def read_data(store: Store, seconds: float | None) -> Iterator[Problem | int]:
+    """Compare every blob with its name, those checked longest ago first; yields the bytes read, and problems.
+
+    seconds: stop after so long; the next call goes on with the others. A bad blob is quarantined before it is yielded.
+    """
+    order = sorted(store.index.blobs(), key=lambda item: item[1].checked)
+    end = None if seconds is None else time.monotonic() + seconds
+    queue = iter(order)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        while batch := list(islice(queue, _BATCH)):
+            good: dict[Digest, BlobRow] = {}
+            for (digest, row), fresh in zip(batch, pool.map(lambda item: _read(store, *item), batch), strict=True):
+                if fresh is None:
+                    if store.blobs.size(digest) is not None:  # else gc took it meanwhile
+                        quarantine(store, digest)
+                        yield Problem(f"blob {digest.hex()}", "held other bytes than its name says; quarantined", digest)
+                    continue
+                good[digest] = fresh
+                yield row.size
+            store.index.put_blobs(good)
+            if end is not None and time.monotonic() >= end:
+                return
+
+
+def _read(store: Store, digest: Digest, row: BlobRow) -> BlobRow | None:
+    """The row of a blob whose bytes are right, None if they are not. BLAKE3 if we have it: twice as fast as SHA-256."""
+    now = int(store.now().timestamp())
+    try:
+        with store.blobs.open(digest) as file:
+            if any(row.blake3):
+                running = blake3()
+                while piece := file.read(_PIECE):
+                    running.update(piece)
+                return row._replace(checked=now) if running.digest() == row.blake3 else None
+            sums = Sums()
+            while piece := file.read(_PIECE):
+                sums.update(piece)
+            return BlobRow(sums.size, sums.blake3, now) if sums.sha256 == digest else None
+    except (DamagedError, OSError):
+        return None
+
+
+def quarantine(store: Store, digest: Digest) -> None:
+    """Move a blob out of the store and of every tree; the row goes first, as in every deletion."""
+    path = store.blobs.path(digest)
+    with contextlib.suppress(FileNotFoundError):
+        inode = os.stat(path).st_ino
+        store.index.drop_blobs([digest])
+        fs.rename(path, store.layout.quarantine / digest.hex())
+        fs.sync_folder(path.parent)
+        for parent, _, files in os.walk(store.layout.trees):
+            for name in files:
+                link = store.layout.trees / parent / name
+                if os.lstat(link).st_ino == inode:
+                    fs.unlink(link)
