@@ -1,0 +1,116 @@
+# Try it: make demo. Test it: make test. `make help` lists every target.
+# Needs Python 3.11 or later, git and make; everything else goes into .venv.
+
+PYTHON ?= python3
+# seconds that the demo serves before it ends by itself
+SECONDS ?= 60
+# processes that run tests
+JOBS ?= auto
+# where `make install` puts the program and its manual pages
+PREFIX ?= /usr/local
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+MANUALS := man/snapmirror.1 man/snapmirror.toml.5 man/snapmirror-store.7
+# programs that tests use if they are there, each with the Debian package that has it
+DEBIAN := curl:curl mandoc:mandoc nginx:nginx-light rsync:rsync strace:strace
+
+.PHONY: help
+help:
+	@echo 'make demo      mirror a small channel twice and serve both snapshots, for $(SECONDS) seconds (SECONDS=...)'
+	@echo 'make test      run the tests (JOBS=n: in n processes; TESTS=tests/test_x.py: only these)'
+	@echo 'make check     lint, format, types and the order of layers'
+	@echo 'make man       check the manual pages, and render them to build/man as text and HTML'
+	@echo 'make install   install below PREFIX ($(PREFIX)): lib/snapmirror, bin/snapmirror, share/man'
+	@echo 'make uninstall take that away'
+	@echo 'make clean     remove what was made here'
+
+# The environment -----------------------------------------------------------------------------------------------------
+
+$(VENV)/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'snapmirror needs Python 3.11 or later; `$(PYTHON)` is older. Name another: make PYTHON=python3.12'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo '`$(PYTHON)` has no venv. On Debian and Ubuntu it is a package of its own: apt-get install python3-venv'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/installed: pyproject.toml | $(VENV)/made
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/installed-test: pyproject.toml | $(VENV)/made
+	$(PIP) install --editable '.[test]'
+	@touch $(VENV)/installed $@
+
+# Debian packages for tests, as root on Debian only. What can't be had is no failure: its tests skip and name the program.
+$(VENV)/debian: | $(VENV)/made
+	@if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ] && command -v apt-get >/dev/null; then \
+		missing=; \
+		for pair in $(DEBIAN); do \
+			PATH="$$PATH:/usr/sbin:/sbin" command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair#*:}"; \
+		done; \
+		if [ -n "$$missing" ]; then \
+			echo "installing the Debian packages$$missing"; \
+			export DEBIAN_FRONTEND=noninteractive; \
+			policy=/usr/sbin/policy-rc.d; \
+			if [ ! -e $$policy ]; then \
+				trap "rm -f $$policy" EXIT; \
+				printf '#!/bin/sh\nexit 101\n' >$$policy; chmod +x $$policy; \
+			fi; \
+			apt="apt-get -qq -o Dpkg::Use-Pty=0"; \
+			$$apt install --no-install-recommends -y $$missing </dev/null >/dev/null 2>&1 || \
+				{ $$apt update </dev/null && $$apt install --no-install-recommends -y $$missing </dev/null >/dev/null; } || \
+				echo "could not install$$missing: the tests that need them will skip"; \
+		fi; \
+	fi
+	@touch $@
+
+# What there is to do -------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(VENV)/installed
+	@$(BIN)/python examples/demo.py --seconds $(SECONDS)
+
+TESTS ?= tests
+.PHONY: test
+test: $(VENV)/installed-test $(VENV)/debian
+	$(BIN)/python -m pytest --numprocesses $(JOBS) -m 'not long' $(TESTS)
+
+.PHONY: check
+check: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet tests/test_layers.py
+
+.PHONY: man
+man:
+	@command -v mandoc >/dev/null || { echo 'mandoc is missing; on Debian and Ubuntu: apt-get install mandoc'; exit 1; }
+	mandoc -T lint -W warning $(MANUALS)
+	@mkdir -p build/man
+	@for page in $(MANUALS); do \
+		mandoc -T utf8 $$page | col -b >build/man/$$(basename $$page).txt; \
+		mandoc -T html -O style=,toc $$page >build/man/$$(basename $$page).html; \
+	done
+	@echo 'rendered to build/man; to read one: man ./man/snapmirror.1'
+
+.PHONY: install
+install:
+	$(PYTHON) -m venv $(PREFIX)/lib/snapmirror
+	$(PREFIX)/lib/snapmirror/bin/python -m pip --quiet --disable-pip-version-check --no-input install .
+	mkdir -p $(PREFIX)/bin
+	ln -sf ../lib/snapmirror/bin/snapmirror $(PREFIX)/bin/snapmirror
+	for page in $(MANUALS); do install -D -m 644 $$page $(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; done
+
+.PHONY: uninstall
+uninstall:
+	rm -rf $(PREFIX)/lib/snapmirror
+	rm -f $(PREFIX)/bin/snapmirror
+	for page in $(MANUALS); do rm -f $(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
+
+.PHONY: clean
+clean:
+	rm -rf $(VENV) build dist snapmirror.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find snapmirror tests examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,155 @@
+"""What all measurements share: bars, results, taking turns, processes of their own."""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+ROOT = Path(__file__).resolve().parent.parent
+#: seconds after which any single step is given up
+TIMEOUT = 600
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One row of the table: what is measured and what it must reach."""
+
+    what: str
+    #: what it is compared with; of an absolute figure, nothing
+    peer: str = ""
+    #: times the peer's speed that it must have
+    least: float | None = None
+    #: absolute figure that it must not pass, in `unit`
+    most: float | None = None
+    unit: str = ""
+
+    @property
+    def text(self) -> str:
+        """The bar as the table shows it."""
+        if self.least is not None:
+            return f">= {self.least:g}"
+        return f"<= {self.most:g} {self.unit}" if self.most is not None else "-"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out for one bar."""
+
+    bar: Bar
+    ours: Sequence[float]
+    peers: Sequence[float] = ()
+    #: whether a larger figure is the better one (a rate), as opposed to seconds
+    rate: bool = False
+
+    @property
+    def ratios(self) -> list[float]:
+        """How many times as fast as the peer we were, one figure a round."""
+        pairs = zip(self.ours, self.peers, strict=True)
+        return [ours / peer if self.rate else peer / ours for ours, peer in pairs]
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the bar is met, None if it is none."""
+        if self.bar.least is not None:
+            return statistics.median(self.ratios) >= self.bar.least
+        return statistics.median(self.ours) <= self.bar.most if self.bar.most is not None else None
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where and how large to measure."""
+
+    #: a folder of this run's own
+    folder: Path
+    #: sizes that take seconds, to see that everything works: their figures say nothing
+    quick: bool
+    #: rounds; the table shows medians
+    runs: int
+    #: configurations and versions to be printed with the table, by title
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def size(self, full: int, quick: int) -> int:
+        """A size for the form that is run."""
+        return quick if self.quick else full
+
+    def fresh(self, name: str) -> Path:
+        """An empty folder, after whatever bore its name is gone."""
+        path = self.folder / name
+        remove(path)
+        path.mkdir(parents=True)
+        return path
+
+
+class Measurement(Protocol):
+    """A module of this folder."""
+
+    BARS: Sequence[Bar]
+
+    def measure(self, work: Work) -> Iterator[Result]:
+        """Results for the bars; raises Skip if something that it takes is not here."""
+        ...
+
+
+class Skip(Exception):
+    """A measurement can't be made here; the text says why."""
+
+
+def need(*programs: str) -> None:
+    """Raise Skip unless these programs are installed."""
+    for program in programs:
+        if not shutil.which(program):
+            raise Skip(f"{program} is not installed")
+
+
+def in_turn(rounds: int, *steps: Callable[[], float]) -> list[list[float]]:
+    """Run the steps in turn so many times; a list of figures for each step."""
+    found: list[list[float]] = [[] for _ in steps]
+    for _ in range(rounds):
+        for figures, step in zip(found, steps, strict=True):
+            figures.append(step())
+    return found
+
+
+def settle() -> None:
+    """Let the disk finish what the step before left it to do, so that the next one does not pay for it."""
+    os.sync()
+
+
+def remove(path: Path) -> None:
+    """Remove a folder, if it is there."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def run(command: Sequence[str | Path], *, folder: Path | None = None) -> str:
+    """Run a program to its end; its output. Raises RuntimeError with what it said if it fails."""
+    done = subprocess.run([str(part) for part in command], cwd=folder, capture_output=True, text=True, timeout=TIMEOUT)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} ended with status {done.returncode}: {done.stderr.strip()[-2000:]}")
+    return done.stdout
+
+
+def child(module: str, *arguments: str | Path) -> dict[str, Any]:
+    """Run `main` of a module of ours in a fresh interpreter; the JSON object that it prints.
+
+    Each figure of a process (its peak memory too) is then that of the step alone. What it takes to start an
+    interpreter is not measured: the module takes the time inside.
+    """
+    found: dict[str, Any] = json.loads(run([sys.executable, "-m", module, *arguments], folder=ROOT))
+    return found
+
+
+def spread(figures: Iterable[float]) -> str:
+    """Median with least and most."""
+    ordered = sorted(figures)
+    return f"{number(statistics.median(ordered))} [{number(ordered[0])}..{number(ordered[-1])}]"
+
+
+def number(value: float) -> str:
+    """Three digits that count."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,76 @@
+"""Syncing in this process, for tests that seal dozens of snapshots; the command line is tested through tests/mirror.py."""
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from snapmirror.cli.context import ECOSYSTEMS
+from snapmirror.conda import CondaRepo
+from snapmirror.ecosystem import FileAt
+from snapmirror.store.records import Record
+from snapmirror.store.store import Store
+from snapmirror.sync.engine import Options, Sync
+from snapmirror.sync.report import Report
+from snapmirror.sync.settings import Download, Publish
+
+FAST = Download(retries=1, connect_timeout="2s", stall="1B/2s", min_free="0%")
+
+
+class Quiet:
+    """A sync.fetch.Progress that keeps the messages."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def begin(self, files: int, size: int) -> None: ...
+    def arrived(self, size: int) -> None: ...
+    def end(self) -> None: ...
+
+
+def ticking(start: str = "2026-11-20T01:00:00", step: timedelta = timedelta(hours=1)) -> Callable[[], datetime]:
+    """A clock that `step`s at every look, so that every snapshot has a time of its own."""
+    first = datetime.fromisoformat(start).replace(tzinfo=UTC)
+    count = itertools.count()
+    return lambda: first + next(count) * step
+
+
+@contextmanager
+def store_at(root: Path, now: Callable[[], datetime] | None = None) -> Iterator[Store]:
+    """A store, made if it is not there."""
+    clock = {"now": now} if now else {}
+    if not (root / "snapmirror.json").exists():
+        Store.create(root, **clock)
+    with Store.open(root, write=True, **clock) as store:
+        yield store
+
+
+def sync(store: Store, *repos: CondaRepo, publish: Publish | None = None, download: Download = FAST, **options: Any) -> Report:
+    """Sync repos, waiting for no lock."""
+    run = Sync(store, ECOSYSTEMS, repos, download, publish or Publish(), Quiet(), Options(**options))
+    return run.run(repos)
+
+
+def repodata(store: Store, record: Record, path: str, directory: str) -> dict[str, Any]:
+    """The repodata.json that a snapshot publishes for a subdir."""
+    reader = store.metadata.directory(record.repos[path].directories[directory].blob)
+    found: dict[str, Any] = json.loads(ECOSYSTEMS["conda"].derive(reader, "repodata.json"))
+    return found
+
+
+def records_of(document: dict[str, Any]) -> dict[str, Any]:
+    """Every record of a repodata.json by file name."""
+    return {**document.get("packages", {}), **document.get("packages.conda", {})}
+
+
+def file_digest(store: Store, record: Record, path: str, directory: str, name: str) -> str | None:
+    """The SHA-256 that a snapshot gives for a file."""
+    reader = store.metadata.directory(record.repos[path].directories[directory].blob)
+    found = ECOSYSTEMS["conda"].locate(reader, name)
+    return found.file.sha256.hex() if isinstance(found, FileAt) and found.file.sha256 else None
