@@ -29,7 +29,9 @@ def file_url(base: str, name: str) -> str:
     return base + urllib.parse.quote(name, safe="!$&'()*+,;=:@~-._")
 
 
-def same_host(one: str, other: str) -> bool:
-    """Whether two URLs go to the same scheme, host and port, credentials aside."""
-    first, second = urllib.parse.urlsplit(one), urllib.parse.urlsplit(other)
-    return (first.scheme, first.netloc.rpartition("@")[2]) == (second.scheme, second.netloc.rpartition("@")[2])
+def with_credentials(url: str, like: str) -> str:
+    """A URL with the user and password of another one, if both go to the same scheme, host and port."""
+    parts, known = urllib.parse.urlsplit(url), urllib.parse.urlsplit(like)
+    if (parts.scheme, parts.netloc) != (known.scheme, known.netloc.rpartition("@")[2]):
+        return url
+    return urllib.parse.urlunsplit(parts._replace(netloc=known.netloc))

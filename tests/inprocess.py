@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from snapmirror.cli.context import ECOSYSTEMS
+from snapmirror.cli.gc import leaf_digests
 from snapmirror.conda import CondaRepo
 from snapmirror.ecosystem import FileAt
+from snapmirror.store import gc, retention
 from snapmirror.store.records import Record
+from snapmirror.store.retention import Retention
 from snapmirror.store.store import Store
 from snapmirror.sync.engine import Options, Sync
 from snapmirror.sync.report import Report
@@ -74,3 +77,18 @@ def file_digest(store: Store, record: Record, path: str, directory: str, name: s
     reader = store.metadata.directory(record.repos[path].directories[directory].blob)
     found = ECOSYSTEMS["conda"].locate(reader, name)
     return found.file.sha256.hex() if isinstance(found, FileAt) and found.file.sha256 else None
+
+
+def forget(store: Store, *snapshots: str) -> None:
+    """`snapmirror forget`."""
+    with store.lock(None) as catalog:
+        retention.execute_forget(store, catalog, retention.plan_forget(catalog, snapshots, store.now()))
+
+
+def collect(store: Store, grace: timedelta = timedelta(0), keep: Retention | None = None) -> int:
+    """`snapmirror gc`; the bytes freed."""
+    with store.lock(None) as catalog:
+        plan = gc.plan(
+            store, catalog, leaf_digests, retention=keep or Retention(), keep_trees=timedelta(days=30), grace=grace
+        )
+        return gc.execute(store, catalog, plan)

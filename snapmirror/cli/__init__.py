@@ -66,7 +66,7 @@ def main() -> None:
         say(f"snapmirror: {error.filename or 'the system'}: {error.strerror or error}")
         sys.exit(1)
     except KeyboardInterrupt:
-        say("snapmirror: interrupted; what was published is as it was")
-        sys.exit(130)
+        say("snapmirror: interrupted; what was published is as it was, and what was fetched is kept")
+        os._exit(130)  # a transfer may sit in a pause of many seconds; nothing that is cut short here matters
     except BrokenPipeError:
         os._exit(1)  # whoever read our output has gone

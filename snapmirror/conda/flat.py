@@ -70,7 +70,7 @@ class FlatReading:
         return groups
 
     def _source(self, name: str) -> Digest:
-        running = hashlib.sha256(_SALT + self.bases[0].encode())
+        running = hashlib.sha256(_SALT + addresses.redact(self.bases[0]).encode())
         for section, key, raw in self._groups.get(name, ()):
             running.update(f"{section}\0{key}\0".encode())
             running.update(raw)

@@ -49,7 +49,7 @@ class ShardedReading:
         self.info = {key: value for key, value in found.info.items() if key not in _NOT_OURS}
         self._shards = found.shards
         self.invalid: Mapping[str, str] = {}
-        salt = _SALT + self.bases[0].encode()
+        salt = _SALT + addresses.redact(self.bases[0]).encode()
         self.sources: Mapping[str, Digest] = {name: sha256(salt + digest) for name, digest in found.shards.items()}
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:

@@ -5,8 +5,8 @@ is a third of the time of a small request.
 """
 
 import asyncio
-import contextlib
 import http
+import io
 import os
 import re
 import time
@@ -29,6 +29,8 @@ SHORT = "public, max-age=300"
 NO_STORE = "no-store"
 #: bytes; larger parts of files go from the page cache to the socket without passing through this process
 _READ = 128 << 10
+#: bytes of a file given to a socket at once: about what one segment holds on loopback
+_STEP = 64 << 10
 _RANGE = re.compile(r"bytes=[ \t]*(?:(\d+)-(\d*)|-(\d+))[ \t]*", re.IGNORECASE)
 _CONDITIONS = ("If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since")
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nDate: ".encode() for status in http.HTTPStatus}
@@ -129,16 +131,27 @@ class Reply(web.StreamResponse):
 async def _send_file(transport: asyncio.Transport, part: FilePart) -> int:
     """Send a part of a file; the bytes sent, fewer if the file ends early.
 
-    As much as the socket takes goes out at once: loop.sendfile would wait for the socket to be writable even after the
-    last byte, and tell the selector four times (a quarter of the time of a file of 1 MB).
+    In small steps for as long as the socket takes them, and other connections get a turn in between; loop.sendfile comes in
+    where the client is slower than we are. Measured with 16 clients on two busy cores, 1 MB each, against nginx: steps of
+    64 KiB 1.08, of 256 KiB 0.88, all at once 0.71, loop.sendfile alone 0.69 (it tells the selector four times a file).
     """
+    socket = transport.get_extra_info("socket")
     sent = 0
-    if not transport.get_write_buffer_size():
-        # OSError: no room in the socket, or a file that can't be sent like this; loop.sendfile knows what to do
-        with contextlib.suppress(OSError):
-            sent = os.sendfile(transport.get_extra_info("socket").fileno(), part.descriptor, part.start, part.length)
+    while sent < part.length and not transport.get_write_buffer_size():
+        try:
+            step = os.sendfile(socket.fileno(), part.descriptor, part.start + sent, min(_STEP, part.length - sent))
+        except ConnectionError:
+            raise
+        except OSError:
+            break  # no room in the socket, or a file that can't be sent like this: loop.sendfile knows what to do
+        if not step:
+            return sent
+        sent += step
+        await asyncio.sleep(0)
+        if transport.is_closing():
+            raise ConnectionResetError("the client is gone")
     if sent < part.length:
-        with open(part.descriptor, "rb", buffering=0, closefd=False) as file:
+        with io.FileIO(part.descriptor, closefd=False) as file:
             sent += await asyncio.get_running_loop().sendfile(transport, file, part.start + sent, part.length - sent)
     return sent
 

@@ -17,6 +17,8 @@ from .records import Entry, Pin, Record, Tombstone
 CURRENT = "current"
 #: first path segments that can be neither a repo's nor a pin's
 RESERVED = frozenset({CURRENT, "-", ".trees", ".views", "CACHEDIR.TAG"})
+#: later than every id; `current` has no limit, for two syncs in one second seal an id that is a second ahead
+_ALWAYS = "99999999T999999Z"
 _PIN = re.compile(r"[a-z][a-z0-9._-]{0,62}")
 
 
@@ -63,7 +65,7 @@ class Catalog:
         Raises SelectorError where it names none, Forgotten where that snapshot was forgotten.
         """
         if selector == CURRENT:
-            return self.at(clock.to_id(present), repo, selector)
+            return self.at(_ALWAYS, repo, selector)
         if pin := self.pins.get(selector):
             return self._exactly(pin.snapshot, repo, selector)
         if selector in self.by_id:
@@ -109,7 +111,7 @@ class Catalog:
     def newest(self, repo: str) -> Record | None:
         """The snapshot that `current` means for a repo, None if it has none. Raises Forgotten."""
         try:
-            return self.at("99999999T999999Z", repo, CURRENT)
+            return self.at(_ALWAYS, repo, CURRENT)
         except Forgotten:
             raise
         except SelectorError:

@@ -16,6 +16,8 @@ from pathlib import Path
 from ..errors import DiskFull
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+#: macOS has no fdatasync
+_sync_data = getattr(os, "fdatasync", os.fsync)
 
 
 @contextlib.contextmanager
@@ -49,7 +51,7 @@ def write_new(path: Path, data: bytes, *, sync: bool = True) -> None:
         try:
             write_all(descriptor, data)
             if sync:
-                os.fdatasync(descriptor)
+                _sync_data(descriptor)
         finally:
             os.close(descriptor)
 
@@ -130,7 +132,7 @@ def sync_file(path: Path) -> None:
     with full_disk(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.fdatasync(descriptor)
+            _sync_data(descriptor)
         finally:
             os.close(descriptor)
 

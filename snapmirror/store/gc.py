@@ -155,6 +155,7 @@ def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
         store.index.drop_dangling()
     except DiskFull:
         freed += _sweep_without_index(store, planned.blobs)
+        _ = store.index  # made again from the files, now that there is room
     return freed
 
 
@@ -183,6 +184,4 @@ def _sweep_without_index(store: Store, blobs: list[tuple[Digest, int]]) -> int:
     """On a full disk LMDB can't even delete: without an index there is none that could name what is gone."""
     store.close()
     reindex.remove(store)
-    freed = sum(store.blobs.delete(digest) for digest, _ in blobs)
-    reindex.execute(store)
-    return freed
+    return sum(store.blobs.delete(digest) for digest, _ in blobs)

@@ -2,29 +2,37 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..digests import Digest, sha256
 from ..errors import DamagedError
 from . import fs, syncing
 from .index import BlobRow, Index
-from .store import Store
+
+if TYPE_CHECKING:
+    from .store import Store
 
 _BATCH = 10_000
 
 
-def remove(store: Store) -> None:
+def remove(store: "Store") -> None:
     """Remove the index. It must not be open in this process."""
     for path in _files(store.layout.index):
         fs.unlink(path)
 
 
-def execute(store: Store) -> tuple[int, int]:
-    """Build the index anew and put it in the old one's place; (blobs, leaves) entered. The caller holds the store's lock.
+def execute(store: "Store") -> tuple[int, int]:
+    """Make the index again; (blobs, leaves) entered. The caller holds the store's lock, and no sync runs.
 
     It knows every blob and leaf again. BLAKE3 sums come back when `check --read-data` reads the bytes; what was read
     from upstream is decoded once more by the next sync, which then finds the same leaves.
     """
     store.close()
+    return build(store)
+
+
+def build(store: "Store") -> tuple[int, int]:
+    """Build a new index beside the old one, and put it in its place by rename."""
     path = store.layout.index
     building = path.with_name(f"{path.name}.new")
     for leftover in _files(building):
@@ -41,7 +49,7 @@ def execute(store: Store) -> tuple[int, int]:
     return blobs, leaves
 
 
-def _enter_blobs(store: Store, index: Index) -> int:
+def _enter_blobs(store: "Store", index: Index) -> int:
     count, rows = 0, {}
     for blob in store.blobs.list():
         rows[blob.digest] = BlobRow(blob.size)
@@ -53,7 +61,7 @@ def _enter_blobs(store: Store, index: Index) -> int:
     return count
 
 
-def _enter_leaves(store: Store, index: Index) -> int:
+def _enter_leaves(store: "Store", index: Index) -> int:
     """Canonical digest -> blob, of every leaf that a record or a sync refers to."""
     count, rows = 0, {}
     for leaf in _leaves(store):
@@ -69,7 +77,7 @@ def _enter_leaves(store: Store, index: Index) -> int:
     return count
 
 
-def _leaves(store: Store) -> Iterator[Digest]:
+def _leaves(store: "Store") -> Iterator[Digest]:
     seen: set[Digest] = set()
     directories = {
         state.blob

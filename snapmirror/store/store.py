@@ -1,13 +1,14 @@
 """One opened store: the parts that share its folder, and the two operations that need several of them."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from .. import clock
+from ..digests import Digest
 from ..errors import DiskFull
-from . import fs, layout, locks
+from . import fs, layout, locks, reindex
 from .blobs import LocalBlobs, Staged
 from .catalog import Catalog
 from .directories import Metadata
@@ -47,7 +48,11 @@ class Store:
 
     @cached_property
     def index(self) -> Index:
-        """The LMDB index, opened when first needed; never before a fork."""
+        """The LMDB index, opened when first needed; never before a fork. A missing one is made again from the files."""
+        if not self.layout.index.exists():
+            with locks.hold(self.layout.locks / ".index", "the index", waiting=lambda _: None):
+                if not self.layout.index.exists():
+                    reindex.build(self)
         return Index(self.layout.index)
 
     def close(self) -> None:
@@ -87,6 +92,19 @@ class Store:
         self.blobs.admit(staged)
         self._enter(staged)
 
+    def held(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Those of the digests that are held.
+
+        A process that died between naming its blobs and indexing them leaves whole, durable blobs without a row; they are
+        entered here, so that nobody fetches them again.
+        """
+        digests = set(digests)
+        held = self.index.held(digests)
+        found = {digest: BlobRow(size) for digest in digests - held if (size := self.blobs.size(digest)) is not None}
+        if found:
+            self.index.put_blobs(found)
+        return held | found.keys()
+
     def _enter(self, staged: Sequence[Staged]) -> None:
         rows = {one.sha256: BlobRow(one.size, one.blake3) for one in staged}
         self.index.put_blobs(rows, {one.md5: one.sha256 for one in staged if one.md5})
@@ -106,11 +124,19 @@ class Store:
         return freed
 
     def make_room(self) -> None:
-        """For deletions, which need a little space themselves: on a full disk drop partial downloads first."""
+        """For deletions, which need a little space themselves: on a full disk drop partial downloads, then the index."""
+        if not self._has_room():
+            self.clear_partials()
+        if not self._has_room():  # the index can be made again once there is space
+            self.close()
+            reindex.remove(self)
+
+    def _has_room(self) -> bool:
         probe = self.layout.incoming / "probe"
         try:
-            fs.replace(probe, bytes(8192))
+            fs.replace(probe, bytes(65536))
         except DiskFull:
-            self.clear_partials()
+            return False
         finally:
             fs.unlink(probe)
+        return True

@@ -119,7 +119,7 @@ class DirectorySync:
 
     def _source(self, file: File, bases: tuple[str, ...]) -> Source:
         if file.url:
-            return Source(file, (file.url,), self.repo.link)
+            return Source(file, (addresses.with_credentials(file.url, bases[0]),), self.repo.link)
         return Source(file, tuple(addresses.file_url(base, file.name) for base in bases), self.repo.link)
 
     def take(self, fetched: Mapping[str, Digest | UpstreamError]) -> None:

@@ -79,7 +79,7 @@ class Sync:
                 self._read(repo, catalog, http)
             if self._options.dry_run:
                 self._describe()
-            else:
+            elif self._directories:
                 self._carry_out(http)
         return self._report
 

@@ -16,6 +16,8 @@ from .http import Http
 #: files, and seconds, between two durable batches: what a kill can cost is that much work, and not even its bytes
 _BATCH_FILES = 128
 _BATCH_SECONDS = 2.0
+#: seconds that running transfers get to notice that all is over
+_STOPPING_SECONDS = 5.0
 #: transport failures in a row after which a host is given up for this sync
 _HOPELESS = 10
 
@@ -71,10 +73,12 @@ def fetch(store: Store, http: Http, sources: Iterable[Source], progress: Progres
                 _commit(store, batch, found)
                 committed = time.monotonic()
         _commit(store, batch, found)
-    finally:
+    except BaseException:
+        http.stop()
         for future in running:
             future.cancel()
-        wait(running)
+        wait(running, timeout=_STOPPING_SECONDS)
+        raise
     return found
 
 

@@ -40,12 +40,18 @@ class Http:
         self._hosts: dict[str, threading.BoundedSemaphore] = {}
         self._hosts_lock = threading.Lock()
         self._bandwidth = Bandwidth(settings.bytes_per_second)
+        self._stopping = False
 
     def __enter__(self) -> "Http":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.pool.shutdown(wait=True, cancel_futures=True)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stopping = kind is not None
+        self.pool.shutdown(wait=kind is None, cancel_futures=True)
+
+    def stop(self) -> None:
+        """End running transfers at their next piece; what has arrived is kept."""
+        self._stopping = True
 
     def _session(self) -> requests.Session:
         if not hasattr(self._local, "session"):
@@ -75,6 +81,8 @@ class Http:
     @contextlib.contextmanager
     def open(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
         """A streamed GET, any status. Raises TransportError if there is no answer, also while the block reads the body."""
+        if self._stopping:
+            raise TransportError(addresses.redact(url), "stopped")
         host = urllib.parse.urlsplit(url).netloc.rpartition("@")[2]
         with self._hosts_lock:
             gate = self._hosts.setdefault(host, threading.BoundedSemaphore(self.settings.per_host))
@@ -93,6 +101,8 @@ class Http:
         mark, since = 0, time.monotonic()
         while piece := response.raw.read(_PIECE, decode_content=False):
             self._bandwidth.take(len(piece))
+            if self._stopping:
+                raise TransportError(addresses.redact(url), "stopped")
             mark += len(piece)
             if time.monotonic() - since >= stalled.seconds:
                 if mark < stalled.bytes:

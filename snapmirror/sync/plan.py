@@ -142,7 +142,7 @@ def _recall(store: Store, plan: DirectoryPlan, name: str, file: File) -> Digest 
 def missing(store: Store, plan: DirectoryPlan) -> list[File]:
     """The files of changed leaves that are not in the store, each once."""
     listed = [file for leaf in plan.leaves.values() for file in leaf.files]
-    held = store.index.held(file.sha256 for file in listed if file.sha256)
+    held = store.held(file.sha256 for file in listed if file.sha256)
     wanted = {file.sha256 or file.md5 or file.name: file for file in listed if file.sha256 not in held}
     return list(wanted.values())
 

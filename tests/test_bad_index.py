@@ -1,0 +1,315 @@
+"""Upstreams whose index is bad: the directory keeps its old state and says so, all others go on, nothing is half-written."""
+
+import bz2
+import hashlib
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from channels import Channel, Variant, make_package
+from mirror import Mirror, Result
+from upstream import Body, Fault, Html, Stall, Status, Truncate, Upstream
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+MIB = 1 << 20
+#: more than a small body may expand to
+BOMB = 80
+
+
+def packed(value: Any) -> bytes:
+    """A value as an upstream's shard or shard index."""
+    return zstd.compress(msgspec.msgpack.encode(value))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way of being bad: what the channel offers, and what happens to the documents of its noarch."""
+
+    variant: Variant
+    fault: Fault
+    #: in the message, beside directory and URL
+    says: str
+
+
+FILES: dict[Variant, str] = {
+    "json": "repodata.json",
+    "zst": "repodata.json.zst",
+    "bz2": "repodata.json.bz2",
+    "shards": "repodata_shards.msgpack.zst",
+}
+INDEX = {"subdir": "noarch", "base_url": "", "shards_base_url": ""}
+CASES = {
+    "truncated": Case("json", Body(b'{"info": {"subdir": "noarch"}, "packages": {"lib-1.0'), "can't be parsed"),
+    "no-json": Case("json", Body(b"\x00\xff\x80 nothing"), "can't be parsed"),
+    "array": Case("json", Body(b"[]"), "can't be parsed"),
+    "number": Case("json", Body(b"12"), "can't be parsed"),
+    "html": Case("json", Html(), "can't be parsed"),
+    "packages-list": Case("json", Body(b'{"packages": []}'), "can't be parsed"),
+    "packages-text": Case("json", Body(b'{"packages.conda": "none"}'), "can't be parsed"),
+    "removed-number": Case("json", Body(b'{"removed": 5}'), "can't be parsed"),
+    "info-list": Case("json", Body(b'{"info": []}'), "can't be parsed"),
+    "v3-list": Case("json", Body(b'{"v3": {"conda": []}}'), "can't be parsed"),
+    "no-unicode": Case("json", Body(b'{"packages": {"\\ud800-1-0.tar.bz2": {}}}'), "can't be parsed"),
+    "endless-nesting": Case("json", Body(b'{"packages": ' + b"[" * 100_000), "can't be parsed"),
+    "zst-html": Case("zst", Html(), "no valid zstd"),
+    "zst-cut": Case("zst", Body(zstd.compress(b'{"packages": {}}' + bytes(10_000))[:-7]), "ends early"),
+    "zst-bomb": Case("zst", Body(zstd.compress(bytes(MIB)) * BOMB), "expands past"),
+    "bz2-html": Case("bz2", Html(), "no valid bz2"),
+    "bz2-cut": Case("bz2", Body(bz2.compress(bytes(10_000))[:-7]), "ends early"),
+    "bz2-bomb": Case("bz2", Body(bz2.compress(bytes(MIB)) * BOMB), "expands past"),
+    "shards-html": Case("shards", Html(), "no valid zstd"),
+    "shards-no-msgpack": Case("shards", Body(zstd.compress(b"\xc1")), "can't be parsed"),
+    "shards-list": Case("shards", Body(packed({"info": INDEX, "shards": []})), "can't be parsed"),
+    "shards-short-hash": Case("shards", Body(packed({"info": INDEX, "shards": {"lib": b"short"}})), "32 bytes"),
+    "shards-bomb": Case("shards", Body(zstd.compress(bytes(MIB)) * BOMB), "expands past"),
+    "forbidden": Case("json", Status(403), "403"),
+    "unauthorized": Case("json", Status(401), "401"),
+    "down": Case("zst", Status(500, body=b"oops"), "500"),
+    "throttled": Case("json", Status(429), "429"),
+    "teapot": Case("json", Status(418), "418"),
+    "gone": Case("json", Status(404), "404"),
+    "cut-off": Case("json", Truncate(10), ""),
+    "stalled": Case("json", Stall(10, 30), "stalled"),
+    "shrunk": Case("json", Body(b"{}"), "--allow-shrink"),
+    "empty-file": Case("json", Body(b""), "--allow-shrink"),
+}
+
+
+@dataclass
+class Stricken:
+    """A mirror of one repo a case and a healthy one, after a good sync, a stricken one, and a good one."""
+
+    mirror: Mirror
+    url: str
+    stricken: Result
+    healed: Result
+    before: dict[str, str]
+    during: dict[str, str]
+    after: dict[str, str]
+
+
+def offer(channel: Channel, version: str) -> None:
+    """Publish another version of what each subdir of a channel lists."""
+    channel.add(make_package("tool", version, subdir="linux-64"), make_package("lib", version))
+    channel.publish()
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stricken]:
+    """Three syncs stand for all cases: what is tested too is that none of them disturbs another."""
+    folder = tmp_path_factory.mktemp("bad")
+    with Upstream(folder / "upstream") as upstream:
+        mirror = Mirror(folder / "mirror")
+        channels = {
+            name: Channel(upstream.root / name, variants={case.variant}, subdirs=["linux-64"]) for name, case in CASES.items()
+        } | {"healthy": Channel(upstream.root / "healthy")}
+        for name, channel in channels.items():
+            offer(channel, "1.0")
+            mirror.add(name, f"{upstream.url}/{name}", subdirs=["linux-64"])
+        mirror.sync()
+        before = mirror.published()
+        for name, channel in channels.items():
+            offer(channel, "2.0")
+            if name in CASES:
+                upstream.fault(f"/{name}/noarch/{FILES[CASES[name].variant]}", CASES[name].fault)
+        stricken = mirror.sync(status=None)
+        during = mirror.published()
+        upstream.heal()
+        healed = mirror.sync(status=None)
+        yield Stricken(mirror, upstream.url, stricken, healed, before, during, mirror.published())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_directory_whose_index_is_bad_keeps_its_old_state_and_says_why(bad: Stricken, name: str) -> None:
+    line = bad.stricken.line(f"{name}/noarch: ", f"{bad.url}/{name}/noarch/", CASES[name].says)
+    assert line.endswith("keeps its old state")
+    below = f"{name}/noarch/"
+    old = {path: digest for path, digest in bad.before.items() if path.startswith(below)}
+    assert f"{below}lib-1.0-0.conda" in old
+    assert {path: digest for path, digest in bad.during.items() if path.startswith(below)} == old
+    assert f"{below}lib-2.0-0.conda" in bad.after
+
+
+def test_bad_indexes_hold_up_no_other_directory(bad: Stricken) -> None:
+    assert bad.stricken.status == 3
+    others = [f"{name}/linux-64/tool-2.0-0.conda" for name in (*CASES, "healthy")]
+    assert [path for path in others if path not in bad.during] == []
+    assert "healthy/noarch/lib-2.0-0.conda" in bad.during
+    assert (bad.healed.status, bad.healed.err.count("keeps its old state")) == (0, 0)
+
+
+def test_bad_indexes_leave_no_rubbish(bad: Stricken) -> None:
+    rubbish = [path.name for path in (bad.mirror.store_path / "incoming").iterdir() if path.name != "CACHEDIR.TAG"]
+    assert rubbish == []
+    assert list((bad.mirror.store_path / "syncing").iterdir()) == []
+
+
+def test_repo_that_was_never_there_is_a_typing_error(mirror: Mirror, upstream: Upstream) -> None:
+    mirror.add("missspelt", f"{upstream.url}/missspelt")
+    mirror.sync(status=3).line("missspelt: ", f"{upstream.url}/missspelt", "404")
+    assert list(mirror.record().repos) == ["chan"]
+    assert mirror.sync("missspelt", status=1).out.count("Sealed") == 0
+    assert len(mirror.snapshots()) == 1
+
+
+def test_subdir_that_upstream_has_not_yet_is_published_empty_with_a_note(mirror: Mirror) -> None:
+    mirror.repos[0]["subdirs"] = ["linux-64", "osx-arm64"]
+    mirror.sync().line("chan/osx-arm64: ", "published empty")
+    assert mirror.listed("chan/osx-arm64") == set()
+    mirror.published()
+
+
+@pytest.mark.parametrize("fault", [Status(404), Status(503), Html()], ids=["404", "503", "html"])
+def test_repo_that_vanishes_for_an_hour_is_as_it_was_and_comes_back(
+    mirror: Mirror, upstream: Upstream, channel: Channel, fault: Fault
+) -> None:
+    mirror.sync()
+    before = mirror.published()
+    upstream.fault("/chan/*", fault)
+    result = mirror.sync(status=1)  # none of the repos could be read
+    result.line("chan", f"{upstream.url}/chan/")
+    assert mirror.published() == before
+    upstream.heal()
+    offer(channel, "2.0")
+    mirror.sync()
+    assert mirror.listed("chan/noarch") == {"lib-1.0-0.conda", "lib-2.0-0.conda", "data-1.0-0.tar.bz2"}
+
+
+def test_upstream_that_shrinks_is_kept_until_that_is_accepted(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+    channel.add(*[make_package("lib", f"{number}.0") for number in range(2, 6)])
+    channel.publish()
+    mirror.sync()
+    before = mirror.directories()
+    for file in [file for file in channel.records["noarch"] if file.startswith("lib")]:
+        channel.remove(file, removed=False)
+    channel.publish()
+    result = mirror.sync(status=3)
+    line = result.line("chan/noarch: ", f"{upstream.url}/chan/noarch/repodata.json", "lists 1 files", "6", "--allow-shrink")
+    assert line.endswith("keeps its old state")
+    assert mirror.directories() == before
+    mirror.sync(status=3)  # it does not get used to it
+    mirror.sync("--allow-shrink")
+    assert mirror.listed("chan/noarch") == {"data-1.0-0.tar.bz2"}
+    assert set(mirror.published()) >= {"chan/linux-64/tool-1.0-0.conda", "chan/noarch/data-1.0-0.tar.bz2"}
+
+
+def test_losing_exactly_half_is_no_accident(mirror: Mirror, channel: Channel) -> None:
+    mirror.sync()
+    channel.remove("lib-1.0-0.conda")
+    channel.publish()
+    mirror.sync()
+    assert mirror.listed("chan/noarch") == {"data-1.0-0.tar.bz2"}
+
+
+def spoil(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    """Change the bytes of a file."""
+    return lambda path: path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        pytest.param(lambda path: path.unlink(), id="missing"),
+        pytest.param(spoil(lambda data: data[:-1] + bytes([data[-1] ^ 1])), id="altered"),
+        pytest.param(spoil(lambda data: data[: len(data) // 2]), id="truncated"),
+        pytest.param(spoil(lambda _: b"<!DOCTYPE html><title>404</title>"), id="html"),
+        pytest.param(spoil(lambda _: b""), id="empty"),
+    ],
+)
+def test_channel_whose_shards_are_bad_is_read_from_another_form(
+    mirror: Mirror, channel: Channel, upstream: Upstream, spoilt: Callable[[Path], object]
+) -> None:
+    channel.variants = ("shards", "zst", "json")
+    channel.publish()
+    shards = list((upstream.root / "chan/noarch/shards").iterdir())
+    for shard in shards:
+        spoilt(shard)
+    result = mirror.sync()
+    named = result.line("chan/noarch: ", f"{upstream.url}/chan/noarch/shards/", "another form")
+    assert any(shard.name in named for shard in shards)
+    assert mirror.listed("chan/noarch") == {"lib-1.0-0.conda", "data-1.0-0.tar.bz2"}
+    mirror.published()
+    channel.variants = ("shards",)  # nothing to fall back on: as any index that can't be read
+    offer(channel, "2.0")
+    upstream.fault("/chan/noarch/shards/*", Status(404))
+    before = mirror.directories()["chan/noarch"]
+    mirror.sync(status=3).line("chan/noarch: ", "keeps its old state")
+    assert mirror.directories()["chan/noarch"] == before
+
+
+def test_promised_shard_that_is_a_bomb_is_not_expanded(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+    mirror.sync()
+    before = mirror.published()
+    bomb = zstd.compress(bytes(MIB)) * BOMB
+    write_shards(upstream.root / "chan/noarch", {"lib": bomb})
+    (upstream.root / "chan/noarch/repodata.json.zst").unlink()
+    (upstream.root / "chan/noarch/repodata.json").unlink()
+    result = mirror.sync(status=3)
+    result.line("chan/noarch: ", f"{upstream.url}/chan/noarch/", "expands past")
+    result.line("chan/noarch: ", "keeps its old state")
+    assert mirror.published() == before
+
+
+def test_directory_is_not_published_empty_because_its_shards_are_missing(
+    mirror: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    channel.variants = ("shards",)
+    channel.publish()
+    upstream.fault("/chan/noarch/*/*.msgpack.zst", Status(404))
+    result = mirror.sync(status=3)
+    result.line("chan/noarch: ", f"{upstream.url}/chan/noarch/shards/", "404")
+    assert list(mirror.directories()) == ["chan/linux-64"]
+
+
+def write_shards(folder: Path, shards: dict[str, bytes]) -> None:
+    """Publish shards that `Channel` would not write."""
+    digests = {name: hashlib.sha256(data).digest() for name, data in shards.items()}
+    for name, data in shards.items():
+        (folder / f"{digests[name].hex()}.msgpack.zst").write_bytes(data)
+    (folder / "repodata_shards.msgpack.zst").write_bytes(packed({"info": INDEX, "shards": digests}))
+
+
+LIB = {"name": "lib", "version": "1", "build": "0", "size": 3, "sha256": bytes(32)}
+WEIRD_SHARDS: dict[str, Any] = {
+    "no-map": [1, 2],
+    "packages-list": {"packages": []},
+    "removed-number": {"packages": {}, "removed": 5},
+    "removed-numbers": {"packages": {}, "removed": [1, None]},
+    "v3-kind-number": {"v3": {"conda": 5}},
+    "file-number": {"packages": {5: LIB}},
+    "record-number-keys": {"packages": {"lib-1-0.tar.bz2": LIB | {"x": {1: 2, "a": 3}}}},
+    "record-extension": {"packages": {"lib-1-0.tar.bz2": LIB | {"x": msgspec.msgpack.Ext(5, b"data")}}},
+    "section-number": {"packages": {}, 7: 8},
+}
+
+
+@pytest.mark.parametrize("shard", WEIRD_SHARDS.values(), ids=WEIRD_SHARDS)
+def test_shard_that_no_json_can_say_disturbs_nothing_else(
+    mirror: Mirror, channel: Channel, upstream: Upstream, shard: Any
+) -> None:
+    good = make_package("good")
+    channel.add(good)
+    (upstream.root / "chan/noarch/repodata.json.zst").unlink()
+    (upstream.root / "chan/noarch/repodata.json").unlink()
+    record = good.record | {key: bytes.fromhex(good.record[key]) for key in ("md5", "sha256")}
+    healthy = packed({"packages": {}, "packages.conda": {good.filename: record}, "removed": []})
+    write_shards(upstream.root / "chan/noarch", {"lib": packed(shard), "good": healthy})
+    result = mirror.sync(status=None)
+    assert result.status in (0, 3), result.err
+    assert mirror.listed("chan/linux-64") == {"tool-1.0-0.conda"}
+    published = mirror.published()
+    if "chan/noarch/repodata.json" in published:  # the strange part is withheld, or all of the directory is kept
+        assert mirror.listed("chan/noarch") == {good.filename}
+    else:
+        result.line("chan/noarch: ", f"{upstream.url}/chan/noarch/")
+    mirror.sync(status=None)  # whatever was stored can be read again
+    assert re.search("[0-9]{8}T[0-9]{6}Z", mirror.run("snapshots").out)
