@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 # seconds that the demo serves before it ends by itself
-SECONDS ?= 60
+DEMO_SECONDS ?= 60
 # processes that run tests
 JOBS ?= auto
 # where `make install` puts the program and its manual pages
@@ -18,10 +18,11 @@ DEBIAN := curl:curl mandoc:mandoc nginx:nginx-light rsync:rsync strace:strace
 
 .PHONY: help
 help:
-	@echo 'make demo      mirror a small channel twice and serve both snapshots, for $(SECONDS) seconds (SECONDS=...)'
+	@echo 'make demo      mirror a small channel twice and serve both snapshots, for $(DEMO_SECONDS) seconds (DEMO_SECONDS=...)'
 	@echo 'make test      run the tests (JOBS=n: in n processes; TESTS=tests/test_x.py: only these)'
 	@echo 'make check     lint, format, types and the order of layers'
-	@echo 'make man       check the manual pages, and render them to build/man as text and HTML'
+	@echo 'make bench     measure against other programs (BENCH=--quick for a short run, BENCH=NAME for one)'
+	@echo 'make man       check the manual pages, and render them to build/man as HTML'
 	@echo 'make install   install below PREFIX ($(PREFIX)): lib/snapmirror, bin/snapmirror, share/man'
 	@echo 'make uninstall take that away'
 	@echo 'make clean     remove what was made here'
@@ -71,7 +72,7 @@ $(VENV)/debian: | $(VENV)/made
 
 .PHONY: demo
 demo: $(VENV)/installed
-	@$(BIN)/python examples/demo.py --seconds $(SECONDS)
+	@$(BIN)/python examples/demo.py --seconds $(DEMO_SECONDS)
 
 TESTS ?= tests
 .PHONY: test
@@ -85,16 +86,17 @@ check: $(VENV)/installed-test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet tests/test_layers.py
 
+.PHONY: bench
+bench: $(VENV)/installed-test
+	$(BIN)/python -m bench $(BENCH)
+
 .PHONY: man
 man:
 	@command -v mandoc >/dev/null || { echo 'mandoc is missing; on Debian and Ubuntu: apt-get install mandoc'; exit 1; }
 	mandoc -T lint -W warning $(MANUALS)
 	@mkdir -p build/man
-	@for page in $(MANUALS); do \
-		mandoc -T utf8 $$page | col -b >build/man/$$(basename $$page).txt; \
-		mandoc -T html -O style=,toc $$page >build/man/$$(basename $$page).html; \
-	done
-	@echo 'rendered to build/man; to read one: man ./man/snapmirror.1'
+	@for page in $(MANUALS); do mandoc -T html -O toc $$page >build/man/$${page##*/}.html || exit 1; done
+	@echo 'rendered to build/man; to read one in a terminal: man ./man/snapmirror.1'
 
 .PHONY: install
 install:
@@ -102,7 +104,9 @@ install:
 	$(PREFIX)/lib/snapmirror/bin/python -m pip --quiet --disable-pip-version-check --no-input install .
 	mkdir -p $(PREFIX)/bin
 	ln -sf ../lib/snapmirror/bin/snapmirror $(PREFIX)/bin/snapmirror
-	for page in $(MANUALS); do install -D -m 644 $$page $(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; done
+	for page in $(MANUALS); do \
+		mkdir -p $(PREFIX)/share/man/man$${page##*.} && cp $$page $(PREFIX)/share/man/man$${page##*.}/ || exit 1; \
+	done
 
 .PHONY: uninstall
 uninstall:

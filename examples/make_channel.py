@@ -48,11 +48,6 @@ CONNECTION WITH THE USE OR PERFORMANCE OF THIS SOFTWARE.
 """
 
 
-# ----------------------------------------------------------------------------------------------------
-# What the channel holds
-# ----------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Package:
     """One package: what its metadata says, and the files (path: text) that it installs."""
@@ -136,9 +131,7 @@ def greeting_data(version: str, greeting: str, built: datetime) -> Package:
     )
 
 
-def libgreet(
-    build_number: int, subdir: str, kind: Literal[".conda", ".tar.bz2"], depends: str, built: datetime
-) -> Package:
+def libgreet(build_number: int, subdir: str, kind: Literal[".conda", ".tar.bz2"], depends: str, built: datetime) -> Package:
     """A shell library that is different on every platform, as a compiled one is."""
     script = f"""\
 # Usage: greet PREFIX NAME. Prints the greeting that greeting-data installed in PREFIX.
@@ -197,11 +190,6 @@ STATES = {
         depends={TOO_TOLERANT.path: ("greeting-data >=1.0",)},
     ),
 }
-
-
-# ----------------------------------------------------------------------------------------------------
-# Making packages
-# ----------------------------------------------------------------------------------------------------
 
 
 def json_bytes(document: object) -> bytes:
@@ -280,10 +268,7 @@ def unpacked(conda: bytes) -> dict[str, bytes]:
     """What a `.conda` file holds, as name: content, with its archives decompressed."""
     with zipfile.ZipFile(io.BytesIO(conda)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    return {
-        name: zstd.decompress(content) if name.endswith(".zst") else content
-        for name, content in members.items()
-    }
+    return {name: zstd.decompress(content) if name.endswith(".zst") else content for name, content in members.items()}
 
 
 def package_file(package: Package, shipped: bytes | None) -> bytes:
@@ -296,11 +281,6 @@ def package_file(package: Package, shipped: bytes | None) -> bytes:
         return tar_bz2_file(package)
     made = conda_file(package)
     return shipped if shipped and unpacked(shipped) == unpacked(made) else made
-
-
-# ----------------------------------------------------------------------------------------------------
-# Making the channel
-# ----------------------------------------------------------------------------------------------------
 
 
 def repodata(state: State, subdir: str, packages: Mapping[str, bytes]) -> bytes:
@@ -339,9 +319,7 @@ def channel_files(shipped: Mapping[str, bytes]) -> dict[str, bytes]:
     """Everything below examples/channel as path: content, given what is there now."""
     every_package = {package.path: package for state in STATES.values() for package in state.packages}
     intact = undamaged(shipped)
-    packages = {
-        path: package_file(package, intact.get(f"packages/{path}")) for path, package in every_package.items()
-    }
+    packages = {path: package_file(package, intact.get(f"packages/{path}")) for path, package in every_package.items()}
     documents = {
         f"{name}/{subdir}/repodata.json": repodata(state, subdir, packages)
         for name, state in STATES.items()
@@ -353,11 +331,7 @@ def channel_files(shipped: Mapping[str, bytes]) -> dict[str, bytes]:
 def undamaged(shipped: Mapping[str, bytes]) -> dict[str, bytes]:
     """The shipped files whose checksum is in some shipped repodata.json: packages, just as they were built."""
     documents = b"".join(content for path, content in shipped.items() if path.endswith("/repodata.json"))
-    return {
-        path: content
-        for path, content in shipped.items()
-        if hashlib.sha256(content).hexdigest().encode() in documents
-    }
+    return {path: content for path, content in shipped.items() if hashlib.sha256(content).hexdigest().encode() in documents}
 
 
 def file_paths(folder: Path) -> set[str]:
@@ -380,16 +354,7 @@ def build(channel: Path, *, check: bool) -> list[str]:
 
 
 class ForeignFileError(Exception):
-    """The folder that shall become a channel holds a file, `path`, that is not of this channel."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.path = path
-
-    def __str__(self) -> str:
-        return (
-            f"{self.path} is not of this channel; give a folder that is new, empty or holds one of its states"
-        )
+    """The folder that shall become a channel holds a file that is not of this channel."""
 
 
 def put_state(channel: Path, name: str, target: Path) -> None:
@@ -400,7 +365,8 @@ def put_state(channel: Path, name: str, target: Path) -> None:
     """
     ours = {path for state in STATES.values() for path in state.files}
     if foreign := sorted(file_paths(target) - ours):
-        raise ForeignFileError(target / foreign[0])
+        problem = "is not of this channel; give a folder that is new, empty or holds one of its states"
+        raise ForeignFileError(f"{target / foreign[0]} {problem}")
     state = STATES[name]
     for path, modified in state.files.items():
         source = f"{name}/{path}" if path.endswith("/repodata.json") else f"packages/{path}"
@@ -430,9 +396,7 @@ def main() -> int:
     build_verb.add_argument("--check", action="store_true", help="write nothing; exit 1 if something differs")
     state_verb = verbs.add_parser("state", help="make a folder a plain channel in one of its states")
     state_verb.add_argument("name", choices=tuple(STATES), help="which state")
-    state_verb.add_argument(
-        "folder", type=Path, metavar="DIR", help="new, empty, or holding one of the states"
-    )
+    state_verb.add_argument("folder", type=Path, metavar="DIR", help="new, empty, or holding one of the states")
     arguments = parser.parse_args()
     if arguments.verb == "build":
         differing = build(CHANNEL, check=arguments.check)

@@ -160,7 +160,7 @@ class PlanTooLarge(SnapmirrorError):
         from .units import size  # imported late: errors is the lowest module of all
 
         return (
-            f"{self.what}: the plan needs {size(self.needed)} ({self.needed} bytes) and the disk has "
+            f"the plan needs {size(self.needed)} ({self.needed} bytes) and the disk has "
             f"{size(self.available)} ({self.available} bytes) to spare above min_free; nothing was fetched"
         )
 

@@ -1,0 +1,253 @@
+"""Single records that can't be published: they are withheld and named, and all that is beside them goes on."""
+
+import copy
+import hashlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from channels import Channel, Package, Repodata, make_package
+from mirror import Mirror
+from upstream import Upstream
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+RAW = bytes(range(32))
+PACKAGE = make_package("sound")
+MISSING = object()  # of a key: it is not there
+
+#: how a record is spoilt, by the package's name; MISSING takes a key out
+SPOILT: dict[str, Any] = {
+    "no-name": {"name": MISSING},
+    "empty-name": {"name": ""},
+    "name-is-a-number": {"name": 5},
+    "no-sums": {"sha256": MISSING, "md5": MISSING, "size": MISSING},
+    "null-sums": {"sha256": None, "md5": None, "size": None},
+    "size-is-a-text": {"size": "12"},
+    "size-is-negative": {"size": -1},
+    "size-is-a-boolean": {"size": True},
+    "size-is-a-fraction": {"size": 1.5},
+    "sha256-is-not-hex": {"sha256": "zz" * 32},
+    "sha256-is-short": {"sha256": "ab" * 31},
+    "sha256-is-empty": {"sha256": ""},
+    "sha256-is-a-number": {"sha256": 5},
+    "md5-is-not-hex": {"md5": "zz" * 16, "sha256": MISSING},
+    "a-text": "text",
+    "a-list": [1, 2],
+    "null": None,
+}
+#: file names that must not come near a file system or a URL
+UNSAFE = [
+    "../escape-1.0-0.conda",
+    "sub/folder-1.0-0.conda",
+    "/absolute-1.0-0.conda",
+    "back\\slash-1.0-0.conda",
+    "nul\0-1.0-0.conda",
+    "line\nbreak-1.0-0.conda",
+    "\x1b[31mcolour-1.0-0.conda",
+    "\u202eevil-1.0-0.conda",
+    ".hidden-1.0-0.conda",
+    "..",
+    "",
+    "repodata.json",
+    "repodata_shards.msgpack.zst",
+    "shards",
+    "x" * 205 + "-1.0-0.conda",  # 217 bytes
+    "\u00e9" * 103 + "-1.0-0.conda",  # 115 characters, 218 bytes
+]
+LONGEST = "x" * 199 + "-1.0-0.conda"  # the 211 bytes that CEP 26 allows
+
+
+def spoilt(package: Package, changes: Any) -> Any:
+    """A package's record with these changes, or what stands in its place."""
+    if not isinstance(changes, dict):
+        return changes
+    return {key: value for key, value in (package.record | changes).items() if value is not MISSING}
+
+
+def listed() -> dict[str, Any]:
+    """All bad records, by file name."""
+    bad = {f"{name}-1.0-0.conda": spoilt(make_package(name), changes) for name, changes in SPOILT.items()}
+    return bad | {file: dict(PACKAGE.record) for file in UNSAFE}
+
+
+def as_upstream(channel: Channel, form: str, records: dict[str, Any]) -> None:
+    """Publish records as they are in noarch, in `packages.conda` of repodata.json or in the shard of one name each."""
+    folder = channel.root / "noarch"
+    if form == "json":
+        channel.edit = lambda subdir, repodata: repodata["packages.conda"].update(records) if subdir == "noarch" else None
+        channel.variants = ("json",)
+        channel.publish()
+        return
+    shards: dict[str, bytes] = {}
+    for number, (file, record) in enumerate([*channel.records["noarch"].items(), *records.items()]):
+        shard = {"packages": {}, "packages.conda": {file: raw(record)}, "removed": []}
+        shards[f"name{number}"] = zstd.compress(msgspec.msgpack.encode(shard))
+    digests = {name: hashlib.sha256(data).digest() for name, data in shards.items()}
+    for name, data in shards.items():
+        (folder / f"{digests[name].hex()}.msgpack.zst").write_bytes(data)
+    info = {"subdir": "noarch", "base_url": "", "shards_base_url": ""}
+    (folder / "repodata_shards.msgpack.zst").write_bytes(zstd.compress(msgspec.msgpack.encode({"info": info, "shards": digests})))
+
+
+def raw(record: Any) -> Any:
+    """A record with its sums as bytes, where they are sums."""
+    if not isinstance(record, dict):
+        return record
+    made = copy.deepcopy(record)
+    for kind in ("md5", "sha256"):
+        try:
+            made[kind] = bytes.fromhex(record[kind])
+        except (KeyError, TypeError, ValueError):
+            continue
+    return made
+
+
+@pytest.fixture
+def quiet(upstream: Upstream, mirror: Mirror) -> Channel:
+    """A channel `quiet` with one sound package in noarch; the mirror has it as its second repo."""
+    channel = Channel(upstream.root / "quiet")
+    channel.add(PACKAGE)
+    channel.publish()
+    mirror.add("quiet", f"{upstream.url}/quiet", current_repodata=True, bz2=True)
+    return channel
+
+
+@pytest.mark.parametrize("form", ["json", "shards"])
+def test_records_that_are_bad_in_themselves_are_withheld_and_named(mirror: Mirror, quiet: Channel, form: str) -> None:
+    bad = listed()
+    for file in bad:  # whatever could be fetched is there
+        if file and "\0" not in file and len(file.encode()) < 250:
+            place = (quiet.root / "noarch" / file.lstrip("/")).resolve()
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not place.exists():
+                place.write_bytes(PACKAGE.data)
+    as_upstream(quiet, form, bad)
+    result = mirror.sync(status=3)
+    assert mirror.listed("quiet/noarch") == {PACKAGE.filename}
+    assert set(mirror.withheld("quiet/noarch")) == set(bad)
+    assert all(mirror.withheld("quiet/noarch").values())
+    assert set(mirror.published()) >= {"chan/linux-64/tool-1.0-0.conda", f"quiet/noarch/{PACKAGE.filename}"}
+    # Twenty are named, the rest is counted; no name can break a line or colour a terminal.
+    assert result.err.count(": withheld: ") == 20
+    result.line("quiet/noarch: ", f"{len(bad) - 20} more")
+    assert not set(result.err) & {"\0", "\x1b", "\u202e"}
+    shown = mirror.run("show", "current").out
+    assert shown.count("withheld: quiet/noarch/") == len(bad)
+    assert not set(shown) & {"\0", "\x1b", "\u202e"}
+    names = {path.name for path in mirror.root.rglob("*")} | {path.name for path in mirror.root.parent.iterdir()}
+    assert not [name for name in names if "escape" in name or "hidden" in name]
+    mirror.sync()  # known by now
+    mirror.sync("--strict", status=3)
+
+
+#: records that clients may dislike, but that we have no reason to take away
+ODD: dict[str, dict[str, Any]] = {
+    "no-size": {"size": MISSING},
+    "null-size": {"size": None},
+    "only-size": {"sha256": MISSING, "md5": MISSING},
+    "null-md5": {"md5": None},
+    "depends-number": {"depends": 5},
+    "depends-numbers": {"depends": [5, None]},
+    "depends-null": {"depends": None},
+    "version-number": {"version": 1.5},
+    "no-version": {"version": MISSING, "build": MISSING, "build_number": MISSING},
+    "build-number-text": {"build_number": "two"},
+    "build-number-huge": {"build_number": 2**63},
+    "timestamp-text": {"timestamp": "yesterday"},
+    "unknown": {"x-unknown": {"deep": [{"a": None}, [], 1.5, "é\u0000"]}},
+    "url-number": {"url": 5},
+    "fn-number": {"fn": 5},
+    "fn-elsewhere": {"fn": "../../another-1.0-0.conda"},
+}
+
+
+@pytest.mark.parametrize("form", ["json", "shards"])
+@pytest.mark.parametrize("name", ODD)
+def test_odd_record_is_published_as_upstream_wrote_it(mirror: Mirror, quiet: Channel, name: str, form: str) -> None:
+    package = make_package(name)
+    record = spoilt(package, ODD[name])
+    (quiet.root / "noarch" / package.filename).write_bytes(package.data)
+    as_upstream(quiet, form, {package.filename: record})
+    mirror.sync("quiet")
+    computed = {"sha256": hashlib.sha256(package.data).hexdigest()}
+    published = mirror.repodata("quiet/noarch")["packages.conda"][package.filename]
+    assert published == {**computed, **{key: value for key, value in record.items()}}
+    mirror.published()
+    mirror.sync("quiet")  # what was stored can be read again
+    assert mirror.repodata("quiet/noarch")["packages.conda"][package.filename] == published
+
+
+def test_longest_file_name_that_is_allowed(mirror: Mirror, quiet: Channel) -> None:
+    package = make_package("x" * 199)
+    assert package.filename == LONGEST
+    quiet.add(package)
+    quiet.publish()
+    mirror.sync()
+    assert f"quiet/noarch/{LONGEST}" in mirror.published()
+
+
+def test_number_that_no_messagepack_can_hold_does_not_stop_a_sync(mirror: Mirror, quiet: Channel) -> None:
+    quiet.hotfix(PACKAGE.filename, build_number=2**70, size=PACKAGE.record["size"])
+    quiet.publish()
+    mirror.sync()
+    record = mirror.repodata("quiet/noarch")["packages.conda"][PACKAGE.filename]
+    assert record["build_number"] == 2**70
+
+
+@pytest.mark.parametrize("depth", [700, 900, 960, 980, 2_000])
+def test_record_nested_too_deep_to_be_handled_harms_only_its_directory(mirror: Mirror, quiet: Channel, depth: int) -> None:
+    as_upstream(quiet, "json", {})
+    text = (quiet.root / "noarch/repodata.json").read_text()
+    nested = "[" * depth + "]" * depth
+    assert '"depends":[]' in text
+    (quiet.root / "noarch/repodata.json").write_text(text.replace('"depends":[]', f'"depends":{nested}'))
+    result = mirror.sync(status=None)
+    assert result.status in (0, 3), result.err
+    assert "chan/linux-64/tool-1.0-0.conda" in mirror.published()
+    mirror.sync(status=None)
+    mirror.run("show", "current")
+
+
+def wheel(**changes: Any) -> Callable[[str, Repodata], None]:
+    """List a wheel in noarch's `v3` with these changes."""
+
+    def edit(subdir: str, repodata: Repodata) -> None:
+        if subdir == "noarch":
+            record = {"name": "idna", "version": "3", "build": "0", "depends": [], "size": 5, "sha256": "ab" * 32}
+            repodata["v3"] = {"whl": {"idna-3-0": record | changes}}
+
+    return edit
+
+
+@pytest.mark.parametrize("file", ["../idna-3-py3-none-any.whl", "a/b.whl", "nul\0.whl", "y" * 250 + ".whl", "repodata.json"])
+def test_file_name_inside_a_record_is_checked_as_well(mirror: Mirror, quiet: Channel, file: str) -> None:
+    quiet.edit = wheel(fn=file)
+    quiet.publish()
+    mirror.sync(status=3)
+    assert list(mirror.withheld("quiet/noarch")) == [file]
+    assert mirror.listed("quiet/noarch") == {PACKAGE.filename}
+    mirror.published()
+
+
+@pytest.mark.parametrize("place", ["url", "base_url"])
+def test_upstream_on_the_network_cannot_have_files_of_this_machine_published(
+    mirror: Mirror, quiet: Channel, place: str
+) -> None:
+    secret = mirror.root / "secret-1.0-0.conda"
+    secret.write_bytes(b"not for the world")
+    record: dict[str, Any] = {"name": "secret", "version": "1.0", "build": "0", "depends": [], "size": 17}
+    quiet.edit = lambda _, repodata: repodata["packages.conda"].update({secret.name: record})
+    if place == "url":
+        record["url"] = secret.as_uri()
+    else:
+        quiet.info["base_url"] = mirror.root.as_uri() + "/"
+    quiet.publish()
+    mirror.sync(status=3)
+    assert "not for the world" not in str([path.read_bytes() for path in (mirror.store_path / "blobs").rglob("*") if path.is_file()])
+    assert not any(path.endswith(secret.name) for path in mirror.published())
