@@ -215,7 +215,8 @@ class Resolver:
             if name in state.directories:
                 return self._in_directory(place, selector, repo, name, state.directories[name], rest, folder)
         if not inner:
-            names = list(state.directories)
+            inside = (other[len(repo) + 1 :].split("/")[0] for other in self._answering(selector) if other.startswith(f"{repo}/"))
+            names = sorted({*state.directories, *inside})
             public = f"{self._public_url}/{selector}/{repo}" if self._public_url else ""
             title = f"{selector}/{repo}/"
             return FolderAnswer(place, (title, *names), lambda: listing.directories(title, names, public))

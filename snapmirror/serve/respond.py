@@ -144,9 +144,9 @@ async def _send_file(transport: asyncio.Transport, part: FilePart) -> int:
             raise
         except OSError:
             break  # no room in the socket, or a file that can't be sent like this: loop.sendfile knows what to do
-        if not step:
-            return sent
         sent += step
+        if not step or sent == part.length:
+            return sent
         await asyncio.sleep(0)
         if transport.is_closing():
             raise ConnectionResetError("the client is gone")

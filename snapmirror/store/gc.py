@@ -5,6 +5,7 @@ been made (ostree #2337). A root that can't be read ends it before anything is d
 error shrinks the set of what lives (ostree #541).
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -49,40 +50,48 @@ class GcPlan:
         return sum(size for _, size in self.blobs)
 
 
-def mark(metadata: Metadata, directories: Iterable[Digest], leaf_digests: LeafDigests) -> set[Digest]:
+@dataclass(frozen=True)
+class Roots:
+    """What a mark starts from."""
+
+    directories: list[Digest]
+    planned: list[syncing.Planned]
+
+
+def roots(store: Store, records: Iterable[Record]) -> Roots:
+    """The directories of these records, and of syncs that run or may be resumed."""
+    states = (state for record in records for repo in record.repos.values() for state in repo.directories.values())
+    found = Roots([state.blob for state in states], [])
+    for entry in syncing.entries(store.layout):
+        if entry.alive or entry.age < syncing.KEPT_SECONDS:
+            found.directories.extend(entry.directories)
+            found.planned.extend(entry.planned)
+    return found
+
+
+def mark(metadata: Metadata, start: Roots, leaf_digests: LeafDigests) -> set[Digest]:
     """Every blob that these directories need, each distinct directory, bucket and leaf read once.
 
     Raises DamagedError if one of them can't be read.
     """
-    reached: set[Digest] = set()
-    leaves_read: set[Digest] = set()
-    for digest in directories:
-        if digest in reached:
-            continue
-        reached.add(digest)
+    reached: set[Digest] = set(start.directories)
+    eager: dict[str, set[Digest]] = {}
+    buckets: set[Digest] = set()
+    for digest in reached.copy():
         directory = metadata.directory(digest).document
-        for bucket in directory.buckets:
-            eager = directory.mode == "eager"
-            if bucket in reached and not eager:
-                continue
-            reached.add(bucket)
-            for leaf in metadata.bucket(bucket).leaves.values():
-                reached.add(leaf)
-                if eager and leaf not in leaves_read:
-                    leaves_read.add(leaf)
-                    reached.update(leaf_digests(directory.kind, metadata.leaf(leaf)))
+        (eager.setdefault(directory.kind, set()) if directory.mode == "eager" else buckets).update(directory.buckets)
+    for planned in start.planned:
+        digests = map(bytes.fromhex, planned.buckets)
+        (eager.setdefault(planned.kind, set()) if planned.mode == "eager" else buckets).update(digests)
+    for bucket in buckets:
+        reached.add(bucket)
+        reached.update(metadata.bucket(bucket).leaves.values())
+    for kind, listed in eager.items():
+        leaves = {leaf for bucket in listed for leaf in metadata.bucket(bucket).leaves.values()}
+        reached |= listed | leaves
+        for leaf in leaves:
+            reached.update(leaf_digests(kind, metadata.leaf(leaf)))
     return reached
-
-
-def roots(store: Store, records: Iterable[Record]) -> Iterator[Digest]:
-    """The directories of these records, and of syncs that run or may be resumed."""
-    for record in records:
-        for repo in record.repos.values():
-            for state in repo.directories.values():
-                yield state.blob
-    for entry in syncing.entries(store.layout):
-        if entry.alive or entry.age < syncing.KEPT_SECONDS:
-            yield from entry.directories
 
 
 def plan(
@@ -104,8 +113,9 @@ def plan(
     kept = [record for record in catalog.records if record.id not in going]
     reached = mark(store.metadata, roots(store, kept), leaf_digests)
     now = store.now()
+    limit = (now - grace).timestamp() if grace else math.inf
     for blob in store.blobs.list():
-        if blob.digest in reached or blob.stored > (now - grace).timestamp():
+        if blob.digest in reached or blob.stored > limit:
             found.kept += 1
         else:
             found.blobs.append((blob.digest, blob.size))

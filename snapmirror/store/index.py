@@ -174,7 +174,8 @@ class Index:
                     start = bytes(cursor.key())
                     if self._held(transaction, bytes(cursor.value())) is None:
                         dropped += 1
-                        more = cursor.delete()  # leaves the cursor at the next row
+                        cursor.delete()  # leaves the cursor at the next row, or nowhere
+                        more = bool(cursor.key())
                     else:
                         more = cursor.next()
                 start += b"\0"

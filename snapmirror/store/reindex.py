@@ -1,6 +1,6 @@
 """Making the index again from the files alone."""
 
-from collections.abc import Iterator
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,26 +77,26 @@ def _enter_leaves(store: "Store", index: Index) -> int:
     return count
 
 
-def _leaves(store: "Store") -> Iterator[Digest]:
-    seen: set[Digest] = set()
+def _leaves(store: "Store") -> set[Digest]:
+    """Every leaf that a record or a sync refers to; what can't be read is left to `check`."""
     directories = {
         state.blob
         for record in store.catalog().records
         for repo in record.repos.values()
         for state in repo.directories.values()
     }
+    buckets: set[Digest] = set()
     for entry in syncing.entries(store.layout):
         directories.update(entry.directories)
+        buckets.update(bytes.fromhex(bucket) for planned in entry.planned for bucket in planned.buckets)
     for digest in directories:
-        try:
-            buckets = store.metadata.directory(digest).document.buckets
-            for bucket in set(buckets) - seen:
-                seen.add(bucket)
-                for leaf in set(store.metadata.bucket(bucket).leaves.values()) - seen:
-                    seen.add(leaf)
-                    yield leaf
-        except DamagedError:
-            continue
+        with contextlib.suppress(DamagedError):
+            buckets.update(store.metadata.directory(digest).document.buckets)
+    leaves: set[Digest] = set()
+    for bucket in buckets:
+        with contextlib.suppress(DamagedError):
+            leaves.update(store.metadata.bucket(bucket).leaves.values())
+    return leaves
 
 
 def _files(index: Path) -> tuple[Path, Path]:

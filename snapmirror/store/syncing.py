@@ -17,10 +17,19 @@ import msgspec
 from ..digests import Digest
 from ..errors import DamagedError
 from . import fs, locks
+from .directories import Directory
 from .layout import Layout
 from .records import Hex
 
 KEPT_SECONDS = 7 * 86400
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """A directory before it is finished, when it is no blob yet; its buckets and leaves are."""
+
+    kind: str
+    mode: str
+    buckets: list[Hex]
 
 
 class Entry(NamedTuple):
@@ -28,6 +37,7 @@ class Entry(NamedTuple):
 
     path: Path
     directories: tuple[Digest, ...]
+    planned: tuple[Planned, ...]
     alive: bool
     #: seconds since it was last written
     age: float
@@ -35,6 +45,7 @@ class Entry(NamedTuple):
 
 class _Content(msgspec.Struct):
     directories: list[Hex]
+    planned: list[Planned]
 
 
 class Registration:
@@ -44,9 +55,10 @@ class Registration:
         self._path = layout.syncing / f"{secrets.token_hex(8)}.json"
         self._descriptor: int | None = None
 
-    def write(self, directories: Iterable[Digest]) -> None:
+    def write(self, directories: Iterable[Digest], planned: Iterable[Directory] = ()) -> None:
         """Make these directories, and all that they refer to, roots of gc; durable on return."""
-        content = msgspec.json.encode(_Content([digest.hex() for digest in directories]))
+        plans = [Planned(one.kind, one.mode, [bucket.hex() for bucket in one.buckets]) for one in planned]
+        content = msgspec.json.encode(_Content([digest.hex() for digest in directories], plans))
         temporary = self._path.with_name(f".{self._path.name}")
         fs.write_new(temporary, content)
         descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
@@ -82,7 +94,7 @@ def entries(layout: Layout) -> Iterator[Entry]:
         except msgspec.DecodeError as error:
             raise DamagedError(f"syncing/{path.name}", f"can't be read: {error}") from None
         directories = tuple(bytes.fromhex(digest) for digest in content.directories)
-        yield Entry(path, directories, locks.is_held(path), age)
+        yield Entry(path, directories, tuple(content.planned), locks.is_held(path), age)
 
 
 def any_alive(layout: Layout) -> bool:

@@ -7,7 +7,7 @@ from .. import addresses, clock
 from ..digests import Digest
 from ..ecosystem import Ecosystem, File, Known, Repo
 from ..errors import AbsentError, ShrinkError, SnapmirrorError, TransportError, UpstreamError
-from ..store.directories import Assembled, DirectoryReader
+from ..store.directories import Assembled, Directory, DirectoryReader
 from ..store.index import Seen
 from ..store.records import DirectoryState
 from ..store.store import Store
@@ -176,12 +176,14 @@ class DirectorySync:
     # Finish
 
     def stage(self) -> dict[Digest, bytes]:
-        """Store leaves, buckets and the directory as planned so far, and name it in `digest`; the bytes, by digest."""
+        """Store leaves and buckets as planned so far, and the directory once it is finished; their bytes, by digest."""
         if self.plan is None or self.problem:
             return {}
         if self.final is None or not self._finished:  # a plan made again makes another directory
             self.final = build_directory(self.plan, {})
         blobs = {**self.plan.blobs, **self.final.blobs}
+        if not self._finished:
+            del blobs[self.final.digest]  # it would be an orphan once its documents are known
         self.store.put(list(blobs.values()))
         rows = {leaf.canonical: leaf.blob for leaf in self.plan.leaves.values()}
         rows.update({leaf.source: leaf.blob for leaf in self.plan.leaves.values() if leaf.source})
@@ -202,7 +204,7 @@ class DirectorySync:
             self.stage()
             assert self.final is not None
             plain = publish.plain and publish.wants_tree(self.repo.path, self.repo.download)
-            reader = self.store.metadata.directory(self.final.digest)
+            reader = DirectoryReader(self.store.metadata, self.final.digest, self.final.directory)
             self.final = build_directory(self.plan, export.derive(self.store, self.ecosystem, reader, wanted, plain=plain))
         self._finished = True
 
@@ -223,6 +225,11 @@ class DirectorySync:
         if self.final is not None and not self.problem:
             return self.final.digest
         return self.previous.blob if self.previous else None
+
+    @property
+    def unfinished(self) -> Directory | None:
+        """The directory as planned, while it is no blob yet."""
+        return self.final.directory if self.final and not self._finished and not self.problem else None
 
     @property
     def newly_withheld(self) -> dict[str, str]:

@@ -150,7 +150,9 @@ class Sync:
                 blobs = {digest: data for one in staged.values() for digest, data in one.items()}
                 gone = [data for digest, data in blobs.items() if self._store.blobs.size(digest) is None]
                 if not gone:
-                    registration.write(directory.digest for directory in self._all if directory.digest)
+                    done = [one.digest for one in self._all if one.digest and one.unfinished is None]
+                    planned = [one.unfinished for one in self._all if one.unfinished]
+                    registration.write(done, planned)
                     return
             self._store.put(gone)  # a gc without grace took them between our writing and our lock
 

@@ -1,0 +1,148 @@
+"""Making the hard-link tree of a directory of 200,000 files, against `cp -al` and `rsync --link-dest`.
+
+Ours: `Trees.build(sync=False)` from blobs in their 256 folders to names in one. The peers link an equal folder of the
+same files. Nothing is synced by any of them. All inodes are in memory: each has just been linked by the step before.
+"""
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .measure import Bar, Result, Work, child, in_turn, need, remove, run, settle
+
+CP = Bar("link a tree of 200,000 files, unsynced", "cp -al", least=1.0)
+RSYNC = Bar("link a tree of 200,000 files, unsynced", "rsync -a --link-dest", least=3.0)
+UNCHANGED = Bar("a directory of 200,000 whose digest is as before, in a sync", "our linking it", least=100.0)
+SAME_LISTING = Bar("  Trees.build of a listing whose object is there", "our linking it")
+BARS = (CP, RSYNC, UNCHANGED, SAME_LISTING)
+
+_RECORD = "20261120T010000Z"
+_PLACE = "channel/linux-64"
+
+
+def measure(work: Work) -> Iterator[Result]:
+    """One store, whose tree object is made and removed in each round; the peers' source is a first tree that stays."""
+    need("cp", "rsync")
+    count = work.size(200_000, 500)
+    root, target = work.folder / "store", work.folder / "peer"
+    source = Path(child(__name__, "prepare", root, str(count))["tree"])
+
+    again: list[float] = []
+    same: list[float] = []
+
+    def ours() -> float:
+        settle()
+        found = child(__name__, "link", root, str(count))
+        again.append(found["again"])
+        same.append(found["same"])
+        return float(found["link"])
+
+    def peer(*command: str | Path) -> float:
+        remove(target)
+        settle()
+        began = time.perf_counter()
+        run(command)
+        seconds = time.perf_counter() - began
+        if sum(1 for _ in target.iterdir()) != count:
+            raise RuntimeError(f"{command[0]} did not link everything")
+        remove(target)
+        return seconds
+
+    linked, copied, synced = in_turn(
+        work.runs,
+        ours,
+        lambda: peer("cp", "-al", source, target),
+        lambda: peer("rsync", "-a", f"--link-dest={source}/", f"{source}/", f"{target}/"),
+    )
+    yield Result(CP, linked, copied)
+    yield Result(RSYNC, linked, synced)
+    yield Result(UNCHANGED, again, linked)
+    yield Result(SAME_LISTING, same, linked)
+    remove(root)
+
+
+# In a process of its own
+
+
+def _digests(count: int) -> dict[str, bytes]:
+    """{file: SHA-256} of files that hold their own names."""
+    names = (f"package-{number:06}-1.{number % 10}.0-h{number * 7919 % 0xFFFFFF:06x}_0.conda" for number in range(count))
+    return {name: hashlib.sha256(name.encode()).digest() for name in names}
+
+
+def _open(root: Path) -> Any:
+    from snapmirror.store.store import Store
+
+    return Store.open(root, write=True)
+
+
+def _build(store: Any, digests: dict[str, bytes]) -> str:
+    from snapmirror.store.trees import Source
+
+    listing = {name: Source(store.blobs.path(digest), digest) for name, digest in digests.items()}
+    name: str = store.trees.build(listing, sync=False)
+    return name
+
+
+def _prepare(root: Path, count: int) -> dict[str, Any]:
+    """The blobs, and beside the store a tree of them for the peers."""
+    from snapmirror.store.store import Store
+
+    Store.create(root)
+    digests = _digests(count)
+    with _open(root) as store:
+        for name, digest in digests.items():
+            store.blobs.path(digest).write_bytes(name.encode())
+        tree = store.trees.path(_build(store, digests))
+    place = root.parent / "tree"
+    tree.rename(place)
+    return {"tree": str(place)}
+
+
+def _link(root: Path, count: int) -> dict[str, Any]:
+    """Link everything; then let a sync find that it has nothing to link."""
+    from snapmirror.conda import Conda
+    from snapmirror.conda.settings import CondaRepo
+    from snapmirror.store.records import DirectoryState
+    from snapmirror.store.trees import Source
+    from snapmirror.sync.directory import DirectorySync
+    from snapmirror.sync.settings import Publish
+
+    digests = _digests(count)
+    with _open(root) as store:
+        listing = {name: Source(store.blobs.path(digest), digest) for name, digest in digests.items()}
+        began = time.perf_counter()
+        tree = store.trees.build(listing, sync=False)
+        link = time.perf_counter() - began
+
+        began = time.perf_counter()
+        store.trees.build(listing, sync=False)
+        same = time.perf_counter() - began
+
+        store.published.publish(_RECORD, {_PLACE: tree})
+        repo = CondaRepo(path="channel", upstream="http://127.0.0.1/channel", subdirs=["linux-64"])
+        state = DirectoryState(digest=bytes(32).hex(), since=_RECORD, read=_RECORD)
+        directory = DirectorySync(store, Conda(), repo, "linux-64", state, allow_shrink=False)
+        began = time.perf_counter()
+        directory.build_tree(Publish(), store.published.links(_RECORD)[_PLACE])
+        again = time.perf_counter() - began
+        if directory.tree != tree:
+            raise RuntimeError("the directory counts as changed")
+        remove(store.trees.path(tree))
+        store.published.drop(_RECORD)
+    return {"link": link, "same": same, "again": again}
+
+
+def main() -> None:
+    """One step; prints its seconds."""
+    name, root, count = sys.argv[1:]
+    step = _prepare if name == "prepare" else _link
+    print(json.dumps(step(Path(root), int(count))))
+
+
+if __name__ == "__main__":
+    main()

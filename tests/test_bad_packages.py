@@ -1,0 +1,287 @@
+"""Package files that can't be had, or are not what the index says: what is withheld, what is kept, what is fetched again."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from channels import Channel, make_package
+from mirror import Mirror
+from upstream import Body, Call, Fault, Html, Redirect, Slow, Stall, Status, Truncate, Upstream
+
+BIG = make_package("big", payload=os.urandom(300_000))
+SMALL = make_package("small")
+BIG_PATH = f"/chan/noarch/{BIG.filename}"
+
+
+@pytest.fixture
+def synced(mirror: Mirror, channel: Channel, upstream: Upstream) -> Mirror:
+    """The mirror after a sync; since then `big` and `small` have come to noarch, `tool` 2.0 to linux-64."""
+    mirror.sync()
+    channel.add(BIG, SMALL, make_package("tool", "2.0", subdir="linux-64"))
+    channel.publish()
+    upstream.clear()
+    return mirror
+
+
+def flipped(data: bytes) -> bytes:
+    """The same number of bytes, one of them another."""
+    return data[:1000] + bytes([data[1000] ^ 1]) + data[1001:]
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (Status(404), "404"),
+        (Status(410), "410"),
+        (Body(BIG.data[:-1]), f"size is {len(BIG.data) - 1}"),
+        (Body(BIG.data + b"x"), "size is"),
+        (Body(b""), "size is 0"),
+        (Body(flipped(BIG.data)), "sha256 is"),
+        (Html(), "size is"),
+    ],
+    ids=["404", "410", "short", "long", "empty", "altered", "html"],
+)
+def test_file_that_is_not_there_or_not_right_is_withheld_and_named(
+    synced: Mirror, upstream: Upstream, fault: Fault, says: str
+) -> None:
+    upstream.fault(BIG_PATH, fault)
+    result = synced.sync(status=3)
+    result.line(f"chan/noarch/{BIG.filename}: ", "withheld", says)
+    assert synced.listed("chan/noarch") == {"lib-1.0-0.conda", "data-1.0-0.tar.bz2", SMALL.filename}
+    assert list(synced.withheld("chan/noarch")) == [BIG.filename]
+    assert "chan/linux-64/tool-2.0-0.conda" in synced.published()
+    synced.sync()  # no news: it is withheld as before
+    synced.sync("--strict", status=3)
+    assert list(synced.withheld("chan/noarch")) == [BIG.filename]
+    upstream.heal()
+    synced.sync("--strict")
+    assert synced.withheld("chan/noarch") == {}
+    assert f"chan/noarch/{BIG.filename}" in synced.published()
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (Status(403), "403"),
+        (Status(500), "500"),
+        (Status(503, {"Retry-After": "0"}), "503"),
+        (Status(429, {"Retry-After": "0"}), "429"),
+        (Truncate(1000), "after 2 tries"),
+        (Stall(1000, 30), "stalled"),
+        (Redirect(BIG_PATH), "redirects without end"),
+    ],
+    ids=["403", "500", "503", "429", "cut-off", "stalled", "redirects"],
+)
+def test_file_that_fails_in_transport_keeps_its_directory_as_it_was(
+    synced: Mirror, upstream: Upstream, fault: Fault, says: str
+) -> None:
+    before = synced.published()
+    upstream.fault(BIG_PATH, fault)
+    result = synced.sync(status=3)
+    result.line("chan/noarch: ", upstream.url + BIG_PATH, says, "keeps its old state")
+    after = synced.published()
+    assert {path for path in after if "/noarch/" in path} == {path for path in before if "/noarch/" in path}
+    assert "chan/linux-64/tool-2.0-0.conda" in after
+    assert len(synced.snapshots()) == 2
+    upstream.heal()
+    upstream.clear()
+    synced.sync()
+    # What was fetched beside it is held, though nothing listed it until now.
+    assert f"/chan/noarch/{SMALL.filename}" not in upstream.paths()
+    assert set(synced.published()) >= {f"chan/noarch/{BIG.filename}", f"chan/noarch/{SMALL.filename}"}
+
+
+def ranges(upstream: Upstream) -> list[tuple[int, str | None]]:
+    """Status and Range of each request for the big package."""
+    return [(one.status, one.headers.get("range")) for one in upstream.requests if one.path == BIG_PATH]
+
+
+def test_broken_connection_is_resumed_where_it_broke(synced: Mirror, upstream: Upstream) -> None:
+    upstream.fault(BIG_PATH, Truncate(200_000), times=1)
+    synced.sync()
+    assert ranges(upstream) == [(200, None), (206, "bytes=200000-")]
+    assert upstream.bytes_sent(BIG_PATH) == len(BIG.data)
+    resumed = [one for one in upstream.requests if one.path == BIG_PATH][-1]
+    assert resumed.headers["if-range"].startswith('"')
+    assert f"chan/noarch/{BIG.filename}" in synced.published()
+
+
+def test_stalled_connection_is_resumed_where_it_stalled(synced: Mirror, upstream: Upstream) -> None:
+    upstream.fault(BIG_PATH, Stall(200_000, 30), times=1)
+    synced.sync()
+    assert ranges(upstream) == [(200, None), (206, "bytes=200000-")]
+    assert f"chan/noarch/{BIG.filename}" in synced.published()
+
+
+def test_connection_that_trickles_counts_as_stalled(synced: Mirror, upstream: Upstream) -> None:
+    synced.settings["download"] |= {"stall": "50kB/2s", "retries": 0}
+    upstream.fault(BIG_PATH, Slow(100))
+    synced.sync(status=3, timeout=40).line("chan/noarch: ", upstream.url + BIG_PATH, "stalled")
+
+
+def test_next_sync_goes_on_where_the_last_one_failed(synced: Mirror, upstream: Upstream) -> None:
+    synced.settings["download"]["retries"] = 0
+    upstream.fault(BIG_PATH, Truncate(200_000), times=1)
+    synced.sync(status=3)
+    upstream.clear()
+    synced.sync()
+    assert ranges(upstream) == [(206, "bytes=200000-")]
+    assert f"chan/noarch/{BIG.filename}" in synced.published()
+
+
+def test_partial_file_that_is_wrong_is_fetched_from_its_begin(synced: Mirror, upstream: Upstream) -> None:
+    synced.settings["download"]["retries"] = 0
+    upstream.fault(BIG_PATH, Body(flipped(BIG.data)), Truncate(200_000), times=1)
+    synced.sync(status=3)
+    upstream.clear()
+    synced.sync()
+    assert ranges(upstream) == [(206, "bytes=200000-"), (200, None)]
+    assert f"chan/noarch/{BIG.filename}" in synced.published()
+
+
+def test_server_without_ranges_is_asked_for_all_of_it_again(synced: Mirror, upstream: Upstream) -> None:
+    upstream.ranges = False
+    upstream.fault(BIG_PATH, Truncate(200_000), times=1)
+    synced.sync()
+    assert [status for status, _ in ranges(upstream)] == [200, 200]
+    assert f"chan/noarch/{BIG.filename}" in synced.published()
+
+
+def test_file_replaced_while_it_is_fetched_is_not_patched_together(
+    synced: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    other = make_package("big", payload=os.urandom(300_000))
+
+    def replace_it() -> None:
+        channel.add(other)
+        channel.publish()
+
+    upstream.fault(BIG_PATH, Truncate(200_000), times=1)
+    upstream.fault(BIG_PATH, Call(replace_it), times=1)
+    synced.sync()
+    assert synced.repodata("chan/noarch")["packages.conda"][BIG.filename]["sha256"] == other.record["sha256"]
+    synced.published()
+
+
+def test_server_that_asks_to_wait_is_given_the_time(synced: Mirror, upstream: Upstream) -> None:
+    times: list[float] = []
+    tick = Call(lambda: times.append(time.monotonic()))
+    upstream.fault(BIG_PATH, tick, Status(429, {"Retry-After": "2"}), times=1)
+    upstream.fault(BIG_PATH, tick)
+    synced.sync()
+    assert len(times) == 2
+    assert times[1] - times[0] >= 2
+    assert f"chan/noarch/{BIG.filename}" in synced.published()
+
+
+def hotfix(channel: Channel) -> Callable[[], None]:
+    """Publish other bytes under the same name."""
+
+    def publish() -> None:
+        channel.add(replace(make_package("big", payload=b"another"), filename=BIG.filename))
+        channel.publish()
+
+    return publish
+
+
+def test_upstream_that_changes_after_its_index_was_read_is_read_again(
+    synced: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    upstream.fault(BIG_PATH, Call(hotfix(channel)), times=1)
+    synced.sync("--strict")
+    record = make_package("big", payload=b"another").record
+    assert synced.repodata("chan/noarch")["packages.conda"][BIG.filename] == record
+    assert synced.withheld("chan/noarch") == {}
+    synced.published()
+
+
+def test_upstream_that_removes_a_file_after_its_index_was_read_is_read_again(
+    synced: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    def remove() -> None:
+        channel.remove(BIG.filename)
+        channel.publish()
+
+    upstream.fault(BIG_PATH, Call(remove), times=1)
+    synced.sync("--strict")
+    repodata = synced.repodata("chan/noarch")
+    assert (BIG.filename in repodata["packages.conda"], repodata["removed"]) == (False, [BIG.filename])
+    synced.published()
+
+
+def test_same_name_with_other_bytes_leaves_the_old_snapshot_alone(
+    synced: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    synced.sync()
+    old = synced.snapshots()[-1]
+    before = synced.published(old)
+    hotfix(channel)()
+    upstream.clear()
+    synced.sync()
+    assert [path for path in upstream.paths() if not path.endswith(("json", "zst"))] == [BIG_PATH]
+    assert synced.published(old) == before
+    name = f"chan/noarch/{BIG.filename}"
+    assert synced.published()[name] != before[name]
+    assert synced.run("diff", old, "current", "--json").json["changed"] == [name]
+
+
+def test_withheld_file_of_the_newest_snapshot_is_no_longer_published_but_kept_in_the_old(
+    synced: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    synced.sync()
+    old = synced.snapshots()[-1]
+    hotfix(channel)()
+    upstream.fault(BIG_PATH, Status(404))
+    synced.sync(status=3)
+    assert BIG.filename not in synced.listed("chan/noarch")
+    assert f"chan/noarch/{BIG.filename}" in synced.published(old)
+    synced.published()
+
+
+@pytest.mark.parametrize("how", ["reserve", "huge-file"])
+def test_plan_larger_than_the_disk_is_refused_before_the_first_byte(
+    synced: Mirror, channel: Channel, upstream: Upstream, how: str
+) -> None:
+    other = Channel(upstream.root / "other")
+    other.add(make_package("thing"))
+    other.publish()
+    synced.add("other", f"{upstream.url}/other")
+    before = synced.published()
+    if how == "reserve":
+        synced.settings["download"]["min_free"] = "99.9%"
+        result = synced.sync(status=1)
+        result.line("other: ", "bytes", "min_free")
+        assert len(synced.snapshots()) == 1
+    else:
+        size = shutil.disk_usage(synced.root).total * 2
+        channel.hotfix(BIG.filename, size=size)
+        channel.publish()
+        result = synced.sync(status=3)
+        assert str(size)[:3] in result.line("chan: ", "min_free")
+        assert list(synced.record().repos) == ["chan", "other"]
+        assert "other/noarch/thing-1.0-0.conda" in synced.published()
+    line = result.line("chan: ", "the plan needs", "the disk has", "nothing was fetched")
+    assert len([word for word in line.replace("(", " ").split() if word.isdigit()]) == 2
+    assert not [path for path in upstream.paths() if path.startswith("/chan/") and path.endswith((".conda", ".bz2"))]
+    after = synced.published()
+    assert {path: digest for path, digest in after.items() if path.startswith("chan/")} == before
+
+
+def test_repo_with_nothing_to_fetch_needs_no_room(mirror: Mirror) -> None:
+    mirror.sync()
+    mirror.settings["download"]["min_free"] = "99.9%"
+    mirror.sync()
+    assert len(mirror.snapshots()) == 2
+
+
+def test_one_file_that_several_repos_list_is_fetched_once(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+    twin = Channel(upstream.root / "twin")
+    twin.add(make_package("lib"))
+    twin.publish()
+    mirror.add("twin", f"{upstream.url}/twin")
+    mirror.sync()
+    assert len([path for path in upstream.paths() if path.endswith("lib-1.0-0.conda")]) == 1
+    assert {"chan/noarch/lib-1.0-0.conda", "twin/noarch/lib-1.0-0.conda"} <= set(mirror.published())

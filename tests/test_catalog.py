@@ -1,0 +1,141 @@
+"""What a selector means. Ids below are times of day on 20 November 2026."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snapmirror import clock
+from snapmirror.errors import Forgotten, SelectorError
+from snapmirror.store.catalog import Catalog
+from snapmirror.store.records import DirectoryState, Entry, Pin, Record, RepoState, Tombstone
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def at(hour: int, day: int = 20) -> str:
+    return f"202611{day:02}T{hour:02}0000Z"
+
+
+def sealed(id_: str, *repos: str, number: int = 1, partial: bool = False) -> Record:
+    state = DirectoryState(digest="0" * 64, since=id_, read=id_)
+    return Record(
+        id=id_, number=number, partial=partial, repos={path: RepoState(kind="conda", directories={"noarch": state}) for path in repos}
+    )
+
+
+def forgotten(id_: str, *repos: str, number: int = 1, partial: bool = False) -> Tombstone:
+    return Tombstone(id=id_, number=number, partial=partial, forgotten=at(11), repos=list(repos))
+
+
+def catalog(*entries: Entry, **pins: str) -> Catalog:
+    named = {name: Pin(name=name, snapshot=id_, set=at(1)) for name, id_ in pins.items()}
+    return Catalog(tuple(sorted(entries, key=lambda entry: entry.id)), named)
+
+
+def test_current_dates_and_times_mean_the_newest_snapshot_at_or_before_them() -> None:
+    found = catalog(sealed(at(1, 18), "a"), sealed(at(1), "a"), sealed(at(5), "a"))
+    for selector, id_ in {
+        "current": at(5),
+        "2026-11-20": at(5),
+        "2026-11-19": at(1, 18),
+        "2026-11-18": at(1, 18),
+        at(3): at(1),
+        at(5): at(5),
+        "20261120T045959Z": at(1),
+    }.items():
+        assert found.resolve(selector, "a", NOW).id == id_, selector
+
+
+@pytest.mark.parametrize(
+    ("selector", "why"),
+    [
+        ("2026-11-17", "no snapshot of a at or before"),
+        ("20261120T130000Z", "not come yet"),
+        ("2026-11-22", "not begun anywhere"),
+        ("2026-13-01", "neither"),
+        ("yesterday", "neither"),
+        ("20261131T000000Z", "neither"),
+    ],
+)
+def test_a_selector_that_names_nothing_says_why(selector: str, why: str) -> None:
+    with pytest.raises(SelectorError, match=why):
+        catalog(sealed(at(1), "a")).resolve(selector, "a", NOW)
+
+
+def test_tomorrow_has_begun_somewhere_once_it_is_ten_in_the_morning() -> None:
+    found = catalog(sealed(at(1), "a"))
+    assert found.resolve("2026-11-21", "a", NOW).id == at(1)
+    with pytest.raises(SelectorError, match="not begun"):
+        found.resolve("2026-11-21", "a", datetime(2026, 11, 20, 9, 59, 59, tzinfo=UTC))
+
+
+def test_an_exact_id_and_a_pin_answer_only_for_the_repos_of_their_own_record() -> None:
+    found = catalog(sealed(at(1), "a", "b"), sealed(at(2), "a", partial=True), paper=at(2))
+    assert found.resolve("paper", "a", NOW).id == at(2)
+    for selector in (at(2), "paper"):
+        with pytest.raises(SelectorError, match="does not hold b"):
+            found.resolve(selector, "b", NOW)
+    assert found.resolve("20261120T030000Z", "b", NOW).id == at(1)  # a time passes over the partial one
+
+
+def test_a_complete_record_without_the_repo_is_the_answer_that_it_is_gone() -> None:
+    found = catalog(sealed(at(1), "a", "b"), sealed(at(2), "a"))
+    with pytest.raises(SelectorError, match="does not hold b"):
+        found.resolve("current", "b", NOW)
+
+
+def test_a_forgotten_snapshot_never_comes_to_mean_an_older_one() -> None:
+    found = catalog(sealed(at(1), "a"), forgotten(at(2), "a"), sealed(at(4), "a"))
+    for selector in (at(2), at(3)):
+        with pytest.raises(Forgotten, match=f"{at(1)} and {at(4)}") as raised:
+            found.resolve(selector, "a", NOW)
+        assert (raised.value.before, raised.value.after) == (at(1), at(4))
+    assert found.resolve("current", "a", NOW).id == at(4)
+
+
+def test_what_current_or_a_pin_means_for_any_repo_is_protected() -> None:
+    found = catalog(
+        sealed(at(1), "a", "b"), sealed(at(2), "a", partial=True), sealed(at(3), "a", partial=True), paper=at(2)
+    )
+    assert set(found.protected()) == {at(1), at(2), at(3)}
+
+
+def test_a_snapshot_that_is_a_second_ahead_of_the_clock_is_current() -> None:
+    """Two syncs in one second: the second one's id is one second ahead."""
+    assert catalog(sealed("20261120T120001Z", "a")).resolve("current", "a", NOW).id == "20261120T120001Z"
+
+
+entries = st.lists(
+    st.tuples(st.integers(0, 23), st.sets(st.sampled_from("abc"), min_size=1), st.booleans(), st.booleans()), max_size=12
+)
+
+
+@settings(deadline=None)
+@given(entries, st.sampled_from("abc"), st.integers(0, 23), st.integers(0, 23), st.booleans())
+def test_a_later_snapshot_changes_no_answer_that_was_given(
+    drawn: list[tuple[int, set[str], bool, bool]], repo: str, hour: int, later: int, partial: bool
+) -> None:
+    """Promise 1: what a time up to the repo's newest record answers stays, whatever is sealed after it."""
+    made: dict[str, Entry] = {}
+    for moment, repos, is_partial, gone in drawn:
+        make = forgotten if gone else sealed
+        made[at(moment)] = make(at(moment), *sorted(repos), partial=is_partial)
+    before = catalog(*made.values())
+    newest = max((entry.id for entry in before.entries if repo in entry.repos), default="")
+    if not newest or at(hour) > newest or at(later) <= max(made):
+        return
+    after = catalog(*made.values(), sealed(at(later), "a", "b", "c", partial=partial))
+    present = clock.from_id("20261120T235959Z")
+    assert present
+
+    def answer(found: Catalog) -> str:
+        try:
+            return found.resolve(at(hour), repo, present).id
+        except Forgotten as error:
+            return f"forgotten {error.snapshot}"
+        except SelectorError:
+            return "nothing"
+
+    assert answer(after) == answer(before)

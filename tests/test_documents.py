@@ -1,0 +1,499 @@
+"""What is written for people is true: manual pages, README, examples, the configuration that `init` writes.
+
+The commands in README are run as they stand there, in the order of the page. What can't be run here (it needs conda, or
+writes outside the clone) says so in the block itself.
+"""
+
+import configparser
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tomllib
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+import pytest
+import typer.main
+
+import snapmirror
+from snapmirror import errors
+from snapmirror.cli import app, config
+from snapmirror.conda import CondaRepo
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted((ROOT / "man").iterdir())
+NOT_RUN = "# not run by the tests: "
+TABLES = ("download", "retention", "publish", "serve")
+#: options that every command has
+COMMON = {"--config": "FILE", "--help": ""}
+
+
+def program(name: str) -> str:
+    """The path of a program; the test skips, naming it, where it is not installed."""
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def run(*arguments: str | Path, folder: Path, status: int = 0) -> str:
+    """Run snapmirror in a folder; its standard output."""
+    command = [sys.executable, "-m", "snapmirror", *map(str, arguments)]
+    environment = {name: value for name, value in os.environ.items() if name != "SNAPMIRROR_CONFIG"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == status, f"{arguments}: status {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+# The command line
+
+
+def commands() -> dict[str, dict[str, str]]:
+    """Every command with its options, each with the name of its value, as `--help` prints them."""
+    found = {}
+    group: Any = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        with command.make_context(name, ["x"] * 3, resilient_parsing=True) as context:
+            help_ = command.get_help(context)
+        options = re.findall(
+            r"^ +(?:-\w, )?(--[a-z-]+)(?: ([A-Z]+))?(?=  |\n|$)", help_.partition("Options:\n")[2], re.MULTILINE
+        )
+        found[name] = dict(options)
+    return found
+
+
+class Manual(NamedTuple):
+    """A manual page: the lines of each section, and of each subsection."""
+
+    sections: dict[str, list[str]]
+    subsections: dict[str, list[str]]
+
+
+def manual(name: str) -> Manual:
+    """Read a manual page."""
+    page = Manual({}, {})
+    section: list[str] = []
+    subsection: list[str] = []
+    for line in (ROOT / "man" / name).read_text(encoding="utf-8").splitlines():
+        if line.startswith(".Sh "):
+            section = page.sections.setdefault(line[4:], [])
+            subsection = []
+        elif line.startswith(".Ss "):
+            subsection = page.subsections.setdefault(line[4:], [])
+        section.append(line)
+        subsection.append(line)
+    return page
+
+
+def stated_options(lines: list[str]) -> dict[str, str]:
+    """The options that have an entry of their own in these lines, each with the name of its value."""
+    entries = (re.fullmatch(r"\.It (?:Fl \w , )?Fl (-[a-z-]+)(?: Ar ([A-Z]+))?", line) for line in lines)
+    return {f"-{entry[1]}": entry[2] or "" for entry in entries if entry}
+
+
+def test_every_option_has_its_place_in_the_manual_and_no_other_has() -> None:
+    page = manual("snapmirror.1")
+    known = commands()
+    headings = {name for name in page.subsections if f".Ss {name}" in page.sections["COMMANDS"]}
+    assert headings == set(known)
+    for name, options in known.items():
+        assert stated_options(page.subsections[name]) | ({} if name == "init" else COMMON) == {"--help": "", **options}, name
+    assert stated_options(page.subsections["Common options"]) == {**COMMON, "--version": ""}
+
+
+def test_synopsis() -> None:
+    lines = manual("snapmirror.1").sections["SYNOPSIS"]
+    text = "\n".join(lines).split(".Nm snapmirror\n")[2:]
+    stated = {}
+    for part in text:
+        verb = re.match(r"\.Cm (\w+)", part)
+        assert verb
+        stated[verb[1]] = {
+            f"-{name}": value for name, value in re.findall(r"^\.Op Fl (-[a-z-]+)(?: Ar (\w+))?$", part, re.MULTILINE)
+        }
+    own = {
+        name: {option: value for option, value in options.items() if option not in COMMON}
+        for name, options in commands().items()
+    }
+    assert stated == own
+
+
+def test_exit_statuses() -> None:
+    def below(error: type[errors.SnapmirrorError]) -> Iterator[type[errors.SnapmirrorError]]:
+        yield error
+        for child in error.__subclasses__():
+            if child.__module__ == errors.__name__:
+                yield from below(child)
+
+    classes = {error.__name__: error.exit_status for error in below(errors.SnapmirrorError)}
+    drawn = re.findall(r"^[ │├└─]+(\w+) +(\d) ", errors.__doc__ or "", re.MULTILINE)
+    assert {name: int(status) for name, status in drawn} == classes
+    raised = {0, 3, *classes.values()}  # 3 is what a sync makes of its report
+    entries = (re.fullmatch(r"\.It (\d+)", line) for line in manual("snapmirror.1").sections["EXIT STATUS"])
+    assert {int(entry[1]) for entry in entries if entry} == {*raised, 130}
+    assert {int(status) for status in re.findall(r"^\| (\d) \|", readme(), re.MULTILINE)} == raised
+
+
+def keys(value: object) -> set[str]:
+    """Every key of a JSON value; the keys of maps by name are none."""
+    if isinstance(value, list):
+        return {key for item in value for key in keys(item)}
+    if not isinstance(value, dict):
+        return set()
+    found = set(value)
+    for key, item in value.items():
+        if key in ("repos", "directories"):
+            found |= keys(list(item.values()))
+        elif key not in ("withheld", "newly_withheld"):
+            found |= keys(item)
+    return found
+
+
+def test_json_keys(tmp_path: Path) -> None:
+    make_mirror(tmp_path)
+    page = manual("snapmirror.1")
+    stated = {
+        name.removeprefix("JSON of "): {word for line in lines for word in re.findall(r"\bVa (\w+)", line)}
+        for name, lines in page.subsections.items()
+        if name.startswith("JSON of ")
+    }
+    stated["snapshots"] = (stated["snapshots"] | stated["show"]) - {"withheld"}
+    assert set(stated) == {name for name, options in commands().items() if "--json" in options}
+    arguments = {"show": ["current"], "diff": ["current", "current"], "forget": ["--retention"]}
+    printed = {name: json.loads(run(name, "--json", *arguments.get(name, []), folder=tmp_path)) for name in stated}
+    damage(tmp_path)
+    printed["check"] = json.loads(run("check", "--json", folder=tmp_path, status=5))
+    assert {name: keys(value) for name, value in printed.items()} == stated
+
+
+def make_mirror(folder: Path) -> None:
+    """A mirror of the example channel, synced once."""
+    state(folder, "first")
+    text = f'store = "store"\n[[repo]]\nkind = "conda"\npath = "greetings"\nupstream = "{(folder / "upstream").as_uri()}"\n'
+    (folder / "snapmirror.toml").write_text(text, encoding="utf-8")
+    run("sync", folder=folder)
+
+
+def state(folder: Path, name: str) -> None:
+    """The example channel as the upstream in a folder."""
+    command = [sys.executable, ROOT / "examples" / "make_channel.py", "state", name, folder / "upstream"]
+    subprocess.run(command, check=True)
+
+
+def damage(folder: Path) -> None:
+    """Take a blob away."""
+    next((folder / "store" / "blobs").glob("*/*")).unlink()
+
+
+# The configuration
+
+
+class Key(NamedTuple):
+    """A key of the configuration as the manual page states it."""
+
+    name: str
+    kind: str
+    #: as TOML, None if it has none
+    default: str | None
+
+
+def struct_keys(struct: type[msgspec.Struct]) -> list[Key]:
+    """The keys of a table as the code has them."""
+    hints = typing.get_type_hints(struct)
+    found = []
+    for item in msgspec.structs.fields(struct):
+        default = item.default_factory() if item.default_factory is not msgspec.NODEFAULT else item.default
+        kind = kind_of(hints[item.name])
+        text = "unset by default" if default is None else "required" if default is msgspec.NODEFAULT else ""
+        value = None if text else json.dumps(default)
+        found.append(Key(item.encode_name, f"{kind}; {text}." if text else f"{kind}.", value))
+    return found
+
+
+def kind_of(hint: Any) -> str:
+    """A type as a person says it."""
+    if isinstance(hint, types.UnionType):
+        kinds = [kind_of(one) for one in typing.get_args(hint) if one is not type(None)]
+        return " or ".join([kinds[0], *(kind.lower() for kind in kinds[1:])])
+    if typing.get_origin(hint) is Literal:
+        return "String"
+    return {int: "Integer", str: "String", bool: "Boolean", list[str]: "List of strings"}[hint]
+
+
+def page_keys(lines: list[str]) -> list[Key]:
+    """The keys of a table as the manual page has them."""
+    found = []
+    for line, following in zip(lines, lines[1:], strict=False):
+        if entry := re.fullmatch(r"\.It Va (\w+)(?: No = (?:Li (\S+)|Qq ?(.*)))?", line):
+            default = entry[2] if entry[2] is not None else f'"{entry[3]}"' if entry[3] is not None else None
+            found.append(Key(entry[1], following, default))
+    return found
+
+
+def test_every_key_is_in_the_manual_with_its_default() -> None:
+    page = manual("snapmirror.toml.5").subsections
+    tables = {field.name: field.type for field in msgspec.structs.fields(config.Config) if field.name in TABLES}
+    assert set(page) == {"Top level", *(f"[{name}]" for name in tables), "[[repo]]"}
+    top = [key for key in struct_keys_of_config() if key.name not in TABLES]
+    assert page_keys(page["Top level"]) == top
+    for name, struct in tables.items():
+        assert sorted(page_keys(page[f"[{name}]"])) == sorted(struct_keys(struct)), name
+    kind = Key("kind", "String; required.", None)
+    assert sorted(page_keys(page["[[repo]]"])) == sorted([kind, *struct_keys(CondaRepo)])
+
+
+def struct_keys_of_config() -> list[Key]:
+    """The keys of the top level that are no tables."""
+    fields = [field for field in msgspec.structs.fields(config.Config) if field.name not in (*TABLES, "repo")]
+    scalars = msgspec.defstruct("Scalars", [(field.name, field.type, field.default) for field in fields], kw_only=True)
+    return struct_keys(scalars)
+
+
+def literal_blocks(name: str) -> list[str]:
+    """The displays of a manual page."""
+    text = (ROOT / "man" / name).read_text(encoding="utf-8")
+    return re.findall(r"^\.Bd -literal[^\n]*\n(.*?)^\.Ed$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_example_of_the_manual_loads(tmp_path: Path) -> None:
+    (example,) = literal_blocks("snapmirror.toml.5")
+    (tmp_path / "snapmirror.toml").write_text(example, encoding="utf-8")
+    assert [repo.path for repo in config.load(tmp_path / "snapmirror.toml").repo] == ["team", "conda-forge"]
+
+
+def test_what_init_writes(tmp_path: Path) -> None:
+    run("init", tmp_path, folder=tmp_path)
+    path = tmp_path / "snapmirror.toml"
+    assert config.load(path) == config.Config(store=str(tmp_path / "store"))  # what it says is the default
+    assert run("sync", "--dry-run", folder=tmp_path, status=2) == ""
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r"^# (?=\w+ = |\[\[)", "", text, flags=re.MULTILINE), encoding="utf-8")
+    loaded = config.load(path)
+    assert [(repo.path, repo.download) for repo in loaded.repo] == [("conda-forge", "redirect")]
+    assert loaded.retention.daily
+    assert loaded.download.bytes_per_second
+
+
+# README
+
+
+class Block(NamedTuple):
+    """A code block of README."""
+
+    language: str
+    text: str
+    #: the paragraph before it
+    before: str
+
+
+def readme() -> str:
+    """The text of README."""
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(*languages: str) -> list[Block]:
+    """The code blocks of README in these languages."""
+    found = []
+    for match in re.finditer(r"^```(\w*)\n(.*?)^```$", readme(), re.MULTILINE | re.DOTALL):
+        before = readme()[: match.start()].rstrip().rpartition("\n\n")[2]
+        found.append(Block(match[1], match[2], " ".join(before.split())))
+    return [block for block in found if block.language in languages]
+
+
+def free_port() -> int:
+    """A port of loopback that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextlib.contextmanager
+def session(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process with all that it starts; nothing of it is left afterwards."""
+    with subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL, text=True, **options) as process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def is_gone(process: subprocess.Popen[str]) -> bool:
+    """Whether nothing is left of a session."""
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def tour(folder: Path) -> tuple[str, list[tuple[str, list[str]]]]:
+    """README's console blocks as one script, and each command with the lines that are expected of it."""
+    ports = {"8080": str(free_port()), "8900": str(free_port())}
+    script, expected = ["exec 2>&1"], []
+    for block in blocks("console", "toml"):
+        if block.language == "toml":
+            if "at the end of `mirror/snapmirror.toml`" in block.before:
+                script.append(
+                    f"sed -i 's/port = 8080/port = 8080/' mirror/snapmirror.toml\ncat >>mirror/snapmirror.toml <<'END'\n{block.text}END"
+                )
+            continue
+        for line in block.text.splitlines():
+            if line.startswith("$ "):
+                script.append(f"printf '\\n<%s>\\n' {len(expected)}\n{line[2:]}\necho \"<status $?>\"")
+                expected.append((line[2:], []))
+            else:
+                expected[-1][1].append(line)
+    text = "\n".join(script)
+    for stated, port in ports.items():
+        text = text.replace(f"{stated}/port", f"{stated}\0port").replace(stated, port).replace("\0", "/")
+    (folder / "tour.sh").write_text(text, encoding="utf-8")
+    return text, expected
+
+
+def test_the_tour(tmp_path: Path) -> None:
+    for name in ("bash", "curl", "rsync"):
+        program(name)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    text, expected = tour(tmp_path)
+    assert len(expected) > 15
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_PROXY": "127.0.0.1"}
+    environment.pop("SNAPMIRROR_CONFIG", None)
+    with session(["bash", "tour.sh"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as process:
+        output, _ = process.communicate(timeout=120)
+    parts = re.split(r"^<\d+>\n", output, flags=re.MULTILINE)[1:]
+    assert len(parts) == len(expected)
+    for (command, lines), part in zip(expected, parts, strict=True):
+        printed, _, status = part.rpartition("<status ")
+        assert status.startswith("0>"), f"{command}\n{part}"
+        pattern = "\n".join(re.escape(line).replace(r"\.\.\.", ".*") for line in lines)
+        assert re.fullmatch(pattern, printed.strip("\n")), f"{command}\n{printed}\nREADME says:\n" + "\n".join(lines)
+    assert (tmp_path / "old.tar.bz2").stat().st_size == 999
+    assert json.loads((tmp_path / "copy" / "greetings" / "noarch" / "repodata.json").read_bytes())["removed"]
+
+
+def test_other_commands_are_there_or_say_why_not() -> None:
+    targets = 0
+    for block in blocks("sh"):
+        if block.text.startswith(NOT_RUN):
+            continue
+        for line in block.text.splitlines():
+            assert line.startswith("make "), line
+            subprocess.run([program("make"), "-n", *shlex.split(line)[1:]], cwd=ROOT, check=True, capture_output=True)
+            targets += 1
+    assert targets == 2
+    assert len(blocks("")) == 0
+
+
+def test_commands_in_documents_have_only_options_that_there_are() -> None:
+    known = commands()
+    texts = [block.text for block in blocks("sh", "console", "ini", "crontab")] + literal_blocks("snapmirror.1")
+    uses = [use for text in texts for use in re.findall(r"snapmirror ([a-z]+)((?: [^\s|&;)]+)*)", text)]
+    assert len(uses) > 20
+    for verb, rest in uses:
+        assert verb in known, verb
+        options = {word.partition("=")[0] for word in rest.split() if word.startswith("--")}
+        assert options <= set(known[verb]), f"snapmirror {verb}{rest}"
+
+
+def test_toml_blocks(tmp_path: Path) -> None:
+    repos = []
+    for block in blocks("toml"):
+        content = tomllib.loads(block.text)
+        if "mirrors" not in content:  # that one is pixi's
+            (tmp_path / "snapmirror.toml").write_text(block.text, encoding="utf-8")
+            repos += [repo.path for repo in config.load(tmp_path / "snapmirror.toml").repo]
+    assert repos == ["greetings", "conda-forge"]
+
+
+def test_yaml_blocks() -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    assert all(isinstance(yaml.safe_load(block.text), dict) for block in blocks("yaml"))
+
+
+def test_python_block() -> None:
+    (block,) = blocks("python")
+    script = f"{block.text}\nassert channel.base_url.startswith('http://mirror:8080/2026-11-20/'), channel.base_url\nimport os\nos._exit(0)"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_systemd_and_cron_blocks() -> None:
+    for block in blocks("ini"):
+        parser = configparser.ConfigParser(strict=True)
+        parser.read_string(block.text)
+        assert parser.sections()
+    (block,) = blocks("crontab")
+    assert re.fullmatch(r"(?:[\d*]+ ){5}snapmirror .*\n", block.text)
+
+
+def test_nginx_block(tmp_path: Path) -> None:
+    nginx = program("nginx")
+    (block,) = blocks("nginx")
+    server = block.text.replace("/srv/mirror/store/published", str(tmp_path)).replace(
+        "listen 8081", f"listen 127.0.0.1:{free_port()}"
+    )
+    server = re.sub(r"^server \{", "server { access_log off;", server)
+    (tmp_path / "nginx.conf").write_text(f"pid {tmp_path}/pid;\nevents {{}}\nhttp {{\n{server}}}\n", encoding="utf-8")
+    command = [nginx, "-t", "-q", "-p", tmp_path, "-c", tmp_path / "nginx.conf", "-g", f"error_log {tmp_path}/log;"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md"):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+# The rest
+
+
+def test_changelog_has_this_version() -> None:
+    headings = re.findall(r"^## \[([^]]+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert snapmirror.__version__ in headings
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_manual_pages_are_clean(page: Path) -> None:
+    done = subprocess.run([program("mandoc"), "-T", "lint", "-W", "warning", page], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_shipped_channel_is_what_its_maker_says() -> None:
+    subprocess.run([sys.executable, ROOT / "examples" / "make_channel.py", "build", "--check"], check=True)
+
+
+def test_the_demo(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "demo.py"), "--seconds", "0"]
+    with session(
+        command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        output, complaints = process.communicate(timeout=120)
+        assert is_gone(process)
+    assert (process.returncode, complaints) == (0, "")
+    assert "they are equal" in output
+    for selector in ("current", "before-the-update"):
+        assert re.search(rf"http://127\.0\.0\.1:\d+/{selector}/greetings ", output)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "demo.py"), "--seconds", "600"]
+    with session(command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if "ends by itself" in line:
+                process.terminate()
+        assert process.wait(30) == 0
+        assert is_gone(process)
+    assert list(tmp_path.iterdir()) == []

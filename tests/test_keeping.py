@@ -1,0 +1,200 @@
+"""Retention, forget and gc: what is deleted, and what never is."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from channels import Channel, make_package
+from inprocess import collect, forget, repodata, store_at, sync, ticking
+
+from snapmirror.cli.check import _leaf_files
+from snapmirror.conda import CondaRepo
+from snapmirror.digests import sha256
+from snapmirror.errors import DamagedError, Forgotten, UsageError
+from snapmirror.store import check, retention
+from snapmirror.store.records import Pin
+from snapmirror.store.retention import Retention
+from snapmirror.store.store import Store
+from snapmirror.store.syncing import Registration
+
+
+@pytest.fixture
+def channel(tmp_path: Path) -> Channel:
+    return Channel(tmp_path / "channel")
+
+
+def days(store: Store, channel: Channel, count: int) -> tuple[CondaRepo, list[str]]:
+    """A snapshot a day, each with a package of its own (the one before is gone) and one that stays."""
+    repo = CondaRepo(path="chan", upstream=channel.root.as_uri())
+    channel.add(make_package("always"))
+    ids = []
+    for number in range(count):
+        for filename in [name for name in channel.records.get("noarch", {}) if name.startswith("day")]:
+            channel.remove(filename)
+        channel.add(make_package(f"day{number}"))
+        channel.publish()
+        report = sync(store, repo)
+        assert report.snapshot
+        ids.append(report.snapshot)
+    return repo, ids
+
+
+def daily(tmp_path: Path) -> Store:
+    root = tmp_path / "store"
+    now = ticking("2100-01-01T01:00:00", timedelta(hours=1))  # blobs have the real time, and are old by then
+    Store.create(root, now=now)
+    return Store.open(root, write=True, now=now)
+
+
+def held(store: Store, channel_file: bytes) -> bool:
+    return store.blobs.size(sha256(channel_file)) is not None
+
+
+def test_gc_deletes_what_only_forgotten_snapshots_need_and_nothing_else(tmp_path: Path, channel: Channel) -> None:
+    with daily(tmp_path) as store:
+        _, ids = days(store, channel, 4)
+        packages = {f"day{number}": make_package(f"day{number}").data for number in range(4)}
+        assert all(held(store, data) for data in packages.values())
+        assert collect(store) == 0
+        forget(store, ids[0], ids[1])
+        kept = [repodata(store, record, "chan", "noarch") for record in store.catalog().records]
+        assert collect(store) > 0
+        assert [held(store, packages[f"day{number}"]) for number in range(4)] == [False, False, True, True]
+        assert held(store, make_package("always").data)
+        assert kept == [repodata(store, record, "chan", "noarch") for record in store.catalog().records]
+        with pytest.raises(Forgotten):
+            store.catalog().resolve(ids[0], "chan", store.now())
+        with store.lock(None):
+            assert list(check.structure(store, _leaf_files)) == []
+
+
+def test_gc_spares_what_was_stored_within_the_grace(tmp_path: Path) -> None:
+    with store_at(tmp_path / "store") as store:
+        store.put([b"orphan"])
+        assert collect(store, grace=timedelta(hours=24)) == 0
+        assert store.blobs.size(sha256(b"orphan")) == 6
+        assert collect(store) == 6
+        assert store.index.blob(sha256(b"orphan")) is None
+
+
+def test_gc_spares_what_a_running_sync_is_about_to_publish_however_old(tmp_path: Path, channel: Channel) -> None:
+    with daily(tmp_path) as store:
+        _, ids = days(store, channel, 2)
+        digests = [state.blob for state in store.catalog().records[0].repos["chan"].directories.values()]
+        registration = Registration(store.layout)
+        with store.lock(None):
+            registration.write(digests)
+        for path in store.layout.syncing.iterdir():
+            os.utime(path, (0, 0))
+        forget(store, ids[0])
+        collect(store)
+        assert held(store, make_package("day0").data)
+        registration.abandon()  # its process is dead, and has been for more than a week
+        collect(store)
+        assert not held(store, make_package("day0").data)
+
+
+@pytest.mark.parametrize("what", ["record", "directory", "bucket", "leaf", "syncing"])
+def test_gc_deletes_nothing_when_it_cannot_read_a_root(what: str, tmp_path: Path, channel: Channel) -> None:
+    with daily(tmp_path) as store:
+        _, ids = days(store, channel, 2)
+        forget(store, ids[0])
+        record = store.catalog().records[-1]
+        directory = store.metadata.directory(record.repos["chan"].directories["noarch"].blob)
+        damaged = {
+            "record": store.layout.record(record.id),
+            "directory": store.blobs.path(directory.digest),
+            "bucket": store.blobs.path(directory.document.buckets[0]),
+            "leaf": store.blobs.path(next(iter(directory.leaves.values()))),
+            "syncing": store.layout.syncing / "0.json",
+        }[what]
+        if what == "syncing":
+            damaged.write_bytes(b"{")
+        else:
+            damaged.chmod(0o644)
+            damaged.write_bytes(b"damaged")
+        before = {blob.digest for blob in store.blobs.list()}
+    with Store.open(tmp_path / "store", write=True) as store:
+        with pytest.raises(DamagedError) as raised:
+            collect(store)
+        assert raised.value.exit_status == 5
+        assert {blob.digest for blob in store.blobs.list()} == before
+
+
+def test_retention_keeps_the_last_snapshot_of_each_period(tmp_path: Path) -> None:
+    from test_catalog import catalog, sealed
+
+    ids = [f"2026{month:02}{day:02}T{hour:02}0000Z" for month in (1, 2, 3) for day in (1, 2, 15) for hour in (3, 9)]
+    found = catalog(*(sealed(id_, "a") for id_ in ids), paper=ids[0])
+    kept = retention.keep(found, Retention(last=1, daily=2, monthly=3))
+    assert sorted(kept) == [ids[0], "20260115T090000Z", "20260215T090000Z", "20260302T090000Z", "20260315T090000Z"]
+    assert kept[ids[0]] == "the pin paper names it"
+    assert len(retention.keep(found, Retention())) == len(ids)
+
+
+def test_current_and_pins_cannot_be_forgotten(tmp_path: Path, channel: Channel) -> None:
+    with daily(tmp_path) as store:
+        _, ids = days(store, channel, 3)
+        store.snapshots.write_pin(Pin(name="paper", snapshot=ids[0], set=ids[0]))
+        for snapshot in ("paper", "current"):
+            with pytest.raises(UsageError, match="can't be forgotten"):
+                forget(store, snapshot)
+        collect(store, keep=Retention(last=1))
+        assert [record.id for record in store.catalog().records] == [ids[0], ids[2]]
+
+
+def test_trees_of_current_days_and_pins_lead_to_the_files_and_go_when_forgotten(tmp_path: Path, channel: Channel) -> None:
+    with daily(tmp_path) as store:
+        repo, ids = days(store, channel, 4)
+        published = store.layout.published
+        assert os.path.samefile(published / "current" / "chan" / "noarch", published / ids[-1] / "chan" / "noarch")
+        package = published / ids[1] / "chan" / "noarch" / "day1-1.0-0.conda"
+        assert package.read_bytes() == make_package("day1").data
+        assert os.path.samefile(package, store.blobs.path(sha256(package.read_bytes())))
+        before = len(list(store.layout.trees.iterdir()))
+        sync(store, repo)  # nothing has changed: nothing is linked
+        assert len(list(store.layout.trees.iterdir())) == before
+        forget(store, ids[1])
+        collect(store)
+        assert not (published / ids[1]).exists()
+        assert len(list(store.layout.trees.iterdir())) < before
+
+
+def test_a_blob_with_as_many_links_as_ext4_allows_gets_a_fresh_inode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    from snapmirror.store import fs
+    from snapmirror.store.trees import Source
+
+    real, refused = fs.link, []
+
+    def link(source: Path, target: Path) -> None:
+        if not refused:
+            refused.append(source)
+            raise OSError(errno.EMLINK, "Too many links")
+        real(source, target)
+
+    with store_at(tmp_path / "store") as store:
+        store.put([b"package"])
+        path = store.blobs.path(sha256(b"package"))
+        old = path.stat().st_ino
+        monkeypatch.setattr(fs, "link", link)
+        tree = store.trees.build({"package.conda": Source(path, sha256(b"package"))})
+        assert path.stat().st_ino != old
+        assert os.path.samefile(path, store.trees.path(tree) / "package.conda")
+        assert path.stat().st_mode & 0o777 == 0o444
+
+
+def test_the_index_can_be_thrown_away(tmp_path: Path, channel: Channel) -> None:
+    with daily(tmp_path) as store:
+        repo, _ = days(store, channel, 2)
+        before = dict(store.index.blobs())
+    (tmp_path / "store" / "index.lmdb").unlink()
+    with Store.open(tmp_path / "store", write=True, now=ticking("2100-01-02T01:00:00")) as store:
+        assert {digest: row.size for digest, row in store.index.blobs()} == {d: row.size for d, row in before.items()}
+        old = store.catalog().records[-1]
+        report = sync(store, repo)
+        directory = report.repos["chan"].directories["noarch"]
+        assert (directory.state, directory.fetch_files) == ("unchanged", 0)
+        assert store.catalog().records[-1].repos["chan"].directories["noarch"].digest == old.repos["chan"].directories["noarch"].digest
