@@ -4,6 +4,7 @@ import copy
 import hashlib
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -87,12 +88,19 @@ def as_upstream(channel: Channel, form: str, records: dict[str, Any]) -> None:
     shards: dict[str, bytes] = {}
     for number, (file, record) in enumerate([*channel.records["noarch"].items(), *records.items()]):
         shard = {"packages": {}, "packages.conda": {file: raw(record)}, "removed": []}
-        shards[f"name{number}"] = zstd.compress(msgspec.msgpack.encode(shard))
-    digests = {name: hashlib.sha256(data).digest() for name, data in shards.items()}
+        shards[f"name{number}"] = msgspec.msgpack.encode(shard)
+    publish_shards(folder, shards)
+
+
+def publish_shards(folder: Path, shards: dict[str, bytes]) -> None:
+    """Publish shards, given as MessagePack, that `Channel` would not write."""
+    digests: dict[str, bytes] = {}
     for name, data in shards.items():
-        (folder / f"{digests[name].hex()}.msgpack.zst").write_bytes(data)
-    info = {"subdir": "noarch", "base_url": "", "shards_base_url": ""}
-    (folder / "repodata_shards.msgpack.zst").write_bytes(zstd.compress(msgspec.msgpack.encode({"info": info, "shards": digests})))
+        compressed = zstd.compress(data)
+        digests[name] = hashlib.sha256(compressed).digest()
+        (folder / f"{digests[name].hex()}.msgpack.zst").write_bytes(compressed)
+    index = {"info": {"subdir": "noarch", "base_url": "", "shards_base_url": ""}, "shards": digests}
+    (folder / "repodata_shards.msgpack.zst").write_bytes(zstd.compress(msgspec.msgpack.encode(index)))
 
 
 def raw(record: Any) -> Any:
@@ -177,7 +185,7 @@ def test_odd_record_is_published_as_upstream_wrote_it(mirror: Mirror, quiet: Cha
     mirror.sync("quiet")
     computed = {"sha256": hashlib.sha256(package.data).hexdigest()}
     published = mirror.repodata("quiet/noarch")["packages.conda"][package.filename]
-    assert published == {**computed, **{key: value for key, value in record.items()}}
+    assert published == {**computed, **record}
     mirror.published()
     mirror.sync("quiet")  # what was stored can be read again
     assert mirror.repodata("quiet/noarch")["packages.conda"][package.filename] == published
@@ -200,16 +208,25 @@ def test_number_that_no_messagepack_can_hold_does_not_stop_a_sync(mirror: Mirror
     assert record["build_number"] == 2**70
 
 
-@pytest.mark.parametrize("depth", [700, 900, 960, 980, 2_000])
-def test_record_nested_too_deep_to_be_handled_harms_only_its_directory(mirror: Mirror, quiet: Channel, depth: int) -> None:
-    as_upstream(quiet, "json", {})
-    text = (quiet.root / "noarch/repodata.json").read_text()
-    nested = "[" * depth + "]" * depth
-    assert '"depends":[]' in text
-    (quiet.root / "noarch/repodata.json").write_text(text.replace('"depends":[]', f'"depends":{nested}'))
+@pytest.mark.parametrize("form", ["json", "shards"])
+@pytest.mark.parametrize("depth", [950, 20_000])  # about as deep as Python can go, and deeper
+def test_record_nested_too_deep_to_be_handled_harms_only_its_directory(
+    mirror: Mirror, quiet: Channel, depth: int, form: str
+) -> None:
+    record = {key: value for key, value in PACKAGE.record.items() if key != "depends"} | {"depends": "HERE"}
+    as_upstream(quiet, form, {PACKAGE.filename: record})
+    folder = quiet.root / "noarch"
+    if form == "json":
+        text = (folder / "repodata.json").read_text()
+        (folder / "repodata.json").write_text(text.replace('"HERE"', "[" * depth + "]" * depth))
+    else:
+        packed = msgspec.msgpack.encode({"packages.conda": {PACKAGE.filename: raw(record)}})
+        here = msgspec.msgpack.encode("HERE")
+        assert here in packed
+        publish_shards(folder, {"sound": packed.replace(here, b"\x91" * depth + b"\xc0")})
     result = mirror.sync(status=None)
     assert result.status in (0, 3), result.err
-    assert "chan/linux-64/tool-1.0-0.conda" in mirror.published()
+    assert mirror.listed("chan/linux-64") == {"tool-1.0-0.conda"}
     mirror.sync(status=None)
     mirror.run("show", "current")
 
@@ -249,5 +266,6 @@ def test_upstream_on_the_network_cannot_have_files_of_this_machine_published(
         quiet.info["base_url"] = mirror.root.as_uri() + "/"
     quiet.publish()
     mirror.sync(status=3)
-    assert "not for the world" not in str([path.read_bytes() for path in (mirror.store_path / "blobs").rglob("*") if path.is_file()])
+    blobs = [path.read_bytes() for path in (mirror.store_path / "blobs").rglob("*") if path.is_file()]
+    assert secret.read_bytes() not in blobs
     assert not any(path.endswith(secret.name) for path in mirror.published())
