@@ -39,5 +39,4 @@ def install(
     for name in json.loads(lines[-1]):
         [record] = [json.loads(path.read_bytes()) for path in (prefix / "conda-meta").glob(f"{name}-*.json")]
         found[name] = {file: hashlib.sha256((prefix / file).read_bytes()).hexdigest() for file in record["files"]}
-    assert any(found.values()), "nothing was installed"
     return found

@@ -170,7 +170,7 @@ def test_credentials_are_not_sent_to_another_host(mirror: Mirror, channel: Chann
         for listed in (make_package("lib"), make_package("data", ext=".tar.bz2"), package):
             channel.add(listed)
             (elsewhere.root / "noarch" / listed.filename).rename(elsewhere.root / listed.filename)
-        tool = make_package("tool", subdir="linux-64")
+        tool = make_package("tool", subdir="linux-64", depends=["lib"])
         (elsewhere.root / tool.filename).write_bytes(tool.data)
         channel.publish()
         mirror.sync()

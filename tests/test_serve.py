@@ -100,9 +100,7 @@ class Built:
             with store.lock(None) as catalog:
                 return seal.seal(store, catalog, synced, list(repos), seal_as).id
 
-    def _directory(
-        self, store: Store, packages: list[Package], mode: str, elsewhere: Mapping[str, str], keep: bool
-    ) -> bytes:
+    def _directory(self, store: Store, packages: list[Package], mode: str, elsewhere: Mapping[str, str], keep: bool) -> bytes:
         shards: dict[str, Any] = {}
         for package in packages:
             shard = shards.setdefault(package.record["name"], {"packages": {}, "packages.conda": {}, "removed": []})
@@ -314,9 +312,9 @@ def test_a_listed_file_that_is_gone_or_cut_is_damage_not_absence(built: Built) -
     with served(built) as server:
         url = f"/{id_}/main/noarch/"
         assert server.get(url + OLD.filename).status_code == 200  # so that the answer is cached
-        shard = msgspec.msgpack.decode(
-            zstd.decompress(server.get(url + "repodata_shards.msgpack.zst").content)
-        )["shards"]["lib"].hex()
+        shard = msgspec.msgpack.decode(zstd.decompress(server.get(url + "repodata_shards.msgpack.zst").content))["shards"][
+            "lib"
+        ].hex()
         damage(OLD.record["sha256"], None)
         damage(NEW.record["sha256"], NEW.data[:-1])
         damage(LIB.record["sha256"], b"")
@@ -544,28 +542,29 @@ def test_snapshots_json_says_what_there_is(built: Built) -> None:
 
 def test_a_path_that_names_nothing_is_404_whatever_it_tries(built: Built) -> None:
     built.publish({"main": {"noarch": [OLD]}})
-    paths = """
-        /current/../snapmirror.json
-        /current/main/noarch/../../../snapmirror.json
-        /current/main/noarch/%2e%2e/%2e%2e/%2e%2e/snapmirror.json
-        /current/main/noarch/..%2f..%2f..%2fsnapmirror.json
-        /current/main/noarch/%252e%252e/snapmirror.json
-        /current/main/noarch/..%5c..%5csnapmirror.json
-        /current/main/noarch/tool%00-1.0-0.conda
-        /current/main/./noarch/repodata.json
-        /current//main/noarch/repodata.json
-        //current/main/noarch/repodata.json
-        /current/main/noarch/repodata.json/
-        /current/main/noarch/%ff
-        /current/main%2Fnoarch/repodata.json
-        /snapmirror.json
-        /blobs/
-        /.trees/
-        /-/
-        /-/../current/
-    """.split()
+    paths = [
+        "/current/../snapmirror.json",
+        "/current/main/noarch/../../../snapmirror.json",
+        "/current/main/noarch/%2e%2e/%2e%2e/%2e%2e/snapmirror.json",
+        "/current/main/noarch/..%2f..%2f..%2fsnapmirror.json",
+        "/current/main/noarch/%252e%252e/snapmirror.json",
+        "/current/main/noarch/..%5c..%5csnapmirror.json",
+        "/current/main/noarch/tool%00-1.0-0.conda",
+        "/current/main/./noarch/repodata.json",
+        "/current//main/noarch/repodata.json",
+        "//current/main/noarch/repodata.json",
+        "/current/main/noarch/repodata.json/",
+        "/current/main/noarch/%ff",
+        "/current/main%2Fnoarch/repodata.json",
+        "/snapmirror.json",
+        "/blobs/",
+        "/.trees/",
+        "/-/",
+        "/-/../current/",
+        "/current/main/noarch/" + "a" * 5000,
+    ]
     with served(built) as server:
-        for path in [*paths, "/current/main/noarch/" + "a" * 5000]:
+        for path in paths:
             connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
             connection.request("GET", path)  # as it stands: requests would tidy it up
             answer = connection.getresponse()

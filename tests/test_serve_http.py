@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from channels import make_package
 from clients import install
@@ -41,14 +42,13 @@ def server(built: Built) -> Iterator[Served]:
 
 
 def shard_of(server: Served, name: str) -> str:
-    import msgspec
-
     index = zstd.decompress(server.get("/current/main/noarch/repodata_shards.msgpack.zst").content)
     return f"shards/{msgspec.msgpack.decode(index)['shards'][name].hex()}.msgpack.zst"
 
 
 def test_head_answers_as_get_without_the_body(server: Served) -> None:
-    paths = ["/", "/current", "/current/", "/current/main/noarch/", "/-/healthz", "/-/snapshots.json", "/nothing", "/2026-11-01/main/"]
+    paths = ["/", "/current", "/current/", "/current/main/noarch/", "/nothing", "/2026-11-01/main/"]
+    paths += ["/-/healthz", "/-/snapshots.json"]
     names = [TOOL.filename, LARGE.filename, "repodata.json", "repodata.json.zst", "repodata.json.bz2", "no-1-0.conda"]
     paths += [f"/current/main/noarch/{name}" for name in [*names, shard_of(server, "tool")]]
     for path in paths:
@@ -219,7 +219,6 @@ def test_requests_of_other_forms(server: Served) -> None:
     def talk(text: str) -> bytes:
         with socket.create_connection((host, int(port)), timeout=30) as connection:
             connection.sendall(text.replace("\n", "\r\n").encode())
-            connection.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: connection.recv(65536), b""))
 
     path = f"/current/main/noarch/{TOOL.filename}"
@@ -248,10 +247,15 @@ _MAIN = textwrap.dedent(
     """
     import sys, pathlib, msgspec
     from snapmirror.conda import Conda
+    from snapmirror.errors import ConfigError
     from snapmirror.serve import Serve, run
     from snapmirror.store.store import Store
     root, settings = map(pathlib.Path, sys.argv[1:])
-    load = lambda: msgspec.json.decode(settings.read_bytes(), type=Serve)
+    def load():
+        try:
+            return msgspec.json.decode(settings.read_bytes(), type=Serve)
+        except msgspec.ValidationError as error:
+            raise ConfigError(settings, "", str(error))
     say = lambda line: print(line, flush=True)
     sys.exit(run(load(), lambda: Store.open(root, write=False), {"conda": Conda()}, reload=load, say=say))
     """
@@ -352,6 +356,19 @@ def test_a_worker_that_dies_is_replaced(built: Built) -> None:
         for _ in range(20):
             assert running.served.get(f"/current/main/noarch/{TOOL.filename}").content == TOOL.data
         assert running.end(signal.SIGTERM) == 0
+
+
+def test_workers_do_not_outlive_their_supervisor(built: Built) -> None:
+    built.publish({"main": {"noarch": [TOOL]}}, at=ID)
+    with processes(built, '{"port": 0, "workers": 2}') as running:
+        assert running.served.get("/-/readyz").status_code == 200
+        running.end(signal.SIGKILL)
+
+        def refused() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex(running.address) != 0
+
+        eventually(refused, 5)
 
 
 def test_sighup_takes_the_new_configuration_and_cuts_nobody_off(built: Built) -> None:
