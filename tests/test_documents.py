@@ -367,9 +367,9 @@ def test_the_tour(tmp_path: Path) -> None:
     assert len(expected) > 15
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_PROXY": "127.0.0.1"}
     environment.pop("SNAPMIRROR_CONFIG", None)
-    with (tmp_path / "output").open("w") as file:
-        with session(["bash", "-c", text], cwd=tmp_path, env=environment, stdout=file, stderr=file) as process:
-            assert process.wait(120) == 0
+    running = {"cwd": tmp_path, "env": environment}
+    with (tmp_path / "output").open("w") as file, session(["bash", "-c", text], stdout=file, stderr=file, **running) as process:
+        assert process.wait(120) == 0
     parts = re.split(r"^<\d+>\n", (tmp_path / "output").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     assert len(parts) == len(expected)
     for (command, lines), part in zip(expected, parts, strict=True):

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -35,16 +35,16 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 class Run:
     """The command line on a mirror on the small disk."""
 
-    def __init__(self, folder: Path, upstream: str) -> None:
+    def __init__(self, folder: Path, upstream: str, *, trees: bool = False) -> None:
         self.store = folder / "store"
         self._config = folder / "snapmirror.toml"
         self._config.write_text(
             f'[[repo]]\nkind = "conda"\npath = "chan"\nupstream = "{upstream}"\n'
-            '[download]\nretries = 1\nmin_free = "1%"\n[publish]\ntrees = []\n'
+            '[download]\nretries = 1\nmin_free = "1%"\n' + ("" if trees else "[publish]\ntrees = []\n")
         )
 
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "snapmirror", *arguments, "-c", str(self._config)]
+    def __call__(self, *arguments: str, under: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        command = [*under, sys.executable, "-m", "snapmirror", *arguments, "-c", str(self._config)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert "Traceback" not in done.stderr, done.stderr
         return done
@@ -117,3 +117,29 @@ def test_a_disk_that_fills_up_leaves_current_and_is_freed_by_forget_and_gc(disk:
         assert run("sync").returncode == 0
         assert run.current() == {f"c{number}-1.0-0.conda" for number in range(10)}
         assert run("check", "--read-data").returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize(
+    "calls", ["link,linkat", "pwrite64,pwritev", "fdatasync", "mkdir,mkdirat", "symlink,symlinkat", "rename"],
+    ids=["tree link", "LMDB", "sync", "tree folder", "published link", "name"],
+)
+def test_a_full_disk_at_any_kind_of_call_is_said_and_changes_nothing(calls: str, tmp_path: Path) -> None:
+    channel = Channel(tmp_path / "channel")
+    packages(channel, "a", 3, 1000)
+    run = Run(tmp_path, channel.root.as_uri(), trees=True)
+    assert run("sync").returncode == 0
+    before = run.current()
+    packages(channel, "b", 3, 1000)
+    failed = run("sync", "--allow-shrink", under=["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject={calls}:error=ENOSPC"])
+    if "ptrace" in failed.stderr.lower():
+        pytest.skip("strace may not trace here")
+    assert (failed.returncode, "no space left" in failed.stderr) == (1, True), failed.stderr
+    if "symlink" in calls:  # comes after the commit: the snapshot is sealed, and the folder for other web servers is behind
+        assert {path.name for path in (run.store / "published/current/chan/noarch").glob("*.conda")} == before
+    else:
+        assert run.current() == before
+    assert run("check").returncode == 0
+    assert run("sync", "--allow-shrink").returncode == 0
+    assert run.current() == {f"b{number}-1.0-0.conda" for number in range(3)}
+    assert run("check").returncode == 0

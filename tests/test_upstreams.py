@@ -1,0 +1,465 @@
+"""Every form in which an upstream offers a channel is read right, in order of preference, and no more than needed."""
+
+import copy
+import hashlib
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from channels import Channel, Repodata, Variant, make_package, read_document, read_shards
+from mirror import Mirror, text_hashes
+from upstream import Status, Upstream
+
+FORMS: tuple[Variant, ...] = ("shards", "zst", "json", "bz2")
+DOCUMENTS: dict[Variant, str] = {
+    "shards": "repodata_shards.msgpack.zst",
+    "zst": "repodata.json.zst",
+    "json": "repodata.json",
+    "bz2": "repodata.json.bz2",
+}
+TOOL = make_package("tool", subdir="linux-64", depends=["lib"])
+LIB, DATA = make_package("lib"), make_package("data", ext=".tar.bz2")
+
+
+def asked(upstream: Upstream) -> list[str]:
+    """The names of what was asked for and answered with a body."""
+    return [one.path.rpartition("/")[2] for one in upstream.requests if one.status in (200, 206)]
+
+
+def packages(upstream: Upstream) -> list[str]:
+    """The packages that were asked for."""
+    return [path for path in upstream.paths() if path.endswith((".conda", ".tar.bz2", ".whl"))]
+
+
+def shards(upstream: Upstream) -> list[str]:
+    """The shards that were asked for."""
+    return [path for path in upstream.paths() if path.endswith(".msgpack.zst") and "/repodata_shards" not in path]
+
+
+def as_published(upstream_says: Repodata) -> Repodata:
+    """What we publish of an upstream's repodata.json: all of it but the addresses."""
+    made = copy.deepcopy(upstream_says)
+    made["info"].pop("base_url", None)
+    made.setdefault("removed", [])
+    made["repodata_version"] = 1
+    return made
+
+
+def agree(mirror: Mirror, directory: str, expected: Repodata) -> None:
+    """Fail unless repodata.json and the shards of a directory say what is expected, key for key."""
+    assert mirror.repodata(directory) == expected
+    assert read_document(mirror.tree(directory) / "repodata.json") == expected
+    records: dict[str, Any] = {}
+    for shard in read_shards(mirror.tree(directory)).values():
+        for section in ("packages", "packages.conda"):
+            records |= {file: text_hashes(record) for file, record in shard[section].items()}
+    assert records == expected["packages"] | expected["packages.conda"]
+    mirror.published()
+
+
+@pytest.mark.parametrize("offered", [FORMS[number:] for number in range(4)], ids=FORMS)
+def test_forms_are_preferred_in_order_and_only_one_is_read(
+    mirror: Mirror, channel: Channel, upstream: Upstream, offered: tuple[Variant, ...]
+) -> None:
+    channel.variants = offered
+    channel.publish()
+    mirror.sync()
+    indexes = [name for name in asked(upstream) if name.startswith("repodata")]
+    assert indexes == [DOCUMENTS[offered[0]]] * 2
+    assert sorted(packages(upstream)) == [f"/chan/linux-64/{TOOL.filename}", *(f"/chan/noarch/{one.filename}" for one in (DATA, LIB))]
+    for subdir in ("linux-64", "noarch"):
+        agree(mirror, f"chan/{subdir}", as_published(channel.repodata(subdir)))
+
+
+@pytest.mark.parametrize("etags", [True, False], ids=["etag", "date"])
+@pytest.mark.parametrize("form", FORMS)
+def test_unchanged_channel_costs_nothing_and_is_a_snapshot_all_the_same(
+    mirror: Mirror, channel: Channel, upstream: Upstream, form: Variant, etags: bool
+) -> None:
+    channel.variants = (form,)
+    channel.publish()
+    upstream.etags = etags
+    mirror.sync()
+    first = mirror.record()
+    upstream.clear()
+    mirror.sync()
+    assert upstream.bytes_sent() == 0
+    assert sorted({one.status for one in upstream.requests} - {404}) == [304]
+    assert (packages(upstream), shards(upstream)) == ([], [])
+    second = mirror.record()
+    assert (second.id > first.id, second.number) == (True, 2)
+    old, new = first.repos["chan"].directories, second.repos["chan"].directories
+    assert {name: state.digest for name, state in old.items()} == {name: state.digest for name, state in new.items()}
+    assert {state.since for state in new.values()} == {first.id}
+    assert min(state.read for state in new.values()) >= max(state.read for state in old.values())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_server_without_validators_is_read_again_but_no_file_is(
+    mirror: Mirror, channel: Channel, upstream: Upstream, form: Variant
+) -> None:
+    channel.variants = (form,)
+    channel.publish()
+    upstream.etags = upstream.last_modified = False
+    mirror.sync()
+    before = mirror.directories()
+    upstream.clear()
+    mirror.sync()
+    assert (packages(upstream), shards(upstream)) == ([], [])
+    assert mirror.directories() == before
+
+
+def test_only_shards_that_are_new_are_fetched(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+    channel.variants = ("shards",)
+    channel.add(*[make_package(f"pad{number}") for number in range(40)])
+    channel.publish()
+    mirror.sync()
+    assert len(shards(upstream)) == 43
+    upstream.clear()
+    channel.hotfix("pad7-1.0-0.conda", depends=["lib <2"])
+    channel.add(make_package("new"))
+    channel.publish()
+    mirror.sync()
+    assert len(shards(upstream)) == 2
+    assert packages(upstream) == ["/chan/noarch/new-1.0-0.conda"]
+    agree(mirror, "chan/noarch", as_published(channel.repodata("noarch")))
+
+
+def test_all_forms_of_a_channel_come_to_the_same_leaves(mirror: Mirror, upstream: Upstream) -> None:
+    mirror.repos.clear()
+    for form in FORMS:
+        made = Channel(upstream.root / form, variants=(form,), info={"x": [1, {"b": None, "a": 1.5}]}, extra={"signatures": {}})
+        made.add(LIB, DATA, make_package("lib", "2.0", license="Ünïcode", extra_depends={"b": [], "a": ["c"]}))
+        made.add(make_package("odd", "1.0"), make_package("gone"), make_package("future"), v3=False)
+        made.add(make_package("new", build="py3"), v3=True)
+        made.hotfix("odd-1.0-0.conda", name="lib")
+        made.hotfix("data-1.0-0.tar.bz2", drop=["sha256"])
+        made.remove("gone-1.0-0.conda")
+        made.publish()
+        mirror.add(form, f"{upstream.url}/{form}")
+    mirror.sync()
+    leaves = {form: mirror.reader(f"{form}/noarch").leaves for form in FORMS}
+    assert leaves["shards"]
+    assert all(found == leaves["shards"] for found in leaves.values())
+    assert len({str(mirror.repodata(f"{form}/noarch")) for form in FORMS}) == 1
+    mirror.published()
+
+
+def test_keys_that_nobody_knows_survive_at_every_level(mirror: Mirror, upstream: Upstream) -> None:
+    unknown = {"deep": [{"b": None, "a": [True, 1.5, "é \u0000 \U0001f40d", {}]}], "": ""}
+    relations = {"base": ["../other"], "overrides": {}}
+    mirror.repos.clear()
+    for form in FORMS:
+        info = {"x-info": unknown, "arch": None, "channel_relations": relations}
+        made = Channel(upstream.root / form, variants=(form,), info=info, extra={"x-top": unknown, "signatures": {"a": {}}})
+        made.add(LIB)
+        made.hotfix(LIB.filename, **{"x-record": unknown, "purls": None, "legacy_bz2_size": 5, "track_features": ""})
+        made.publish()
+        mirror.add(form, f"{upstream.url}/{form}")
+        made.expected = as_published(made.repodata("noarch"))  # type: ignore[attr-defined]
+    mirror.sync()
+    record = LIB.record | {"x-record": unknown, "purls": None, "legacy_bz2_size": 5, "track_features": ""}
+    for form in FORMS:
+        published = mirror.repodata(f"{form}/noarch")
+        index = read_document(mirror.tree(f"{form}/noarch") / "repodata_shards.msgpack.zst")
+        for document in (published, index):
+            assert {**info, "subdir": "noarch"}.items() <= document["info"].items()
+            if form != "shards":  # a shard index says nothing at the top
+                assert (document["x-top"], document["signatures"]) == (unknown, {"a": {}})
+        assert index["info"]["base_url"] == ""
+        agree(mirror, f"{form}/noarch", published)
+        assert published["packages.conda"] == {LIB.filename: record}
+
+
+def test_unknown_keys_of_a_shard_and_of_a_shard_index_survive_in_shards(
+    mirror: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    import msgspec
+    from test_bad_index import packed
+
+    shard = {"packages": {}, "packages.conda": {LIB.filename: raw(LIB.record)}, "removed": [], "x-shard": {"a": [1]}}
+    data = packed(shard)
+    digest = hashlib.sha256(data)
+    folder = upstream.root / "chan/noarch"
+    (folder / f"{digest.hexdigest()}.msgpack.zst").write_bytes(data)
+    info = {"subdir": "noarch", "base_url": "", "shards_base_url": "", "created_at": "2026-01-01T00:00:00Z", "x-info": 1}
+    index = {"version": 1, "info": info, "shards": {"lib": digest.digest()}, "x-top": {"b": 2}}
+    (folder / "repodata_shards.msgpack.zst").write_bytes(packed(index))
+    mirror.sync()
+    assert read_shards(mirror.tree("chan/noarch"))["lib"]["x-shard"] == {"a": [1]}
+    assert msgspec.msgpack.encode(shard) is not None
+    published = read_document(mirror.tree("chan/noarch") / "repodata_shards.msgpack.zst")
+    assert (published["version"], published["x-top"], published["info"]["x-info"]) == (1, {"b": 2}, 1)
+    assert mirror.repodata("chan/noarch")["packages.conda"] == {LIB.filename: LIB.record}
+
+
+def raw(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as shards have it."""
+    return {**record, **{key: bytes.fromhex(record[key]) for key in ("md5", "sha256") if record.get(key)}}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("base", ["absolute", "relative", "rooted"])
+def test_base_url_says_where_the_files_are(
+    mirror: Mirror, channel: Channel, upstream: Upstream, form: Variant, base: str
+) -> None:
+    urls = {"absolute": f"{upstream.url}/store/", "relative": "../../store", "rooted": "/store/"}
+    (upstream.root / "store").mkdir()
+    for package in (TOOL, LIB, DATA):
+        (upstream.root / "chan" / package.record["subdir"] / package.filename).rename(upstream.root / "store" / package.filename)
+    channel.info["base_url"] = urls[base]
+    channel.variants = (form,)
+    channel.publish()
+    mirror.sync()
+    assert sorted(packages(upstream)) == sorted(f"/store/{package.filename}" for package in (TOOL, LIB, DATA))
+    agree(mirror, "chan/noarch", as_published(channel.repodata("noarch")))
+    assert mirror.repodata("chan/noarch")["info"] == {"subdir": "noarch"}
+
+
+def test_shards_that_lie_on_another_host(mirror: Mirror, channel: Channel, upstream: Upstream, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    with Upstream(tmp_path / "elsewhere") as elsewhere:
+        channel.info["shards_base_url"] = f"{elsewhere.url}/shards"
+        channel.variants = ("shards",)
+        channel.publish()
+        for subdir in ("linux-64", "noarch"):
+            for shard in (upstream.root / "chan" / subdir / "shards").iterdir():
+                (elsewhere.root / "shards").mkdir(exist_ok=True)
+                shard.rename(elsewhere.root / "shards" / shard.name)
+        mirror.sync()
+        assert (len(shards(elsewhere)), shards(upstream)) == (3, [])
+    agree(mirror, "chan/noarch", as_published(channel.repodata("noarch")))
+
+
+@pytest.mark.parametrize("form", ["shards", "json"])
+def test_record_may_say_where_its_file_is(mirror: Mirror, channel: Channel, upstream: Upstream, form: Variant) -> None:
+    channel.variants = (form,)
+    (upstream.root / "far").mkdir()
+    for package, url in ((LIB, f"{upstream.url}/far/{LIB.filename}?download=1"), (DATA, f"../../far/{DATA.filename}")):
+        (upstream.root / "chan/noarch" / package.filename).rename(upstream.root / "far" / package.filename)
+        channel.hotfix(package.filename, url=url)
+    channel.hotfix(TOOL.filename, url=f"{upstream.url}/chan/linux-64/{TOOL.filename}")
+    channel.publish()
+    mirror.sync("--strict")
+    assert sorted(packages(upstream)) == [f"/chan/linux-64/{TOOL.filename}", f"/far/{DATA.filename}", f"/far/{LIB.filename}"]
+    expected = as_published(channel.repodata("noarch"))
+    expected["packages.conda"][LIB.filename]["url"] = LIB.filename
+    expected["packages"][DATA.filename]["url"] = DATA.filename
+    agree(mirror, "chan/noarch", expected)
+    upstream.clear()
+    mirror.sync()
+    assert packages(upstream) == []
+
+
+def test_removed_files_are_named_but_not_listed_and_stay_in_old_snapshots(
+    mirror: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    for form in FORMS:
+        channel.variants = (form,)
+        channel.add(LIB)
+        channel.publish()
+        mirror.sync()
+        old = mirror.snapshots()[-1]
+        channel.remove(LIB.filename)
+        channel.publish()
+        mirror.sync()
+        repodata = mirror.repodata("chan/noarch")
+        assert (repodata["removed"], mirror.listed("chan/noarch")) == ([LIB.filename], {DATA.filename})
+        assert mirror.shards("chan/noarch")["lib"]["removed"] == [LIB.filename]
+        assert f"chan/noarch/{LIB.filename}" in mirror.published(old)
+        mirror.published()
+
+
+def wheel(upstream: Upstream) -> dict[str, Any]:
+    """A record of a wheel that lies beside the channel, as CEP 48 and rattler's test channel have them."""
+    data = b"PK wheel"
+    file = "idna-3.10-py3-none-any.whl"
+    (upstream.root / "wheels").mkdir()
+    (upstream.root / "wheels" / file).write_bytes(data)
+    return {
+        "name": "idna",
+        "version": "3.10",
+        "build": "py3_none_any_0",
+        "build_number": 0,
+        "depends": ["python >=3.6"],
+        "extra_depends": {"all": ["ruff[when='python >=3.9']"]},
+        "subdir": "noarch",
+        "noarch": "python",
+        "fn": file,
+        "url": f"{upstream.url}/wheels/{file}",
+        "size": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "record_version": 3,
+    }
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_new_revision_of_repodata_with_a_wheel(mirror: Mirror, channel: Channel, upstream: Upstream, form: Variant) -> None:
+    record = wheel(upstream)
+    channel.variants = (form,)
+    channel.v3 = {"whl": {"idna-3.10-py3_none_any_0": record}}
+    channel.add(make_package("fresh"), make_package("fresh", ext=".tar.bz2"), v3=True)
+    channel.publish()
+    mirror.sync("--strict")
+    expected = as_published(channel.repodata("noarch"))
+    expected["v3"]["whl"]["idna-3.10-py3_none_any_0"]["url"] = record["fn"]
+    agree(mirror, "chan/noarch", expected)
+    published = mirror.published()
+    for file in (record["fn"], "fresh-1.0-0.conda", "fresh-1.0-0.tar.bz2"):
+        assert f"chan/noarch/{file}" in published
+    assert mirror.shards("chan/noarch")["idna"]["v3"]["whl"]["idna-3.10-py3_none_any_0"]["record_version"] == 3
+    upstream.clear()
+    mirror.sync()
+    assert packages(upstream) == []
+
+
+def test_counts_of_a_revision_tell_what_is_published(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+    channel.add(make_package("one", timestamp=1_000), make_package("two", timestamp=2_000), v3=True)
+    channel.publish()
+    upstream.fault("/chan/noarch/two-1.0-0.conda", Status(404))
+    mirror.sync(status=3)
+    revision = mirror.repodata("chan/noarch")["info"]["repodata_revisions"]["v3"]
+    assert revision == {"n_packages": 1, "oldest": 1_000, "newest": 1_000}
+    mirror.published()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_file_known_by_md5_alone_is_verified_by_it_and_fetched_once(
+    mirror: Mirror, channel: Channel, upstream: Upstream, form: Variant
+) -> None:
+    channel.variants = (form,)
+    for package in (LIB, DATA):
+        channel.hotfix(package.filename, drop=["sha256"])
+    channel.publish()
+    mirror.sync()
+    expected = as_published(channel.repodata("noarch"))
+    for section, package in (("packages.conda", LIB), ("packages", DATA)):
+        expected[section][package.filename]["sha256"] = package.record["sha256"]
+    agree(mirror, "chan/noarch", expected)
+    before = mirror.directories()
+    upstream.clear()
+    upstream.etags = upstream.last_modified = False  # so that all of it is read again
+    mirror.sync()
+    mirror.run("reindex")
+    mirror.sync()
+    assert packages(upstream) == []
+    assert mirror.directories() == before
+    channel.add(make_package("lib", "2.0"))
+    channel.publish()
+    mirror.sync()
+    assert packages(upstream) == ["/chan/noarch/lib-2.0-0.conda"]
+    expected["packages.conda"]["lib-2.0-0.conda"] = make_package("lib", "2.0").record
+    agree(mirror, "chan/noarch", expected)
+
+
+def test_file_that_its_md5_does_not_verify_is_withheld(mirror: Mirror, channel: Channel) -> None:
+    channel.hotfix(LIB.filename, drop=["sha256"], md5="00" * 16)
+    channel.publish()
+    mirror.sync(status=3).line(f"chan/noarch/{LIB.filename}", "withheld", "md5 is", LIB.record["md5"])
+    assert mirror.listed("chan/noarch") == {DATA.filename}
+    mirror.published()
+
+
+@pytest.mark.parametrize("form", ["shards", "json"])
+def test_record_whose_name_is_not_that_of_its_file(mirror: Mirror, channel: Channel, upstream: Upstream, form: Variant) -> None:
+    channel.variants = (form,)
+    channel.add(make_package("alias"), make_package("alias", "2.0"))
+    channel.hotfix("alias-1.0-0.conda", name="lib")
+    for step in range(3):
+        if step == 1:  # the leaf that it is in changes, its own group of file names does not
+            channel.add(make_package("lib", "2.0"))
+        if step == 2:  # it comes to have the name that its file has
+            channel.hotfix("alias-1.0-0.conda", name="alias")
+        channel.publish()
+        mirror.sync()
+        agree(mirror, "chan/noarch", as_published(channel.repodata("noarch")))
+        owner = "lib" if step < 2 else "alias"
+        assert "alias-1.0-0.conda" in mirror.shards("chan/noarch")[owner]["packages.conda"]
+        assert f"chan/noarch/{'alias-1.0-0.conda'}" in mirror.published()
+
+
+def test_label_is_a_path_below_its_channel(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+    label = Channel(upstream.root / "chan/label/dev")
+    label.add(make_package("lib", "3.0.dev0"))
+    label.publish()
+    mirror.add("chan/label/dev", f"{upstream.url}/chan/label/dev")
+    mirror.sync()
+    assert mirror.listed("chan/label/dev/noarch") == {"lib-3.0.dev0-0.conda"}
+    assert {"chan/label/dev/noarch/lib-3.0.dev0-0.conda", f"chan/noarch/{LIB.filename}"} <= set(mirror.published())
+    upstream.clear()
+    mirror.sync("chan/label")
+    assert upstream.paths() != []
+    assert all(path.startswith("/chan/label/dev/") for path in upstream.paths())
+    assert list(mirror.record().repos) == ["chan", "chan/label/dev"]
+
+
+@pytest.mark.parametrize("first", ["refused", "500", "404", "html"])
+def test_second_upstream_stands_in_for_the_first(
+    mirror: Mirror, channel: Channel, upstream: Upstream, first: str
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        urls = {"refused": f"http://127.0.0.1:{unused.getsockname()[1]}/chan"}
+        upstream.fault("/500/*", Status(500))
+        upstream.fault("/html/*", Status(200, {}, b"<!DOCTYPE html>"))
+        mirror.repos[0]["upstream"] = [urls.get(first, f"{upstream.url}/{first}"), f"{upstream.url}/chan"]
+        result = mirror.sync()
+    result.line(mirror.repos[0]["upstream"][0], "next upstream")
+    agree(mirror, "chan/noarch", as_published(channel.repodata("noarch")))
+
+
+def test_file_that_the_first_upstream_lacks_comes_from_the_second(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+    (upstream.root / "twin").symlink_to(upstream.root / "chan")
+    mirror.repos[0]["upstream"] = [f"{upstream.url}/twin", f"{upstream.url}/chan"]
+    upstream.fault(f"/twin/noarch/{LIB.filename}", Status(404))
+    upstream.fault(f"/twin/noarch/{DATA.filename}", Status(500))
+    mirror.sync("--strict")
+    assert {f"/chan/noarch/{one.filename}" for one in (LIB, DATA)} == {path for path in packages(upstream) if "/chan/" in path}
+    mirror.published()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("link", [True, False], ids=["linked", "copied"])
+def test_upstream_may_be_a_folder(mirror: Mirror, channel: Channel, upstream: Upstream, form: Variant, link: bool) -> None:
+    folder = upstream.root / "a channel 100%"
+    (upstream.root / "chan").rename(folder)
+    channel.root = channel.files = folder
+    channel.variants = (form,)
+    channel.publish()
+    mirror.repos[0] |= {"upstream": folder.as_uri(), "link": link}
+    mirror.sync()
+    agree(mirror, "chan/noarch", as_published(channel.repodata("noarch")))
+    for package in (TOOL, LIB, DATA):
+        original = folder / package.record["subdir"] / package.filename
+        published = mirror.tree(f"chan/{package.record['subdir']}") / package.filename
+        assert os.path.samefile(original, published) == link
+        assert original.read_bytes() == package.data
+    before = mirror.directories()
+    mirror.sync()
+    assert mirror.directories() == before
+    assert upstream.requests == []
+
+
+def test_linked_file_that_is_not_what_the_index_says_is_left_as_it_is(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+    theirs = upstream.root / "chan/noarch" / LIB.filename
+    theirs.write_bytes(b"something else")
+    mirror.repos[0] |= {"upstream": (upstream.root / "chan").as_uri(), "link": True}
+    mirror.sync(status=3).line(f"chan/noarch/{LIB.filename}", "withheld")
+    assert theirs.read_bytes() == b"something else"
+    mirror.published()
+
+
+def test_redirect_repo_keeps_the_metadata_and_fetches_no_file(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+    channel.hotfix(DATA.filename, drop=["sha256"])
+    channel.publish()
+    mirror.repos[0]["download"] = "redirect"
+    mirror.sync()
+    assert packages(upstream) == []
+    assert mirror.repodata("chan/noarch") == as_published(channel.repodata("noarch"))
+    mirror.repos[0]["download"] = "eager"  # later all of it is wanted
+    mirror.sync()
+    assert len(packages(upstream)) == 3
+    mirror.published()
