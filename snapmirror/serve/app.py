@@ -13,7 +13,7 @@ from ..errors import DamagedError
 from ..store.store import Store
 from . import internal, negotiate
 from .bodies import Bodies, Body, in_memory
-from .documents import GZIP, DocumentBodies
+from .documents import GZIP, DocumentBodies, Wanted
 from .resolve import (
     Answer,
     BlobAnswer,
@@ -56,7 +56,7 @@ class Server:
         self._watch = Watch(store)
         self._resolver = Resolver(store, ecosystems, self._watch.view(), settings.public_url)
         self._bodies = Bodies()
-        self._documents = DocumentBodies(store.documents, self._bodies)
+        self._documents = DocumentBodies(store, self._bodies)
         self._snapshots = internal.Snapshots(store)
         #: by raw path, for the present view
         self._ready: dict[str, _Ready] = {}
@@ -145,8 +145,9 @@ class Server:
         codable = _is_codable(answer.media)
         coding = _coding(request) if codable else ""
         suffix = answer.suffix or _ENDINGS[coding]
+        wanted = Wanted(answer.ecosystem, answer.directory, answer.name, answer.derived)
         for attempt in (1, 2):
-            body = await self._documents.get(answer.ecosystem, answer.reader, answer.name, answer.derived, suffix)
+            body = await self._documents.get(wanted, suffix)
             head_ = self._heads.get((path, coding))
             if head_ is None or head_.etag != body.etag:
                 since = clock.from_id(answer.since)

@@ -2,15 +2,15 @@
 
 import bz2
 import logging
-from collections.abc import Hashable
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import codec
-from ..digests import sha256
+from ..digests import Digest, sha256
 from ..ecosystem import Ecosystem
 from ..errors import DamagedError
-from ..store.directories import Derived, DirectoryReader
-from ..store.documents import Documents
+from ..store.directories import Derived
+from ..store.store import Store
 from .bodies import Bodies, Body, encode, in_memory
 
 _log = logging.getLogger(__name__)
@@ -20,38 +20,43 @@ GZIP = ".gz"
 _IN_MEMORY = 4 << 20
 
 
+class Wanted(NamedTuple):
+    """A document of a directory."""
+
+    ecosystem: Ecosystem
+    #: digest of the directory
+    directory: Digest
+    name: str
+    derived: Derived
+
+
 class DocumentBodies:
     """The forms of documents, by digest of the plain form and ending."""
 
-    def __init__(self, documents: Documents, bodies: Bodies) -> None:
-        self._documents = documents
+    def __init__(self, store: Store, bodies: Bodies) -> None:
+        self._documents = store.documents
+        self._metadata = store.metadata
         self._bodies = bodies
 
-    def kept(self, derived: Derived, suffix: str) -> Body | None:
-        """A form that is ready to be sent."""
-        return self._bodies.kept((derived.sha256, suffix))
-
-    async def get(self, ecosystem: Ecosystem, reader: DirectoryReader, name: str, derived: Derived, suffix: str) -> Body:
+    async def get(self, wanted: Wanted, suffix: str) -> Body:
         """One form of a document. Raises DamagedError if it can't be made or comes out different."""
-        return await self._bodies.get((derived.sha256, suffix), lambda: self._make(ecosystem, reader, name, derived, suffix))
+        return await self._bodies.get((wanted.derived.sha256, suffix), lambda: self._make(wanted, suffix))
 
     def forget(self, derived: Derived, suffix: str) -> None:
         """A file that was there is no more."""
-        key: Hashable = (derived.sha256, suffix)
-        self._bodies.forget(key)
+        self._bodies.forget((derived.sha256, suffix))
 
-    def _make(self, ecosystem: Ecosystem, reader: DirectoryReader, name: str, derived: Derived, suffix: str) -> Body:
-        path = self._documents.path(derived.sha256, suffix)
-        data = self._cached(path, derived, suffix) if suffix != GZIP else None
-        if data is not None:
-            body = in_memory(data)
-            return body if body.size <= _IN_MEMORY else body._replace(data=None, path=path)
-        if not suffix:
-            return in_memory(self._derive(ecosystem, reader, name, derived))
-        plain = self._plain(ecosystem, reader, name, derived)
-        return in_memory(_encode(plain, suffix))
+    def _make(self, wanted: Wanted, suffix: str) -> Body:
+        if suffix != GZIP:
+            path = self._documents.path(wanted.derived.sha256, suffix)
+            data = self._cached(path, wanted.derived, suffix)
+            if data is not None:
+                body = in_memory(data)
+                return body if body.size <= _IN_MEMORY else body._replace(data=None, path=path)
+        return in_memory(_encode(self._plain(wanted), suffix))
 
-    def _plain(self, ecosystem: Ecosystem, reader: DirectoryReader, name: str, derived: Derived) -> bytes:
+    def _plain(self, wanted: Wanted) -> bytes:
+        derived = wanted.derived
         kept = self._bodies.peek((derived.sha256, ""))
         if kept and kept.data is not None:
             return kept.data
@@ -59,7 +64,7 @@ class DocumentBodies:
             data = self._cached(self._documents.path(derived.sha256, suffix), derived, suffix)
             if data is not None:
                 return _decode(data, suffix, derived.size)
-        return self._derive(ecosystem, reader, name, derived)
+        return self._derive(wanted)
 
     def _cached(self, path: Path, derived: Derived, suffix: str) -> bytes | None:
         """The bytes of a file of the store's cache, None if it is not there or not what it should be."""
@@ -75,16 +80,18 @@ class DocumentBodies:
             _log.error("documents/%s is damaged; it is made again for every process (remove the file)", path.name)
         return data if good else None
 
-    def _derive(self, ecosystem: Ecosystem, reader: DirectoryReader, name: str, derived: Derived) -> bytes:
-        plain = ecosystem.derive(reader, name)
-        if sha256(plain) != derived.sha256:
-            _log.error("%s of directory %s does not come out as recorded", name, reader.digest.hex())
-            raise DamagedError(f"{name} of directory {reader.digest.hex()}", "is damaged: it does not come out as recorded")
+    def _derive(self, wanted: Wanted) -> bytes:
+        plain = wanted.ecosystem.derive(self._metadata.directory(wanted.directory), wanted.name)
+        if sha256(plain) != wanted.derived.sha256:
+            what = f"{wanted.name} of directory {wanted.directory.hex()}"
+            raise DamagedError(what, "is damaged: it does not come out as recorded")
         return plain
 
 
 def _encode(plain: bytes, suffix: str) -> bytes:
     match suffix:
+        case "":
+            return plain
         case ".zst":
             return encode(plain, "zstd")
         case ".bz2":

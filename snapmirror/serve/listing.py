@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .. import clock
 from ..ecosystem import Ecosystem
 from ..store.catalog import CURRENT, Catalog
-from ..store.directories import DirectoryReader
+from ..store.records import DirectoryState
 from ..store.store import Store
 
 
@@ -63,10 +63,11 @@ def directories(title: str, names: Iterable[str], public_url: str) -> bytes:
     return _page(title, {"": [Row(f"{name}/") for name in names]}, public_url)
 
 
-def directory(title: str, store: Store, ecosystem: Ecosystem, reader: DirectoryReader, since: str) -> bytes:
+def directory(title: str, store: Store, ecosystem: Ecosystem, state: DirectoryState) -> bytes:
     """A directory: its documents, the folder of its leaves, its files."""
+    reader = store.metadata.directory(state.blob)
     documents = [
-        Row(name + suffix, _document_size(store, derived.sha256, suffix, derived.size), _times(since))
+        Row(name + suffix, _document_size(store, derived.sha256, suffix, derived.size), _times(state.since))
         for name, derived in sorted(reader.document.documents.items())
         for suffix in derived.suffixes
     ]
@@ -85,10 +86,10 @@ def _document_size(store: Store, digest: bytes, suffix: str, plain: int) -> int 
         return None
 
 
-def leaves(title: str, store: Store, ecosystem: Ecosystem, reader: DirectoryReader) -> bytes:
+def leaves(title: str, store: Store, ecosystem: Ecosystem, state: DirectoryState) -> bytes:
     """The folder of a directory's leaves."""
     rows = []
-    for name, leaf in reader.leaves.items():
+    for name, leaf in store.metadata.directory(state.blob).leaves.items():
         path = ecosystem.leaf_path(leaf) or ""
         rows.append(Row(path.rpartition("/")[2], store.blobs.size(leaf), name))
     return _page(title, {"": sorted(set(rows))})

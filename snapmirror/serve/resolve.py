@@ -57,7 +57,8 @@ class DocumentAnswer:
     """One published form of a derived document."""
 
     place: Place
-    reader: DirectoryReader
+    #: of the directory; not its reader, which would keep all names of all directories ever asked for in memory
+    directory: Digest
     ecosystem: Ecosystem
     name: str
     suffix: str
@@ -215,8 +216,8 @@ class Resolver:
             if name in state.directories:
                 return self._in_directory(place, selector, repo, name, state.directories[name], rest, folder)
         if not inner:
-            inside = (other[len(repo) + 1 :].split("/")[0] for other in self._answering(selector) if other.startswith(f"{repo}/"))
-            names = sorted({*state.directories, *inside})
+            others = [other.removeprefix(f"{repo}/") for other in self._answering(selector) if other.startswith(f"{repo}/")]
+            names = sorted({*state.directories, *(other.split("/")[0] for other in others)})
             public = f"{self._public_url}/{selector}/{repo}" if self._public_url else ""
             title = f"{selector}/{repo}/"
             return FolderAnswer(place, (title, *names), lambda: listing.directories(title, names, public))
@@ -232,16 +233,17 @@ class Resolver:
         title = f"{selector}/{repo}/{name}/"
         if not rest:
             key = (title, state.digest, state.since)
-            return FolderAnswer(place, key, lambda: listing.directory(title, self._store, ecosystem, reader, state.since))
+            return FolderAnswer(place, key, lambda: listing.directory(title, self._store, ecosystem, state))
         if rest == listing.leaf_folder(ecosystem):
-            title = f"{title}{rest}/"
-            return FolderAnswer(place, (title, state.digest), lambda: listing.leaves(title, self._store, ecosystem, reader))
+            title += f"{rest}/"
+            key = (title, state.digest, "")
+            return FolderAnswer(place, key, lambda: listing.leaves(title, self._store, ecosystem, state))
         if folder:
             raise Refused(404, f"{rest}: is no folder of {repo}/{name}", place)
         for document, derived in reader.document.documents.items():
             if rest.startswith(document) and (suffix := rest[len(document) :]) in derived.suffixes:
                 media = ecosystem.media_type(rest)
-                return DocumentAnswer(place, reader, ecosystem, document, suffix, derived, media, state.since, place.exact)
+                return DocumentAnswer(place, state.blob, ecosystem, document, suffix, derived, media, state.since, place.exact)
         unlisted = UnlistedAnswer(place, repo, f"{name}/{rest}".lstrip("/"), selector == CURRENT)
         return self._listed(place, ecosystem, reader, rest) or unlisted
 

@@ -7,6 +7,7 @@ is a third of the time of a small request.
 import asyncio
 import http
 import io
+import logging
 import os
 import re
 import time
@@ -24,6 +25,7 @@ from aiohttp.abc import AbstractStreamWriter
 from .bodies import Body
 from .resolve import Place
 
+_log = logging.getLogger(__name__)
 IMMUTABLE = "public, max-age=31536000, immutable"
 SHORT = "public, max-age=300"
 NO_STORE = "no-store"
@@ -31,7 +33,9 @@ NO_STORE = "no-store"
 _READ = 128 << 10
 #: bytes of a file given to a socket at once: about what one segment holds on loopback
 _STEP = 64 << 10
-_RANGE = re.compile(r"bytes=[ \t]*(?:(\d+)-(\d*)|-(\d+))[ \t]*", re.IGNORECASE)
+#: bytes from memory given to a socket at once; the first of them go with the headers
+_JOINED = 512 << 10
+_RANGE = re.compile(r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*", re.IGNORECASE | re.ASCII)
 _CONDITIONS = ("If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since")
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nDate: ".encode() for status in http.HTTPStatus}
 
@@ -93,9 +97,14 @@ class Reply(web.StreamResponse):
         self._content = content
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Send everything."""
+        """Send everything. Raises ConnectionError if that fails in the middle: the connection can't be used any more."""
         try:
             await self._send(request)
+        except ConnectionError:
+            raise
+        except (OSError, RuntimeError) as error:  # a disk that fails; a transport that was closed a moment ago
+            _log.error("%s was cut short: %s", request.raw_path, error)
+            raise ConnectionResetError from None
         finally:
             if isinstance(self._content, FilePart):
                 os.close(self._content.descriptor)
@@ -105,7 +114,7 @@ class Reply(web.StreamResponse):
     async def _send(self, request: web.BaseRequest) -> None:
         transport = request.transport
         if transport is None or transport.is_closing():
-            raise ConnectionResetError("the client is gone")
+            raise ConnectionResetError
         self._keep_alive = request.keep_alive
         start = _STATUS_LINES[self.status] + _date(int(time.time())) + self._lines + _connection(request)
         content = self._content
@@ -115,17 +124,23 @@ class Reply(web.StreamResponse):
             if self._body_length != content.length:  # but that is what the headers say
                 transport.abort()
             return
-        if content:
-            self._body_length = len(content)
-            transport.write(start + content)
-        else:
-            transport.write(start)
-        if transport.get_write_buffer_size():
-            transport.set_write_buffer_limits(high=0)  # not done before the last byte is with the kernel
-            await request.writer.drain()
+        body = content or b""
+        self._body_length = len(body)
+        transport.write(start + body[:_JOINED])
+        await _flush(transport, request)
+        for step in range(_JOINED, len(body), _JOINED):
+            transport.write(memoryview(body)[step : step + _JOINED])
+            await _flush(transport, request)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Everything was sent."""
+
+
+async def _flush(transport: asyncio.Transport, request: web.BaseRequest) -> None:
+    """Wait until all that was written is with the kernel: what is not may be lost when the server ends."""
+    if transport.get_write_buffer_size():
+        transport.set_write_buffer_limits(high=0)
+        await request.writer.drain()
 
 
 async def _send_file(transport: asyncio.Transport, part: FilePart) -> int:
@@ -149,7 +164,7 @@ async def _send_file(transport: asyncio.Transport, part: FilePart) -> int:
             return sent
         await asyncio.sleep(0)
         if transport.is_closing():
-            raise ConnectionResetError("the client is gone")
+            raise ConnectionResetError
     if sent < part.length:
         with io.FileIO(part.descriptor, closefd=False) as file:
             sent += await asyncio.get_running_loop().sendfile(transport, file, part.start + sent, part.length - sent)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import time
@@ -17,7 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from ..ecosystem import Ecosystem
-from ..errors import SnapmirrorError
+from ..errors import SnapmirrorError, UsageError
 from ..store.store import Store
 from .app import Server
 from .settings import Serve
@@ -25,6 +26,9 @@ from .settings import Serve
 _log = logging.getLogger(__name__)
 #: aiohttp writes one line a request to it if its level is INFO
 access_log = logging.getLogger("snapmirror.access")
+#: what aiohttp has to say: a traceback for every request that is no HTTP; our own errors we log ourselves
+_http_log = logging.getLogger("snapmirror.http")
+_http_log.setLevel(logging.CRITICAL)
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 _BACKLOG = 1024
 _KEEP_ALIVE = 75.0
@@ -48,7 +52,7 @@ def run(
     ecosystems: kind -> ecosystem
     reload: reads the configuration again, on SIGHUP; if it raises SnapmirrorError, all stays as it is
     say: takes a line for the operator, one when serving starts
-    Raises OSError if the address can't be listened on.
+    Raises UsageError if the address can't be listened on.
     """
     for number in _SIGNALS:  # blocked and waited for: none is lost, and no handler runs in the middle of something
         signal.signal(number, _ignore)
@@ -85,10 +89,21 @@ class Supervisor:
         self._workers: dict[int, tuple[int, float]] = {}
         #: process ids of workers that were told to end
         self._leaving: set[int] = set()
+        #: workers see the end of this pipe when the supervisor is no more, however it ended
+        self._alive, self._held = os.pipe()
 
     def run(self) -> int:
         """Start the workers and handle signals until told to end."""
         self._sockets = listen(self._settings, self._settings.workers)
+        try:
+            return self._supervise()
+        finally:
+            os.close(self._held)
+            os.close(self._alive)
+            for one in (one for group in self._sockets for one in group):
+                one.close()
+
+    def _supervise(self) -> int:
         self._announce()
         for number in range(self._settings.workers):
             self._start(number)
@@ -112,11 +127,14 @@ class Supervisor:
             return
         status = 1
         try:  # in the worker: whatever happens, never return into the caller's stack
+            os.close(self._held)
+            _allow_connections()
             for index, sockets in enumerate(self._sockets):
                 for one in sockets if index != number else ():
                     one.close()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            asyncio.run(work(self._sockets[number], self._open_store, self._ecosystems, self._settings))
+            with self._open_store() as store:
+                asyncio.run(work(self._sockets[number], Server(store, self._ecosystems, self._settings), self._alive))
             status = 0
         except SnapmirrorError as error:
             _log.error("%s", error)
@@ -152,7 +170,7 @@ class Supervisor:
         try:
             settings = self._reload()
             sockets = self._sockets_for(settings)
-        except (SnapmirrorError, OSError) as error:
+        except SnapmirrorError as error:
             _log.error("the configuration stays as it was: %s", error)
             return
         old, dropped = list(self._workers), [group for group in self._sockets if group not in sockets]
@@ -188,10 +206,14 @@ class Supervisor:
                 for process in self._workers:
                     _signal(process, signal.SIGKILL)
             self._reap()
-        for group in self._sockets:
-            for one in group:
-                one.close()
         return 0
+
+
+def _allow_connections() -> None:
+    """A connection is an open file, and the usual limit of 1,024 is meant for programs that use select."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # no limit at all is more than macOS grants
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _signal(process: int, number: signal.Signals) -> None:
@@ -200,10 +222,17 @@ def _signal(process: int, number: signal.Signals) -> None:
 
 
 def listen(settings: Serve, groups: int, port: int | None = None) -> list[list[socket.socket]]:
-    """Listening sockets: for each of so many workers one for each address of the host. Raises OSError.
+    """Listening sockets: for each of so many workers one for each address of the host. Raises UsageError.
 
     port: one on which this process listens already, else that of the settings
     """
+    try:
+        return _listen(settings, groups, port)
+    except OSError as error:
+        raise UsageError(f"can't listen on {settings.host or 'any address'}, port {settings.port}: {error.strerror}") from None
+
+
+def _listen(settings: Serve, groups: int, port: int | None) -> list[list[socket.socket]]:
     found = socket.getaddrinfo(settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
     with contextlib.ExitStack() as opened:
@@ -241,25 +270,26 @@ def _authority(one: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def work(
-    sockets: list[socket.socket], open_store: Callable[[], Store], ecosystems: Mapping[str, Ecosystem], settings: Serve
-) -> None:
-    """Serve on these sockets until SIGTERM or SIGINT, then finish what is being sent."""
+async def work(sockets: list[socket.socket], server: Server, alive: int) -> None:
+    """Serve on these sockets until SIGTERM or SIGINT, then finish what is being sent.
+
+    alive: a pipe whose other end closes when the supervisor is no more
+    """
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # for the supervisor
-    with open_store() as store:
-        server = Server(store, ecosystems, settings)
-        async with serving(server, sockets):
-            await ended.wait()
+    loop.add_reader(alive, ended.set)
+    async with serving(server, sockets):
+        await ended.wait()
+        loop.remove_reader(alive)
 
 
 @contextlib.asynccontextmanager
 async def serving(server: Server, sockets: list[socket.socket]) -> AsyncIterator[None]:
     """Serve on these sockets inside the block; at its end finish what is being sent."""
-    handler = web.Server(server.handle, access_log=access_log, keepalive_timeout=_KEEP_ALIVE)
+    handler = web.Server(server.handle, access_log=access_log, logger=_http_log, keepalive_timeout=_KEEP_ALIVE)
     runner = web.ServerRunner(handler, shutdown_timeout=_DRAIN)
     await runner.setup()
     try:

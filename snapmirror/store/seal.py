@@ -1,6 +1,6 @@
 """Sealing: the short critical section that turns what a sync has made into a snapshot."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -73,7 +73,7 @@ def _next_id(store: Store, catalog: Catalog, present: datetime) -> str:
     return clock.to_id(newest + timedelta(seconds=1))
 
 
-def check_past(catalog: Catalog, id_: str, repos: Mapping[str, object], present: datetime) -> None:
+def check_past(catalog: Catalog, id_: str, repos: Iterable[str], present: datetime) -> None:
     """Raise UsageError unless a snapshot dated `id_` changes no answer that was given for any of these repos."""
     if id_ > clock.to_id(present):
         raise UsageError(f"--seal-as {id_}: that time has not come yet")

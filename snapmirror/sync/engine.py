@@ -64,10 +64,9 @@ class Sync:
 
     def run(self, repos: Sequence[Repo]) -> Report:
         """Sync these repos. Raises errors that are the store's; what upstreams do is in the report."""
-        catalog = self._store.catalog()
         if self._options.seal_as:
-            paths = {repo.path: None for repo in repos}
-            seal.check_past(catalog, self._options.seal_as, paths, self._store.now())
+            paths = [repo.path for repo in repos]
+            seal.check_past(self._store.catalog(), self._options.seal_as, paths, self._store.now())
         with contextlib.ExitStack() as stack, Http(self._download, self._progress.message) as http:
             for repo in repos:
                 self._report.repos[repo.path] = RepoReport()
@@ -76,7 +75,7 @@ class Sync:
                 except LockedError as error:
                     self._report.repos[repo.path].fail(error)
                     continue
-                self._read(repo, catalog, http)
+                self._read(repo, http)
             if self._options.dry_run:
                 self._describe()
             elif self._directories:
@@ -89,9 +88,9 @@ class Sync:
 
     # Read and plan
 
-    def _read(self, repo: Repo, catalog: Catalog, http: Http) -> None:
+    def _read(self, repo: Repo, http: Http) -> None:
         ecosystem = self._ecosystems[repo.kind]
-        states = self._before(catalog, repo.path)
+        states = self._before(self._store.catalog(), repo.path)  # read only now that the repo is ours
         directories = [
             DirectorySync(self._store, ecosystem, repo, name, states.get(name), self._options.allow_shrink)
             for name in ecosystem.directories(repo)
