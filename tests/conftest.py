@@ -22,7 +22,9 @@ def upstream(tmp_path: Path) -> Iterator[Upstream]:
 def channel(upstream: Upstream) -> Channel:
     """The channel `chan` of that server, published: `tool` in linux-64, `lib` and `data` in noarch."""
     made = Channel(upstream.root / "chan", subdirs=["linux-64"])
-    made.add(make_package("tool", subdir="linux-64", depends=["lib"]), make_package("lib"), make_package("data", ext=".tar.bz2"))
+    made.add(
+        make_package("tool", subdir="linux-64", depends=["lib"]), make_package("lib"), make_package("data", ext=".tar.bz2")
+    )
     made.publish()
     return made
 

@@ -31,6 +31,11 @@ from snapmirror.store.directories import DirectoryReader
 from snapmirror.store.records import Record
 from snapmirror.store.store import Store
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 #: longer than any run of a test may take on a busy machine
 TIMEOUT = 60.0
 
@@ -65,7 +70,7 @@ class Mirror:
         self.repos: list[dict[str, Any]] = []
         #: top-level keys, and tables
         self.settings: dict[str, Any] = {
-            "download": {"retries": 1, "connect_timeout": "2s", "stall": "1B/2s", "min_free": "0%"},
+            "download": {"retries": 1, "connect_timeout": "5s", "stall": "1B/8s", "min_free": "0%"},
         }
         self.env: dict[str, str] = {}
         root.mkdir(parents=True, exist_ok=True)
@@ -101,8 +106,8 @@ class Mirror:
         inherited = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
         environment = inherited | {"HOME": str(self.root), "NETRC": str(self.root / "netrc")} | self.env
         command = [sys.executable, "-W", "error", "-m", "snapmirror", *arguments]
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, env=environment, cwd=self.root, text=True, **pipes)
+        none, pipe = subprocess.DEVNULL, subprocess.PIPE
+        return subprocess.Popen(command, env=environment, cwd=self.root, stdin=none, stdout=pipe, stderr=pipe, text=True)
 
     @staticmethod
     def finish(process: "subprocess.Popen[str]", timeout: float = TIMEOUT) -> Result:
@@ -218,22 +223,19 @@ def check(folder: Path) -> None:
     sections: dict[str, dict[str, Any]] = {"packages": {}, "packages.conda": {}}
     listed: dict[str, str] = {}
     removed: list[str] = []
+    v3: dict[str, dict[str, Any]] = {}
     for shard in read_shards(folder).values():
         removed += shard["removed"]
         for section, records in sections.items():
             records |= {file: text_hashes(record) for file, record in shard[section].items()}
         for kind, records in shard.get("v3", {}).items():
-            into = sections.setdefault(f"v3 {kind}", {})
-            into |= {key: text_hashes(record) for key, record in records.items()}
-    for section, records in sections.items():
-        kind = section.removeprefix("v3 ")
-        whole = repodata[section] if kind == section else repodata["v3"][kind]
-        assert whole == records
-        for key, record in records.items():
-            file = key if kind == section else record.get("fn", f"{key}.{kind}")
-            listed[file] = record["sha256"]
-    assert set(repodata.get("v3", {})) == {section[3:] for section in sections if section.startswith("v3 ")}
-    assert sorted(removed) == repodata["removed"]
+            v3.setdefault(kind, {}).update({key: text_hashes(record) for key, record in records.items()})
+    assert {section: repodata[section] for section in sections} == sections
+    assert (repodata.get("v3", {}), repodata["removed"]) == (v3, sorted(removed))
+    for records in sections.values():
+        listed |= {file: record["sha256"] for file, record in records.items()}
+    for kind, records in v3.items():
+        listed |= {record.get("fn", f"{key}.{kind}"): record["sha256"] for key, record in records.items()}
     assert {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in listed} == listed
     indexes = {"repodata.json", "repodata_shards.msgpack", "current_repodata.json"}
     others = {path.name for path in folder.iterdir()} - set(listed) - {"shards"}
@@ -244,6 +246,32 @@ def text_hashes(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record of a shard as repodata.json has it: md5 and sha256 are hexadecimal."""
     hashes = {key: record[key].hex() for key in ("md5", "sha256") if isinstance(record.get(key), bytes)}
     return {**record, **hashes}
+
+
+def raw_hashes(record: Any) -> Any:
+    """A record as shards have it: md5 and sha256 are bytes, where they are sums at all."""
+    if not isinstance(record, dict):
+        return record
+    made = dict(record)
+    for key in ("md5", "sha256"):
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            made[key] = bytes.fromhex(record[key])
+    return made
+
+
+def packed(value: Any) -> bytes:
+    """A value in the form of a shard or a shard index."""
+    return zstd.compress(msgspec.msgpack.encode(value))
+
+
+def write_shards(folder: Path, shards: Mapping[str, bytes], **top: Any) -> None:
+    """Publish shards, as they are to be sent, that `Channel` would not write; `top`: more of the index."""
+    digests = {name: hashlib.sha256(data).digest() for name, data in shards.items()}
+    for name, data in shards.items():
+        (folder / f"{digests[name].hex()}.msgpack.zst").write_bytes(data)
+    info = {"subdir": folder.name, "base_url": "", "shards_base_url": ""}
+    index = {"version": 1, **top, "info": info | top.get("info", {}), "shards": digests}
+    (folder / "repodata_shards.msgpack.zst").write_bytes(packed(index))
 
 
 def _assign(key: str, value: Any) -> str:

@@ -1,7 +1,6 @@
 """Upstreams whose index is bad: the directory keeps its old state and says so, all others go on, nothing is half-written."""
 
 import bz2
-import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from channels import Channel, Variant, make_package
-from mirror import Mirror, Result
+from mirror import Mirror, Result, packed, raw_hashes, write_shards
 from upstream import Body, Fault, Html, Stall, Status, Truncate, Upstream
 
 if sys.version_info >= (3, 14):
@@ -23,11 +22,6 @@ else:
 MIB = 1 << 20
 #: more than a small body may expand to
 BOMB = 80
-
-
-def packed(value: Any) -> bytes:
-    """A value as an upstream's shard or shard index."""
-    return zstd.compress(msgspec.msgpack.encode(value))
 
 
 @dataclass(frozen=True)
@@ -109,6 +103,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stricken]:
     folder = tmp_path_factory.mktemp("bad")
     with Upstream(folder / "upstream") as upstream:
         mirror = Mirror(folder / "mirror")
+        mirror.settings["download"]["stall"] = "1B/3s"
         channels = {
             name: Channel(upstream.root / name, variants={case.variant}, subdirs=["linux-64"]) for name, case in CASES.items()
         } | {"healthy": Channel(upstream.root / "healthy")}
@@ -238,7 +233,7 @@ def test_channel_whose_shards_are_bad_is_read_from_another_form(
     assert any(shard.name in named for shard in shards)
     assert mirror.listed("chan/noarch") == {"lib-1.0-0.conda", "data-1.0-0.tar.bz2"}
     mirror.published()
-    channel.variants = ("shards",)  # nothing to fall back on: as any index that can't be read
+    channel.variants = {"shards"}  # nothing to fall back on: as any index that can't be read
     offer(channel, "2.0")
     upstream.fault("/chan/noarch/shards/*", Status(404))
     before = mirror.directories()["chan/noarch"]
@@ -262,20 +257,12 @@ def test_promised_shard_that_is_a_bomb_is_not_expanded(mirror: Mirror, channel: 
 def test_directory_is_not_published_empty_because_its_shards_are_missing(
     mirror: Mirror, channel: Channel, upstream: Upstream
 ) -> None:
-    channel.variants = ("shards",)
+    channel.variants = {"shards"}
     channel.publish()
     upstream.fault("/chan/noarch/*/*.msgpack.zst", Status(404))
     result = mirror.sync(status=3)
     result.line("chan/noarch: ", f"{upstream.url}/chan/noarch/shards/", "404")
     assert list(mirror.directories()) == ["chan/linux-64"]
-
-
-def write_shards(folder: Path, shards: dict[str, bytes]) -> None:
-    """Publish shards that `Channel` would not write."""
-    digests = {name: hashlib.sha256(data).digest() for name, data in shards.items()}
-    for name, data in shards.items():
-        (folder / f"{digests[name].hex()}.msgpack.zst").write_bytes(data)
-    (folder / "repodata_shards.msgpack.zst").write_bytes(packed({"info": INDEX, "shards": digests}))
 
 
 LIB = {"name": "lib", "version": "1", "build": "0", "size": 3, "sha256": bytes(32)}
@@ -300,8 +287,7 @@ def test_shard_that_no_json_can_say_disturbs_nothing_else(
     channel.add(good)
     (upstream.root / "chan/noarch/repodata.json.zst").unlink()
     (upstream.root / "chan/noarch/repodata.json").unlink()
-    record = good.record | {key: bytes.fromhex(good.record[key]) for key in ("md5", "sha256")}
-    healthy = packed({"packages": {}, "packages.conda": {good.filename: record}, "removed": []})
+    healthy = packed({"packages": {}, "packages.conda": {good.filename: raw_hashes(good.record)}, "removed": []})
     write_shards(upstream.root / "chan/noarch", {"lib": packed(shard), "good": healthy})
     result = mirror.sync(status=None)
     assert result.status in (0, 3), result.err

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from upstream import Body, Call, Fault, Html, Redirect, Slow, Stall, Status, Tru
 
 BIG = make_package("big", payload=os.urandom(300_000))
 SMALL = make_package("small")
+LIB, DATA = make_package("lib"), make_package("data", ext=".tar.bz2")
 BIG_PATH = f"/chan/noarch/{BIG.filename}"
 
 
@@ -80,6 +82,7 @@ def test_file_that_fails_in_transport_keeps_its_directory_as_it_was(
     synced: Mirror, upstream: Upstream, fault: Fault, says: str
 ) -> None:
     before = synced.published()
+    synced.settings["download"]["stall"] = "1B/3s"
     upstream.fault(BIG_PATH, fault)
     result = synced.sync(status=3)
     result.line("chan/noarch: ", upstream.url + BIG_PATH, says, "keeps its old state")
@@ -111,6 +114,7 @@ def test_broken_connection_is_resumed_where_it_broke(synced: Mirror, upstream: U
 
 
 def test_stalled_connection_is_resumed_where_it_stalled(synced: Mirror, upstream: Upstream) -> None:
+    synced.settings["download"]["stall"] = "1B/3s"
     upstream.fault(BIG_PATH, Stall(200_000, 30), times=1)
     synced.sync()
     assert ranges(upstream) == [(200, None), (206, "bytes=200000-")]
@@ -213,9 +217,7 @@ def test_upstream_that_removes_a_file_after_its_index_was_read_is_read_again(
     synced.published()
 
 
-def test_same_name_with_other_bytes_leaves_the_old_snapshot_alone(
-    synced: Mirror, channel: Channel, upstream: Upstream
-) -> None:
+def test_same_name_with_other_bytes_leaves_the_old_snapshot_alone(synced: Mirror, channel: Channel, upstream: Upstream) -> None:
     synced.sync()
     old = synced.snapshots()[-1]
     before = synced.published(old)
@@ -286,3 +288,47 @@ def test_one_file_that_several_repos_list_is_fetched_once(mirror: Mirror, channe
     mirror.sync()
     assert len([path for path in upstream.paths() if path.endswith("lib-1.0-0.conda")]) == 1
     assert {"chan/noarch/lib-1.0-0.conda", "twin/noarch/lib-1.0-0.conda"} <= set(mirror.published())
+
+
+@pytest.mark.parametrize("first", ["refused", "500", "404", "html"])
+def test_second_upstream_stands_in_for_the_first(mirror: Mirror, channel: Channel, upstream: Upstream, first: str) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        urls = {"refused": f"http://127.0.0.1:{unused.getsockname()[1]}/chan"}
+        upstream.fault("/500/*", Status(500))
+        upstream.fault("/html/*", Status(200, {}, b"<!DOCTYPE html>"))
+        mirror.repos[0]["upstream"] = [urls.get(first, f"{upstream.url}/{first}"), f"{upstream.url}/chan"]
+        result = mirror.sync()
+    result.line(mirror.repos[0]["upstream"][0], "next upstream")
+    assert mirror.listed("chan/noarch") == {LIB.filename, DATA.filename}
+    mirror.published()
+
+
+def test_file_that_the_first_upstream_lacks_comes_from_the_second(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+    (upstream.root / "twin").symlink_to(upstream.root / "chan")
+    mirror.repos[0]["upstream"] = [f"{upstream.url}/twin", f"{upstream.url}/chan"]
+    upstream.fault(f"/twin/noarch/{LIB.filename}", Status(404))
+    upstream.fault(f"/twin/noarch/{DATA.filename}", Status(500))
+    mirror.sync("--strict")
+    from_second = {path for path in upstream.paths() if path.startswith("/chan/") and path.endswith((".conda", ".tar.bz2"))}
+    assert from_second == {f"/chan/noarch/{package.filename}" for package in (LIB, DATA)}
+    mirror.published()
+
+
+def test_file_that_its_md5_does_not_verify_is_withheld(mirror: Mirror, channel: Channel) -> None:
+    channel.hotfix(LIB.filename, drop=["sha256"], md5="00" * 16)
+    channel.publish()
+    mirror.sync(status=3).line(f"chan/noarch/{LIB.filename}", "withheld", "md5 is", LIB.record["md5"])
+    assert mirror.listed("chan/noarch") == {DATA.filename}
+    mirror.published()
+
+
+def test_linked_file_that_is_not_what_the_index_says_is_left_as_it_is(
+    mirror: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    theirs = upstream.root / "chan/noarch" / LIB.filename
+    theirs.write_bytes(b"something else")
+    mirror.repos[0] |= {"upstream": (upstream.root / "chan").as_uri(), "link": True}
+    mirror.sync(status=3).line(f"chan/noarch/{LIB.filename}", "withheld")
+    assert theirs.read_bytes() == b"something else"
+    mirror.published()

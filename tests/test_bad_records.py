@@ -1,16 +1,14 @@
 """Single records that can't be published: they are withheld and named, and all that is beside them goes on."""
 
-import copy
 import hashlib
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from channels import Channel, Package, Repodata, make_package
-from mirror import Mirror
+from mirror import Mirror, packed, raw_hashes, write_shards
 from upstream import Upstream
 
 if sys.version_info >= (3, 14):
@@ -18,7 +16,6 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-RAW = bytes(range(32))
 PACKAGE = make_package("sound")
 MISSING = object()  # of a key: it is not there
 
@@ -82,38 +79,13 @@ def as_upstream(channel: Channel, form: str, records: dict[str, Any]) -> None:
     folder = channel.root / "noarch"
     if form == "json":
         channel.edit = lambda subdir, repodata: repodata["packages.conda"].update(records) if subdir == "noarch" else None
-        channel.variants = ("json",)
+        channel.variants = {"json"}
         channel.publish()
         return
     shards: dict[str, bytes] = {}
     for number, (file, record) in enumerate([*channel.records["noarch"].items(), *records.items()]):
-        shard = {"packages": {}, "packages.conda": {file: raw(record)}, "removed": []}
-        shards[f"name{number}"] = msgspec.msgpack.encode(shard)
-    publish_shards(folder, shards)
-
-
-def publish_shards(folder: Path, shards: dict[str, bytes]) -> None:
-    """Publish shards, given as MessagePack, that `Channel` would not write."""
-    digests: dict[str, bytes] = {}
-    for name, data in shards.items():
-        compressed = zstd.compress(data)
-        digests[name] = hashlib.sha256(compressed).digest()
-        (folder / f"{digests[name].hex()}.msgpack.zst").write_bytes(compressed)
-    index = {"info": {"subdir": "noarch", "base_url": "", "shards_base_url": ""}, "shards": digests}
-    (folder / "repodata_shards.msgpack.zst").write_bytes(zstd.compress(msgspec.msgpack.encode(index)))
-
-
-def raw(record: Any) -> Any:
-    """A record with its sums as bytes, where they are sums."""
-    if not isinstance(record, dict):
-        return record
-    made = copy.deepcopy(record)
-    for kind in ("md5", "sha256"):
-        try:
-            made[kind] = bytes.fromhex(record[kind])
-        except (KeyError, TypeError, ValueError):
-            continue
-    return made
+        shards[f"name{number}"] = packed({"packages": {}, "packages.conda": {file: raw_hashes(record)}, "removed": []})
+    write_shards(folder, shards)
 
 
 @pytest.fixture
@@ -220,10 +192,10 @@ def test_record_nested_too_deep_to_be_handled_harms_only_its_directory(
         text = (folder / "repodata.json").read_text()
         (folder / "repodata.json").write_text(text.replace('"HERE"', "[" * depth + "]" * depth))
     else:
-        packed = msgspec.msgpack.encode({"packages.conda": {PACKAGE.filename: raw(record)}})
+        shard = msgspec.msgpack.encode({"packages.conda": {PACKAGE.filename: raw_hashes(record)}})
         here = msgspec.msgpack.encode("HERE")
-        assert here in packed
-        publish_shards(folder, {"sound": packed.replace(here, b"\x91" * depth + b"\xc0")})
+        assert here in shard
+        write_shards(folder, {"sound": zstd.compress(shard.replace(here, b"\x91" * depth + b"\xc0"))})
     result = mirror.sync(status=None)
     assert result.status in (0, 3), result.err
     assert mirror.listed("chan/linux-64") == {"tool-1.0-0.conda"}

@@ -121,7 +121,7 @@ def test_credentials_are_used_and_neither_stored_nor_printed(
     }
     prefix = f"/t/{SECRET}" if how == "token" else ""
     for name, (pattern, fault) in faults.items():
-        made = Channel(upstream.root / name, variants=("json",))
+        made = Channel(upstream.root / name, variants={"json"})
         made.add(make_package(name))
         made.publish()
         mirror.add(name, f"{url}/{name}")

@@ -4,6 +4,7 @@ Everything is read from the source, also inside functions and under `if TYPE_CHE
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,8 @@ WRITERS = {
     ("store/trees.py", "os.makedirs"): "folders below a temporary name",
     ("store/trees.py", "shutil.copy2"): "a copy below a temporary name, renamed by fs",
     ("store/published.py", "Path.mkdir"): "folders below a temporary name",
+    ("sync/download.py", "open"): "the partial file, locked while it is written",
+    ("cli/init.py", "open"): "a new configuration, which is not of the store",
     ("sync/download.py", "shutil.copyfileobj"): "into a partial file in incoming/",
     ("cli/init.py", "Path.mkdir"): "the folder of a new configuration, which is not of the store",
 }
@@ -148,13 +151,18 @@ def test_one_importer(library: str, where: str) -> None:
 
 
 def file_system_calls(module: str) -> Iterator[tuple[str, int]]:
-    """Calls that change the file system, as `os.x`, `shutil.x` or `Path.x`."""
+    """Calls that change the file system, as `os.x`, `shutil.x`, `Path.x` or `open` for writing."""
     for call, line in calls(module):
         owner, _, name = call.rpartition(".")
         if (owner == "os" and name in WRITES_OS) or (owner == "shutil" and name not in ("disk_usage", "which")):
             yield call, line
         elif owner not in ("os", "shutil", "fs", "self") and name in WRITES_PATH:
             yield f"Path.{name}", line
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "open":
+            texts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+            if any(re.fullmatch("[rbt]*[wax+][wax+bt]*", text) for text in texts):
+                yield "open", node.lineno
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module != "store/fs.py"])

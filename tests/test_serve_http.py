@@ -21,9 +21,11 @@ from channels import make_package
 from clients import install
 from test_serve import Built, Served, built, eventually, served, zstd
 
+from snapmirror.errors import UsageError
 from snapmirror.serve import Serve
 from snapmirror.serve.negotiate import coding
 from snapmirror.serve.respond import parse_range
+from snapmirror.serve.workers import listen
 
 __all__ = ["built"]
 
@@ -390,10 +392,8 @@ def test_sighup_takes_the_new_configuration_and_cuts_nobody_off(built: Built) ->
 
 
 def test_a_port_that_is_taken_is_an_error(built: Built) -> None:
-    from snapmirror.serve.workers import listen
-
     [sockets] = listen(Serve(port=0), 1)
-    with contextlib.closing(sockets[0]) as taken, pytest.raises(OSError, match="in use"):
+    with contextlib.closing(sockets[0]) as taken, pytest.raises(UsageError, match=r"127\.0\.0\.1.*in use"):
         listen(Serve(port=taken.getsockname()[1]), 1)
 
 

@@ -28,7 +28,7 @@ from .resolve import (
 )
 from .respond import IMMUTABLE, NO_STORE, SHORT, Head, Missing, Reply, head, problem, respond
 from .settings import Serve
-from .view import Watch
+from .view import View, Watch
 
 _log = logging.getLogger(__name__)
 _HTML = "text/html; charset=utf-8"
@@ -46,6 +46,16 @@ class _Ready(NamedTuple):
     place: Place
 
 
+class _Present(NamedTuple):
+    """A view, and all that was worked out for it. A request keeps to the one with which it began, whatever it waits for."""
+
+    resolver: Resolver
+    #: by raw path
+    ready: dict[str, _Ready]
+    #: by raw path and coding
+    heads: dict[tuple[str, str], Head]
+
+
 class Server:
     """Answers requests from a store that it only reads. `handle` is what aiohttp calls."""
 
@@ -54,14 +64,13 @@ class Server:
         self._ecosystems = ecosystems
         self._public_url = settings.public_url
         self._watch = Watch(store)
-        self._resolver = Resolver(store, ecosystems, self._watch.view(), settings.public_url)
+        self._present = self._begin(self._watch.view())
         self._bodies = Bodies()
         self._documents = DocumentBodies(store, self._bodies)
         self._snapshots = internal.Snapshots(store)
-        #: by raw path, for the present view
-        self._ready: dict[str, _Ready] = {}
-        #: by raw path and coding, for the present view
-        self._heads: dict[tuple[str, str], Head] = {}
+
+    def _begin(self, view: View) -> _Present:
+        return _Present(Resolver(self._store, self._ecosystems, view, self._public_url), {}, {})
 
     def close(self) -> None:
         """Wait for threads."""
@@ -85,35 +94,34 @@ class Server:
             return problem(request, 405, f"{request.method}: this server can only be read", None, "Allow: GET, HEAD")
         path = _path(request.raw_path)
         view = self._watch.view()
-        if view is not self._resolver.view:
-            self._resolver = Resolver(self._store, self._ecosystems, view, self._public_url)
-            self._ready.clear()
-            self._heads.clear()
-        if ready := self._ready.get(path):
-            return self._send_blob(request, path, ready)
+        if view is not self._present.resolver.view:
+            self._present = self._begin(view)
+        present = self._present
+        if ready := present.ready.get(path):
+            return self._send_blob(request, path, ready, present)
         if path.startswith(internal.PREFIX):
-            return await self._internal(request, path)
+            return await self._internal(request, path, present)
         if self._watch.problem and not view.catalog.entries:
             raise Refused(503, self._watch.problem)
-        return await self._answer(request, path, self._resolver.resolve(path))
+        return await self._answer(request, path, present.resolver.resolve(path), present)
 
-    async def _answer(self, request: web.BaseRequest, path: str, answer: Answer) -> Reply:
+    async def _answer(self, request: web.BaseRequest, path: str, answer: Answer, present: _Present) -> Reply:
         if isinstance(answer, UnlistedAnswer):
-            found = await asyncio.to_thread(self._resolver.search, answer)
+            found = await asyncio.to_thread(present.resolver.search, answer)
             if found is None:
                 raise Refused(404, f"{answer.inner}: is not in {answer.repo} of snapshot {answer.place.snapshot}", answer.place)
             answer = found
         match answer:
             case BlobAnswer():
-                ready = self._prepare(path, answer)
-                if len(self._ready) < _MAX_READY:
-                    self._ready[path] = ready
-                return self._send_blob(request, path, ready)
+                ready = self._prepare(answer)
+                if len(present.ready) < _MAX_READY:
+                    present.ready[path] = ready
+                return self._send_blob(request, path, ready, present)
             case DocumentAnswer():
-                return await self._send_document(request, path, answer)
+                return await self._send_document(request, path, answer, present)
             case FolderAnswer(place, key, page):
                 body = await self._bodies.get(("page", key), lambda: in_memory(page()))
-                return await self._send_text(request, path, body, _HTML, place)
+                return await self._send_text(request, path, body, _HTML, place, present)
             case ElsewhereAnswer(place, url):
                 return problem(request, 307, f"this mirror keeps no copy: {url}", place, f"Location: {url}")
             case SlashAnswer(place, location):
@@ -121,7 +129,7 @@ class Server:
             case _:
                 raise AssertionError(f"no way to answer {answer!r}")
 
-    def _prepare(self, path: str, answer: BlobAnswer) -> _Ready:
+    def _prepare(self, answer: BlobAnswer) -> _Ready:
         size = self._store.blobs.size(answer.digest)
         name = f"blob {answer.digest.hex()}"
         if size is None:
@@ -132,15 +140,15 @@ class Server:
         cache = IMMUTABLE if answer.immutable else SHORT
         return _Ready(head(body, answer.place, answer.media, cache), body, answer.place)
 
-    def _send_blob(self, request: web.BaseRequest, path: str, ready: _Ready) -> Reply:
+    def _send_blob(self, request: web.BaseRequest, path: str, ready: _Ready, present: _Present) -> Reply:
         try:
             return respond(request, ready.head, ready.body, ready.place)
         except Missing as error:
-            self._ready.pop(path, None)
+            present.ready.pop(path, None)
             _log.error("%s: blob %s: %s", path, ready.head.etag, error)
             raise Refused(503, f"blob {ready.head.etag}: {error} (run `snapmirror check`)", ready.place) from None
 
-    async def _send_document(self, request: web.BaseRequest, path: str, answer: DocumentAnswer) -> Reply:
+    async def _send_document(self, request: web.BaseRequest, path: str, answer: DocumentAnswer, present: _Present) -> Reply:
         """A document; the bytes of its `.zst` form are also its zstd coding."""
         codable = _is_codable(answer.media)
         coding = _coding(request) if codable else ""
@@ -148,13 +156,13 @@ class Server:
         wanted = Wanted(answer.ecosystem, answer.directory, answer.name, answer.derived)
         for attempt in (1, 2):
             body = await self._documents.get(wanted, suffix)
-            head_ = self._heads.get((path, coding))
+            head_ = present.heads.get((path, coding))
             if head_ is None or head_.etag != body.etag:
                 since = clock.from_id(answer.since)
                 modified = clock.http_date(since) if since else ""
                 cache = IMMUTABLE if answer.immutable else SHORT
                 head_ = head(body, answer.place, answer.media, cache, modified=modified, coding=coding, vary=codable)
-                self._remember(path, coding, head_)
+                _remember(present, path, coding, head_)
             try:
                 return respond(request, head_, body, answer.place)
             except Missing:  # the next sync has tidied up between two requests
@@ -164,36 +172,46 @@ class Server:
         raise AssertionError("unreachable")
 
     async def _send_text(
-        self, request: web.BaseRequest, path: str, body: Body, media: str, place: Place | None, cache: str = SHORT
+        self,
+        request: web.BaseRequest,
+        path: str,
+        body: Body,
+        media: str,
+        place: Place | None,
+        present: _Present,
+        cache: str = SHORT,
     ) -> Reply:
         coding = _coding(request)
         if coding:
             body = await self._bodies.coded(body, coding)
-        head_ = self._heads.get((path, coding))
+        head_ = present.heads.get((path, coding))
         if head_ is None or head_.etag != body.etag:
             head_ = head(body, place, media, cache, coding=coding, vary=True)
-            self._remember(path, coding, head_)
+            _remember(present, path, coding, head_)
         return respond(request, head_, body, place)
 
-    def _remember(self, path: str, coding: str, head_: Head) -> None:
-        if len(self._heads) < _MAX_READY:
-            self._heads[path, coding] = head_
-
-    async def _internal(self, request: web.BaseRequest, path: str) -> Reply:
-        view = self._resolver.view
+    async def _internal(self, request: web.BaseRequest, path: str, present: _Present) -> Reply:
+        view = present.resolver.view
+        cache = NO_STORE
         match path.removeprefix(internal.PREFIX):
             case "healthz":
-                return await self._send_text(request, path, in_memory(codec.to_json({"status": "ok"})), _JSON, None, NO_STORE)
+                body = in_memory(codec.to_json({"status": "ok"}))
             case "readyz":
                 if self._watch.problem or not view.catalog.records:
                     raise Refused(503, self._watch.problem or "there is no snapshot yet")
-                state = {"status": "ready", "newest": view.catalog.records[-1].id}
-                return await self._send_text(request, path, in_memory(codec.to_json(state)), _JSON, None, NO_STORE)
+                body = in_memory(codec.to_json({"status": "ready", "newest": view.catalog.records[-1].id}))
             case "snapshots.json":
                 key = ("snapshots", view.number)
                 body = await self._bodies.get(key, lambda: in_memory(self._snapshots.document(view.catalog)))
-                return await self._send_text(request, path, body, _JSON, None)
-        raise Refused(404, f"{path}: there is no such page")
+                cache = SHORT
+            case _:
+                raise Refused(404, f"{path}: there is no such page")
+        return await self._send_text(request, path, body, _JSON, None, present, cache)
+
+
+def _remember(present: _Present, path: str, coding: str, head_: Head) -> None:
+    if len(present.heads) < _MAX_READY:
+        present.heads[path, coding] = head_
 
 
 def _path(target: str) -> str:

@@ -145,6 +145,7 @@ class Resolver:
         except SelectorError as error:
             raise Refused(404, str(error)) from None
         except DamagedError as error:
+            _log.error("%s: %s", path, error)
             raise Refused(503, str(error)) from None
         if isinstance(answer, FolderAnswer) and not folder:
             return SlashAnswer(answer.place, urllib.parse.quote(segments[-1], safe="") + "/")
