@@ -169,7 +169,7 @@ class Ecosystem(Protocol):
         ...
 
     def files(self, leaf: bytes) -> tuple[File, ...]:
-        """The files that a leaf (uncompressed) lists."""
+        """The files that a leaf (uncompressed) lists. Raises ValueError if these are not the bytes of one."""
         ...
 
     def records(self, leaf: bytes) -> Iterator[tuple[str, bytes]]:

@@ -21,7 +21,10 @@ def at(hour: int, day: int = 20) -> str:
 def sealed(id_: str, *repos: str, number: int = 1, partial: bool = False) -> Record:
     state = DirectoryState(digest="0" * 64, since=id_, read=id_)
     return Record(
-        id=id_, number=number, partial=partial, repos={path: RepoState(kind="conda", directories={"noarch": state}) for path in repos}
+        id=id_,
+        number=number,
+        partial=partial,
+        repos={path: RepoState(kind="conda", directories={"noarch": state}) for path in repos},
     )
 
 
@@ -96,9 +99,7 @@ def test_a_forgotten_snapshot_never_comes_to_mean_an_older_one() -> None:
 
 
 def test_what_current_or_a_pin_means_for_any_repo_is_protected() -> None:
-    found = catalog(
-        sealed(at(1), "a", "b"), sealed(at(2), "a", partial=True), sealed(at(3), "a", partial=True), paper=at(2)
-    )
+    found = catalog(sealed(at(1), "a", "b"), sealed(at(2), "a", partial=True), sealed(at(3), "a", partial=True), paper=at(2))
     assert set(found.protected()) == {at(1), at(2), at(3)}
 
 

@@ -85,8 +85,11 @@ def test_conda_4_12_gets_current_repodata_then_repodata_plain_or_gzipped(mirror:
         assert found.headers["Cache-Control"] == "public, max-age=300"
         assert set(found.json()["packages.conda"]) <= {"hello-snapmirror-1.0-0.conda", "hello-snapmirror-1.1-0.conda"}
         again = get(
-            mirror, f"current/demo/noarch/{name}", Accept_Encoding="gzip, deflate",
-            If_None_Match=found.headers["ETag"], If_Modified_Since=found.headers["Last-Modified"],
+            mirror,
+            f"current/demo/noarch/{name}",
+            Accept_Encoding="gzip, deflate",
+            If_None_Match=found.headers["ETag"],
+            If_Modified_Since=found.headers["Last-Modified"],
         )
         assert (again.status_code, again.content) == (304, b"")
     only_new = get(mirror, "current/demo/noarch/current_repodata.json").json()["packages.conda"]
@@ -138,7 +141,11 @@ def test_a_package_is_sent_whole_in_parts_and_as_upstream_had_it(mirror: dict[st
 
 def test_the_common_mirror_script_and_conda_mirror_get_bz2_and_true_404s(mirror: dict[str, str]) -> None:
     assert get(mirror, "current/demo/noarch/repodata.json.bz2").status_code == 200
-    for path in ("current/demo/osx-64/repodata.json", "current/demo/noarch/absent-1-0.conda", "current/nothing/noarch/repodata.json"):
+    for path in (
+        "current/demo/osx-64/repodata.json",
+        "current/demo/noarch/absent-1-0.conda",
+        "current/nothing/noarch/repodata.json",
+    ):
         found = get(mirror, path)
         assert found.status_code == 404
         assert "html" not in found.headers["Content-Type"]

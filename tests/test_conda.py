@@ -21,9 +21,17 @@ from snapmirror.store.directories import Derived, Directory, assemble
 
 CONDA = ECOSYSTEMS["conda"]
 RECORD = {
-    "name": "pkg", "version": "1.0", "build": "h1_0", "build_number": 0, "depends": ["python >=3.9,<3.10.0a0", "zlib"],
-    "md5": "d41d8cd98f00b204e9800998ecf8427e", "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-    "size": 0, "subdir": "linux-64", "timestamp": 1750000000000, "a key of tomorrow": {"deep": [1, 2.5, None, True, "é"]},
+    "name": "pkg",
+    "version": "1.0",
+    "build": "h1_0",
+    "build_number": 0,
+    "depends": ["python >=3.9,<3.10.0a0", "zlib"],
+    "md5": "d41d8cd98f00b204e9800998ecf8427e",
+    "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    "size": 0,
+    "subdir": "linux-64",
+    "timestamp": 1750000000000,
+    "a key of tomorrow": {"deep": [1, 2.5, None, True, "é"]},
 }
 DOCUMENT = {
     "info": {"subdir": "linux-64", "new": 1},
@@ -50,8 +58,14 @@ def test_the_bytes_of_leaves_and_directories_are_frozen() -> None:
     assert sha256(made["pkg"]).hex() == "4dc3f8c1ace319e8ad090812932935b04735b8cb40fd75c739544f99f282952c"
     assembled = assemble(
         Directory(
-            kind="conda", form=1, mode="eager", origin="https://example.org/chan/linux-64/", info={"subdir": "linux-64"},
-            documents={"repodata.json": Derived(sha256=bytes(32), size=1, suffixes=("", ".zst"))}, files=3, size=0,
+            kind="conda",
+            form=1,
+            mode="eager",
+            origin="https://example.org/chan/linux-64/",
+            info={"subdir": "linux-64"},
+            documents={"repodata.json": Derived(sha256=bytes(32), size=1, suffixes=("", ".zst"))},
+            files=3,
+            size=0,
         ),
         {f"name{number}": sha256(str(number).encode()) for number in range(40)},
         {"elsewhere-1-0.whl": ("elsewhere", "https://example.com/elsewhere-1-0.whl")},
@@ -91,7 +105,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-extras = st.dictionaries(st.text(min_size=1).filter(lambda key: key not in RECORD and key not in ("url", "fn")), json_values, max_size=4)
+extras = st.dictionaries(
+    st.text(min_size=1).filter(lambda key: key not in RECORD and key not in ("url", "fn")), json_values, max_size=4
+)
 
 
 @settings(deadline=None)
@@ -154,8 +170,12 @@ def test_file_names_that_are_let_in(file: str, problem: str | None) -> None:
 def test_current_repodata_lists_the_newest_and_what_it_needs(tmp_path: Path) -> None:
     channel = Channel(tmp_path / "channel")
     channel.add(
-        make_package("app", "1.9"), make_package("app", "1.10", depends=["lib <2", "absent"]), make_package("lib", "1.0"),
-        make_package("lib", "1.5"), make_package("lib", "2.0"), make_package("lib", "2.0", "b1", 1),
+        make_package("app", "1.9"),
+        make_package("app", "1.10", depends=["lib <2", "absent"]),
+        make_package("lib", "1.0"),
+        make_package("lib", "1.5"),
+        make_package("lib", "2.0"),
+        make_package("lib", "2.0", "b1", 1),
     )
     channel.publish()
     with store_at(tmp_path / "store") as store:

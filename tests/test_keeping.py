@@ -197,4 +197,7 @@ def test_the_index_can_be_thrown_away(tmp_path: Path, channel: Channel) -> None:
         report = sync(store, repo)
         directory = report.repos["chan"].directories["noarch"]
         assert (directory.state, directory.fetch_files) == ("unchanged", 0)
-        assert store.catalog().records[-1].repos["chan"].directories["noarch"].digest == old.repos["chan"].directories["noarch"].digest
+        assert (
+            store.catalog().records[-1].repos["chan"].directories["noarch"].digest
+            == old.repos["chan"].directories["noarch"].digest
+        )

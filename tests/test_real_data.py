@@ -127,14 +127,17 @@ def test_149_dated_versions_of_main_linux_aarch64_cost_under_3_megabytes(tmp_pat
         catalog = store.catalog()
         assert len(catalog.records) == len(times) == 149
         for record in catalog.records:
-            theirs = codec.decompress(
-                (SHARED / "data" / "main-linux-aarch64" / f"{record.id}.json.zst").read_bytes(), 1 << 30
-            )
+            theirs = codec.decompress((SHARED / "data" / "main-linux-aarch64" / f"{record.id}.json.zst").read_bytes(), 1 << 30)
             assert records_of(repodata(store, record, "main", "linux-aarch64")) == records_of(json.loads(theirs))
         marked = time.monotonic()
         gc.mark(Store.open(tmp_path / "store", write=False).metadata, gc.roots(store, catalog.records), leaf_digests)
         marking = time.monotonic() - marked
-    metadata = sum(path.stat().st_size for folder in ("blobs", "snapshots") for path in (tmp_path / "store" / folder).rglob("*") if path.is_file())
+    metadata = sum(
+        path.stat().st_size
+        for folder in ("blobs", "snapshots")
+        for path in (tmp_path / "store" / folder).rglob("*")
+        if path.is_file()
+    )
     used = int(subprocess.run(["du", "-sk", tmp_path / "store"], capture_output=True, text=True, check=True).stdout.split()[0])
     print(f"149 syncs {took:.1f} s, mark {marking:.2f} s; records, directories and leaves {metadata} bytes; du {used} KiB")
     assert metadata <= 3_000_000

@@ -121,7 +121,8 @@ def test_a_disk_that_fills_up_leaves_current_and_is_freed_by_forget_and_gc(disk:
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize(
-    "calls", ["link,linkat", "pwrite64,pwritev", "fdatasync", "mkdir,mkdirat", "symlink,symlinkat", "rename"],
+    "calls",
+    ["link,linkat", "pwrite64,pwritev", "fdatasync", "mkdir,mkdirat", "symlink,symlinkat", "rename"],
     ids=["tree link", "LMDB", "sync", "tree folder", "published link", "name"],
 )
 def test_a_full_disk_at_any_kind_of_call_is_said_and_changes_nothing(calls: str, tmp_path: Path) -> None:
@@ -131,7 +132,9 @@ def test_a_full_disk_at_any_kind_of_call_is_said_and_changes_nothing(calls: str,
     assert run("sync").returncode == 0
     before = run.current()
     packages(channel, "b", 3, 1000)
-    failed = run("sync", "--allow-shrink", under=["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject={calls}:error=ENOSPC"])
+    failed = run(
+        "sync", "--allow-shrink", under=["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject={calls}:error=ENOSPC"]
+    )
     if "ptrace" in failed.stderr.lower():
         pytest.skip("strace may not trace here")
     assert (failed.returncode, "no space left" in failed.stderr) == (1, True), failed.stderr

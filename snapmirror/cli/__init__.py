@@ -4,6 +4,7 @@ Only this layer reads the environment and prints. Exit statuses are those of `er
 """
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -52,8 +53,17 @@ app.command("reindex")(reindex.reindex)
 app.command("tree")(tree.tree)
 
 
+class _Interrupted(BaseException):
+    """Ctrl-C; typer would turn a KeyboardInterrupt into a silent exit."""
+
+
+def _interrupt(*_: object) -> None:
+    raise _Interrupted
+
+
 def main() -> None:
     """Run the command line; errors become one line on standard error and an exit status."""
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
     except SnapmirrorError as error:
@@ -65,8 +75,6 @@ def main() -> None:
     except OSError as error:
         say(f"snapmirror: {error.filename or 'the system'}: {error.strerror or error}")
         sys.exit(1)
-    except KeyboardInterrupt:
+    except _Interrupted:
         say("snapmirror: interrupted; what was published is as it was, and what was fetched is kept")
         os._exit(130)  # a transfer may sit in a pause of many seconds; nothing that is cut short here matters
-    except BrokenPipeError:
-        os._exit(1)  # whoever read our output has gone

@@ -35,7 +35,8 @@ def check(
         repaired: list[str] = []
         if repair and problems:
             with Http(settings.download, say) as http:
-                repaired = mend(store, ECOSYSTEMS, http, Lines(), problems, plain=settings.publish.plain)
+                configured = {repo.path: repo for repo in settings.repo}
+                repaired = mend(store, ECOSYSTEMS, configured, http, Lines(), problems, plain=settings.publish.plain)
             problems, _ = _look(store, None, read_data=False)
     _print(problems, repaired, read, json=json)
     raise typer.Exit(DamagedError.exit_status if problems else 0)

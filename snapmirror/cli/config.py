@@ -68,7 +68,9 @@ def load(path: Path) -> Config:
     _check_overlaps(path, config.repo)
     base = path.resolve().parent
     index = str(base / config.index) if config.index else None
-    return msgspec.structs.replace(config, store=str(base / config.store), index=index)
+    bundle = str(base / config.download.ca_bundle) if config.download.ca_bundle else ""
+    download = msgspec.structs.replace(config.download, ca_bundle=bundle)
+    return msgspec.structs.replace(config, store=str(base / config.store), index=index, download=download)
 
 
 def _explain(path: Path, content: dict[str, Any], message: str) -> ConfigError:

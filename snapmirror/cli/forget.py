@@ -10,7 +10,7 @@ from ..errors import UsageError
 from ..store import gc as collecting
 from ..store import retention
 from ..store.retention import Retention
-from .context import ConfigOption, JsonOption, opened, say, show_json, waiting
+from .context import ConfigOption, JsonOption, opened, show, show_json, waiting
 from .gc import leaf_digests
 
 
@@ -49,8 +49,8 @@ def forget(
         show_json({"forgotten": [record.id for record in records], "dry_run": dry_run, "bytes": freed})
         return
     for record in records:
-        say(f"{'would forget' if dry_run else 'forgot'} {record.id}")
+        show(f"{'would forget' if dry_run else 'forgot'} {record.id}")
     if dry_run:
-        say(f"gc would then free {units.size(freed)}")
+        show(f"gc would then free {units.size(freed)}")
     elif not records:
-        say("nothing to forget")
+        show("nothing to forget")

@@ -170,8 +170,11 @@ _DECODER = msgspec.msgpack.Decoder(_Files)
 
 
 def files(leaf: bytes) -> tuple[File, ...]:
-    """The files that a leaf lists."""
-    found = _DECODER.decode(leaf)
+    """The files that a leaf lists. Raises ValueError if it is no shard."""
+    try:
+        found = _DECODER.decode(leaf)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"not a shard: {error}") from None
     listed = [
         File(file, sums.size, sums.sha256, sums.md5) for part in (found.packages, found.conda) for file, sums in part.items()
     ]

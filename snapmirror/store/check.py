@@ -120,8 +120,9 @@ def _leaf(
     try:
         _verify(store, leaf)
         files = list(leaf_files(kind, store.metadata.leaf(leaf))) if mode == "eager" else []
-    except DamagedError as error:
-        yield Problem(error.what, f"{error.problem}; it is the leaf {place[1]} of {place[0]}", leaf)
+    except (DamagedError, ValueError) as error:
+        problem = error.problem if isinstance(error, DamagedError) else f"is no leaf: {error}"
+        yield Problem(f"blob {leaf.hex()}", f"{problem}; it is the leaf {place[1]} of {place[0]}", leaf)
         return
     for file in files:
         held = blobs.get(file.sha256)

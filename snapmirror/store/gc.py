@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .. import clock
 from ..digests import Digest
-from ..errors import DiskFull
+from ..errors import DamagedError, DiskFull
 from . import fs, reindex, syncing
 from .catalog import Catalog
 from .directories import Metadata
@@ -90,7 +90,10 @@ def mark(metadata: Metadata, start: Roots, leaf_digests: LeafDigests) -> set[Dig
         leaves = {leaf for bucket in listed for leaf in metadata.bucket(bucket).leaves.values()}
         reached |= listed | leaves
         for leaf in leaves:
-            reached.update(leaf_digests(kind, metadata.leaf(leaf)))
+            try:
+                reached.update(leaf_digests(kind, metadata.leaf(leaf)))
+            except ValueError as error:
+                raise DamagedError(f"blob {leaf.hex()}", f"is no leaf: {error}") from None
     return reached
 
 

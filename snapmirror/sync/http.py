@@ -40,6 +40,7 @@ class Http:
         self._hosts: dict[str, threading.BoundedSemaphore] = {}
         self._hosts_lock = threading.Lock()
         self._bandwidth = Bandwidth(settings.bytes_per_second)
+        self._proxies = {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None
         self._stopping = False
 
     def __enter__(self) -> "Http":
@@ -70,10 +71,6 @@ class Http:
             session.mount("http://", adapter)
             session.mount("https://", adapter)
             session.headers.update({"User-Agent": f"snapmirror/{__version__}", "Accept-Encoding": "identity"})
-            if self.settings.proxy:
-                session.proxies.update({"http": self.settings.proxy, "https": self.settings.proxy})
-            if self.settings.ca_bundle:
-                session.verify = self.settings.ca_bundle
             self._local.session = session
         session_: requests.Session = self._local.session
         return session_
@@ -88,7 +85,18 @@ class Http:
             gate = self._hosts.setdefault(host, threading.BoundedSemaphore(self.settings.per_host))
         timeout = (self.settings.connect_seconds, self.settings.stalled.seconds)
         try:
-            with gate, self._session().get(url, headers=headers, timeout=timeout, stream=True) as response:
+            # with each request: what a session says is weaker than HTTP_PROXY and REQUESTS_CA_BUNDLE of the environment
+            with (
+                gate,
+                self._session().get(
+                    url,
+                    headers=headers,
+                    timeout=timeout,
+                    stream=True,
+                    proxies=self._proxies,
+                    verify=self.settings.ca_bundle or None,
+                ) as response,
+            ):
                 yield response
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             if isinstance(error, OSError) and not isinstance(error, requests.RequestException) and error.filename:
@@ -99,7 +107,7 @@ class Http:
         """The body as it arrives, undecoded. Raises TransportError if it stalls."""
         stalled = self.settings.stalled
         mark, since = 0, time.monotonic()
-        while piece := response.raw.read(_PIECE, decode_content=False):
+        while piece := response.raw.read1(_PIECE, decode_content=False):  # read() would wait for a whole piece
             self._bandwidth.take(len(piece))
             if self._stopping:
                 raise TransportError(addresses.redact(url), "stopped")

@@ -1,13 +1,14 @@
 """Getting back what a check has found missing: from upstream, verified like any other file; then trees and index."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from .. import addresses
 from ..digests import Digest
-from ..ecosystem import Ecosystem, File
+from ..ecosystem import Ecosystem, File, Repo
 from ..errors import UpstreamError
 from ..store import check, fs, reindex
 from ..store.check import Problem
+from ..store.directories import DirectoryReader
 from ..store.records import Record
 from ..store.store import Store
 from . import export
@@ -16,29 +17,53 @@ from .fetch import Progress, fetch
 from .http import Http
 
 
-def sources(store: Store, ecosystems: Mapping[str, Ecosystem], problems: Iterable[Problem]) -> dict[Digest, Source]:
-    """Where the missing files may be had again: where the directories that list them came from."""
+def sources(
+    store: Store, ecosystems: Mapping[str, Ecosystem], configured: Mapping[str, Repo], problems: Iterable[Problem]
+) -> dict[Digest, Source]:
+    """Where the missing files may be had again: where the directories that list them came from, and the repo's upstreams."""
     missing = {problem.blob for problem in problems if problem.blob}
     found: dict[Digest, Source] = {}
     for record in reversed(store.catalog().records):
-        for repo in record.repos.values():
-            ecosystem = ecosystems[repo.kind]
-            for state in repo.directories.values():
+        for path, repo in record.repos.items():
+            upstreams = configured[path].upstreams if path in configured else []
+            for name, state in repo.directories.items():
+                if missing <= found.keys():
+                    return found
                 reader = store.metadata.directory(state.blob)
-                if reader.document.mode != "eager" or missing <= found.keys():
-                    continue
-                for name, leaf in reader.leaves.items():
-                    if store.blobs.size(leaf) is None:
-                        continue
-                    for file in ecosystem.files(reader.read(leaf)):
-                        if file.sha256 in missing and file.sha256 not in found:
-                            url = reader.elsewhere(name, file.name) or addresses.file_url(reader.document.origin, file.name)
-                            found[file.sha256] = Source(File(file.name, file.size, file.sha256, None), (url,))
+                if reader.document.mode == "eager":
+                    for digest, file in _lost(store, ecosystems[repo.kind], reader, missing):
+                        found.setdefault(digest, Source(file, _urls(file, name, reader.document.origin, upstreams)))
     return found
 
 
+def _lost(
+    store: Store, ecosystem: Ecosystem, reader: DirectoryReader, missing: Collection[Digest | None]
+) -> Iterator[tuple[Digest, File]]:
+    for name, leaf in reader.leaves.items():
+        if store.blobs.size(leaf) is not None:
+            for file in ecosystem.files(reader.read(leaf)):
+                if file.sha256 and file.sha256 in missing:
+                    yield file.sha256, file._replace(url=reader.elsewhere(name, file.name))
+
+
+def _urls(file: File, directory: str, origin: str, upstreams: Sequence[str]) -> tuple[str, ...]:
+    """The recorded address, with the credentials that the configuration has for that host; then the other upstreams."""
+    recorded = file.url or addresses.file_url(origin, file.name)
+    for upstream in upstreams:
+        recorded = addresses.with_credentials(recorded, upstream)
+    bases = (addresses.as_folder(addresses.as_folder(upstream) + directory) for upstream in upstreams)
+    return tuple(dict.fromkeys([recorded, *(addresses.file_url(base, file.name) for base in bases)]))
+
+
 def repair(
-    store: Store, ecosystems: Mapping[str, Ecosystem], http: Http, progress: Progress, problems: list[Problem], *, plain: bool
+    store: Store,
+    ecosystems: Mapping[str, Ecosystem],
+    configured: Mapping[str, Repo],
+    http: Http,
+    progress: Progress,
+    problems: list[Problem],
+    *,
+    plain: bool,
 ) -> list[str]:
     """Mend what can be mended; what was done, a line each. The caller checks again afterwards."""
     done = []
@@ -46,7 +71,7 @@ def repair(
         with store.lock(progress.message):
             reindex.execute(store)
         done.append("made the index again")
-    wanted = sources(store, ecosystems, problems)
+    wanted = sources(store, ecosystems, configured, problems)
     for digest in wanted:
         if store.blobs.size(digest) is not None:  # it is there, with the wrong bytes
             check.quarantine(store, digest)
