@@ -98,7 +98,7 @@ def _timed(command: list[str | Path], target: Path, names: list[str]) -> float:
 # In a process of its own
 
 
-class _Quiet:
+class Quiet:
     """Fulfils `sync.fetch.Progress`."""
 
     def message(self, text: str) -> None:
@@ -127,7 +127,7 @@ def _fetch(listed: Path, root: Path, **settings: int) -> dict[str, Any]:
 
     wanted = json.loads(listed.read_text())
     Store.create(root)
-    progress = _Quiet()
+    progress = Quiet()
     with Store.open(root, write=True) as store:
         began = time.perf_counter()
         with Http(Download(**settings), progress.message) as http:

@@ -20,8 +20,14 @@ def as_folder(url: str) -> str:
 
 
 def join(base: str, reference: str) -> str:
-    """A reference resolved against a base (RFC 3986 section 5), for `file:` too."""
-    return urllib.parse.urljoin(base, reference)
+    """A reference resolved against a base (RFC 3986 section 5), for `file:` too.
+
+    Raises ValueError if it leads from the network to a file of this machine: upstream must not choose what is published of it.
+    """
+    joined = urllib.parse.urljoin(base, reference)
+    if joined.startswith("file:") and not base.startswith("file:"):
+        raise ValueError(f"{reference} leads to a file of this machine")
+    return joined
 
 
 def file_url(base: str, name: str) -> str:

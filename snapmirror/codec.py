@@ -47,14 +47,17 @@ def compress(data: bytes, level: int) -> bytes:
     return zstd.compress(data, level)
 
 
+def _ceiling(data: bytes, limit: int) -> int:
+    """A small body that grows 200-fold is a bomb long before it reaches the limit (real repodata grows 5 to 60 times)."""
+    return min(limit, max(64 << 20, 200 * len(data)))
+
+
 def decompress(data: bytes, limit: int) -> bytes:
     """The content of zstd frames. Raises TooLarge, or ValueError for bytes that are no zstd.
 
-    Upstreams write streaming frames that state no size, so a ceiling must be kept while expanding; a small body that
-    grows 200-fold is a bomb long before it reaches the ceiling (real repodata grows 5 to 60 times).
+    Upstreams write streaming frames that state no size, so a ceiling must be kept while expanding.
     """
-    ceiling = min(limit, max(64 << 20, 200 * len(data)))
-    return b"".join(_expand(data, ceiling))
+    return b"".join(_expand(data, _ceiling(data, limit)))
 
 
 def _expand(data: bytes, ceiling: int) -> Iterator[bytes]:
@@ -79,7 +82,8 @@ def _expand(data: bytes, ceiling: int) -> Iterator[bytes]:
 
 def expand_bz2(data: bytes, limit: int) -> bytes:
     """The content of a bz2 body. Raises TooLarge, or ValueError for bytes that are no bz2."""
-    pieces, left, rest = [], limit, data
+    ceiling = _ceiling(data, limit)
+    pieces, left, rest = [], ceiling, data
     try:
         while rest:
             stream = bz2.BZ2Decompressor()
@@ -88,7 +92,7 @@ def expand_bz2(data: bytes, limit: int) -> bytes:
                 piece = stream.decompress(fed, max_length=min(left + 1, 16 << 20))
                 left -= len(piece)
                 if left < 0:
-                    raise TooLarge(limit)
+                    raise TooLarge(ceiling)
                 if not piece and stream.needs_input:
                     raise ValueError("the bz2 data ends early")
                 fed = b""

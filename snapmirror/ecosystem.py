@@ -40,8 +40,10 @@ class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
         return str(self.__struct_config__.tag)
 
 
-class File(NamedTuple):
-    """One artefact as upstream's metadata describes it."""
+class File(msgspec.Struct, frozen=True, gc=False):
+    """One artefact as upstream's metadata describes it. A first sync holds 600,000 of them: they are kept from the
+    garbage collector, whose passes over them would take longer than reading the metadata.
+    """
 
     name: str
     #: bytes, if stated
@@ -50,6 +52,10 @@ class File(NamedTuple):
     md5: bytes | None
     #: absolute URL where it is not at base + name; never with credentials
     url: str | None = None
+
+    def but(self, **changes: Any) -> "File":
+        """The same with some fields changed."""
+        return msgspec.structs.replace(self, **changes)
 
 
 class Draft(NamedTuple):

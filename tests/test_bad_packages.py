@@ -34,68 +34,84 @@ def flipped(data: bytes) -> bytes:
     return data[:1000] + bytes([data[1000] ^ 1]) + data[1001:]
 
 
-@pytest.mark.parametrize(
-    ("fault", "says"),
-    [
-        (Status(404), "404"),
-        (Status(410), "410"),
-        (Body(BIG.data[:-1]), f"size is {len(BIG.data) - 1}"),
-        (Body(BIG.data + b"x"), "size is"),
-        (Body(b""), "size is 0"),
-        (Body(flipped(BIG.data)), "sha256 is"),
-        (Html(), "size is"),
-    ],
-    ids=["404", "410", "short", "long", "empty", "altered", "html"],
-)
-def test_file_that_is_not_there_or_not_right_is_withheld_and_named(
-    synced: Mirror, upstream: Upstream, fault: Fault, says: str
+WRONG: dict[str, tuple[Callable[[bytes], Fault], str]] = {
+    "absent": (lambda _: Status(404), "404"),
+    "gone": (lambda _: Status(410), "410"),
+    "short": (lambda data: Body(data[:-1]), "size is"),
+    "long": (lambda data: Body(data + b"x"), "size is"),
+    "empty": (lambda _: Body(b""), "size is 0"),
+    "altered": (lambda data: Body(flipped(data)), "sha256 is"),
+    "html": (lambda _: Html(), "size is"),
+}
+
+
+def test_files_that_are_not_there_or_not_right_are_withheld_and_named(
+    synced: Mirror, channel: Channel, upstream: Upstream
 ) -> None:
-    upstream.fault(BIG_PATH, fault)
+    bad = {name: make_package("big", build=name, payload=os.urandom(3000)) for name in WRONG}
+    for name, package in bad.items():
+        channel.add(package)
+        upstream.fault(f"/chan/noarch/{package.filename}", WRONG[name][0](package.data))
+    channel.publish()
     result = synced.sync(status=3)
-    result.line(f"chan/noarch/{BIG.filename}: ", "withheld", says)
-    assert synced.listed("chan/noarch") == {"lib-1.0-0.conda", "data-1.0-0.tar.bz2", SMALL.filename}
-    assert list(synced.withheld("chan/noarch")) == [BIG.filename]
+    for name, package in bad.items():
+        result.line(f"chan/noarch/{package.filename}: ", "withheld", WRONG[name][1])
+    sound = {LIB.filename, DATA.filename, BIG.filename, SMALL.filename}
+    assert synced.listed("chan/noarch") == sound
+    assert set(synced.withheld("chan/noarch")) == {package.filename for package in bad.values()}
     assert "chan/linux-64/tool-2.0-0.conda" in synced.published()
-    synced.sync()  # no news: it is withheld as before
+    synced.sync()  # no news: they are withheld as before
     synced.sync("--strict", status=3)
-    assert list(synced.withheld("chan/noarch")) == [BIG.filename]
+    assert len(synced.withheld("chan/noarch")) == len(bad)
     upstream.heal()
     synced.sync("--strict")
     assert synced.withheld("chan/noarch") == {}
-    assert f"chan/noarch/{BIG.filename}" in synced.published()
+    assert synced.listed("chan/noarch") == sound | {package.filename for package in bad.values()}
+    synced.published()
 
 
-@pytest.mark.parametrize(
-    ("fault", "says"),
-    [
-        (Status(403), "403"),
-        (Status(500), "500"),
-        (Status(503, {"Retry-After": "0"}), "503"),
-        (Status(429, {"Retry-After": "0"}), "429"),
-        (Truncate(1000), "after 2 tries"),
-        (Stall(1000, 30), "stalled"),
-        (Redirect(BIG_PATH), "redirects without end"),
-    ],
-    ids=["403", "500", "503", "429", "cut-off", "stalled", "redirects"],
-)
-def test_file_that_fails_in_transport_keeps_its_directory_as_it_was(
-    synced: Mirror, upstream: Upstream, fault: Fault, says: str
-) -> None:
-    before = synced.published()
-    synced.settings["download"]["stall"] = "1B/3s"
-    upstream.fault(BIG_PATH, fault)
-    result = synced.sync(status=3)
-    result.line("chan/noarch: ", upstream.url + BIG_PATH, says, "keeps its old state")
-    after = synced.published()
+FAILING: dict[str, tuple[Fault, str]] = {
+    "forbidden": (Status(403), "403"),
+    "broken": (Status(500), "500"),
+    "down": (Status(503, {"Retry-After": "0"}), "503"),
+    "throttled": (Status(429, {"Retry-After": "0"}), "429"),
+    "cut-off": (Truncate(1000), "after 2 tries"),
+    "stalled": (Stall(1000, 30), "stalled"),
+    "circles": (Redirect(BIG_PATH), "redirects without end"),
+}
+
+
+def test_files_that_fail_in_transport_keep_their_directories_as_they_were(mirror: Mirror, upstream: Upstream) -> None:
+    mirror.settings["download"]["stall"] = "1B/3s"
+    channels = {name: Channel(upstream.root / name, subdirs=["linux-64"]) for name in FAILING}
+    for name, made in channels.items():
+        made.add(LIB)
+        made.publish()
+        mirror.add(name, f"{upstream.url}/{name}", subdirs=["linux-64"])
+    mirror.sync()
+    before = mirror.published()
+    for number, (name, made) in enumerate(channels.items()):
+        made.add(make_package("big", payload=bytes([number]) + os.urandom(3000)), make_package(name, subdir="linux-64"))
+        made.add(make_package(f"beside-{name}"))
+        made.publish()
+        fault = Redirect(f"/{name}/noarch/{BIG.filename}") if name == "circles" else FAILING[name][0]
+        upstream.fault(f"/{name}/noarch/{BIG.filename}", fault)
+    result = mirror.sync(status=3)
+    after = mirror.published()
     assert {path for path in after if "/noarch/" in path} == {path for path in before if "/noarch/" in path}
-    assert "chan/linux-64/tool-2.0-0.conda" in after
-    assert len(synced.snapshots()) == 2
+    for name, (_, says) in FAILING.items():
+        line = result.line(f"{name}/noarch: ", f"{upstream.url}/{name}/noarch/{BIG.filename}", says)
+        assert line.endswith("keeps its old state")
+        assert f"{name}/linux-64/{name}-1.0-0.conda" in after
+    assert len(mirror.snapshots()) == 2
     upstream.heal()
     upstream.clear()
-    synced.sync()
-    # What was fetched beside it is held, though nothing listed it until now.
-    assert f"/chan/noarch/{SMALL.filename}" not in upstream.paths()
-    assert set(synced.published()) >= {f"chan/noarch/{BIG.filename}", f"chan/noarch/{SMALL.filename}"}
+    mirror.sync()
+    # What was fetched beside them is held, though nothing listed it until now.
+    assert [path for path in upstream.paths() if "beside" in path] == []
+    healed = mirror.published()
+    for name in FAILING:
+        assert {f"{name}/noarch/{BIG.filename}", f"{name}/noarch/beside-{name}-1.0-0.conda"} <= set(healed)
 
 
 def ranges(upstream: Upstream) -> list[tuple[int, str | None]]:

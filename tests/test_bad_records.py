@@ -1,6 +1,5 @@
 """Single records that can't be published: they are withheld and named, and all that is beside them goes on."""
 
-import hashlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -148,19 +147,19 @@ ODD: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("form", ["json", "shards"])
-@pytest.mark.parametrize("name", ODD)
-def test_odd_record_is_published_as_upstream_wrote_it(mirror: Mirror, quiet: Channel, name: str, form: str) -> None:
-    package = make_package(name)
-    record = spoilt(package, ODD[name])
-    (quiet.root / "noarch" / package.filename).write_bytes(package.data)
-    as_upstream(quiet, form, {package.filename: record})
+def test_odd_records_are_published_as_upstream_wrote_them(mirror: Mirror, quiet: Channel, form: str) -> None:
+    packages = {make_package(name).filename: make_package(name) for name in ODD}
+    records = {file: spoilt(package, ODD[package.record["name"]]) for file, package in packages.items()}
+    for file, package in packages.items():
+        (quiet.root / "noarch" / file).write_bytes(package.data)
+    as_upstream(quiet, form, records)
     mirror.sync("quiet")
-    computed = {"sha256": hashlib.sha256(package.data).hexdigest()}
-    published = mirror.repodata("quiet/noarch")["packages.conda"][package.filename]
-    assert published == {**computed, **record}
-    mirror.published()
-    mirror.sync("quiet")  # what was stored can be read again
-    assert mirror.repodata("quiet/noarch")["packages.conda"][package.filename] == published
+    expected = {file: {"sha256": package.record["sha256"], **records[file]} for file, package in packages.items()}
+    for _ in range(2):  # the second time: what was stored can be read again
+        published = mirror.repodata("quiet/noarch")["packages.conda"]
+        assert {file: published.get(file) for file in packages} == expected
+        mirror.published()
+        mirror.sync("quiet")
 
 
 def test_longest_file_name_that_is_allowed(mirror: Mirror, quiet: Channel) -> None:
@@ -203,23 +202,22 @@ def test_record_nested_too_deep_to_be_handled_harms_only_its_directory(
     mirror.run("show", "current")
 
 
-def wheel(**changes: Any) -> Callable[[str, Repodata], None]:
-    """List a wheel in noarch's `v3` with these changes."""
+def wheels(*files: str) -> Callable[[str, Repodata], None]:
+    """List wheels of these file names in noarch's `v3`."""
 
     def edit(subdir: str, repodata: Repodata) -> None:
         if subdir == "noarch":
             record = {"name": "idna", "version": "3", "build": "0", "depends": [], "size": 5, "sha256": "ab" * 32}
-            repodata["v3"] = {"whl": {"idna-3-0": record | changes}}
+            repodata["v3"] = {"whl": {f"idna-{number}-0": record | {"fn": file} for number, file in enumerate(files)}}
 
     return edit
 
 
-@pytest.mark.parametrize("file", ["../idna-3-py3-none-any.whl", "a/b.whl", "nul\0.whl", "y" * 250 + ".whl", "repodata.json"])
-def test_file_name_inside_a_record_is_checked_as_well(mirror: Mirror, quiet: Channel, file: str) -> None:
-    quiet.edit = wheel(fn=file)
+def test_file_names_inside_records_are_checked_as_well(mirror: Mirror, quiet: Channel) -> None:
+    quiet.edit = wheels("../idna-3-py3-none-any.whl", "a/b.whl", "nul\0.whl", "y" * 250 + ".whl", "repodata.json", "..")
     quiet.publish()
     mirror.sync(status=3)
-    assert list(mirror.withheld("quiet/noarch")) == [file]
+    assert len(mirror.withheld("quiet/noarch")) == 6
     assert mirror.listed("quiet/noarch") == {PACKAGE.filename}
     mirror.published()
 

@@ -15,50 +15,63 @@ from channels import Channel, make_package
 from mirror import Mirror
 from upstream import Body, Call, Html, Redirect, Status, Truncate, Upstream
 
+from snapmirror.cli.config import load
+from snapmirror.errors import ConfigError
+
 REPO = '[[repo]]\nkind = "conda"\npath = "chan"\nupstream = "http://127.0.0.1:9/chan"\n'
 OTHER = '[[repo]]\nkind = "conda"\nupstream = "http://127.0.0.1:9/other"\n'
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("stroe = 5", ["line 1", "stroe", "did you mean store"]),
-        ("[download]\nretires = 5", ["line 2", "[download]", "retires", "did you mean retries"]),
-        ("[downloads]\nretries = 5", ["line 1", "downloads", "did you mean download"]),
-        (f'{REPO}subdir = ["linux-64"]', ["line 5", "[[repo]] number 1", "subdir", "did you mean subdirs"]),
-        ("[download]\nretries = 'many'", ["[download], key retries", "int", "str"]),
-        ("[download]\nconnect_timeout = '5 parsecs'", ["5 parsecs", "write for example"]),
-        ("[download]\nmin_free = 'much'", ["min_free", "write for example"]),
-        (f'{REPO}subdirs = "linux-64"', ["[[repo]] number 1, key subdirs", "array", "str"]),
-        (f'{REPO}subdirs = ["linux-64/../../x"]', ["linux-64/../../x", "no subdir"]),
-        (f'{REPO}subdirs = ["../noarch"]', ["../noarch", "no subdir"]),
-        (f'{REPO}subdirs = ["/etc"]', ["/etc", "no subdir"]),
-        (f'{REPO}subdirs = [""]', ["no subdir"]),
-        (f'{REPO}subdirs = ["linux-64\\n"]', ["no subdir"]),
-        (REPO.replace('"chan"', '"../chan"'), ["number 1", "path"]),
-        (REPO.replace('"chan"', '"/chan"'), ["number 1", "path"]),
-        (REPO.replace('"chan"', '""'), ["number 1", "path"]),
-        (REPO.replace('"chan"', '"current/chan"'), ["path", "current", "reserved"]),
-        (REPO.replace('"chan"', '"2026-11-20"'), ["path", "2026-11-20", "names a date"]),
-        (REPO.replace("http:", "ftp:"), ["number 1", "upstream", "https://"]),
-        (REPO.replace('"http://127.0.0.1:9/chan"', "[]"), ["number 1", "upstream"]),
-        (REPO.replace('"conda"', '"rpm"'), ["number 1", "kind", "rpm"]),
-        (REPO.replace('path = "chan"\n', ""), ["number 1", "path"]),
-        (REPO + REPO, ["two repos", "path chan"]),
-        (f'{REPO}{OTHER}path = "chan/noarch"', ["chan/noarch", "directory of the repo chan"]),
-        (f'{REPO}subdirs = ["linux-64"]\n{OTHER}path = "chan/linux-64"', ["chan/linux-64", "directory of the repo chan"]),
-        (f'{REPO}{OTHER}path = "chan/noarch/more"', ["chan/noarch", "chan"]),
-        ("store = [", ["not TOML"]),
-    ],
-)
+CONFIGURATIONS = [
+    ("stroe = 5", ["line 1", "stroe", "did you mean store"]),
+    ("[download]\nretires = 5", ["line 2", "[download]", "retires", "did you mean retries"]),
+    ("[downloads]\nretries = 5", ["line 1", "downloads", "did you mean download"]),
+    (f'{REPO}subdir = ["linux-64"]', ["line 5", "[[repo]] number 1", "subdir", "did you mean subdirs"]),
+    ("[download]\nretries = 'many'", ["[download], key retries", "int", "str"]),
+    ("[download]\nconnect_timeout = '5 parsecs'", ["5 parsecs", "write for example"]),
+    ("[download]\nmin_free = 'much'", ["min_free", "write for example"]),
+    (f'{REPO}subdirs = "linux-64"', ["[[repo]] number 1, key subdirs", "array", "str"]),
+    (f'{REPO}subdirs = ["linux-64/../../x"]', ["linux-64/../../x", "no subdir"]),
+    (f'{REPO}subdirs = ["../noarch"]', ["../noarch", "no subdir"]),
+    (f'{REPO}subdirs = ["/etc"]', ["/etc", "no subdir"]),
+    (f'{REPO}subdirs = [""]', ["no subdir"]),
+    (f'{REPO}subdirs = ["linux-64\\n"]', ["no subdir"]),
+    (REPO.replace('"chan"', '"../chan"'), ["number 1", "path"]),
+    (REPO.replace('"chan"', '"/chan"'), ["number 1", "path"]),
+    (REPO.replace('"chan"', '""'), ["number 1", "path"]),
+    (REPO.replace('"chan"', '"current/chan"'), ["path", "current", "reserved"]),
+    (REPO.replace('"chan"', '"2026-11-20"'), ["path", "2026-11-20", "names a date"]),
+    (REPO.replace("http:", "ftp:"), ["number 1", "upstream", "https://"]),
+    (REPO.replace('"http://127.0.0.1:9/chan"', "[]"), ["number 1", "upstream"]),
+    (REPO.replace('"conda"', '"rpm"'), ["number 1", "kind", "rpm"]),
+    (REPO.replace('path = "chan"\n', ""), ["number 1", "path"]),
+    (REPO + REPO, ["two repos", "path chan"]),
+    (f'{REPO}{OTHER}path = "chan/noarch"', ["chan/noarch", "directory of the repo chan"]),
+    (f'{REPO}subdirs = ["linux-64"]\n{OTHER}path = "chan/linux-64"', ["chan/linux-64", "directory of the repo chan"]),
+    (f'{REPO}{OTHER}path = "chan/noarch/more"', ["chan/noarch", "chan"]),
+    ("store = [", ["not TOML"]),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), CONFIGURATIONS)
 def test_configuration_that_cannot_be_meant_is_refused_with_what_would_be_right(
     tmp_path: Path, text: str, says: list[str]
 ) -> None:
+    path = tmp_path / "snapmirror.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value).startswith(str(path))
+    assert [part for part in says if part not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("verb", ["sync", "snapshots", "gc"])
+def test_refused_configuration_changes_nothing(tmp_path: Path, verb: str) -> None:
     mirror = Mirror(tmp_path)
-    mirror.config.write_text(text)
-    result = mirror.run_bare("sync", "-c", str(mirror.config))
-    assert result.status == 2, result.err
-    result.line(str(mirror.config), *says)
+    mirror.config.write_text("stroe = 5")
+    result = mirror.run_bare(verb, "-c", str(mirror.config))
+    assert result.status == 2
+    result.line(str(mirror.config), "line 1", "stroe", "did you mean store")
     assert not mirror.store_path.exists()
 
 

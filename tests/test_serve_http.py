@@ -22,7 +22,7 @@ from clients import install
 from test_serve import Built, Served, built, eventually, served, zstd
 
 from snapmirror.errors import UsageError
-from snapmirror.serve import Serve
+from snapmirror.serve.settings import Serve
 from snapmirror.serve.negotiate import coding
 from snapmirror.serve.respond import parse_range
 from snapmirror.serve.workers import listen
@@ -250,7 +250,8 @@ _MAIN = textwrap.dedent(
     import sys, pathlib, msgspec
     from snapmirror.conda import Conda
     from snapmirror.errors import ConfigError
-    from snapmirror.serve import Serve, run
+    from snapmirror.serve.settings import Serve
+    from snapmirror.serve.workers import run
     from snapmirror.store.store import Store
     root, settings = map(pathlib.Path, sys.argv[1:])
     def load():

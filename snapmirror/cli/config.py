@@ -140,6 +140,7 @@ def _check_overlaps(path: Path, repos: list[CondaRepo]) -> None:
         owners[repo.path] = repo.path
     for repo in repos:
         for subdir in [*repo.subdirs, "noarch"]:
-            if f"{repo.path}/{subdir}" in owners:
-                problem = f"the path {repo.path}/{subdir} is a directory of the repo {repo.path} and a repo of its own"
+            inside = next((other for other in owners if f"{other}/".startswith(f"{repo.path}/{subdir}/")), None)
+            if inside:
+                problem = f"the path {inside} is, or is below, a directory of the repo {repo.path}"
                 raise ConfigError(path, "[[repo]]", f"{problem}; give one of them another path")

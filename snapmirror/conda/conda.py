@@ -57,8 +57,8 @@ class Conda:
 
     def records(self, leaf_: bytes) -> Iterator[tuple[str, bytes]]:
         """See Ecosystem.records."""
-        for place in leaf.places(leaf.decode(leaf_)):
-            yield place.file, codec.to_msgpack(place.holder[place.key])
+        for holder, key, file in leaf.places(leaf.decode(leaf_)):
+            yield file, codec.to_msgpack(holder[key])
 
     def leaf_of(self, file: str) -> str:
         """See Ecosystem.leaf_of."""
@@ -75,7 +75,7 @@ class Conda:
         name = reader.name_of(path) or names.leaf_of(path)
         found = reader.read_leaf(name)
         file = next((file for file in leaf.files(found) if file.name == path), None) if found else None
-        return FileAt(file._replace(url=reader.elsewhere(name, path))) if file else None
+        return FileAt(file.but(url=reader.elsewhere(name, path))) if file else None
 
     def derive(self, reader: DirectoryReader, document: str) -> bytes:
         """See Ecosystem.derive."""

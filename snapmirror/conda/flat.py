@@ -23,8 +23,9 @@ from .leaf import SECTIONS, Shard, draft
 _SALT = b"conda repodata record 1\0"
 _KNOWN = {"info", "packages", "packages.conda", "removed", "v3", "repodata_version"}
 
-#: (map that holds it, key, text of the record)
-_Slice = tuple[str, str, msgspec.Raw]
+_RECORD: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+#: keys and texts of the records of one name in one map
+_Slices = list[tuple[str, msgspec.Raw]]
 
 
 class FlatReading:
@@ -38,30 +39,32 @@ class FlatReading:
         top = _decode(url, body, dict[str, msgspec.Raw])
         self.info: dict[str, Any] = dict(_decode(url, top.get("info", b"{}"), dict[str, Any] | None) or {})
         stated = self.info.pop("base_url", None)
-        self.bases: tuple[str, ...] = (addresses.as_folder(addresses.join(url, stated if isinstance(stated, str) else "./")),)
+        self.bases: tuple[str, ...] = (base_of(url, stated),)
         self.extra = {key: _decode(url, raw, Any) for key, raw in top.items() if key not in _KNOWN}
         if "repodata_version" in top and not stated:  # version 2 only says that there is a base_url (CEP 15)
             self.extra["repodata_version"] = _decode(url, top["repodata_version"], Any)
-        self._groups = self._group(top)
+        self._sections = self._group(top)
         self._removed = self._group_removed(top)
         self.invalid: Mapping[str, str] = {}
-        self.sources: Mapping[str, Digest] = {name: self._source(name) for name in {**self._groups, **self._removed}}
+        names = dict.fromkeys(name for groups in self._sections.values() for name in groups) | dict.fromkeys(self._removed)
+        self._salt = _SALT + addresses.redact(self.bases[0]).encode()
+        self.sources: Mapping[str, Digest] = {name: self._source(name) for name in names}
 
-    def _group(self, top: dict[str, msgspec.Raw]) -> dict[str, list[_Slice]]:
-        groups: dict[str, list[_Slice]] = {}
-        sections = {section: top[section] for section in SECTIONS if section in top}
+    def _group(self, top: dict[str, msgspec.Raw]) -> dict[str, dict[str, _Slices]]:
+        """{map: {name as the file name has it: slices}}."""
+        texts = {section: top[section] for section in SECTIONS if section in top}
         if "v3" in top:
-            v3 = _decode(self._url, top["v3"], dict[str, msgspec.Raw])
-            sections |= {f"v3 {kind}": raw for kind, raw in v3.items()}
-        for section, raw in sections.items():
-            for key, record in (_decode(self._url, raw, dict[str, msgspec.Raw] | None) or {}).items():
-                slice_ = (section, key, record)
-                name = key.rsplit("-", 2)[0]
+            texts |= {f"v3 {kind}": raw for kind, raw in _decode(self._url, top["v3"], dict[str, msgspec.Raw]).items()}
+        sections: dict[str, dict[str, _Slices]] = {}
+        for section, text in texts.items():
+            groups = sections[section] = {}
+            for item in (_decode(self._url, text, dict[str, msgspec.Raw] | None) or {}).items():
+                name = item[0].rsplit("-", 2)[0]
                 if name in groups:
-                    groups[name].append(slice_)
+                    groups[name].append(item)
                 else:
-                    groups[name] = [slice_]
-        return groups
+                    groups[name] = [item]
+        return sections
 
     def _group_removed(self, top: dict[str, msgspec.Raw]) -> dict[str, list[str]]:
         groups: dict[str, list[str]] = {}
@@ -70,10 +73,12 @@ class FlatReading:
         return groups
 
     def _source(self, name: str) -> Digest:
-        running = hashlib.sha256(_SALT + addresses.redact(self.bases[0]).encode())
-        for section, key, raw in self._groups.get(name, ()):
-            running.update(f"{section}\0{key}\0".encode())
-            running.update(raw)
+        running = hashlib.sha256(self._salt)
+        for section, groups in self._sections.items():
+            if slices := groups.get(name):
+                keys = "\0".join(key for key, _ in slices)
+                running.update(f"{section}\0{keys}\0".encode())
+                running.update(b"".join([raw for _, raw in slices]))  # one call: 600,000 were a third of grouping
         if removed := self._removed.get(name):
             running.update("\0".join(removed).encode())
         return running.digest()
@@ -83,40 +88,67 @@ class FlatReading:
         strays: dict[str, list[tuple[str, str, Any]]] = {}
         mixed = set()
         for name in names:
-            shard, others = self._decode_group(name)
-            for owner, section, key, record in others:
+            shard = self._decode_group(name)
+            for owner, section, key, record in _take_strays(name, shard):
                 strays.setdefault(owner, []).append((section, key, record))
                 mixed.add(name)
             if name not in mixed:
-                yield draft(name, shard, self.bases[0], self.sources[name])
+                yield draft(name, _as_shard(shard, self._removed.get(name)), self.bases[0], self.sources[name])
         for name in mixed | strays.keys():
-            shard, _ = self._decode_group(name)
+            shard = self._decode_group(name)
+            _take_strays(name, shard)
             for section, key, record in strays.get(name, ()):
-                _place(shard, section, key, record)
-            yield draft(name, shard, self.bases[0], None)
+                shard.setdefault(section, {})[key] = record
+            yield draft(name, _as_shard(shard, self._removed.get(name)), self.bases[0], None)
 
-    def _decode_group(self, name: str) -> tuple[Shard, list[tuple[str, str, str, Any]]]:
-        """A group's own records as a shard, and those that belong to another name."""
-        shard: Shard = {"removed": self._removed.get(name, [])}
-        others = []
-        for section, key, raw in self._groups.get(name, ()):
-            try:
-                record = msgspec.json.decode(raw)
-            except msgspec.DecodeError:
-                record = None  # a string that is no Unicode; `draft` withholds it
-            owner = record.get("name") if isinstance(record, dict) else None
-            if isinstance(owner, str) and owner and owner != name:
-                others.append((owner, section, key, record))
-            else:
-                _place(shard, section, key, record)
-        return shard, others
+    def _decode_group(self, name: str) -> dict[str, dict[str, Any]]:
+        """{map: {key: record}}."""
+        try:
+            return {
+                section: {key: _RECORD.decode(raw) for key, raw in groups[name]}
+                for section, groups in self._sections.items()
+                if name in groups
+            }
+        except (msgspec.DecodeError, RecursionError):
+            return {
+                section: {key: _decode_one(raw) for key, raw in groups[name]}
+                for section, groups in self._sections.items()
+                if name in groups
+            }
 
 
-def _place(shard: Shard, section: str, key: str, record: Any) -> None:
-    if section.startswith("v3 "):
-        shard.setdefault("v3", {}).setdefault(section[3:], {})[key] = record
-    else:
-        shard.setdefault(section, {})[key] = record
+def base_of(url: str, stated: object) -> str:
+    """An address that an index states (CEP 15, CEP 16): relative to it, absolute, or missing. Raises BadIndexError."""
+    try:
+        return addresses.as_folder(addresses.join(url, stated if isinstance(stated, str) and stated else "./"))
+    except ValueError as error:
+        raise BadIndexError(addresses.redact(url), f"an address in it can't be used: {error}") from None
+
+
+def _decode_one(raw: msgspec.Raw) -> Any:
+    """A record, or None for one that can't be decoded, which `draft` withholds: a text that is no Unicode, say."""
+    try:
+        return _RECORD.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _take_strays(name: str, sections: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, Any]]:
+    """Take out the records that belong to another name: [(that name, map, key, record)]."""
+    found = []
+    for section, records in sections.items():
+        for key, record in records.items():
+            if type(record) is dict and (owner := record.get("name")) != name and type(owner) is str and owner:
+                found.append((owner, section, key, record))
+    for _, section, key, _ in found:
+        del sections[section][key]
+    return found
+
+
+def _as_shard(sections: dict[str, dict[str, Any]], removed: list[str] | None) -> Shard:
+    shard: Shard = {section: records for section, records in sections.items() if not section.startswith("v3 ")}
+    v3 = {section[3:]: records for section, records in sections.items() if section.startswith("v3 ")}
+    return {**shard, "removed": removed or [], **({"v3": v3} if v3 else {})}
 
 
 def _decode(url: str, text: bytes | msgspec.Raw, type_: Any) -> Any:

@@ -14,7 +14,8 @@ from ..ecosystem import Draft, Upstream
 from ..errors import BadIndexError, MismatchError
 from ..store.directories import LEAF_LIMIT
 from ..validators import Validators
-from .leaf import decode, draft
+from .flat import base_of
+from .leaf import decode, draft, withhold_unsayable
 
 INDEX_LIMIT = 512 << 20
 _SALT = b"conda shard 1\0"
@@ -44,8 +45,8 @@ class ShardedReading:
         if any(len(digest) != 32 for digest in found.shards.values()):
             raise BadIndexError(addresses.redact(url), "a shard's hash has not 32 bytes")
         self.extra = {key: msgspec.msgpack.decode(raw) for key, raw in top.items() if key not in ("info", "shards", "version")}
-        self.bases: tuple[str, ...] = (_folder(url, found.info.get("base_url")),)
-        self._shards_base = _folder(url, found.info.get("shards_base_url"))
+        self.bases: tuple[str, ...] = (base_of(url, found.info.get("base_url")),)
+        self._shards_base = base_of(url, found.info.get("shards_base_url"))
         self.info = {key: value for key, value in found.info.items() if key not in _NOT_OURS}
         self._shards = found.shards
         self.invalid: Mapping[str, str] = {}
@@ -69,11 +70,8 @@ class ShardedReading:
             raise MismatchError(addresses.redact(url), "sha256", expected.hex(), actual.hex())
         try:
             shard = decode(codec.decompress(body, LEAF_LIMIT))
+            unsayable = withhold_unsayable(shard)
         except ValueError as error:
             raise BadIndexError(addresses.redact(url), str(error)) from None
-        return draft(name, shard, self.bases[0], self.sources[name])
-
-
-def _folder(url: str, reference: object) -> str:
-    """An address of the index's `info`: relative to the index, absolute, or missing."""
-    return addresses.as_folder(addresses.join(url, reference if isinstance(reference, str) and reference else "./"))
+        made = draft(name, shard, self.bases[0], self.sources[name])
+        return made._replace(invalid={**made.invalid, **unsayable})

@@ -2,10 +2,5 @@
 
 In the order of a request: `workers` (processes and signals), `app` (one process), `view` (what is being served), `resolve`
 (what a path names), `documents` and `listing` (bodies that are made; kept by `bodies`), `respond` (conditions, ranges,
-headers, the bytes on the wire).
+headers, the bytes on the wire). Nothing is imported here: `settings` is read by every verb, and aiohttp takes 0.2 s to load.
 """
-
-from .settings import Serve
-from .workers import run
-
-__all__ = ["Serve", "run"]

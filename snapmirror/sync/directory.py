@@ -15,7 +15,7 @@ from ..validators import Validators
 from . import export
 from .download import Source
 from .http import Http
-from .plan import DirectoryPlan, build_directory, make_plan, missing, stored_leaf
+from .plan import Content, DirectoryPlan, build_directory, make_plan, missing, press
 from .report import DirectoryReport
 from .settings import Publish
 
@@ -61,7 +61,7 @@ class DirectorySync:
     def read(self, http: Http, avoid: tuple[str, ...] = ()) -> None:
         """Ask upstream, and plan. Sets `plan`, `unchanged` or `problem`."""
         self.read_at = clock.to_id(self.store.now())
-        self.plan, self.unchanged = None, False
+        self.plan, self.unchanged, self.absent = None, False, False
         try:
             self._read(http, avoid)
         except _UnusableDocument as unusable:
@@ -70,6 +70,8 @@ class DirectorySync:
                 return
             http.warn(f"{self.path}: {unusable.error}; reading another form of the index")
             self.read(http, (unusable.document,))
+            if isinstance(self.problem, AbsentError):  # there is no other form
+                self.problem = unusable.error
         except UpstreamError as error:
             self.problem = error
 
@@ -79,6 +81,8 @@ class DirectorySync:
         try:
             reading = self.ecosystem.read(self.repo, self.name, http, known, avoid)
         except AbsentError:
+            if avoid:
+                raise
             self.absent = True
             if self.reader and self.reader.document.files:
                 raise
@@ -156,22 +160,22 @@ class DirectorySync:
     def _resettle(self, plan: DirectoryPlan, name: str, digests: Mapping[str, Digest], withheld: set[str]) -> None:
         leaf = plan.leaves.pop(name)
         content = self.ecosystem.settle(self.store.metadata.leaf(leaf.blob), digests, withheld)
-        files = tuple(
-            file._replace(sha256=digests.get(file.name, file.sha256)) for file in leaf.files if file.name not in withheld
-        )
-        if content:
-            plan.leaves[name] = stored_leaf(self.store, plan.blobs, name, content, files, None)
+        files = tuple(file.but(sha256=digests.get(file.name, file.sha256)) for file in leaf.files if file.name not in withheld)
+        for settled, compressed in press(self.store, [Content(name, content, files, None)] if content else []):
+            plan.leaves[name] = settled
+            if compressed is not None:
+                plan.blobs[settled.blob] = compressed
 
     def lost(self) -> list[Source]:
         """Files of the finished directory that are not in the store: gc took them before they were registered."""
         if self.plan is None or self.problem or self.repo.download != "eager":
             return []
-        return [self._source(file, self.plan.reading.bases) for file in missing(self.store, self.plan)]
+        return [self._source(file, self.plan.reading.bases) for file in missing(self.plan, self.store.held)]
 
     def refresh_wanted(self) -> None:
         """Look up again what is missing: only what is held after the registration stays held."""
         if self.plan and self.repo.download == "eager":
-            self.plan.wanted = missing(self.store, self.plan)
+            self.plan.wanted = missing(self.plan, self.store.held)
 
     # Finish
 
@@ -258,8 +262,14 @@ class DirectorySync:
             fetch_files=len(plan.wanted) if plan else 0,
             fetch_bytes=plan.wanted_bytes if plan else 0,
             withheld=dict(plan.withheld) if plan else dict(self.reader.document.withheld) if self.reader else {},
-            newly_withheld=self.newly_withheld,
+            newly_withheld={file: self._explain(file, reason) for file, reason in self.newly_withheld.items()},
         )
+
+    def _explain(self, file: str, reason: str) -> str:
+        """Why a file is withheld, with the URL that said so; what is stored has none, so that it does not change with it."""
+        if file in self.failed:
+            return str(self.failed[file])
+        return f"{addresses.redact(self.plan.reading.document)}: {reason}" if self.plan else reason
 
     def remember(self) -> None:
         """Once it is sealed: ask upstream "changed since?" next time. Not if a file failed: it must be tried again."""

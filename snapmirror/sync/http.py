@@ -63,7 +63,7 @@ class Http:
                 allowed_methods={"GET"},
                 backoff_factor=0.5,
                 backoff_max=30,
-                retry_after_max=120,  # a server that says "in an hour" is down for this sync
+                retry_after_max=60,  # a server that says "in an hour" is asked again before it: the sync has an end
                 respect_retry_after_header=True,
                 raise_on_status=False,
             )

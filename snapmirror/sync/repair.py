@@ -43,7 +43,7 @@ def _lost(
         if store.blobs.size(leaf) is not None:
             for file in ecosystem.files(reader.read(leaf)):
                 if file.sha256 and file.sha256 in missing:
-                    yield file.sha256, file._replace(url=reader.elsewhere(name, file.name))
+                    yield file.sha256, file.but(url=reader.elsewhere(name, file.name))
 
 
 def _urls(file: File, directory: str, origin: str, upstreams: Sequence[str]) -> tuple[str, ...]:
