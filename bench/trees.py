@@ -81,9 +81,8 @@ def _open(root: Path) -> Any:
 
 
 def _build(store: Any, digests: dict[str, bytes]) -> str:
-    from snapmirror.store.trees import Source
 
-    listing = {name: Source(store.blobs.path(digest), digest) for name, digest in digests.items()}
+    listing = {name: store.trees.blob(digest) for name, digest in digests.items()}
     name: str = store.trees.build(listing, sync=False)
     return name
 
@@ -108,13 +107,12 @@ def _link(root: Path, count: int) -> dict[str, Any]:
     from snapmirror.conda import Conda
     from snapmirror.conda.settings import CondaRepo
     from snapmirror.store.records import DirectoryState
-    from snapmirror.store.trees import Source
     from snapmirror.sync.directory import DirectorySync
     from snapmirror.sync.settings import Publish
 
     digests = _digests(count)
     with _open(root) as store:
-        listing = {name: Source(store.blobs.path(digest), digest) for name, digest in digests.items()}
+        listing = {name: store.trees.blob(digest) for name, digest in digests.items()}
         began = time.perf_counter()
         tree = store.trees.build(listing, sync=False)
         link = time.perf_counter() - began

@@ -165,22 +165,21 @@ def test_a_blob_with_as_many_links_as_ext4_allows_gets_a_fresh_inode(tmp_path: P
     import errno
 
     from snapmirror.store import fs
-    from snapmirror.store.trees import Source
 
-    real, refused = fs.link, []
+    real, refused = fs.Linker.link, []
 
-    def link(source: Path, target: Path) -> None:
+    def link(linker: fs.Linker, folder: str, name: str, target: str) -> None:
         if not refused:
-            refused.append(source)
+            refused.append(name)
             raise OSError(errno.EMLINK, "Too many links")
-        real(source, target)
+        real(linker, folder, name, target)
 
     with store_at(tmp_path / "store") as store:
         store.put([b"package"])
         path = store.blobs.path(sha256(b"package"))
         old = path.stat().st_ino
-        monkeypatch.setattr(fs, "link", link)
-        tree = store.trees.build({"package.conda": Source(path, sha256(b"package"))})
+        monkeypatch.setattr(fs.Linker, "link", link)
+        tree = store.trees.build({"package.conda": store.trees.blob(sha256(b"package"))})
         assert path.stat().st_ino != old
         assert os.path.samefile(path, store.trees.path(tree) / "package.conda")
         assert path.stat().st_mode & 0o777 == 0o444

@@ -29,8 +29,8 @@ from channels import Package, make_package
 
 from snapmirror import clock, codec
 from snapmirror.conda import Conda
-from snapmirror.serve.settings import Serve
 from snapmirror.serve.app import Server
+from snapmirror.serve.settings import Serve
 from snapmirror.serve.workers import listen, serving
 from snapmirror.store import directories, seal
 from snapmirror.store.blobs import LocalBlobs

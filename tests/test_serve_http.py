@@ -22,9 +22,9 @@ from clients import install
 from test_serve import Built, Served, built, eventually, served, zstd
 
 from snapmirror.errors import UsageError
-from snapmirror.serve.settings import Serve
 from snapmirror.serve.negotiate import coding
 from snapmirror.serve.respond import parse_range
+from snapmirror.serve.settings import Serve
 from snapmirror.serve.workers import listen
 
 __all__ = ["built"]

@@ -18,10 +18,21 @@ from .layout import Layout
 
 
 class Source(NamedTuple):
-    """A file to be linked."""
+    """A file to be linked: its folder, its name there, and the digest of its bytes."""
 
-    path: Path
+    folder: str
+    name: str
     sha256: Digest
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return Path(self.folder, self.name)
+
+
+def source(path: Path, digest: Digest) -> Source:
+    """A file to be linked."""
+    return Source(str(path.parent), path.name, digest)
 
 
 class Trees:
@@ -29,6 +40,12 @@ class Trees:
 
     def __init__(self, layout: Layout) -> None:
         self._folder = layout.trees
+        self._blobs = str(layout.blobs)
+
+    def blob(self, digest: Digest) -> Source:
+        """A blob as a file to be linked; as text, for there may be millions."""
+        name = digest.hex()
+        return Source(f"{self._blobs}/{name[:2]}", name, digest)
 
     def path(self, name: str) -> Path:
         """Where an object lies, or would."""
@@ -39,7 +56,7 @@ class Trees:
 
         Returns its name. Durable on return if `sync`. Runs outside the lock: it is seen only once it is whole.
         """
-        name = name_of({path: source.sha256 for path, source in listing.items()})
+        name = name_of({path: file.sha256 for path, file in listing.items()})
         if self.path(name).is_dir():
             return name
         temporary = self._folder / f".new-{secrets.token_hex(8)}"
@@ -76,15 +93,15 @@ def name_of(listing: Mapping[str, Digest]) -> str:
 
 
 def _link_all(target: Path, listing: Mapping[str, Source]) -> None:
-    """Link every file. Relative to open folders: resolving long paths was a third of the time of linking 200,000 names."""
-    for path, source in listing.items():
-        try:
-            fs.link(source.path, target / path)
-        except OSError as error:
-            if error.errno != errno.EMLINK:
-                raise
-            _renew(source.path)
-            fs.link(source.path, target / path)
+    with fs.full_disk(target), fs.Linker(target) as linker:
+        for path, (folder, name, _) in listing.items():
+            try:
+                linker.link(folder, name, path)
+            except OSError as error:
+                if error.errno != errno.EMLINK:
+                    raise
+                _renew(Path(folder, name))
+                linker.link(folder, name, path)
 
 
 def _renew(path: Path) -> None:

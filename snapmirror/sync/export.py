@@ -9,7 +9,7 @@ from ..ecosystem import DocumentPlan, Ecosystem
 from ..errors import DamagedError
 from ..store.directories import Derived, DirectoryReader
 from ..store.store import Store
-from ..store.trees import Source
+from ..store.trees import Source, source
 
 
 def encode(content: bytes, suffix: str) -> bytes:
@@ -64,13 +64,13 @@ def tree_listing(store: Store, ecosystem: Ecosystem, reader: DirectoryReader, *,
     listing: dict[str, Source] = {}
     for leaf in reader.leaves.values():
         if path := ecosystem.leaf_path(leaf):
-            listing[path] = Source(store.blobs.path(leaf), leaf)
+            listing[path] = store.trees.blob(leaf)
         for file in ecosystem.files(reader.read(leaf)):
             if file.sha256:
-                listing[file.name] = Source(store.blobs.path(file.sha256), file.sha256)
+                listing[file.name] = store.trees.blob(file.sha256)
     for name, derived in reader.document.documents.items():
         for suffix in derived.suffixes:
             if suffix or plain:
                 document = store.documents.path(derived.sha256, suffix)
-                listing[name + suffix] = Source(document, sha256(document.read_bytes()) if suffix else derived.sha256)
+                listing[name + suffix] = source(document, sha256(document.read_bytes()) if suffix else derived.sha256)
     return listing
