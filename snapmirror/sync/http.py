@@ -11,6 +11,7 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import requests
 import urllib3
@@ -26,7 +27,8 @@ from .settings import Download
 #: what servers say when they have no such variant of a document: S3 403, some proxies 501
 _NO_SUCH_DOCUMENT = {403, 404, 410, 501}
 _RETRIED = (429, 500, 502, 503, 504)
-_PIECE = 1 << 20
+#: bytes that are hashed and written at a time
+_PIECE = 1 << 19
 
 
 class Http:
@@ -37,10 +39,11 @@ class Http:
         self.warn = warn
         self.pool = ThreadPoolExecutor(settings.connections, thread_name_prefix="fetch")
         self._local = threading.local()
-        self._hosts: dict[str, threading.BoundedSemaphore] = {}
+        self._hosts: dict[str, _Host] = {}
         self._hosts_lock = threading.Lock()
         self._bandwidth = Bandwidth(settings.bytes_per_second)
-        self._proxies = {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None
+        environment = requests.Session().merge_environment_settings("https://localhost", {}, False, None, None)
+        self._bundle = settings.ca_bundle or environment["verify"]
         self._stopping = False
 
     def __enter__(self) -> "Http":
@@ -70,33 +73,35 @@ class Http:
             adapter = HTTPAdapter(max_retries=retry, pool_maxsize=self.settings.connections)
             session.mount("http://", adapter)
             session.mount("https://", adapter)
+            session.trust_env = False  # see _host
             session.headers.update({"User-Agent": f"snapmirror/{__version__}", "Accept-Encoding": "identity"})
             self._local.session = session
         session_: requests.Session = self._local.session
         return session_
+
+    def _host(self, url: str) -> "_Host":
+        """What holds for all requests to a host. requests would look up netrc and proxies anew for each: a sixth of the time
+        of a small file.
+        """
+        name = urllib.parse.urlsplit(url).netloc
+        with self._hosts_lock:
+            if name not in self._hosts:
+                own = {"http": self.settings.proxy, "https": self.settings.proxy} if self.settings.proxy else None
+                auth = None if "@" in name else requests.utils.get_netrc_auth(url)
+                proxies = own or requests.utils.get_environ_proxies(url)
+                self._hosts[name] = _Host(threading.BoundedSemaphore(self.settings.per_host), auth, proxies)
+            return self._hosts[name]
 
     @contextlib.contextmanager
     def open(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
         """A streamed GET, any status. Raises TransportError if there is no answer, also while the block reads the body."""
         if self._stopping:
             raise TransportError(addresses.redact(url), "stopped")
-        host = urllib.parse.urlsplit(url).netloc.rpartition("@")[2]
-        with self._hosts_lock:
-            gate = self._hosts.setdefault(host, threading.BoundedSemaphore(self.settings.per_host))
+        host = self._host(url)
         timeout = (self.settings.connect_seconds, self.settings.stalled.seconds)
+        request: dict[str, Any] = {"auth": host.auth, "proxies": host.proxies, "verify": self._bundle}
         try:
-            # with each request: what a session says is weaker than HTTP_PROXY and REQUESTS_CA_BUNDLE of the environment
-            with (
-                gate,
-                self._session().get(
-                    url,
-                    headers=headers,
-                    timeout=timeout,
-                    stream=True,
-                    proxies=self._proxies,
-                    verify=self.settings.ca_bundle or None,
-                ) as response,
-            ):
+            with host.gate, self._session().get(url, headers=headers, timeout=timeout, stream=True, **request) as response:
                 yield response
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             if isinstance(error, OSError) and not isinstance(error, requests.RequestException) and error.filename:
@@ -107,17 +112,32 @@ class Http:
         """The body as it arrives, undecoded. Raises TransportError if it stalls."""
         stalled = self.settings.stalled
         mark, since = 0, time.monotonic()
-        while piece := response.raw.read1(_PIECE, decode_content=False):  # read() would wait for a whole piece
-            self._bandwidth.take(len(piece))
-            if self._stopping:
-                raise TransportError(addresses.redact(url), "stopped")
-            mark += len(piece)
-            if time.monotonic() - since >= stalled.seconds:
-                if mark < stalled.bytes:
-                    problem = f"stalled: {mark} bytes in {stalled.seconds:.0f} s"
-                    raise TransportError(addresses.redact(url), problem)
-                mark, since = 0, time.monotonic()
-            yield piece
+        waiting: list[bytes] = []
+        size = 0
+        try:
+            while arrived := response.raw.read1(_PIECE, decode_content=False):  # read() would wait for a whole piece
+                self._bandwidth.take(len(arrived))
+                mark += len(arrived)
+                size += len(arrived)
+                waiting.append(arrived)
+                if self._stopping:
+                    raise TransportError(addresses.redact(url), "stopped")
+                if time.monotonic() - since >= stalled.seconds:
+                    if mark < stalled.bytes:
+                        problem = f"stalled: {mark} bytes in {stalled.seconds:.0f} s"
+                        raise TransportError(addresses.redact(url), problem)
+                    mark, since = 0, time.monotonic()
+                if size >= _PIECE:
+                    whole, waiting, size = b"".join(waiting), [], 0
+                    yield whole
+        except GeneratorExit:
+            raise
+        except BaseException:
+            if waiting:
+                yield b"".join(waiting)  # what has arrived is kept, however it ends
+            raise
+        if waiting:
+            yield b"".join(waiting)
 
     def get(self, url: str, *, limit: int, known: Validators | None = None) -> Answer | None:
         """See `ecosystem.Upstream.get`. A broken body is asked for again as a whole."""
@@ -177,6 +197,16 @@ class Http:
         finally:
             for future in running:
                 future.cancel()
+
+
+class _Host(NamedTuple):
+    """One host of an upstream."""
+
+    #: as many places as connections that it may have
+    gate: threading.BoundedSemaphore
+    #: user and password from netrc
+    auth: tuple[str, str] | None
+    proxies: dict[str, str]
 
 
 class _BrokenBody(TransportError):
