@@ -11,9 +11,20 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
+
+import msgspec
+
+from snapmirror import addresses
+from snapmirror.ecosystem import File
+from snapmirror.store.store import Store
+from snapmirror.sync.download import Source
+from snapmirror.sync.fetch import fetch
+from snapmirror.sync.http import Http
+from snapmirror.sync.settings import Download
 
 from .measure import Bar, Result, Work, child, in_turn, need, remove, run, settle
 from .servers import nginx
@@ -35,7 +46,7 @@ def measure(work: Work) -> Iterator[Result]:
         LARGE: (work.size(100, 5), work.size(10_000_000, 200_000)),
     }
     with nginx(work.folder / "nginx", root) as address:
-        work.notes["nginx.conf of the upstream"] = (work.folder / "nginx" / "nginx.conf").read_text()
+        work.note("nginx.conf", (work.folder / "nginx" / "nginx.conf").read_text())
         work.notes["curl, one a file"] = shlex.join([*_AS_SCRIPTS_DO, "-o", "FILE", "URL"])
         work.notes["curl --parallel"] = shlex.join([*_CURL, "--parallel", "--config", "LIST"])
         for bar, (count, size) in sizes.items():
@@ -43,11 +54,7 @@ def measure(work: Work) -> Iterator[Result]:
             listed = work.folder / "files.json"
             listed.write_text(json.dumps({"base": f"{address}/", "files": files}))
             curl = _one_by_one if bar is SMALL else _parallel
-            ours, peers = in_turn(
-                work.runs,
-                lambda listed=listed, count=count: count / _ours(work, listed),
-                lambda curl=curl, files=files: len(files) / curl(work, address, list(files)),
-            )
+            ours, peers = in_turn(work.runs, partial(_ours, work, listed, count), partial(curl, work, address, list(files)))
             yield Result(bar, ours, peers, rate=True)
 
 
@@ -62,11 +69,12 @@ def _make(root: Path, count: int, size: int) -> dict[str, str]:
     return found
 
 
-def _ours(work: Work, listed: Path) -> float:
+def _ours(work: Work, listed: Path, count: int) -> float:
+    """Files a second."""
     store = work.folder / "store"
     remove(store)
     settle()
-    return float(child(__name__, listed, store)["seconds"])
+    return count / float(child(__name__, listed, store)["seconds"])
 
 
 def _one_by_one(work: Work, address: str, names: list[str]) -> float:
@@ -88,11 +96,11 @@ def _timed(command: list[str | Path], target: Path, names: list[str]) -> float:
     settle()
     began = time.perf_counter()
     run(command)
-    seconds = time.perf_counter() - began
+    rate = len(names) / (time.perf_counter() - began)
     if len(list(target.iterdir())) != len(names):
         raise RuntimeError("curl did not fetch everything")
     remove(target)
-    return seconds
+    return rate
 
 
 # In a process of its own
@@ -117,20 +125,12 @@ class Quiet:
 
 def _fetch(listed: Path, root: Path, **settings: int) -> dict[str, Any]:
     """What `Sync` does once it knows what is missing."""
-    from snapmirror import addresses
-    from snapmirror.ecosystem import File
-    from snapmirror.store.store import Store
-    from snapmirror.sync.download import Source
-    from snapmirror.sync.fetch import fetch
-    from snapmirror.sync.http import Http
-    from snapmirror.sync.settings import Download
-
     wanted = json.loads(listed.read_text())
     Store.create(root)
     progress = Quiet()
     with Store.open(root, write=True) as store:
         began = time.perf_counter()
-        with Http(Download(**settings), progress.message) as http:
+        with Http(msgspec.structs.replace(Download(), **settings), progress.message) as http:
             sources = [
                 Source(File(name, None, bytes.fromhex(digest), None), (addresses.file_url(wanted["base"], name),))
                 for name, digest in wanted["files"].items()

@@ -13,6 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from snapmirror.cli.gc import leaf_digests
+from snapmirror.conda import Conda
+from snapmirror.conda.settings import CondaRepo
+from snapmirror.store import gc
+from snapmirror.store.store import Store
+from snapmirror.sync.engine import Options, Sync
+from snapmirror.sync.settings import Download, Publish
+
+from .download import Quiet
 from .measure import ROOT, Bar, Result, Skip, Work, child, in_turn, remove, run
 from .servers import process
 
@@ -70,14 +79,6 @@ def _address(output: Path) -> str:
 
 def _sync(root: Path, times: list[str], address: str) -> dict[str, Any]:
     """All states, oldest first; the seconds of the syncs alone, without what the player takes to switch."""
-    from snapmirror.conda import Conda
-    from snapmirror.conda.settings import CondaRepo
-    from snapmirror.store.store import Store
-    from snapmirror.sync.engine import Options, Sync
-    from snapmirror.sync.settings import Download, Publish
-
-    from .download import Quiet
-
     Store.create(root)
     repo = CondaRepo(path="main", upstream=address, subdirs=["linux-aarch64"], download="redirect")
     seconds = 0.0
@@ -85,8 +86,8 @@ def _sync(root: Path, times: list[str], address: str) -> dict[str, Any]:
         for number, time_ in enumerate(times, 1):
             urllib.request.urlopen(f"{address}/_state/{number}", data=b"", timeout=60).close()
             began = time.perf_counter()
-            run_ = Sync(store, {"conda": Conda()}, [repo], Download(), Publish(), Quiet(), Options(seal_as=time_))
-            report = run_.run([repo])
+            sync = Sync(store, {"conda": Conda()}, [repo], Download(), Publish(), Quiet(), Options(seal_as=time_))
+            report = sync.run([repo])
             seconds += time.perf_counter() - began
             if report.snapshot != time_ or report.exit_status(strict=True):
                 raise RuntimeError(f"the sync of {time_} ended otherwise: {report}")
@@ -95,10 +96,6 @@ def _sync(root: Path, times: list[str], address: str) -> dict[str, Any]:
 
 def _mark(root: Path) -> dict[str, Any]:
     """What `gc.plan` does before it looks at blobs; and the bytes of all that was reached."""
-    from snapmirror.cli.gc import leaf_digests
-    from snapmirror.store import gc
-    from snapmirror.store.store import Store
-
     with Store.open(root, write=True) as store:
         began = time.perf_counter()
         records = store.catalog().records

@@ -74,6 +74,10 @@ class Work:
     #: configurations and versions to be printed with the table, by title
     notes: dict[str, str] = field(default_factory=dict)
 
+    def note(self, title: str, text: str) -> None:
+        """Print a configuration with the table, without the name of the folder of this run."""
+        self.notes[title] = text.replace(str(self.folder), "WORK")
+
     def size(self, full: int, quick: int) -> int:
         """A size for the form that is run."""
         return quick if self.quick else full

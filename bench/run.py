@@ -4,7 +4,6 @@ import argparse
 import importlib
 import os
 import signal
-import statistics
 import sys
 import tempfile
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from . import machine
-from .measure import ROOT, Bar, Measurement, Result, Skip, Work, number, remove, spread
+from .measure import ROOT, Bar, Measurement, Result, Skip, Work, remove, spread
 
 NAMES = ("repodata", "download", "trees", "serving", "history")
 _HEADINGS = ("what", "ours", "peer", "ratio", "bar", "")
@@ -63,7 +62,7 @@ def _measure(name: str, work: Work, failures: list[str]) -> list[tuple[str, ...]
     try:
         for result in module.measure(work):
             found[result.bar] = result
-            print(f"{name}: {' | '.join(_row(result))}", file=sys.stderr, flush=True)
+            print(f"{name}: {' | '.join(_row(result, work))}", file=sys.stderr, flush=True)
     except Skip as skip:
         reason = f"skipped: {skip}"
     except Exception as error:
@@ -73,14 +72,16 @@ def _measure(name: str, work: Work, failures: list[str]) -> list[tuple[str, ...]
         remove(work.folder)
     print(f"{name}: {time.monotonic() - began:.0f} s {reason}", file=sys.stderr, flush=True)
     first_line = reason.splitlines()[0][:100] if reason else ""
-    return [_row(found[bar]) if bar in found else (bar.what, "", bar.peer, "", bar.text, first_line) for bar in module.BARS]
+    return [
+        _row(found[bar], work) if bar in found else (bar.what, "", bar.peer, "", bar.text, first_line) for bar in module.BARS
+    ]
 
 
-def _row(result: Result) -> tuple[str, ...]:
+def _row(result: Result, work: Work) -> tuple[str, ...]:
     bar = result.bar
     unit = bar.unit or ("/s" if result.rate else "s")
-    peer = f"{number(statistics.median(result.peers))} {unit} {bar.peer}".rstrip() if result.peers else ""
-    verdict = {None: "", True: "met", False: "MISSED"}[result.met]
+    peer = f"{spread(result.peers)} {unit} {bar.peer}".rstrip() if result.peers else bar.peer
+    verdict = {None: "", True: "met", False: "MISSED"}[None if work.quick else result.met]
     compared = bar.peer and result.peers
     return (bar.what, f"{spread(result.ours)} {unit}", peer, spread(result.ratios) if compared else "", bar.text, verdict)
 

@@ -8,6 +8,8 @@ same file twice in a row. Both servers have all files in the page cache.
 import hashlib
 import json
 import re
+import shlex
+import sys
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -66,10 +68,11 @@ def measure(work: Work) -> Iterator[Result]:
     (root / "files").symlink_to(files)
     synthetic.write(index / "repodata.json", work.size(5_500, 300), work.size(800, 50))
     config = work.folder / "snapmirror.toml"
+    work.notes["wrk"] = _command("PATHS.lua", "ADDRESS", work.size(3, 1))
     seconds = work.size(3, 1)
     with nginx(work.folder / "nginx", root) as peer, nginx(work.folder / "no_nopush", root, nopush=False) as other:
         config.write_text(_CONFIG.format(folder=files.as_uri(), address=peer))
-        work.notes["nginx.conf of the server"] = (work.folder / "nginx" / "nginx.conf").read_text()
+        work.note("nginx.conf", (work.folder / "nginx" / "nginx.conf").read_text())
         _sync(config)
         with snapmirror(config) as ours:
             for size, bar in FILES.items():
@@ -84,7 +87,8 @@ def measure(work: Work) -> Iterator[Result]:
 
 def _make_files(folder: Path, count: int) -> Mapping[str, Sequence[str]]:
     """A channel whose packages are random bytes of given sizes: {size: paths of its files below a server}."""
-    random, found = Random(1), {}
+    random = Random(1)
+    found: dict[str, list[str]] = {}
     records = {}
     subdir = folder / "linux-64"
     subdir.mkdir(parents=True)
@@ -104,15 +108,13 @@ def _make_files(folder: Path, count: int) -> Mapping[str, Sequence[str]]:
                 "size": size,
                 "sha256": hashlib.sha256(content).hexdigest(),
             }
-    content = {"info": {"subdir": "linux-64"}, "packages": {}, "packages.conda": records}
-    (subdir / "repodata.json").write_text(json.dumps(content))
+    repodata = {"info": {"subdir": "linux-64"}, "packages": {}, "packages.conda": records}
+    (subdir / "repodata.json").write_text(json.dumps(repodata))
     return found
 
 
 def _sync(config: Path) -> None:
-    """As an operator does. (sys.executable -m, so that the checked-out program is the one that is measured.)"""
-    import sys
-
+    """As an operator does."""
     run([sys.executable, "-m", "snapmirror", "sync", "-c", config], folder=ROOT)
 
 
@@ -128,15 +130,19 @@ def _copy(url: str, target: Path) -> int:
 def _compare(work: Work, bar: Bar, ours: str, peer: str, paths: Sequence[str], seconds: int) -> Result:
     script = work.folder / "paths.lua"
     script.write_text(_LUA.format(paths=", ".join(f'"/{path}"' for path in paths)))
-    for address in (ours, peer):
+    for address in (ours, peer) if not work.quick else ():
         _wrk(script, address, 1)  # both have it in memory before the first figure
     mine, theirs = in_turn(work.runs, lambda: _wrk(script, ours, seconds), lambda: _wrk(script, peer, seconds))
     return Result(bar, mine, theirs, rate=True)
 
 
+def _command(script: Path | str, address: str, seconds: int) -> str:
+    return f"wrk -t1 -c16 -d{seconds}s -s {script} {address}"
+
+
 def _wrk(script: Path, address: str, seconds: int) -> float:
     """Requests a second. Raises RuntimeError if one was not answered with 200."""
-    said = run(["wrk", "-t1", "-c16", f"-d{seconds}s", "-s", script, address])
+    said = run(shlex.split(_command(shlex.quote(str(script)), address, seconds)))
     if "Non-2xx" in said or "Socket errors" in said:
         raise RuntimeError(f"wrk on {address}: {said}")
     found = re.search(r"Requests/sec:\s+([\d.]+)", said)

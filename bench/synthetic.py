@@ -74,7 +74,13 @@ def _packages(random: Random, records: int, names: int) -> list[_Package]:
 
 def _specs(random: Random, names: list[str]) -> list[str]:
     """Specs that records depend on, as JSON strings."""
-    found = ['"__glibc >=2.17,<3.0.a0"', '"libgcc >=14"', '"libstdcxx >=14"', '"python >=3.12,<3.13.0a0"', '"python_abi 3.12.* *_cp312"']
+    found = [
+        '"__glibc >=2.17,<3.0.a0"',
+        '"libgcc >=14"',
+        '"libstdcxx >=14"',
+        '"python >=3.12,<3.13.0a0"',
+        '"python_abi 3.12.* *_cp312"',
+    ]
     for name in random.sample(names, min(len(names), 2000)):
         major, minor = random.randrange(1, 9), random.randrange(30)
         found.append(f'"{name} >={major}.{minor},<{major + 1}.0a0"')
