@@ -66,9 +66,10 @@ def snapmirror(config: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def process(command: Sequence[str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that runs until the end of the block; what it says goes into a file."""
+    """A program that runs until the end of the block; what it says goes into a file, its temporary files beside that."""
+    environment = {**os.environ, "TMPDIR": str(output.parent)}
     with output.open("wb") as file:
-        started = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        started = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
         try:
             yield started
         finally:

@@ -5,7 +5,7 @@ Canonical means: keys of every map sorted, no white space, so that equal values 
 
 import bz2
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -57,14 +57,21 @@ def decompress(data: bytes, limit: int) -> bytes:
 
     Upstreams write streaming frames that state no size, so a ceiling must be kept while expanding.
     """
-    return b"".join(_expand(data, _ceiling(data, limit)))
+    return _expand(data, limit, zstd.ZstdDecompressor, "zstd")
 
 
-def _expand(data: bytes, ceiling: int) -> Iterator[bytes]:
-    left, rest = ceiling, data
+def expand_bz2(data: bytes, limit: int) -> bytes:
+    """The content of a bz2 body. Raises TooLarge, or ValueError for bytes that are no bz2."""
+    return _expand(data, limit, bz2.BZ2Decompressor, "bz2")
+
+
+def _expand(data: bytes, limit: int, new: Callable[[], zstd.ZstdDecompressor | bz2.BZ2Decompressor], name: str) -> bytes:
+    """Frame after frame, never more than 16 MiB beyond the ceiling in memory."""
+    ceiling = _ceiling(data, limit)
+    pieces, left, rest = [], ceiling, data
     try:
         while rest:
-            frame = zstd.ZstdDecompressor()
+            frame = new()
             fed = rest
             while not frame.eof:
                 piece = frame.decompress(fed, max_length=min(left + 1, 16 << 20))
@@ -72,32 +79,10 @@ def _expand(data: bytes, ceiling: int) -> Iterator[bytes]:
                 if left < 0:
                     raise TooLarge(ceiling)
                 if not piece and frame.needs_input and not frame.eof:
-                    raise ValueError("the zstd data ends early")
-                fed = b""
-                yield piece
-            rest = frame.unused_data
-    except zstd.ZstdError as error:
-        raise ValueError(f"no valid zstd data: {error}") from None
-
-
-def expand_bz2(data: bytes, limit: int) -> bytes:
-    """The content of a bz2 body. Raises TooLarge, or ValueError for bytes that are no bz2."""
-    ceiling = _ceiling(data, limit)
-    pieces, left, rest = [], ceiling, data
-    try:
-        while rest:
-            stream = bz2.BZ2Decompressor()
-            fed = rest
-            while not stream.eof:
-                piece = stream.decompress(fed, max_length=min(left + 1, 16 << 20))
-                left -= len(piece)
-                if left < 0:
-                    raise TooLarge(ceiling)
-                if not piece and stream.needs_input:
-                    raise ValueError("the bz2 data ends early")
+                    raise ValueError(f"the {name} data ends early")
                 fed = b""
                 pieces.append(piece)
-            rest = stream.unused_data
-    except (OSError, EOFError) as error:
-        raise ValueError(f"no valid bz2 data: {error}") from None
+            rest = frame.unused_data
+    except (zstd.ZstdError, OSError, EOFError) as error:
+        raise ValueError(f"no valid {name} data: {error}") from None
     return b"".join(pieces)

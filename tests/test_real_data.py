@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -39,7 +40,7 @@ def playback(history: str) -> Iterator[str]:
             assert process.stdout
             yield process.stdout.readline().split()[0].rstrip("/")
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)  # it removes its folder only on Ctrl-C
 
 
 def turn(upstream: str, number: int) -> str:
