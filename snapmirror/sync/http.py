@@ -109,9 +109,10 @@ class Http:
             raise TransportError(addresses.redact(url), _why(error)) from None
 
     def pieces(self, response: requests.Response, url: str) -> Iterator[bytes]:
-        """The body as it arrives, undecoded. Raises TransportError if it stalls."""
+        """The body as it arrives, undecoded, in large pieces or every second. Raises TransportError if it stalls."""
         stalled = self.settings.stalled
         mark, since = 0, time.monotonic()
+        given = since
         waiting: list[bytes] = []
         size = 0
         try:
@@ -122,13 +123,14 @@ class Http:
                 waiting.append(arrived)
                 if self._stopping:
                     raise TransportError(addresses.redact(url), "stopped")
-                if time.monotonic() - since >= stalled.seconds:
+                now = time.monotonic()
+                if now - since >= stalled.seconds:
                     if mark < stalled.bytes:
                         problem = f"stalled: {mark} bytes in {stalled.seconds:.0f} s"
                         raise TransportError(addresses.redact(url), problem)
-                    mark, since = 0, time.monotonic()
-                if size >= _PIECE:
-                    whole, waiting, size = b"".join(waiting), [], 0
+                    mark, since = 0, now
+                if size >= _PIECE or now - given >= 1.0:
+                    whole, waiting, size, given = b"".join(waiting), [], 0, now
                     yield whole
         except GeneratorExit:
             raise
