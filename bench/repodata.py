@@ -21,6 +21,7 @@ from snapmirror.conda.flat import FlatReading
 from snapmirror.conda.settings import CondaRepo
 from snapmirror.store.index import BlobRow
 from snapmirror.store.store import Store
+from snapmirror.sync.directory import no_garbage_collection
 from snapmirror.sync.plan import DirectoryPlan, build_directory, make_plan
 
 from . import synthetic
@@ -75,8 +76,9 @@ def _plan(file: Path, store: Store, directory: str | None) -> DirectoryPlan:
     """What `DirectorySync.read` does once the document is there."""
     repo = CondaRepo(path="channel", upstream="http://127.0.0.1/channel", subdirs=["linux-64"])
     previous = store.metadata.directory(bytes.fromhex(directory)) if directory else None
-    reading = FlatReading(_URL, file.read_bytes(), _URL, None)
-    return make_plan(store, Conda(), repo, "linux-64", reading, previous)
+    with no_garbage_collection():
+        reading = FlatReading(_URL, file.read_bytes(), _URL, None)
+        return make_plan(store, Conda(), repo, "linux-64", reading, previous)
 
 
 def _prepare(file: Path, root: Path) -> dict[str, Any]:

@@ -47,6 +47,12 @@ def compress(data: bytes, level: int) -> bytes:
     return zstd.compress(data, level)
 
 
+def compressor(level: int) -> Callable[[bytes], bytes]:
+    """As `compress`, to the byte, for many small values: making a context anew takes a quarter of the time of a leaf."""
+    context = zstd.ZstdCompressor(level)
+    return lambda data: context.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
+
+
 def _ceiling(data: bytes, limit: int) -> int:
     """A small body that grows 200-fold is a bomb long before it reaches the limit (real repodata grows 5 to 60 times)."""
     return min(limit, max(64 << 20, 200 * len(data)))

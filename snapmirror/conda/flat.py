@@ -5,11 +5,11 @@ into one slice a record, slices are grouped by package name, and a group whose b
 digest. Only the others are decoded, group by group.
 """
 
-import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import msgspec
+from blake3 import blake3
 
 from .. import addresses
 from ..digests import Digest
@@ -73,15 +73,16 @@ class FlatReading:
         return groups
 
     def _source(self, name: str) -> Digest:
-        running = hashlib.sha256(self._salt)
+        """BLAKE3, for nobody else sees it and SHA-256 takes twice as long; in one call, 600,000 were a third of grouping."""
+        parts: list[bytes | msgspec.Raw] = [self._salt]
         for section, groups in self._sections.items():
             if slices := groups.get(name):
-                keys = "\0".join(key for key, _ in slices)
-                running.update(f"{section}\0{keys}\0".encode())
-                running.update(b"".join([raw for _, raw in slices]))  # one call: 600,000 were a third of grouping
+                keys = "\0".join([key for key, _ in slices])
+                parts.append(f"{section}\0{keys}\0".encode())
+                parts += [raw for _, raw in slices]
         if removed := self._removed.get(name):
-            running.update("\0".join(removed).encode())
-        return running.digest()
+            parts.append("\0".join(removed).encode())
+        return blake3(b"".join(parts)).digest()
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
         """Decode the groups of these names. A record whose `name` is not that in its file name joins the leaf of its own."""

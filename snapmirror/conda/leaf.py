@@ -41,9 +41,8 @@ Place = tuple[dict[str, Any], str, str]
 def places(shard: Shard) -> Iterator[Place]:
     """Every record of a shard."""
     for section in SECTIONS:
-        holder = shard.get(section) or {}
-        for file in list(holder):
-            yield holder, file, file
+        if holder := shard.get(section):
+            yield from [(holder, file, file) for file in holder]
     for kind, holder in (shard.get("v3") or {}).items():
         for key in list(holder):
             record = holder[key] if isinstance(holder[key], dict) else {}

@@ -1,6 +1,8 @@
 """One directory on its way through a sync: read, planned, settled, finished."""
 
-from collections.abc import Mapping
+import contextlib
+import gc
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .. import addresses, clock
@@ -63,7 +65,8 @@ class DirectorySync:
         self.read_at = clock.to_id(self.store.now())
         self.plan, self.unchanged, self.absent = None, False, False
         try:
-            self._read(http, avoid)
+            with no_garbage_collection():
+                self._read(http, avoid)
         except _UnusableDocument as unusable:
             if avoid:
                 self.problem = unusable.error
@@ -278,6 +281,18 @@ class DirectorySync:
         reading = self.plan.reading
         if reading.validators and reading.document:
             self.store.index.put_seen({self._seen_key(reading.document): Seen(reading.validators, self.digest)})
+
+
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Reading makes millions of short-lived objects and no cycles; looking for cycles took a tenth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _UnusableDocument(Exception):

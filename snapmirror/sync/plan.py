@@ -1,11 +1,7 @@
 """Planning one directory: compare what was read with what is held. Pure but for reads of the store."""
 
-import contextlib
-import gc
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -94,33 +90,22 @@ def make_plan(
     held = previous.leaves if previous and comparable else {}
     plan.kept = {leaf: blob for leaf, blob in known.items() if held.get(leaf) == blob}
     changed = [leaf for leaf in reading.sources if leaf not in plan.kept]
-    with _no_garbage_collection():
-        _take_drafts(store, plan, reading.drafts(changed) if changed else ())
+    _take_drafts(store, plan, reading.drafts(changed) if changed else ())
     if repo.download == "eager":
         plan.wanted = missing(plan, store.index.held)
     return plan
 
 
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Reading makes millions of short-lived objects and no cycles; looking for cycles took a tenth of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
 def _take_drafts(store: Store, plan: DirectoryPlan, drafts: Iterable[Draft]) -> None:
-    for leaf, compressed in _press(store, _drafts(store, plan, drafts)):
-        plan.kept.pop(leaf.name, None)
-        plan.leaves.pop(leaf.name, None)  # a name may come again, with more or less in it
-        if leaf.blob:
-            plan.leaves[leaf.name] = leaf
-        if compressed is not None:
-            plan.blobs[leaf.blob] = compressed
+    contents = _drafts(store, plan, drafts)
+    while batch := list(islice(contents, _BATCH)):
+        for leaf, compressed in press(store, batch):
+            plan.kept.pop(leaf.name, None)
+            plan.leaves.pop(leaf.name, None)  # a name may come again, with more or less in it
+            if leaf.blob:
+                plan.leaves[leaf.name] = leaf
+            if compressed is not None:
+                plan.blobs[leaf.blob] = compressed
 
 
 class Content(NamedTuple):
@@ -145,22 +130,6 @@ def _drafts(store: Store, plan: DirectoryPlan, drafts: Iterable[Draft]) -> Itera
         yield Content(draft.name, content, files, draft.source if clean else None)
 
 
-def _press(store: Store, contents: Iterable[Content]) -> Iterator[tuple[PlannedLeaf, bytes | None]]:
-    """Name leaves, and compress those that are new, while the next ones are read.
-
-    Hashing and zstd leave the interpreter to the thread that decodes: a third of the time of a first sync's plan.
-    """
-    running: deque[Future[list[tuple[PlannedLeaf, bytes | None]]]] = deque()
-    remaining = iter(contents)
-    with ThreadPoolExecutor(1, thread_name_prefix="press") as pool:
-        while batch := list(islice(remaining, _BATCH)):
-            running.append(pool.submit(press, store, batch))
-            if len(running) > 2:
-                yield from running.popleft().result()
-        for future in running:
-            yield from future.result()
-
-
 def press(store: Store, contents: Sequence[Content]) -> list[tuple[PlannedLeaf, bytes | None]]:
     """The blobs of leaves: stored ones where the store has these canonical bytes, else compressed now.
 
@@ -169,11 +138,12 @@ def press(store: Store, contents: Sequence[Content]) -> list[tuple[PlannedLeaf, 
     canonicals = {one.name: sha256(one.content) for one in contents if one.content}
     known = store.index.leaves(canonicals)
     found: list[tuple[PlannedLeaf, bytes | None]] = []
+    compress = codec.compressor(codec.LEAF_LEVEL)
     for one in contents:
         compressed = None
         blob = known.get(one.name, b"")
         if one.content and not blob:
-            compressed = codec.compress(one.content, codec.LEAF_LEVEL)
+            compressed = compress(one.content)
             blob = sha256(compressed)
         found.append((PlannedLeaf(one.name, blob, canonicals.get(one.name, b""), one.files, one.source), compressed))
     return found
@@ -209,10 +179,9 @@ def _is(store: Store, digest: Digest, file: File) -> bool:
 
 def missing(plan: DirectoryPlan, held: Callable[[Iterable[Digest]], set[Digest]]) -> list[File]:
     """The files of changed leaves that are not held, each once."""
-    listed = [file for leaf in plan.leaves.values() for file in leaf.files]
-    present = held(file.sha256 for file in listed if file.sha256)
-    wanted = {file.sha256 or file.md5 or file.name: file for file in listed if file.sha256 not in present}
-    return list(wanted.values())
+    wanted = {file.sha256 or file.md5 or file.name: file for leaf in plan.leaves.values() for file in leaf.files}
+    present = held(file.sha256 for file in wanted.values() if file.sha256)
+    return [file for file in wanted.values() if file.sha256 not in present] if present else list(wanted.values())
 
 
 def build_directory(plan: DirectoryPlan, documents: Mapping[str, Derived]) -> Assembled:
