@@ -177,7 +177,7 @@ class UpstreamError(SnapmirrorError):
 
 
 class AbsentError(UpstreamError):
-    """Upstream says that it has no such file (`status`: 404, 410; for a folder FileNotFound is 404)."""
+    """Upstream says that it has no such file: 404, 410; a form of an index may also be 403 (S3) or 501 (some proxies)."""
 
     def __init__(self, url: str, status: int) -> None:
         self.status = status

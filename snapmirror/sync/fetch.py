@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Protocol
 
 from ..digests import Digest
-from ..errors import LockedError, SnapmirrorError, TransportError, UpstreamError
+from ..errors import LockedError, TransportError, UpstreamError
 from ..store.blobs import Staged
 from ..store.store import Store
 from .download import Source, download
@@ -113,8 +113,6 @@ def _result(future: Future[Staged], source: Source, hosts: "_Hosts") -> Staged |
     except UpstreamError as error:
         hosts.failed(source, error)
         return error
-    except SnapmirrorError:
-        raise
     hosts.succeeded(source)
     return staged
 
