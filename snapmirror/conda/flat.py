@@ -36,7 +36,7 @@ class FlatReading:
         self._url = url
         self.document = document
         self.validators = validators
-        top = _decode(url, body, dict[str, msgspec.Raw])
+        top = _decode_top(url, body)
         self.info: dict[str, Any] = dict(_decode(url, top.get("info", b"{}"), dict[str, Any] | None) or {})
         stated = self.info.pop("base_url", None)
         self.bases: tuple[str, ...] = (base_of(url, stated),)
@@ -50,7 +50,7 @@ class FlatReading:
         self._salt = _SALT + addresses.redact(self.bases[0]).encode()
         self.sources: Mapping[str, Digest] = {name: self._source(name) for name in names}
 
-    def _group(self, top: dict[str, msgspec.Raw]) -> dict[str, dict[str, _Slices]]:
+    def _group(self, top: dict[str, Any]) -> dict[str, dict[str, _Slices]]:
         """{map: {name as the file name has it: slices}}."""
         texts = {section: top[section] for section in SECTIONS if section in top}
         if "v3" in top:
@@ -58,7 +58,8 @@ class FlatReading:
         sections: dict[str, dict[str, _Slices]] = {}
         for section, text in texts.items():
             groups = sections[section] = {}
-            for item in (_decode(self._url, text, dict[str, msgspec.Raw] | None) or {}).items():
+            cut = text if isinstance(text, dict) else _decode(self._url, text, dict[str, msgspec.Raw] | None)
+            for item in (cut or {}).items():
                 name = item[0].rsplit("-", 2)[0]
                 if name in groups:
                     groups[name].append(item)
@@ -136,11 +137,15 @@ def _decode_one(raw: msgspec.Raw) -> Any:
 
 def _take_strays(name: str, sections: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, Any]]:
     """Take out the records that belong to another name: [(that name, map, key, record)]."""
-    found = []
-    for section, records in sections.items():
-        for key, record in records.items():
-            if type(record) is dict and (owner := record.get("name")) != name and type(owner) is str and owner:
-                found.append((owner, section, key, record))
+    others = [
+        (section, key, record)
+        for section, records in sections.items()
+        for key, record in records.items()
+        if type(record) is dict and record.get("name") != name
+    ]
+    found = [
+        (owner, section, key, record) for section, key, record in others if type(owner := record.get("name")) is str and owner
+    ]
     for _, section, key, _ in found:
         del sections[section][key]
     return found
@@ -150,6 +155,27 @@ def _as_shard(sections: dict[str, dict[str, Any]], removed: list[str] | None) ->
     shard: Shard = {section: records for section, records in sections.items() if not section.startswith("v3 ")}
     v3 = {section[3:]: records for section, records in sections.items() if section.startswith("v3 ")}
     return {**shard, "removed": removed or [], **({"v3": v3} if v3 else {})}
+
+
+class _Usual(msgspec.Struct, forbid_unknown_fields=True):
+    """The keys that repodata.json usually has: its records are cut in one pass, which for 340 MiB takes 0.2 s less than two."""
+
+    packages: dict[str, msgspec.Raw] = {}
+    conda: dict[str, msgspec.Raw] = msgspec.field(name="packages.conda", default_factory=dict)
+    info: msgspec.Raw = msgspec.Raw(b"null")
+    removed: msgspec.Raw = msgspec.Raw(b"null")
+    repodata_version: msgspec.Raw = msgspec.Raw(b"")
+
+
+def _decode_top(url: str, body: bytes) -> dict[str, Any]:
+    """The top level; maps of records already cut, if there is nothing unusual beside them."""
+    try:
+        found = msgspec.json.decode(body, type=_Usual)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        unusual: dict[str, Any] = _decode(url, body, dict[str, msgspec.Raw])
+        return unusual
+    top = {"packages": found.packages, "packages.conda": found.conda, "info": found.info, "removed": found.removed}
+    return top | ({"repodata_version": found.repodata_version} if bytes(found.repodata_version) else {})
 
 
 def _decode(url: str, text: bytes | msgspec.Raw, type_: Any) -> Any:

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import resource
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -96,6 +97,8 @@ class Linker:
     def __init__(self, target: Path) -> None:
         self._target = _open_folder(target)
         self._sources: dict[str, int] = {}
+        #: macOS allows 256 open files by default, and blobs lie in 256 folders
+        self._most = min(256, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
     def __enter__(self) -> "Linker":
         return self
@@ -108,6 +111,8 @@ class Linker:
         """Give the file `name` of `folder` another name, at `path` below the target."""
         source = self._sources.get(folder)
         if source is None:
+            if len(self._sources) == self._most:
+                os.close(self._sources.pop(next(iter(self._sources))))
             source = self._sources[folder] = _open_folder(folder)
         os.link(name, path, src_dir_fd=source, dst_dir_fd=self._target)
 

@@ -86,6 +86,8 @@ class Index:
     def held(self, digests: Iterable[Digest]) -> set[Digest]:
         """Those of the digests that are held."""
         with self._transaction() as transaction:
+            if not transaction.stat(self._blobs)["entries"]:
+                return set()  # the first sync of all: no need to look up 600,000
             return {digest for digest in digests if _get(transaction, self._blobs, digest) is not None}
 
     def blobs(self) -> Iterator[tuple[Digest, BlobRow]]:

@@ -16,6 +16,8 @@ from .http import Http
 #: files, and seconds, between two durable batches: what a kill can cost is that much work, and not even its bytes
 _BATCH_FILES = 128
 _BATCH_SECONDS = 2.0
+#: bytes: the disk writes one batch while the next one arrives
+_BATCH_BYTES = 256 << 20
 #: seconds that running transfers get to notice that all is over
 _STOPPING_SECONDS = 5.0
 #: transport failures in a row after which a host is given up for this sync
@@ -69,7 +71,8 @@ def fetch(store: Store, http: Http, sources: Iterable[Source], progress: Progres
                     batch[source.key] = result
                 else:
                     found[source.key] = result
-            if batch and (len(batch) >= _BATCH_FILES or time.monotonic() - committed > _BATCH_SECONDS):
+            size = sum(staged.size for staged in batch.values())
+            if batch and (len(batch) >= _BATCH_FILES or size >= _BATCH_BYTES or time.monotonic() - committed > _BATCH_SECONDS):
                 _commit(store, batch, found)
                 committed = time.monotonic()
         _commit(store, batch, found)
