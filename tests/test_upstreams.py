@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from channels import Channel, Repodata, Variant, make_package, read_document, read_shards
+from channels import Channel, Package, Repodata, Variant, make_package, read_document, read_shards
+from inprocess import repodata, store_at, sync
 from mirror import Mirror, packed, raw_hashes, text_hashes, write_shards
 from upstream import Status, Upstream
+
+from snapmirror.conda import CondaRepo
 
 FORMS: tuple[Variant, ...] = ("shards", "zst", "json", "bz2")
 DOCUMENTS: dict[Variant, str] = {
@@ -409,3 +412,24 @@ def test_redirect_repo_keeps_the_metadata_and_fetches_no_file(mirror: Mirror, ch
     mirror.sync()
     assert len(packages(upstream)) == 3
     mirror.published()
+
+
+def test_bytes_that_two_repos_list_come_from_whichever_upstream_has_them(tmp_path: Path) -> None:
+    """The same package under two paths, and under two names in one: one address that lacks it withholds nothing."""
+    having, lacking = Channel(tmp_path / "having"), Channel(tmp_path / "lacking")
+    package = make_package("shared")
+    twin = Package("shared-1.0-1.conda", package.data, {**package.record, "build": "1"})
+    for channel in (having, lacking):
+        channel.add(package, twin)
+        channel.publish()
+    (lacking.root / "noarch" / package.filename).unlink()
+    (lacking.root / "noarch" / twin.filename).unlink()
+    (having.root / "noarch" / package.filename).unlink()
+    with store_at(tmp_path / "store") as store:
+        repos = [CondaRepo(path=channel.root.name, upstream=channel.root.as_uri()) for channel in (having, lacking)]
+        report = sync(store, *repos)
+        assert report.exit_status(strict=True) == 0, report
+        [record] = store.catalog().records
+        for repo in repos:
+            listed = repodata(store, record, repo.path, "noarch")["packages.conda"]
+            assert set(listed) == {package.filename, twin.filename}

@@ -1,5 +1,6 @@
 """snapmirror sync: read upstreams and seal a snapshot."""
 
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import typer
@@ -8,7 +9,7 @@ from .. import clock, units
 from ..ecosystem import Repo
 from ..errors import UsageError
 from ..sync.engine import Options, Sync
-from ..sync.report import DirectoryReport, Report
+from ..sync.report import DirectoryReport, RepoReport, Report
 from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, printable, say, show, show_json, waiting
 from .progress import progress
 
@@ -47,7 +48,7 @@ def sync(
     raise typer.Exit(report.exit_status(strict=strict))
 
 
-def choose(configured: list[Repo] | list, paths: list[str]) -> list[Repo]:  # type: ignore[type-arg]
+def choose(configured: Sequence[Repo], paths: list[str]) -> list[Repo]:
     """The repos at or below some paths; all for none. Raises UsageError for a path that names none."""
     chosen: dict[str, Repo] = {}
     for path in (wanted.strip("/") for wanted in paths):
@@ -100,7 +101,7 @@ def _print_directory(path: str, directory: DirectoryReport, dry_run: bool) -> No
         show(f"{path}: would fetch {units.plural(directory.fetch_files, 'file')}, {units.size(directory.fetch_bytes)}")
 
 
-def _to_fetch(repos: object) -> str:
-    found = [directory for repo in repos for directory in repo.directories.values()]  # type: ignore[attr-defined]
+def _to_fetch(repos: Iterable[RepoReport]) -> str:
+    found = [directory for repo in repos for directory in repo.directories.values()]
     files = sum(directory.fetch_files for directory in found)
     return f"{units.plural(files, 'file')}, {units.size(sum(directory.fetch_bytes for directory in found))}"

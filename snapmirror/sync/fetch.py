@@ -4,6 +4,7 @@ import time
 import urllib.parse
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
 from typing import Protocol
 
 from ..digests import Digest
@@ -56,7 +57,7 @@ def fetch(store: Store, http: Http, sources: Iterable[Source], progress: Progres
     batch: dict[str, Staged] = {}
     committed = time.monotonic()
     hosts = _Hosts()
-    queue = iter({source.key: source for source in sources}.values())
+    queue = iter(_merged(sources))
     running: dict[Future[Staged], Source] = {}
     try:
         while True:
@@ -83,6 +84,16 @@ def fetch(store: Store, http: Http, sources: Iterable[Source], progress: Progres
         wait(running, timeout=_STOPPING_SECONDS)
         raise
     return found
+
+
+def _merged(sources: Iterable[Source]) -> list[Source]:
+    """Each byte string once, with every address that it may be had from: one repo's upstream may lack what another's has."""
+    merged: dict[str, Source] = {}
+    for source in sources:
+        known = merged.get(source.key)
+        urls = tuple(dict.fromkeys((*known.urls, *source.urls))) if known else source.urls
+        merged[source.key] = replace(known or source, urls=urls)
+    return list(merged.values())
 
 
 def _submit(

@@ -57,7 +57,8 @@ class DirectoryPlan:
     @property
     def wanted_bytes(self) -> int:
         """Bytes to fetch, as far as the metadata says."""
-        return sum(file.size or 0 for file in self.wanted)
+        sizes = {file.sha256 or file.md5 or file.name: file.size or 0 for file in self.wanted}
+        return sum(sizes.values())
 
     @property
     def listed(self) -> tuple[int, int]:
@@ -178,10 +179,10 @@ def _is(store: Store, digest: Digest, file: File) -> bool:
 
 
 def missing(plan: DirectoryPlan, held: Callable[[Iterable[Digest]], set[Digest]]) -> list[File]:
-    """The files of changed leaves that are not held, each once."""
-    wanted = {file.sha256 or file.md5 or file.name: file for leaf in plan.leaves.values() for file in leaf.files}
-    present = held(file.sha256 for file in wanted.values() if file.sha256)
-    return [file for file in wanted.values() if file.sha256 not in present] if present else list(wanted.values())
+    """The files of changed leaves that are not held; one byte string may come under several names."""
+    listed = [file for leaf in plan.leaves.values() for file in leaf.files]
+    present = held(file.sha256 for file in listed if file.sha256)
+    return [file for file in listed if file.sha256 not in present] if present else listed
 
 
 def build_directory(plan: DirectoryPlan, documents: Mapping[str, Derived]) -> Assembled:
