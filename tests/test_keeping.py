@@ -11,12 +11,16 @@ from inprocess import collect, forget, repodata, store_at, sync, ticking
 from snapmirror.cli.check import _leaf_files
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
-from snapmirror.errors import DamagedError, Forgotten, UsageError
+from snapmirror.ecosystem import File
+from snapmirror.errors import DamagedError, Forgotten, LockedError, UsageError
 from snapmirror.store import check, retention
 from snapmirror.store.records import Pin
 from snapmirror.store.retention import Retention
 from snapmirror.store.store import Store
 from snapmirror.store.syncing import Registration
+from snapmirror.sync.download import Source, download
+from snapmirror.sync.http import Http
+from snapmirror.sync.settings import Download
 
 
 @pytest.fixture
@@ -200,3 +204,18 @@ def test_the_index_can_be_thrown_away(tmp_path: Path, channel: Channel) -> None:
             store.catalog().records[-1].repos["chan"].directories["noarch"].digest
             == old.repos["chan"].directories["noarch"].digest
         )
+
+
+def test_a_finished_download_is_out_of_reach_of_other_syncs_until_it_has_its_name(tmp_path: Path) -> None:
+    """Another process whose metadata differ would else empty the file just before it is renamed into the store."""
+    original = tmp_path / "package.conda"
+    original.write_bytes(b"package")
+    right = Source(File(original.name, 7, sha256(b"package"), None), (original.as_uri(),))
+    wrong = Source(File(original.name, 8, sha256(b"package"), None), (original.as_uri(),))
+    with store_at(tmp_path / "store") as store, Http(Download(), print) as http:
+        staged = download(http, store.layout.incoming, right, lambda _: None)
+        with pytest.raises(LockedError):
+            download(http, store.layout.incoming, wrong, lambda _: None)
+        store.admit([staged])
+        staged.release()
+        assert store.blobs.read(staged.sha256) == b"package"

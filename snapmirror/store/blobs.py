@@ -22,6 +22,14 @@ class Staged(NamedTuple):
     size: int
     #: set where MD5 is what verified it
     md5: bytes | None = None
+    #: descriptor that holds the file's flock until it has its name: another sync that wants the same bytes must not
+    #: take it up, or empty it, in between
+    lock: int | None = None
+
+    def release(self) -> None:
+        """Give the flock back."""
+        if self.lock is not None:
+            os.close(self.lock)
 
 
 class BlobInfo(NamedTuple):

@@ -59,7 +59,7 @@ class Source:
 
 
 def download(http: Http, incoming: Path, source: Source, arrived: Arrived) -> Staged:
-    """Fetch a file from the first URL that has it. Thread-safe.
+    """Fetch a file from the first URL that has it. Thread-safe. The caller releases what it gets.
 
     Raises the UpstreamError of the first URL that failed for a lasting reason, else the last one; DiskFull; LockedError if
     another process is fetching the same bytes.
@@ -69,8 +69,10 @@ def download(http: Http, incoming: Path, source: Source, arrived: Arrived) -> St
         for url in source.urls:
             try:
                 if url.startswith("file:"):
-                    return _take(url, partial, source, arrived)
-                return _fetch(http, url, partial, source, arrived)
+                    staged = _take(url, partial, source, arrived)
+                else:
+                    staged = _fetch(http, url, partial, source, arrived)
+                return staged._replace(lock=os.dup(partial.fileno()))
             except UpstreamError as error:
                 problems.append(error)
         if os.fstat(partial.fileno()).st_size == 0:

@@ -78,6 +78,8 @@ def fetch(store: Store, http: Http, sources: Iterable[Source], progress: Progres
                 committed = time.monotonic()
         _commit(store, batch, found)
     except BaseException:
+        for staged in batch.values():
+            staged.release()
         http.stop()
         for future in running:
             future.cancel()
@@ -135,7 +137,8 @@ def _commit(store: Store, batch: dict[str, Staged], found: Fetched) -> None:
     if batch:
         store.admit(list(batch.values()))
         found.update({key: staged.sha256 for key, staged in batch.items()})
-        batch.clear()
+        while batch:
+            batch.popitem()[1].release()
 
 
 class _Hosts:
