@@ -158,6 +158,7 @@ def test_settle_adds_digests_and_takes_out_what_is_withheld() -> None:
         (".hidden-1-0.conda", "unsafe"),
         ("", "no file name"),
         ("repodata.json", "an index"),
+        ("repodata_shards.msgpack.zst", "an index"),
         ("shards", "an index"),
     ],
 )

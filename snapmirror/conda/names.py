@@ -5,11 +5,11 @@ import re
 #: CEP 26; it also keeps the name of a partial download under the 255 bytes that file systems allow
 LONGEST = 211
 #: names that a directory publishes itself
-_OURS = ("repodata", "current_repodata", "shards")
+_OURS = ("repodata", "current_repodata", "repodata_shards", "shards")
 
 
 #: nearly every real name; whatever does not match is looked at more closely
-is_plain = re.compile(r"(?!repodata\.|current_repodata\.|shards)[A-Za-z0-9_][A-Za-z0-9_.+!=-]{,210}").fullmatch
+is_plain = re.compile(r"(?!repodata|current_repodata|shards)[A-Za-z0-9_][A-Za-z0-9_.+!=-]{,210}").fullmatch
 
 
 def problem_with(file: str) -> str | None:
