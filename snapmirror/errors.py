@@ -12,6 +12,7 @@
     ├── LockedError                  4  another process holds the store or a repo
     ├── DamagedError                 5  what the store says of itself is not true
     ├── PlanTooLarge                 1  a plan that does not fit on the disk
+    ├── HelperEnded                  1  somebody ended a process that worked for this one
     └── UpstreamError                1  upstream could not be used
         ├── AbsentError              1  upstream says that there is no such file (404, 410)
         ├── TransportError           1  it did not answer, or kept failing
@@ -163,6 +164,20 @@ class PlanTooLarge(SnapmirrorError):
             f"the plan needs {size(self.needed)} ({self.needed} bytes) and the disk has "
             f"{size(self.available)} ({self.available} bytes) to spare above min_free; nothing was fetched"
         )
+
+
+class HelperEnded(SnapmirrorError):
+    """A process that works for this one was ended from outside, by a kernel that is out of memory, say."""
+
+    def __init__(self, task: str, status: int) -> None:
+        #: what it did
+        self.task = task
+        #: its exit status; negative: the signal that ended it
+        self.status = status
+
+    def __str__(self) -> str:
+        how = f"by signal {-self.status}" if self.status < 0 else f"with status {self.status}"
+        return f"the process that {self.task} was ended {how}, perhaps for want of memory"
 
 
 class UpstreamError(SnapmirrorError):

@@ -12,7 +12,7 @@ import contextlib
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import lmdb
 import msgspec
@@ -24,6 +24,7 @@ from ..validators import Validators
 _MAP_SIZE = 64 << 30  # a sparse promise, not an allocation; resizing at run time raced in py-lmdb before 2.3
 _TABLES = (b"blobs", b"md5", b"leaves", b"validators")
 _ROW = struct.Struct(">QQ32s")
+_Key = TypeVar("_Key")
 _PAGE = 10_000  # rows a transaction: long readers pin pages, and one huge delete doubles the file
 
 
@@ -130,8 +131,8 @@ class Index:
         with self._transaction() as transaction:
             return self._held(transaction, _get(transaction, self._leaves, digest))
 
-    def leaves(self, digests: Mapping[str, Digest]) -> dict[str, Digest]:
-        """For each key the held leaf, left out where there is none; as `leaf`, for many."""
+    def leaves(self, digests: Mapping[_Key, Digest]) -> dict[_Key, Digest]:
+        """For each key of a canonical or source digest the held leaf, left out where there is none."""
         with self._transaction() as transaction:
             found = ((key, _get(transaction, self._leaves, digest)) for key, digest in digests.items())
             return {key: blob for key, blob in found if blob is not None and self._held(transaction, blob)}

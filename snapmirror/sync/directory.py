@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from .. import addresses, clock
 from ..digests import Digest
 from ..ecosystem import Ecosystem, File, Known, Repo
-from ..errors import AbsentError, ShrinkError, SnapmirrorError, TransportError, UpstreamError
+from ..errors import AbsentError, HelperEnded, ShrinkError, SnapmirrorError, TransportError, UpstreamError
 from ..store.directories import Assembled, Directory, DirectoryReader
 from ..store.index import Seen
 from ..store.records import DirectoryState
@@ -17,7 +17,8 @@ from ..validators import Validators
 from . import export
 from .download import Source
 from .http import Http
-from .plan import Content, DirectoryPlan, build_directory, make_plan, missing, press
+from .plan import DirectoryPlan, build_directory, make_plan, missing
+from .press import Content, press
 from .report import DirectoryReport
 from .settings import Publish
 
@@ -75,7 +76,7 @@ class DirectorySync:
             self.read(http, (unusable.document,))
             if isinstance(self.problem, AbsentError):  # there is no other form
                 self.problem = unusable.error
-        except UpstreamError as error:
+        except (UpstreamError, HelperEnded) as error:
             self.problem = error
 
     def _read(self, http: Http, avoid: tuple[str, ...]) -> None:
@@ -161,13 +162,11 @@ class DirectorySync:
                 self._resettle(plan, leaf.name, digests, withheld)
 
     def _resettle(self, plan: DirectoryPlan, name: str, digests: Mapping[str, Digest], withheld: set[str]) -> None:
-        leaf = plan.leaves.pop(name)
+        leaf = plan.leaves[name]
         content = self.ecosystem.settle(self.store.metadata.leaf(leaf.blob), digests, withheld)
         files = tuple(file.but(sha256=digests.get(file.name, file.sha256)) for file in leaf.files if file.name not in withheld)
-        for settled, compressed in press(self.store, [Content(name, content, files, None)] if content else []):
-            plan.leaves[name] = settled
-            if compressed is not None:
-                plan.blobs[settled.blob] = compressed
+        for settled, compressed in press(self.store, [Content(name, content, files, None)], 1):
+            plan.take(settled, compressed)
 
     def lost(self) -> list[Source]:
         """Files of the finished directory that are not in the store: gc took them before they were registered."""

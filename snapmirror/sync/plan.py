@@ -1,33 +1,15 @@
 """Planning one directory: compare what was read with what is held. Pure but for reads of the store."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import NamedTuple
 
-from .. import addresses, codec
-from ..digests import Digest, sha256
+from .. import addresses
+from ..digests import Digest
 from ..ecosystem import Draft, Ecosystem, File, Reading, Repo
 from ..store.directories import Assembled, Derived, Directory, DirectoryReader, assemble
 from ..store.store import Store
-
-#: leaves that are named and compressed at a time
-_BATCH = 64
-
-
-@dataclass(slots=True)
-class PlannedLeaf:
-    """One leaf that is not as it was in the previous snapshot."""
-
-    name: str
-    #: name of its blob; empty if nothing is left of it
-    blob: Digest
-    #: digest of its canonical bytes
-    canonical: Digest
-    files: tuple[File, ...]
-    #: what it was read from, if it is a function of that alone and nothing of it is withheld
-    source: Digest | None
+from .press import Content, PlannedLeaf, press
 
 
 @dataclass
@@ -70,6 +52,15 @@ class DirectoryPlan:
             count, size = count + len(leaf.files), size + sum(file.size or 0 for file in leaf.files)
         return count, size
 
+    def take(self, leaf: PlannedLeaf, compressed: bytes | None) -> None:
+        """Plan a leaf. A name may come again, with more or less in it, or with nothing."""
+        self.kept.pop(leaf.name, None)
+        self.leaves.pop(leaf.name, None)
+        if leaf.blob:
+            self.leaves[leaf.name] = leaf
+        if compressed is not None:
+            self.blobs[leaf.blob] = compressed
+
     def _replaced_files(self) -> Iterator[File]:
         if self.previous:
             for name in self.previous.leaves:
@@ -91,31 +82,11 @@ def make_plan(
     held = previous.leaves if previous and comparable else {}
     plan.kept = {leaf: blob for leaf, blob in known.items() if held.get(leaf) == blob}
     changed = [leaf for leaf in reading.sources if leaf not in plan.kept]
-    _take_drafts(store, plan, reading.drafts(changed) if changed else ())
+    for leaf, compressed in press(store, _drafts(store, plan, reading.drafts(changed)), len(changed)) if changed else ():
+        plan.take(leaf, compressed)
     if repo.download == "eager":
         plan.wanted = missing(plan, store.index.held)
     return plan
-
-
-def _take_drafts(store: Store, plan: DirectoryPlan, drafts: Iterable[Draft]) -> None:
-    contents = _drafts(store, plan, drafts)
-    while batch := list(islice(contents, _BATCH)):
-        for leaf, compressed in press(store, batch):
-            plan.kept.pop(leaf.name, None)
-            plan.leaves.pop(leaf.name, None)  # a name may come again, with more or less in it
-            if leaf.blob:
-                plan.leaves[leaf.name] = leaf
-            if compressed is not None:
-                plan.blobs[leaf.blob] = compressed
-
-
-class Content(NamedTuple):
-    """A leaf before it is named."""
-
-    name: str
-    content: bytes
-    files: tuple[File, ...]
-    source: Digest | None
 
 
 def _drafts(store: Store, plan: DirectoryPlan, drafts: Iterable[Draft]) -> Iterator[Content]:
@@ -129,25 +100,6 @@ def _drafts(store: Store, plan: DirectoryPlan, drafts: Iterable[Draft]) -> Itera
             files = tuple(file.but(sha256=found.get(file.name, file.sha256)) for file in files)
         clean = not unnamed and not draft.invalid and not any(file.url for file in files)
         yield Content(draft.name, content, files, draft.source if clean else None)
-
-
-def press(store: Store, contents: Sequence[Content]) -> list[tuple[PlannedLeaf, bytes | None]]:
-    """The blobs of leaves: stored ones where the store has these canonical bytes, else compressed now.
-
-    Never recompressed: another version of zstd makes other bytes of the same leaf, and every date would differ.
-    """
-    canonicals = {one.name: sha256(one.content) for one in contents if one.content}
-    known = store.index.leaves(canonicals)
-    found: list[tuple[PlannedLeaf, bytes | None]] = []
-    compress = codec.compressor(codec.LEAF_LEVEL)
-    for one in contents:
-        compressed = None
-        blob = known.get(one.name, b"")
-        if one.content and not blob:
-            compressed = compress(one.content)
-            blob = sha256(compressed)
-        found.append((PlannedLeaf(one.name, blob, canonicals.get(one.name, b""), one.files, one.source), compressed))
-    return found
 
 
 def _recall(store: Store, plan: DirectoryPlan, name: str, files: Iterable[File]) -> dict[str, Digest]:
