@@ -14,7 +14,7 @@ from upstream import Upstream
 
 from snapmirror import codec
 from snapmirror.cli.context import ECOSYSTEMS
-from snapmirror.conda import CondaRepo, leaf, names
+from snapmirror.conda import CondaRepo, leaf, names, newest
 from snapmirror.conda.flat import FlatReading
 from snapmirror.digests import sha256
 from snapmirror.store.directories import Derived, Directory, assemble
@@ -209,3 +209,21 @@ def test_decompression_stops_at_a_ceiling() -> None:
     assert codec.decompress(codec.compress(b"x" * 1000, 3), 1000) == b"x" * 1000
     with pytest.raises(ValueError, match="ends early"):
         codec.decompress(codec.compress(b"x" * 1000, 3)[:-3], 1 << 20)
+
+
+def test_newest_records_are_found_among_odd_ones() -> None:
+    """A build of no letters, a version that is none, a number too large, a name in capitals: clients see them all."""
+
+    def listed(*records: dict[str, Any]) -> set[str]:
+        files = {f"{record['name']}-{record.get('version')}-{record.get('build')}.conda": record for record in records}
+        return {file for shard in newest.reduce([{"packages.conda": files}]) for file in shard["packages.conda"]}
+
+    app = {"name": "app", "version": "1", "build": "0", "depends": ["lib <2", "Paddle>=1,<2", "lib[", "gone"]}
+    old = [{"name": "lib", "version": "1", "build": "0"}, {"name": "Paddle", "version": "1.5", "build": "0"}]
+    odd = [
+        {"name": "lib", "version": "2", "build": ""},
+        {"name": "lib", "version": "a version!", "build": "0"},
+        {"name": "lib", "version": "1.0.1", "build": "0", "build_number": 2**70},
+        {"name": "Paddle", "version": "2", "build": "0"},
+    ]
+    assert listed(app, *old, *odd) == {"app-1-0.conda", "lib-1-0.conda", "lib-2-.conda", "Paddle-1.5-0.conda", "Paddle-2-0.conda"}

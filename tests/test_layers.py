@@ -142,7 +142,7 @@ def test_exceptions_are_needed() -> None:
     assert not (set(WRITERS) | set(CLOCKS)) - used
 
 
-@pytest.mark.parametrize(("library", "where"), [("lmdb", "store/index.py"), ("rattler", "conda/newest.py")])
+@pytest.mark.parametrize(("library", "where"), [("lmdb", "store/index.py"), ("rattler", "conda/specs.py")])
 def test_one_importer(library: str, where: str) -> None:
     importers = {
         module for module in MODULES for kind, name in imports(module) if kind == "other" and name.split(".")[0] == library
