@@ -9,8 +9,8 @@ from datetime import UTC, date, datetime, time, timedelta
 
 Clock = Callable[[], datetime]
 
-_ID = re.compile(r"\d{8}T\d{6}Z")
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_ID = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 def now() -> datetime:
@@ -20,7 +20,8 @@ def now() -> datetime:
 
 def to_id(instant: datetime) -> str:
     """The id form of an instant: `20261120T010000Z`."""
-    return instant.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    utc = instant.astimezone(UTC)
+    return f"{utc.year:04}{utc:%m%dT%H%M%SZ}"  # "%Y" does not pad years before 1000, and ids sort as texts
 
 
 def from_id(text: str) -> datetime | None:

@@ -12,6 +12,7 @@ from ..store.check import Listed, Problem
 from ..store.store import Store
 from ..sync.http import Http
 from ..sync.repair import repair as mend
+from ..sync.repair import tree_problems
 from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, say, show, show_json, waiting
 from .progress import Lines
 
@@ -54,7 +55,7 @@ def _seconds(text: str | None) -> float | None:
 def _look(store: Store, seconds: float | None, *, read_data: bool) -> tuple[list[Problem], int]:
     """Problems, and the bytes read for them."""
     with store.lock(waiting):
-        problems = list(checking.structure(store, _leaf_files))
+        problems = [*checking.structure(store, _leaf_files), *tree_problems(store, ECOSYSTEMS)]
     read = 0
     if read_data:
         for found in checking.read_data(store, seconds):
@@ -62,6 +63,7 @@ def _look(store: Store, seconds: float | None, *, read_data: bool) -> tuple[list
                 problems.append(found)
             else:
                 read += found
+        problems += checking.documents(store)
     return problems, read
 
 

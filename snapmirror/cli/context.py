@@ -12,13 +12,19 @@ import typer
 
 from ..conda import Conda
 from ..ecosystem import Ecosystem
-from ..errors import ConfigError
+from ..errors import ConfigError, UsageError
 from ..store.catalog import RESERVED, Catalog
 from ..store.store import Store
 from . import config as configuration
 from .config import Config
 
-ECOSYSTEMS: dict[str, Ecosystem] = {"conda": Conda()}
+
+class _Ecosystems(dict[str, Ecosystem]):
+    def __missing__(self, kind: str) -> Ecosystem:
+        raise UsageError(f"the store holds repos of kind {kind!r}, which this version of snapmirror does not know; upgrade it")
+
+
+ECOSYSTEMS: dict[str, Ecosystem] = _Ecosystems(conda=Conda())
 
 ConfigOption = Annotated[
     Path | None,
@@ -47,9 +53,10 @@ def find_config(path: Path | None) -> Path:
 
 
 @contextlib.contextmanager
-def opened(path: Path | None, *, write: bool, create: bool = False) -> Iterator[tuple[Config, Store]]:
+def opened(path: Path | None, *, write: bool, create: bool = False, clashes: bool = False) -> Iterator[tuple[Config, Store]]:
     """The configuration and its store.
 
+    clashes: allow a pin that has the name of a repo: it is about to be removed
     create: make the store, saying so, where its folder is missing or empty
     """
     config = configuration.load(find_config(path))
@@ -57,7 +64,8 @@ def opened(path: Path | None, *, write: bool, create: bool = False) -> Iterator[
         Store.create(config.store_path)
         say(f"created the store {config.store_path}")
     with Store.open(config.store_path, write=write, index=config.index_path) as store:
-        _refuse_clashes(config, store.catalog(), path)
+        if not clashes:
+            _refuse_clashes(config, store.catalog(), path)
         yield config, store
 
 

@@ -41,7 +41,7 @@ def diff(
 
 def _compare(store: Store, old: str, new: str, only: str | None) -> dict[str, Any]:
     catalog, now = store.catalog(), store.now()
-    before, after = catalog.resolve(old, None, now), catalog.resolve(new, None, now)
+    before, after = catalog.view(old, now), catalog.view(new, now)
     paths = {path for path in {**before.repos, **after.repos} if only is None or path == only or path.startswith(f"{only}/")}
     if only and not paths:
         raise UsageError(f"{only}: neither {before.id} nor {after.id} holds a repo at or below it")

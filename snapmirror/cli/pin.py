@@ -30,7 +30,7 @@ def pin(
             raise UsageError(f"{name!r} can't be a pin: a repo's path begins with it, or it is reserved")
         if clock.parse_day(name) or clock.from_id(name):
             raise UsageError(f"{name!r} can't be a pin: it is a date")
-        record = catalog.resolve(snapshot, None, store.now())
+        record = catalog.one(snapshot, store.now())
         old = catalog.pins.get(name)
         if old and old.snapshot != record.id and not move:
             raise UsageError(f"the pin {name} names {old.snapshot} already; --move moves it")
@@ -41,7 +41,7 @@ def pin(
 
 def unpin(name: NameArgument, config: ConfigOption = None) -> None:
     """Remove a pin; the snapshot stays until it is forgotten."""
-    with opened(config, write=True) as (_, store), store.lock(waiting) as catalog:
+    with opened(config, write=True, clashes=True) as (_, store), store.lock(waiting) as catalog:
         if name not in catalog.pins:
             raise UsageError(f"there is no pin {name!r} (pins: {', '.join(sorted(catalog.pins)) or 'none'})")
         store.snapshots.remove_pin(name)

@@ -43,7 +43,7 @@ def snapshots(json: JsonOption = False, config: ConfigOption = None) -> None:
 def show(snapshot: SnapshotArgument, json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show one snapshot: its repos, their directories, and what was withheld."""
     with opened(config, write=False) as (_, store):
-        record = store.catalog().resolve(snapshot, None, store.now())
+        record = store.catalog().view(snapshot, store.now())
         found = {**describe(store, record), "withheld": _withheld(store, record)}
     if json:
         show_json(found)

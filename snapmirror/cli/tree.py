@@ -9,8 +9,8 @@ from .snapshots import SnapshotArgument
 
 def tree(snapshot: SnapshotArgument, config: ConfigOption = None) -> None:
     """Make the tree of a snapshot again, for web servers, rsync or file://, and print its path."""
-    with opened(config, write=True) as (settings, store):
-        record = store.catalog().resolve(snapshot, None, store.now())
+    with opened(config, write=True) as (settings, store), store.lock_trees(waiting):
+        record = store.catalog().one(snapshot, store.now())
         links = _build(store, record, settings.publish.plain)
         with store.lock(waiting) as catalog:
             record = catalog.resolve(record.id, None, store.now())  # it may have been forgotten meanwhile

@@ -6,12 +6,16 @@ that does not list it is the answer "not there". A tombstone is never passed ove
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
+import msgspec
+
 from .. import clock
-from ..errors import Forgotten, SelectorError
+from ..digests import Digest
+from ..errors import DamagedError, Forgotten, SelectorError
 from .records import Entry, Pin, Record, Tombstone
 
 CURRENT = "current"
@@ -51,9 +55,37 @@ class Catalog:
         return max((entry.number for entry in self.entries), default=0) + 1
 
     @cached_property
+    def directories(self) -> frozenset[Digest]:
+        """Every directory that a kept snapshot refers to."""
+        return frozenset(
+            state.blob for record in self.records for repo in record.repos.values() for state in repo.directories.values()
+        )
+
+    @cached_property
     def repos(self) -> frozenset[str]:
         """Paths of all repos that any snapshot holds or held."""
         return frozenset(path for entry in self.entries for path in entry.repos)
+
+    def verify(self) -> None:
+        """Raise DamagedError if a snapshot has been lost: what it held would look like what nothing refers to.
+
+        Every publication has the next number, and a forgotten one keeps its own; so only the newest can be lost unseen.
+        """
+        for problem in self.losses():
+            raise problem
+
+    def losses(self) -> Iterator[DamagedError]:
+        """What `verify` raises, all of it."""
+        numbers = {entry.number: entry.id for entry in self.entries}
+        for number in sorted(set(range(1, self.next_number)) - numbers.keys()):
+            before = max((known for known in numbers if known < number), default=None)
+            after = f" after {numbers[before]}" if before else ""
+            yield DamagedError(
+                f"snapshots/: the record number {number}", f"(published{after}) is missing; restore it from a backup"
+            )
+        for pin in self.pins.values():
+            if not isinstance(self.by_id.get(pin.snapshot), Record):
+                yield DamagedError(f"pins/{pin.name}.json", f"names {pin.snapshot}, which is not kept")
 
     def is_selector(self, text: str) -> bool:
         """Whether a first path segment is a selector, as opposed to the begin of a repo's path."""
@@ -86,11 +118,39 @@ class Catalog:
             if entry.id > limit:
                 continue
             if repo is None or repo in entry.repos:
-                return self._kept(entry, selector)
+                return self._kept(entry, selector, repo)
             if not entry.partial:
                 raise SelectorError(selector, f"snapshot {entry.id} does not hold {repo}")
         what = "snapshot" if repo is None else f"snapshot of {repo}"
         raise SelectorError(selector, f"there is no {what} at or before it")
+
+    def answers(self, selector: str, present: datetime) -> dict[str, Record]:
+        """The snapshot that a selector means for each repo that it means one for. Raises as `resolve` does if it is none."""
+        found: dict[str, Record] = {}
+        problem: SelectorError | None = None
+        for repo in sorted(self.repos):
+            try:
+                found[repo] = self.resolve(selector, repo, present)
+            except SelectorError as error:
+                problem = problem or error
+        if not found:
+            raise problem or SelectorError(selector, "there is no snapshot yet")
+        return found
+
+    def view(self, selector: str, present: datetime) -> Record:
+        """What a selector means for all repos, as one record: the newest of its answers, with each repo as it answers."""
+        answers = self.answers(selector, present)
+        newest = max(answers.values(), key=lambda record: record.id)
+        if all(record is newest for record in answers.values()):
+            return newest
+        return msgspec.structs.replace(newest, repos={path: record.repos[path] for path, record in answers.items()})
+
+    def one(self, selector: str, present: datetime) -> Record:
+        """The one snapshot that a selector names. Raises SelectorError where it takes its repos from several."""
+        ids = sorted({record.id for record in self.answers(selector, present).values()})
+        if len(ids) > 1:
+            raise SelectorError(selector, f"is answered from several snapshots ({', '.join(ids)}); name one of these")
+        return self.resolve(ids[0], None, present)
 
     def _exactly(self, id_: str, repo: str | None, selector: str) -> Record:
         entry = self.by_id.get(id_)
@@ -98,11 +158,11 @@ class Catalog:
             raise SelectorError(selector, f"snapshot {id_} does not exist")
         if repo is not None and repo not in entry.repos:
             raise SelectorError(selector, f"snapshot {id_} does not hold {repo}")
-        return self._kept(entry, selector)
+        return self._kept(entry, selector, repo)
 
-    def _kept(self, entry: Entry, selector: str) -> Record:
+    def _kept(self, entry: Entry, selector: str, repo: str | None) -> Record:
         if isinstance(entry, Tombstone):
-            kept = [record.id for record in self.records]
+            kept = [record.id for record in self.records if repo is None or repo in record.repos]
             before = max((id_ for id_ in kept if id_ < entry.id), default=None)
             after = min((id_ for id_ in kept if id_ > entry.id), default=None)
             raise Forgotten(selector, entry.id, before, after)

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 from blake3 import blake3
 
-from ..digests import Digest, Sums, sha256
+from ..digests import Digest, Sums
 from ..errors import DamagedError
-from . import fs
+from . import fs, syncing
 from .blobs import BlobInfo
 from .catalog import Catalog
 from .index import BlobRow
@@ -66,7 +67,9 @@ def structure(store: Store, leaf_files: LeafFiles) -> Iterator[Problem]:
         return
     blobs = {blob.digest: blob for blob in store.blobs.list()}
     yield from _directories(store, catalog, blobs, leaf_files)
-    yield from _pins(catalog)
+    for loss in catalog.losses():
+        yield Problem(loss.what, loss.problem)
+    yield from _syncing(store)
     yield from _index(store, blobs)
     yield from _trees(store)
 
@@ -85,7 +88,6 @@ def _directory(
     store: Store, digest: Digest, place: str, blobs: dict[Digest, BlobInfo], leaf_files: LeafFiles, seen: set[object]
 ) -> Iterator[Problem]:
     try:
-        _verify(store, digest)
         document = store.metadata.directory(digest).document
     except DamagedError as error:
         yield Problem(error.what, f"{error.problem}; it is the directory {place}", digest)
@@ -94,8 +96,6 @@ def _directory(
         if bucket in seen and document.mode != "eager":
             continue
         try:
-            if bucket not in seen:
-                _verify(store, bucket)
             leaves = store.metadata.bucket(bucket).leaves
         except DamagedError as error:
             yield Problem(error.what, f"{error.problem}; it is a bucket of {place}", bucket)
@@ -118,7 +118,7 @@ def _leaf(
     leaf_files: LeafFiles,
 ) -> Iterator[Problem]:
     try:
-        _verify(store, leaf)
+        store.blobs.read(leaf)
         files = list(leaf_files(kind, store.metadata.leaf(leaf))) if mode == "eager" else []
     except (DamagedError, ValueError) as error:
         problem = error.problem if isinstance(error, DamagedError) else f"is no leaf: {error}"
@@ -134,22 +134,19 @@ def _leaf(
             yield Problem(what, problem, file.sha256, (place[0], file.name))
 
 
-def _verify(store: Store, digest: Digest) -> None:
-    if sha256(store.blobs.read(digest)) != digest:
-        raise DamagedError(f"blob {digest.hex()}", "holds other bytes than its name says")
-
-
-def _pins(catalog: Catalog) -> Iterator[Problem]:
-    kept = {record.id for record in catalog.records}
-    for pin in catalog.pins.values():
-        if pin.snapshot not in kept:
-            yield Problem(f"pins/{pin.name}.json", f"names {pin.snapshot}, which is not kept")
+def _syncing(store: Store) -> Iterator[Problem]:
+    try:
+        list(syncing.entries(store.layout))
+    except DamagedError as error:
+        yield Problem(error.what, f"{error.problem}; gc stops at it. If no sync is running, remove it")
 
 
 def _index(store: Store, blobs: dict[Digest, BlobInfo]) -> Iterator[Problem]:
     """Rows without a blob. A blob without a row is what a crash leaves: whole, and found by whoever wants it next."""
     for digest, row in store.index.blobs():
         held = blobs.get(digest)
+        if held is None and store.blobs.size(digest) is not None:
+            continue  # a sync has stored it since we looked
         if held is None:
             yield Problem(f"blob {digest.hex()}", "is in the index and not on the disk", digest, index=True)
         elif held.size != row.size:
@@ -181,7 +178,9 @@ def read_data(store: Store, seconds: float | None) -> Iterator[Problem | int]:
 
     seconds: stop after so long; the next call goes on with the others. A bad blob is quarantined before it is yielded.
     """
-    order = sorted(store.index.blobs(), key=lambda item: item[1].checked)
+    rows = dict(store.index.blobs())
+    order = [(blob.digest, rows.get(blob.digest, BlobRow(blob.size))) for blob in store.blobs.list()]
+    order.sort(key=lambda item: item[1].checked)
     end = None if seconds is None else time.monotonic() + seconds
     queue = iter(order)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -195,9 +194,23 @@ def read_data(store: Store, seconds: float | None) -> Iterator[Problem | int]:
                     continue
                 good[digest] = fresh
                 yield row.size
-            store.index.put_blobs(good)
+            store.held(digest for digest in good if digest not in rows)
+            store.index.mark_checked(good)
             if end is not None and time.monotonic() >= end:
                 return
+
+
+def documents(store: Store) -> Iterator[Problem]:
+    """Read every derived document in the cache. A bad one is taken out of it, and of every tree: it can be made again."""
+    for path in sorted(store.layout.documents.iterdir()):
+        if path.name.startswith("."):
+            continue
+        with contextlib.suppress(FileNotFoundError):  # pruned meanwhile
+            if not store.documents.is_whole(path):
+                _take_out(store, path)
+                yield Problem(
+                    f"documents/{path.name}", "held other bytes than its name says; removed, and made again when needed"
+                )
 
 
 def _read(store: Store, digest: Digest, row: BlobRow) -> BlobRow | None:
@@ -218,16 +231,31 @@ def _read(store: Store, digest: Digest, row: BlobRow) -> BlobRow | None:
         return None
 
 
+def is_whole(store: Store, digest: Digest) -> bool:
+    """Whether the bytes of a blob are those that its name says."""
+    return _read(store, digest, BlobRow(0)) is not None
+
+
 def quarantine(store: Store, digest: Digest) -> None:
     """Move a blob out of the store and of every tree; the row goes first, as in every deletion."""
     path = store.blobs.path(digest)
     with contextlib.suppress(FileNotFoundError):
-        inode = os.stat(path).st_ino
         store.index.drop_blobs([digest])
-        fs.rename(path, store.layout.quarantine / digest.hex())
+        kept = store.layout.quarantine / digest.hex()
+        fs.rename(path, kept)
         fs.sync_folder(path.parent)
-        for parent, _, files in os.walk(store.layout.trees):
-            for name in files:
-                link = store.layout.trees / parent / name
-                if os.lstat(link).st_ino == inode:
-                    fs.unlink(link)
+        _take_out_of_trees(store, os.stat(kept).st_ino)
+
+
+def _take_out(store: Store, document: Path) -> None:
+    inode = os.stat(document).st_ino
+    fs.unlink(document)
+    _take_out_of_trees(store, inode)
+
+
+def _take_out_of_trees(store: Store, inode: int) -> None:
+    for parent, _, files in os.walk(store.layout.trees):
+        for name in files:
+            link = store.layout.trees / parent / name
+            if os.lstat(link).st_ino == inode:
+                fs.unlink(link)

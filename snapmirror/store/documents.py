@@ -9,9 +9,13 @@ import secrets
 from collections.abc import Collection
 from pathlib import Path
 
-from ..digests import Digest
+from .. import codec
+from ..digests import Digest, sha256
 from . import fs
 from .layout import Layout
+
+#: bytes that a document may have
+_LIMIT = 4 << 30
 
 
 class Documents:
@@ -33,6 +37,18 @@ class Documents:
             os.chmod(temporary, 0o444)
             fs.rename(temporary, path)
         return path
+
+    def is_whole(self, path: Path) -> bool:
+        """Whether a file of the cache holds what its name says."""
+        data = path.read_bytes()
+        try:
+            if path.name.endswith(".zst"):
+                data = codec.decompress(data, _LIMIT)
+            elif path.name.endswith(".bz2"):
+                data = codec.expand_bz2(data, _LIMIT)
+        except ValueError:
+            return False
+        return path.name.startswith(sha256(data).hex())
 
     def prune(self, keep: Collection[Digest]) -> int:
         """Remove the documents of all digests but these; the bytes freed (a tree may still link some)."""

@@ -111,6 +111,7 @@ def plan(
 
     The caller holds the store's lock. Raises DamagedError, with nothing deleted, if a root can't be read.
     """
+    catalog.verify()
     found = GcPlan(forget=list({record.id: record for record in [*forget, *plan_retention(catalog, retention)]}.values()))
     going = {record.id for record in found.forget}
     kept = [record for record in catalog.records if record.id not in going]
@@ -162,7 +163,8 @@ def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
         store.published.drop(id_)
     execute_forget(store, catalog, planned.forget)
     store.published.refresh(store.catalog(), store.now())
-    freed += _drop_trees(store) + store.documents.prune(planned.documents)
+    if not syncing.any_alive(store.layout):  # what a sync has made and not yet published looks like what nobody needs
+        freed += _drop_trees(store) + store.documents.prune(planned.documents) + _drop_leftovers(store)
     try:
         freed += _sweep(store, planned.blobs)
         store.index.drop_dangling()
@@ -177,10 +179,31 @@ def _drop_trees(store: Store) -> int:
     used = {tree for id_ in store.published.snapshots() for tree in store.published.links(id_).values()}
     freed = 0
     for path in store.layout.trees.iterdir():
-        if path.name in used or (path.name.startswith(".new-") and syncing.any_alive(store.layout)):
+        if path.name in used:
             continue
         freed += sum(status.st_size for file in path.rglob("*") if (status := file.lstat()).st_nlink == 1 and file.is_file())
         fs.remove_tree(path)
+    return freed
+
+
+def _drop_leftovers(store: Store) -> int:
+    """Remove what a process that was killed had not yet given its name; the bytes freed."""
+    folders = [
+        store.layout.snapshots,
+        store.layout.pins,
+        store.layout.syncing,
+        store.layout.published,
+        *store.layout.blobs.iterdir(),
+    ]
+    freed = 0
+    for path in (
+        path for folder in folders for path in folder.glob(".*") if path not in (store.layout.trees, store.layout.views)
+    ):
+        if path.is_dir():
+            fs.remove_tree(path)
+        else:
+            freed += path.lstat().st_size
+            fs.unlink(path)
     return freed
 
 
@@ -195,6 +218,7 @@ def _sweep(store: Store, blobs: list[tuple[Digest, int]]) -> int:
 
 def _sweep_without_index(store: Store, blobs: list[tuple[Digest, int]]) -> int:
     """On a full disk LMDB can't even delete: without an index there is none that could name what is gone."""
-    store.close()
-    reindex.remove(store)
-    return sum(store.blobs.delete(digest) for digest, _ in blobs)
+    with store.index_lock():  # or another process would make it again from files that are about to go
+        store.close()
+        reindex.remove(store)
+        return sum(store.blobs.delete(digest) for digest, _ in blobs)

@@ -9,6 +9,7 @@ may point to blobs that are gone: whoever follows one looks in `blobs` first.
 """
 
 import contextlib
+import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ from ..validators import Validators
 _MAP_SIZE = 64 << 30  # a sparse promise, not an allocation; resizing at run time raced in py-lmdb before 2.3
 _TABLES = (b"blobs", b"md5", b"leaves", b"validators")
 _ROW = struct.Struct(">QQ32s")
-_Key = TypeVar("_Key")
+Key = TypeVar("Key")
 _PAGE = 10_000  # rows a transaction: long readers pin pages, and one huge delete doubles the file
 
 
@@ -55,12 +56,18 @@ class Index:
             self._env = lmdb.open(
                 str(path), map_size=_MAP_SIZE, max_dbs=len(_TABLES), subdir=False, readahead=False, mode=0o644
             )
+            self._file = _identity(path)
             self._env.reader_check()  # rows of readers that died would pin pages for ever
             self._blobs, self._md5, self._leaves, self._seen = (self._env.open_db(name) for name in _TABLES)
 
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another process has put a new index in its place, or taken it away: rows written here would be lost."""
+        return _identity(self.path) != self._file
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -84,12 +91,13 @@ class Index:
             row = _get(transaction, self._blobs, digest)
         return None if row is None else _row(row)
 
-    def held(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Those of the digests that are held."""
+    def held(self, digests: Iterable[Digest]) -> dict[Digest, int]:
+        """Those of the digests that have a row, with their bytes."""
         with self._transaction() as transaction:
             if not transaction.stat(self._blobs)["entries"]:
-                return set()  # the first sync of all: no need to look up 600,000
-            return {digest for digest in digests if _get(transaction, self._blobs, digest) is not None}
+                return {}  # the first sync of all: no need to look up 600,000
+            rows = ((digest, _get(transaction, self._blobs, digest)) for digest in digests)
+            return {digest: _row(row).size for digest, row in rows if row is not None}
 
     def blobs(self) -> Iterator[tuple[Digest, BlobRow]]:
         """Every row, by digest, in short transactions."""
@@ -113,6 +121,13 @@ class Index:
             for key, digest in (md5 or {}).items():
                 transaction.put(key, digest, db=self._md5)
 
+    def mark_checked(self, rows: Mapping[Digest, BlobRow]) -> None:
+        """Note the result of a check; not of a blob that has been taken out meanwhile, for that is gone."""
+        with self._transaction(write=True) as transaction:
+            for digest, row in rows.items():
+                if _get(transaction, self._blobs, digest) is not None:
+                    transaction.put(digest, _ROW.pack(row.size, row.checked, row.blake3), db=self._blobs)
+
     def drop_blobs(self, digests: Iterable[Digest]) -> None:
         """Take blobs out, before their files go; one commit."""
         with self._transaction(write=True) as transaction:
@@ -126,12 +141,7 @@ class Index:
         with self._transaction() as transaction:
             return self._held(transaction, _get(transaction, self._md5, md5))
 
-    def leaf(self, digest: Digest) -> Digest | None:
-        """The held leaf with these canonical bytes, or that was read from bytes with this digest."""
-        with self._transaction() as transaction:
-            return self._held(transaction, _get(transaction, self._leaves, digest))
-
-    def leaves(self, digests: Mapping[_Key, Digest]) -> dict[_Key, Digest]:
+    def leaves(self, digests: Mapping[Key, Digest]) -> dict[Key, Digest]:
         """For each key of a canonical or source digest the held leaf, left out where there is none."""
         with self._transaction() as transaction:
             found = ((key, _get(transaction, self._leaves, digest)) for key, digest in digests.items())
@@ -187,6 +197,14 @@ class Index:
 def _get(transaction: lmdb.Transaction, table: lmdb._Database, key: bytes) -> bytes | None:
     value = transaction.get(key, db=table)
     return None if value is None else bytes(value)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _row(row: bytes) -> BlobRow:

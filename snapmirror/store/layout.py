@@ -76,26 +76,32 @@ class Layout:
 def create(layout: Layout, present: datetime) -> None:
     """Make an empty store in a folder that is missing or empty. Raises StoreError if it holds anything."""
     root = layout.root
-    if root.exists() and (not root.is_dir() or {found.name for found in root.iterdir()} - set(_FOLDERS)):
+    if root.exists() and (not root.is_dir() or {found.name for found in root.iterdir()} - {*_FOLDERS, "lost+found"}):
         raise StoreError(root, "is neither a store (no snapmirror.json in it) nor empty; choose another folder for `store`")
     try:
         fs.make_folder(root)
-        for name in _FOLDERS:
-            fs.make_folder(root / name)
-        for number in range(256):
-            fs.make_folder(layout.blobs / f"{number:02x}")
-        fs.make_folder(layout.trees)
-        fs.make_folder(layout.views)
-        for folder in (layout.published, layout.incoming):
-            fs.replace(folder / "CACHEDIR.TAG", _CACHEDIR_TAG)
+        _make_folders(layout)
         found = _Format(FORMAT, clock.to_id(present))  # last: with it the folder is a store
         fs.replace(layout.format, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
     except PermissionError as error:
         raise StoreError(root, f"can't be created: {error.strerror} ({error.filename})") from None
 
 
+def _make_folders(layout: Layout) -> None:
+    folders = [layout.root / name for name in _FOLDERS] + [layout.trees, layout.views]
+    for folder in [*folders, *(layout.blobs / f"{number:02x}" for number in range(256))]:
+        if not folder.is_dir():
+            fs.make_folder(folder)
+    for folder in (layout.published, layout.incoming):
+        if not (folder / "CACHEDIR.TAG").exists():
+            fs.replace(folder / "CACHEDIR.TAG", _CACHEDIR_TAG)
+
+
 def verify(layout: Layout, *, write: bool) -> None:
-    """Raise StoreError unless the root is a store of a known format that this process may use."""
+    """Raise StoreError unless the root is a store of a known format that this process may use.
+
+    write: also make folders that are missing: a backup need not hold what can be made again
+    """
     try:
         found = msgspec.json.decode(layout.format.read_bytes(), type=dict[str, object])
     except FileNotFoundError:
@@ -113,3 +119,5 @@ def verify(layout: Layout, *, write: bool) -> None:
             f"belongs to user {owner} and this process runs as user {os.geteuid()}; "
             "run it as the owner, or files would appear that the owner can't replace",
         )
+    if write:
+        _make_folders(layout)

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,12 +29,22 @@ def hold(path: Path, what: str, *, waiting: Waiting | None) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if waiting is None:
-                raise LockedError(what) from None
-            waiting(what)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+                _try_again(descriptor, what)
+            else:
+                waiting(what)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+def _try_again(descriptor: int, what: str) -> None:
+    """Once: whoever asks `is_held` holds a lock for microseconds, and is no other sync."""
+    time.sleep(0.05)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LockedError(what) from None
 
 
 def is_held(path: Path) -> bool:

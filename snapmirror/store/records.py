@@ -87,7 +87,7 @@ def decode_entry(data: bytes, what: str) -> Entry:
     """A record or tombstone. Raises DamagedError."""
     try:
         return msgspec.json.decode(data, type=Record | Tombstone)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DamagedError(what, f"can't be read: {error}") from None
 
 
@@ -95,5 +95,5 @@ def decode_pin(data: bytes, what: str) -> Pin:
     """A pin. Raises DamagedError."""
     try:
         return msgspec.json.decode(data, type=Pin)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DamagedError(what, f"can't be read: {error}") from None

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..digests import Digest, sha256
-from ..errors import DamagedError
+from ..errors import DamagedError, LockedError
 from . import fs, syncing
 from .index import BlobRow, Index
 
@@ -22,11 +22,14 @@ def remove(store: "Store") -> None:
 
 
 def execute(store: "Store") -> tuple[int, int]:
-    """Make the index again; (blobs, leaves) entered. The caller holds the store's lock, and no sync runs.
+    """Make the index again; (blobs, leaves) entered. The caller holds the store's lock.
 
     It knows every blob and leaf again. BLAKE3 sums come back when `check --read-data` reads the bytes; what was read
-    from upstream is decoded once more by the next sync, which then finds the same leaves.
+    from upstream is decoded once more by the next sync, which then finds the same leaves. Raises LockedError while a
+    sync runs.
     """
+    if syncing.any_alive(store.layout):  # it holds the old index open and would write into a file without a name
+        raise LockedError("a repo of this store")
     store.close()
     return build(store)
 
@@ -86,9 +89,10 @@ def _leaves(store: "Store") -> set[Digest]:
         for state in repo.directories.values()
     }
     buckets: set[Digest] = set()
-    for entry in syncing.entries(store.layout):
-        directories.update(entry.directories)
-        buckets.update(bytes.fromhex(bucket) for planned in entry.planned for bucket in planned.buckets)
+    with contextlib.suppress(DamagedError):
+        for entry in syncing.entries(store.layout):
+            directories.update(entry.directories)
+            buckets.update(bytes.fromhex(bucket) for planned in entry.planned for bucket in planned.buckets)
     for digest in directories:
         with contextlib.suppress(DamagedError):
             buckets.update(store.metadata.directory(digest).document.buckets)

@@ -35,26 +35,28 @@ _PERIODS: dict[str, Callable[[datetime], object]] = {
 
 
 def keep(catalog: Catalog, retention: Retention) -> dict[str, str]:
-    """The snapshots to keep, each with the reason: the last one of each of the newest periods, in UTC."""
+    """The snapshots to keep, each with the reason: for every repo the last one of each of the newest periods, in UTC.
+
+    For every repo: a partial snapshot, dated to the end of a day, would push out the complete one of that day.
+    """
     if not retention:
         return {record.id: "no retention is configured" for record in catalog.records}
     kept = {id_: reason for id_, reason in catalog.protected().items() if id_ in catalog.by_id}
-    for name, period in _PERIODS.items():
-        left, seen = getattr(retention, name), set()
-        for record in reversed(catalog.records):
-            instant = clock.from_id(record.id)
-            key = period(instant) if instant else record.id
-            if left and key not in seen:
-                seen.add(key)
-                left -= 1
-                kept.setdefault(record.id, name)
+    for repo in catalog.repos:
+        for name, period in _PERIODS.items():
+            newest: dict[object, str] = {}
+            for record in catalog.history(repo):
+                if instant := clock.from_id(record.id):
+                    newest.setdefault(period(instant), record.id)
+            for id_ in list(newest.values())[: getattr(retention, name)]:
+                kept.setdefault(id_, name)
     return kept
 
 
 def plan_forget(catalog: Catalog, snapshots: Iterable[str], present: datetime) -> list[Record]:
     """The records that selectors name. Raises UsageError if one of them is protected."""
     protected = catalog.protected()
-    found = {record.id: record for record in (catalog.resolve(text, None, present) for text in snapshots)}
+    found = {record.id: record for record in (catalog.one(text, present) for text in snapshots)}
     for id_ in found:
         if id_ in protected:
             raise UsageError(f"snapshot {id_} can't be forgotten: {protected[id_]}")

@@ -29,6 +29,8 @@ class Synced(NamedTuple):
 
     kind: str
     directories: Mapping[str, Read]
+    #: the state that it was compared with
+    before: Mapping[str, DirectoryState]
 
 
 def seal(
@@ -55,10 +57,10 @@ def seal(
     }
     if seal_as is None:
         for path in configured:
-            _carry(store, catalog, path, repos, trees)
+            _carry(store, catalog, path, repos, trees, synced)
     record = Record(id=id_, number=catalog.next_number, partial=seal_as is not None, repos=dict(sorted(repos.items())))
-    store.snapshots.write(record)  # the commit; what follows is derived from it
-    store.published.publish(id_, trees)
+    store.published.publish(id_, trees)  # first: a disk that is full here, or a crash, has published nothing
+    store.snapshots.write(record)  # the commit
     store.published.refresh(store.catalog(), present)
     return record
 
@@ -100,13 +102,23 @@ def _state(repo: Synced, catalog: Catalog, path: str, id_: str) -> RepoState:
     return RepoState(kind=repo.kind, directories=directories)
 
 
-def _carry(store: Store, catalog: Catalog, path: str, repos: dict[str, RepoState], trees: dict[str, str]) -> None:
-    """Rebase one repo onto the newest record: keep what is there unless ours was read later."""
+def _carry(
+    store: Store,
+    catalog: Catalog,
+    path: str,
+    repos: dict[str, RepoState],
+    trees: dict[str, str],
+    synced: Mapping[str, Synced],
+) -> None:
+    """Rebase one repo onto the newest record: keep what is there if somebody else has read it, and later.
+
+    The state there may have been read later by a clock that was set back since; then nobody else has read it.
+    """
     newest = catalog.newest(path)
     if newest is None:
         return
     theirs = newest.repos[path]
-    if path in repos and repos[path].read >= theirs.read:
+    if path in repos and (theirs.directories == synced[path].before or repos[path].read >= theirs.read):
         return
     repos[path] = theirs
     inside = f"{path}/"

@@ -1,19 +1,18 @@
 """One opened store: the parts that share its folder, and the two operations that need several of them."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .. import clock
-from ..digests import Digest
+from ..digests import Digest, is_hex_digest
 from ..errors import DiskFull
 from . import fs, layout, locks, reindex
 from .blobs import LocalBlobs, Staged
 from .catalog import Catalog
 from .directories import Metadata
 from .documents import Documents
-from .index import BlobRow, Index
+from .index import BlobRow, Index, Key
 from .layout import Layout
 from .published import Published
 from .snapshots import Snapshots
@@ -33,6 +32,7 @@ class Store:
         self.trees = Trees(paths)
         self.documents = Documents(paths)
         self.published = Published(paths)
+        self._index: Index | None = None
 
     @classmethod
     def open(cls, root: Path, *, write: bool, now: clock.Clock = clock.now, index: Path | None = None) -> "Store":
@@ -46,20 +46,32 @@ class Store:
         """Make an empty store in a missing or empty folder. Raises StoreError otherwise."""
         layout.create(Layout(root), now())
 
-    @cached_property
+    @property
     def index(self) -> Index:
-        """The LMDB index, opened when first needed; never before a fork. A missing one is made again from the files."""
-        if not self.layout.index.exists():
-            with locks.hold(self.layout.locks / ".index", "the index", waiting=lambda _: None):
-                if not self.layout.index.exists():
-                    reindex.build(self)
-        return Index(self.layout.index)
+        """The LMDB index, opened when first needed; never before a fork. A missing one is made again from the files.
+
+        Ask for it anew each time: another process may have put a new one in its place.
+        """
+        if self._index is None or self._index.replaced:
+            self.close()
+            if not self.layout.index.exists():
+                with self.index_lock():
+                    if not self.layout.index.exists():
+                        reindex.build(self)
+            self._index = Index(self.layout.index)
+        return self._index
+
+    @contextlib.contextmanager
+    def index_lock(self) -> Iterator[None]:
+        """While it is held, nobody makes a missing index again."""
+        with locks.hold(self.layout.locks / ".index", "the index", waiting=lambda _: None):
+            yield
 
     def close(self) -> None:
         """Close the index, if it was opened."""
-        if "index" in self.__dict__:
-            self.index.close()
-            del self.__dict__["index"]
+        if self._index is not None:
+            self._index.close()
+            self._index = None
 
     def __enter__(self) -> "Store":
         return self
@@ -83,6 +95,12 @@ class Store:
         with locks.hold(self.layout.repo_lock(repo), f"the repo {repo}", waiting=waiting):
             yield
 
+    @contextlib.contextmanager
+    def lock_trees(self, waiting: locks.Waiting | None) -> Iterator[None]:
+        """While it is held, gc spares trees and documents that nothing refers to yet, as it does while a sync runs."""
+        with locks.hold(self.layout.locks / ".trees", "the trees", waiting=waiting):
+            yield
+
     def put(self, data: Sequence[bytes]) -> None:
         """Store byte strings: durable and in the index on return."""
         self._enter(self.blobs.put(data))
@@ -92,18 +110,29 @@ class Store:
         self.blobs.admit(staged)
         self._enter(staged)
 
-    def held(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Those of the digests that are held.
+    def held(self, digests: Iterable[Digest]) -> dict[Digest, int]:
+        """Those of the digests that are held, with their bytes: the disk says so, the index only knows more about them.
 
-        A process that died between naming its blobs and indexing them leaves whole, durable blobs without a row; they are
-        entered here, so that nobody fetches them again.
+        A row may outlive its blob: the index lies on a disk of its own and the store came back from a backup, say. And a
+        process that died between naming its blobs and indexing them leaves whole, durable blobs without a row; they are
+        entered here.
         """
-        digests = set(digests)
-        held = self.index.held(digests)
-        found = {digest: BlobRow(size) for digest in digests - held if (size := self.blobs.size(digest)) is not None}
-        if found:
-            self.index.put_blobs(found)
-        return held | found.keys()
+        sizes = {digest: size for digest in digests if (size := self.blobs.size(digest)) is not None}
+        unknown = sizes.keys() - self.index.held(sizes)
+        if unknown:
+            self.index.put_blobs({digest: BlobRow(sizes[digest]) for digest in unknown})
+        return sizes
+
+    def leaves(self, digests: Mapping[Key, Digest]) -> dict[Key, Digest]:
+        """For each key of a canonical or source digest the held leaf, left out where there is none."""
+        found = self.index.leaves(digests)
+        return {key: blob for key, blob in found.items() if self.blobs.size(blob) is not None}
+
+    def quarantined(self) -> frozenset[Digest]:
+        """Blobs that were found bad and have not been had again."""
+        names = (path.name for path in self.layout.quarantine.iterdir())
+        found = (bytes.fromhex(name) for name in names if is_hex_digest(name))
+        return frozenset(digest for digest in found if self.blobs.size(digest) is None)
 
     def _enter(self, staged: Sequence[Staged]) -> None:
         rows = {one.sha256: BlobRow(one.size, one.blake3) for one in staged}

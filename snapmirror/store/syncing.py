@@ -85,18 +85,19 @@ class Registration:
 
 def entries(layout: Layout) -> Iterator[Entry]:
     """Every entry. Raises DamagedError if one can't be read: it is a root."""
-    for path in sorted(layout.syncing.glob("*.json")):
+    for path in sorted(layout.syncing.glob("[!.]*.json")):  # one with a dot has not been registered
         try:
             content = msgspec.json.decode(path.read_bytes(), type=_Content)
             age = time.time() - path.stat().st_mtime
         except FileNotFoundError:
             continue  # its sync has just sealed
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DamagedError(f"syncing/{path.name}", f"can't be read: {error}") from None
         directories = tuple(bytes.fromhex(digest) for digest in content.directories)
         yield Entry(path, directories, tuple(content.planned), locks.is_held(path), age)
 
 
-def any_alive(layout: Layout) -> bool:
-    """Whether a sync is running on this store."""
-    return any(locks.is_held(path) for path in layout.locks.iterdir())
+def any_alive(layout: Layout, besides: Iterable[str] = ()) -> bool:
+    """Whether a sync, or whoever else makes trees, is at work on this store; besides: repos that do not count."""
+    own = {layout.repo_lock(repo) for repo in besides}
+    return any(path not in own and locks.is_held(path) for path in layout.locks.iterdir())

@@ -2,13 +2,13 @@
 
 import contextlib
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .. import addresses, clock
 from ..digests import Digest
 from ..ecosystem import Ecosystem, File, Known, Repo
-from ..errors import AbsentError, HelperEnded, ShrinkError, SnapmirrorError, TransportError, UpstreamError
+from ..errors import AbsentError, HelperEnded, MismatchError, ShrinkError, SnapmirrorError, TransportError, UpstreamError
 from ..store.directories import Assembled, Directory, DirectoryReader
 from ..store.index import Seen
 from ..store.records import DirectoryState
@@ -46,6 +46,8 @@ class DirectorySync:
     failed: dict[str, UpstreamError] = field(default_factory=dict)
     #: the directory as it stands: without documents until `finish`
     final: Assembled | None = None
+    #: whether what is planned is a root of gc
+    registered: bool = False
     _finished: bool = False
     tree: str | None = None
 
@@ -64,7 +66,7 @@ class DirectorySync:
     def read(self, http: Http, avoid: tuple[str, ...] = ()) -> None:
         """Ask upstream, and plan. Sets `plan`, `unchanged` or `problem`."""
         self.read_at = clock.to_id(self.store.now())
-        self.plan, self.unchanged, self.absent = None, False, False
+        self.plan, self.unchanged, self.absent, self.registered = None, False, False, False
         try:
             with no_garbage_collection():
                 self._read(http, avoid)
@@ -81,14 +83,14 @@ class DirectorySync:
 
     def _read(self, http: Http, avoid: tuple[str, ...]) -> None:
         again = bool(self.failed or avoid)
-        known: Known = (lambda _: None) if again else self._known
+        known: Known = (lambda _: None) if again or self.store.quarantined() else self._known
         try:
             reading = self.ecosystem.read(self.repo, self.name, http, known, avoid)
         except AbsentError:
             if avoid:
                 raise
             self.absent = True
-            if self.reader and self.reader.document.files:
+            if self.reader and self.reader.document.files and not self.allow_shrink:
                 raise
             reading = self.ecosystem.empty(self.repo, self.name)
         if reading is None:
@@ -117,6 +119,18 @@ class DirectorySync:
         made = (self.repo.download, self.ecosystem.form, tuple(self.ecosystem.documents(self.repo)))
         return f"{self.path} {addresses.redact(document)} {made}"
 
+    def lost_ground(self, referred: Collection[Digest]) -> bool:
+        """Whether a gc has taken away what the plan builds on, before this was registered.
+
+        referred: the directories that a record refers to; what hangs on these stays
+        """
+        if self.registered:
+            return False
+        if self.previous and self.previous.blob not in referred:
+            return True
+        found = [*self.plan.kept.values(), *(leaf.blob for leaf in self.plan.leaves.values())] if self.plan else []
+        return any(self.store.blobs.size(leaf) is None for leaf in found)
+
     # Fetch and settle
 
     def sources(self) -> list[Source]:
@@ -136,12 +150,25 @@ class DirectorySync:
         if self.plan is None or self.problem:
             return
         bases = self.plan.reading.bases
-        self.failed = {
+        self.failed = self._lies() | {
             file.name: result
             for file in self.plan.wanted
             if isinstance(result := fetched.get(self._source(file, bases).key), UpstreamError)
         }
         self.problem = next((error for error in self.failed.values() if isinstance(error, TransportError)), None)
+
+    def _lies(self) -> dict[str, UpstreamError]:
+        """Files whose bytes are held, with another size than their record states: a client would refuse them."""
+        if self.plan is None or self.repo.download != "eager":
+            return {}
+        listed = [file for leaf in self.plan.leaves.values() for file in leaf.files if file.sha256 and file.size is not None]
+        held = self.store.held(file.sha256 for file in listed if file.sha256)
+        lying = [(file, size) for file in listed if (size := held.get(file.sha256 or b"", file.size)) != file.size]
+        urls = {file.name: self._source(file, self.plan.reading.bases).urls[0] for file, _ in lying}
+        return {
+            file.name: MismatchError(addresses.redact(urls[file.name]), "size", str(file.size), str(size))
+            for file, size in lying
+        }
 
     def settle(self, fetched: Mapping[str, Digest | UpstreamError]) -> None:
         """Withhold what could not be had, and complete the records whose digest is known only now."""
@@ -160,6 +187,10 @@ class DirectorySync:
             withheld = {file.name for file in leaf.files if file.name in self.failed}
             if digests or withheld:
                 self._resettle(plan, leaf.name, digests, withheld)
+        try:
+            self._refuse_to_shrink(plan)  # an upstream whose files have all become a login page, say
+        except ShrinkError as error:
+            self.problem = error
 
     def _resettle(self, plan: DirectoryPlan, name: str, digests: Mapping[str, Digest], withheld: set[str]) -> None:
         leaf = plan.leaves[name]
@@ -218,11 +249,11 @@ class DirectorySync:
         """Make the tree object of what is going to be published, unless the one it had stands for it."""
         if not publish.wants_tree(self.repo.path, self.repo.download) or self.digest is None:
             return
-        if known and self.previous and self.digest == self.previous.blob:
-            self.tree = known
-            return
         reader = self.store.metadata.directory(self.digest)
-        if reader.document.mode == "eager":
+        same = self.previous is not None and self.digest == self.previous.blob
+        if known and same and export.stands(self.store, known, reader, plain=publish.plain):
+            self.tree = known
+        elif reader.document.mode == "eager":
             self.tree = export.build_tree(self.store, self.ecosystem, reader, plain=publish.plain)
 
     @property

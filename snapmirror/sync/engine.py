@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .. import addresses
 from ..ecosystem import Ecosystem, Repo
 from ..errors import AbsentError, DiskFull, LockedError, PlanTooLarge, UpstreamError
-from ..store import seal
+from ..store import seal, syncing
 from ..store.catalog import Catalog
 from ..store.gc import current_documents
 from ..store.locks import Waiting
@@ -61,6 +61,8 @@ class Sync:
         self._options = options
         self._report = Report(dry_run=options.dry_run)
         self._directories: dict[str, list[DirectorySync]] = {}
+        #: paths of the repos whose locks we hold
+        self._locked: list[str] = []
 
     def run(self, repos: Sequence[Repo]) -> Report:
         """Sync these repos. Raises errors that are the store's; what upstreams do is in the report."""
@@ -75,6 +77,7 @@ class Sync:
                 except LockedError as error:
                     self._report.repos[repo.path].fail(error)
                     continue
+                self._locked.append(repo.path)
                 self._read(repo, http)
             if self._options.dry_run:
                 self._describe()
@@ -139,31 +142,43 @@ class Sync:
         self._report.snapshot = record.id
         for directory in self._all:
             directory.remember()
-        self._store.documents.prune(set(current_documents(self._store, self._store.catalog())))
 
-    def _register(self, registration: Registration) -> None:
-        """Store what is planned so far, and make it a root of gc. What is looked up after that stays."""
-        staged = {directory: directory.stage() for directory in self._all}
+    def _register(self, http: Http, registration: Registration) -> None:
+        """Store what is planned so far, and make it a root of gc. What is looked up after that stays.
+
+        What a plan builds on may have been forgotten and collected since it was made: then it is read anew.
+        """
+        while lost := self._try_to_register(registration):
+            catalog = self._store.catalog()
+            for directory in lost:
+                directory.previous = self._before(catalog, directory.repo.path).get(directory.name)
+                directory.read(http)
+
+    def _try_to_register(self, registration: Registration) -> list[DirectorySync]:
+        """The directories whose ground a gc has taken away; if there are any, nothing is registered."""
+        staged = [directory.stage() for directory in self._all]
         while True:
-            with self._store.lock(self._options.waiting):
-                blobs = {digest: data for one in staged.values() for digest, data in one.items()}
-                gone = [data for digest, data in blobs.items() if self._store.blobs.size(digest) is None]
+            with self._store.lock(self._options.waiting) as catalog:
+                if lost := [directory for directory in self._all if directory.lost_ground(catalog.directories)]:
+                    return lost
+                gone = [data for one in staged for digest, data in one.items() if self._store.blobs.size(digest) is None]
                 if not gone:
                     done = [one.digest for one in self._all if one.digest and one.unfinished is None]
-                    planned = [one.unfinished for one in self._all if one.unfinished]
-                    registration.write(done, planned)
-                    return
+                    registration.write(done, [one.unfinished for one in self._all if one.unfinished])
+                    for directory in self._all:
+                        directory.registered = True
+                    return []
             self._store.put(gone)  # a gc without grace took them between our writing and our lock
 
     def _fetch(self, http: Http, registration: Registration) -> None:
         """Fetch what is missing; what fails, ask upstream once more: it may have changed since its index was read."""
-        self._register(registration)
+        self._register(http, registration)
         fetched = self._fetch_wanted(http, self._all)
         again = [directory for directory in self._all if directory.failed and not directory.problem]
         if again:
             for directory in again:
                 directory.read(http)
-            self._register(registration)
+            self._register(http, registration)
             fetched |= self._fetch_wanted(http, again)
         for directory in self._all:
             directory.settle(fetched)
@@ -187,7 +202,7 @@ class Sync:
     def _seal(self, http: Http, registration: Registration) -> Record | None:
         for directory in self._all:
             directory.finish(self._publish)
-        self._register(registration)
+        self._register(http, registration)
         self._fetch_lost(http)
         synced: dict[str, seal.Synced] = {}
         for path, directories in self._directories.items():
@@ -202,6 +217,8 @@ class Sync:
         with self._store.lock(self._options.waiting) as catalog:
             record = seal.seal(self._store, catalog, synced, configured, self._options.seal_as)
             registration.remove()
+            if not syncing.any_alive(self._store.layout, besides=self._locked):
+                self._store.documents.prune(set(current_documents(self._store, self._store.catalog())))
         return record
 
     def _fetch_lost(self, http: Http) -> None:
@@ -224,7 +241,8 @@ class Sync:
                 found[directory.name] = seal.Read(directory.previous.digest, directory.previous.read, directory.tree)
             elif directory.digest and not directory.problem:
                 found[directory.name] = seal.Read(directory.digest.hex(), directory.read_at, directory.tree)
-        return seal.Synced(directories[0].repo.kind, found)
+        before = {directory.name: directory.previous for directory in directories if directory.previous}
+        return seal.Synced(directories[0].repo.kind, found, before)
 
     # Report
 

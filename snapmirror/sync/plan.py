@@ -1,7 +1,7 @@
 """Planning one directory: compare what was read with what is held. Pure but for reads of the store."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .. import addresses
@@ -30,11 +30,6 @@ class DirectoryPlan:
     withheld: dict[str, str] = field(default_factory=dict)
     #: files whose bytes are not in the store
     wanted: list[File] = field(default_factory=list)
-
-    @property
-    def path(self) -> str:
-        """Where the directory is published: `conda-forge/linux-64`."""
-        return f"{self.repo.path}/{self.name}"
 
     @property
     def wanted_bytes(self) -> int:
@@ -74,19 +69,26 @@ def make_plan(
     """Compare a reading with the previous state of the directory and with the store.
 
     A leaf is kept unread if the bytes that it is read from are known and the previous snapshot lists the very leaf that
-    came of them: then all its files are held. Raises UpstreamError where reading a changed leaf fails.
+    came of them: then all its files are held, but for what a check has found bad. Raises UpstreamError where reading a
+    changed leaf fails.
     """
     plan = DirectoryPlan(repo, name, reading, previous, ecosystem, withheld=dict(reading.invalid))
     comparable = previous is not None and previous.document.mode == repo.download and previous.document.form == ecosystem.form
-    known = store.index.leaves(reading.sources) if comparable else {}
+    known = store.leaves(reading.sources) if comparable else {}
     held = previous.leaves if previous and comparable else {}
     plan.kept = {leaf: blob for leaf, blob in known.items() if held.get(leaf) == blob}
+    if bad := store.quarantined() if repo.download == "eager" else None:
+        plan.kept = {leaf: blob for leaf, blob in plan.kept.items() if not _lists(store, ecosystem, blob, bad)}
     changed = [leaf for leaf in reading.sources if leaf not in plan.kept]
     for leaf, compressed in press(store, _drafts(store, plan, reading.drafts(changed)), len(changed)) if changed else ():
         plan.take(leaf, compressed)
     if repo.download == "eager":
         plan.wanted = missing(plan, store.index.held)
     return plan
+
+
+def _lists(store: Store, ecosystem: Ecosystem, leaf: Digest, digests: Collection[Digest]) -> bool:
+    return any(file.sha256 in digests for file in ecosystem.files(store.metadata.leaf(leaf)))
 
 
 def _drafts(store: Store, plan: DirectoryPlan, drafts: Iterable[Draft]) -> Iterator[Content]:
@@ -130,7 +132,7 @@ def _is(store: Store, digest: Digest, file: File) -> bool:
         return hashlib.file_digest(blob, "md5").digest() == file.md5  # type: ignore[arg-type]
 
 
-def missing(plan: DirectoryPlan, held: Callable[[Iterable[Digest]], set[Digest]]) -> list[File]:
+def missing(plan: DirectoryPlan, held: Callable[[Iterable[Digest]], Mapping[Digest, int]]) -> list[File]:
     """The files of changed leaves that are not held; one byte string may come under several names."""
     listed = [file for leaf in plan.leaves.values() for file in leaf.files]
     present = held(file.sha256 for file in listed if file.sha256)

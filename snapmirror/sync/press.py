@@ -107,7 +107,7 @@ def _canonical(content: bytes) -> Digest:
 
 def _stored(store: Store, canonicals: Sequence[Digest]) -> list[Digest]:
     """The blob of each; empty if the store has none."""
-    known = store.index.leaves({place: digest for place, digest in enumerate(canonicals) if digest})
+    known = store.leaves({place: digest for place, digest in enumerate(canonicals) if digest})
     return [known.get(place, b"") for place in range(len(canonicals))]
 
 

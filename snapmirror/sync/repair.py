@@ -1,11 +1,15 @@
 """Getting back what a check has found missing: from upstream, verified like any other file; then trees and index."""
 
+import contextlib
+import hashlib
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from .. import addresses
 from ..digests import Digest
 from ..ecosystem import Ecosystem, File, Repo
-from ..errors import UpstreamError
+from ..errors import DamagedError, UpstreamError
 from ..store import check, fs, reindex
 from ..store.check import Problem
 from ..store.directories import DirectoryReader
@@ -29,10 +33,11 @@ def sources(
             for name, state in repo.directories.items():
                 if missing <= found.keys():
                     return found
-                reader = store.metadata.directory(state.blob)
-                if reader.document.mode == "eager":
-                    for digest, file in _lost(store, ecosystems[repo.kind], reader, missing):
-                        found.setdefault(digest, Source(file, _urls(file, name, reader.document.origin, upstreams)))
+                with contextlib.suppress(DamagedError):  # it can't be had from upstream; all else can
+                    reader = store.metadata.directory(state.blob)
+                    if reader.document.mode == "eager":
+                        for digest, file in _lost(store, ecosystems[repo.kind], reader, missing):
+                            found.setdefault(digest, Source(file, _urls(file, name, reader.document.origin, upstreams)))
     return found
 
 
@@ -40,10 +45,13 @@ def _lost(
     store: Store, ecosystem: Ecosystem, reader: DirectoryReader, missing: Collection[Digest | None]
 ) -> Iterator[tuple[Digest, File]]:
     for name, leaf in reader.leaves.items():
-        if store.blobs.size(leaf) is not None:
-            for file in ecosystem.files(reader.read(leaf)):
-                if file.sha256 and file.sha256 in missing:
-                    yield file.sha256, file.but(url=reader.elsewhere(name, file.name))
+        try:
+            files = ecosystem.files(reader.read(leaf))
+        except (DamagedError, ValueError):
+            continue
+        for file in files:
+            if file.sha256 and file.sha256 in missing:
+                yield file.sha256, file.but(url=reader.elsewhere(name, file.name))
 
 
 def _urls(file: File, directory: str, origin: str, upstreams: Sequence[str]) -> tuple[str, ...]:
@@ -72,8 +80,12 @@ def repair(
             reindex.execute(store)
         done.append("made the index again")
     wanted = sources(store, ecosystems, configured, problems)
-    for digest in wanted:
-        if store.blobs.size(digest) is not None:  # it is there, with the wrong bytes
+    for digest in list(wanted):
+        if store.blobs.size(digest) is None:
+            continue
+        if check.is_whole(store, digest):  # what was wrong was said of it, not in it
+            del wanted[digest]
+        else:
             check.quarantine(store, digest)
             done.append(f"quarantined {digest.hex()}")
     fetched = fetch(store, http, wanted.values(), progress)
@@ -88,21 +100,68 @@ def repair(
     return done
 
 
+def tree_problems(store: Store, ecosystems: Mapping[str, Ecosystem]) -> Iterator[Problem]:
+    """Tree objects that lack a file, or have another than the snapshot lists. The caller holds the store's lock."""
+    seen: set[str] = set()
+    try:
+        records = store.catalog().records
+    except DamagedError:
+        return  # the check names it
+    for record in records:
+        for place, tree in store.published.links(record.id).items():
+            if tree not in seen and store.trees.path(tree).is_dir():
+                seen.add(tree)
+                with contextlib.suppress(DamagedError):  # of a leaf, which `check` names
+                    if wrong := _wrong_in(store, ecosystems, record, place, tree):
+                        yield Problem(f"published/{record.id}/{place}/{wrong}", "is missing, or is not what the snapshot lists")
+
+
+def _wrong_in(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record, place: str, tree: str) -> str | None:
+    """A file of a tree object that is missing, or is not the blob that it should be."""
+    ecosystem, reader = _at(store, ecosystems, record, place)
+    folder = store.trees.path(tree)
+    for name, blob in export.blobs_in(ecosystem, reader):
+        if not _same(store, folder / name, blob):
+            return name
+    # whether the plain forms are there is a matter of the configuration as it was then
+    return next((name for name in export.documents_in(reader, plain=False) if not (folder / name).exists()), None)
+
+
+def _same(store: Store, path: Path, digest: Digest) -> bool:
+    """Whether a name in a tree leads to a blob: one inode, or, where a file system allows no more links, a copy."""
+    try:
+        link, blob = os.stat(path), os.stat(store.blobs.path(digest))
+    except FileNotFoundError:
+        return False
+    return link.st_ino == blob.st_ino or (link.st_size == blob.st_size and _sha256_of(path) == digest)
+
+
+def _sha256_of(path: Path) -> Digest:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _at(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record, place: str) -> tuple[Ecosystem, DirectoryReader]:
+    path, _, name = place.rpartition("/")
+    repo = record.repos[path]
+    return ecosystems[repo.kind], store.metadata.directory(repo.directories[name].blob)
+
+
 def _mend_tree(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record, *, plain: bool) -> list[str]:
-    """Make the tree objects of a snapshot again that are gone or lack a file."""
+    """Make the tree objects of a snapshot again that are gone, lack a file or have another in its place."""
     links, done = store.published.links(record.id), []
     for place, tree in list(links.items()):
-        path, _, name = place.rpartition("/")
-        ecosystem = ecosystems[record.repos[path].kind]
-        reader = store.metadata.directory(record.repos[path].directories[name].blob)
-        export.refill(store, ecosystem, reader, plain=plain)
-        listing = export.tree_listing(store, ecosystem, reader, plain=plain)
-        if all((store.trees.path(tree) / file).exists() for file in listing):
-            continue
-        if any(not source.path.exists() for source in listing.values()):
-            continue  # the check names the file
-        fs.remove_tree(store.trees.path(tree))
-        links[place] = store.trees.build(listing)
+        try:
+            folder = store.trees.path(tree)
+            if folder.is_dir() and _wrong_in(store, ecosystems, record, place, tree) is None:
+                continue
+            ecosystem, reader = _at(store, ecosystems, record, place)
+            if any(store.blobs.size(blob) is None for _, blob in export.blobs_in(ecosystem, reader)):
+                continue  # the check names the file
+            fs.remove_tree(folder)
+            links[place] = export.build_tree(store, ecosystem, reader, plain=plain)
+        except DamagedError:
+            continue  # of a leaf, which the check names too
         done.append(f"linked published/{record.id}/{place} again")
     if done:
         store.published.publish(record.id, links)
