@@ -57,6 +57,9 @@ class Index:
                 str(path), map_size=_MAP_SIZE, max_dbs=len(_TABLES), subdir=False, readahead=False, mode=0o644
             )
             self._file = _identity(path)
+            needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+            if os.path.getsize(path) < needed:  # touching a page that is not there is SIGBUS
+                raise self._unusable("it is cut short")
             self._env.reader_check()  # rows of readers that died would pin pages for ever
             self._blobs, self._md5, self._leaves, self._seen = (self._env.open_db(name) for name in _TABLES)
 
@@ -73,10 +76,13 @@ class Index:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (lmdb.Error, OSError) as error:
+        except (lmdb.Error, OSError, struct.error, msgspec.DecodeError) as error:
             if "No space left" in str(error) or "quota" in str(error):
                 raise DiskFull(self.path) from None
-            raise StoreError(self.path, f"the index can't be used ({error}); `snapmirror reindex` makes it again") from None
+            raise self._unusable(str(error)) from None
+
+    def _unusable(self, why: str) -> StoreError:
+        return StoreError(self.path, f"the index can't be used ({why}); `snapmirror reindex` makes it again")
 
     @contextlib.contextmanager
     def _transaction(self, *, write: bool = False) -> Iterator[lmdb.Transaction]:
@@ -89,7 +95,7 @@ class Index:
         """What is known of a blob, None if it is not held."""
         with self._transaction() as transaction:
             row = _get(transaction, self._blobs, digest)
-        return None if row is None else _row(row)
+            return None if row is None else _row(row)
 
     def held(self, digests: Iterable[Digest]) -> dict[Digest, int]:
         """Those of the digests that have a row, with their bytes."""
@@ -162,7 +168,7 @@ class Index:
         """The last reading of a document of upstream; `document` is any text that names it."""
         with self._transaction() as transaction:
             row = _get(transaction, self._seen, sha256(document.encode()))
-        return msgspec.msgpack.decode(row, type=Seen) if row else None
+            return msgspec.msgpack.decode(row, type=Seen) if row else None
 
     def put_seen(self, rows: Mapping[str, Seen]) -> None:
         """Remember readings."""
