@@ -46,7 +46,6 @@ WRITERS = {
     ("store/published.py", "Path.mkdir"): "folders below a temporary name",
     ("sync/download.py", "open"): "the partial file, locked while it is written",
     ("cli/init.py", "open"): "a new configuration, which is not of the store",
-    ("sync/download.py", "shutil.copyfileobj"): "into a partial file in incoming/",
     ("cli/init.py", "Path.mkdir"): "the folder of a new configuration, which is not of the store",
 }
 #: (module, call) -> why it may ask for the time

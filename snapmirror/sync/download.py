@@ -8,22 +8,23 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import shutil
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import requests
-import urllib3
 
 from .. import addresses
 from ..digests import Sums
 from ..ecosystem import File
-from ..errors import AbsentError, LockedError, MismatchError, TransportError, UpstreamError
+from ..errors import AbsentError, LockedError, MismatchError, StoreError, TransportError, UpstreamError
 from ..store import fs
 from ..store.blobs import Staged
-from .http import Http, file_path, status_problem
+from .hosts import Hosts
+from .http import Http, RefusedError, decodes, status_problem
+from .local import file_path, open_file, reading
 
 _COPY_PIECE = 4 << 20
 #: ioctl_ficlone(2): share the blocks of a file, on btrfs and XFS
@@ -44,59 +45,122 @@ class Source:
     link: bool = False
 
     @property
-    def key(self) -> str:
-        """What the file is expected to become: the same key, the same bytes."""
+    def content(self) -> str:
+        """What the file is expected to become: the same here, the same bytes."""
         if self.file.sha256:
             return self.file.sha256.hex()
         if self.file.md5:
             return f"md5-{self.file.md5.hex()}"
-        return f"url-{hashlib.sha256(addresses.redact(self.urls[0]).encode()).hexdigest()}"
+        return f"url-{hashlib.sha256(addresses.redact(self.urls[0]).encode()).hexdigest()}-{self.file.size}"
+
+    @property
+    def key(self) -> str:
+        """The content and the size that is stated of it: of two repos that state different ones, one lies."""
+        return f"{self.content} {self.file.size}"
 
     @property
     def can_resume(self) -> bool:
         """Whether a partial of an earlier process may be continued: only a hash tells if the whole is right."""
         return self.file.sha256 is not None or self.file.md5 is not None
 
+    def is_whole(self, sums: Sums) -> bool:
+        """Whether the hash that is known of it is that of these bytes."""
+        return self.file.sha256 == sums.sha256 or (self.file.sha256 is None and self.file.md5 == sums.md5 is not None)
 
-def download(http: Http, incoming: Path, source: Source, arrived: Arrived) -> Staged:
+    def new_sums(self) -> Sums:
+        """Sums that can verify it."""
+        return Sums(md5=self.file.sha256 is None and self.file.md5 is not None)
+
+
+def download(http: Http, incoming: Path, source: Source, arrived: Arrived, hosts: Hosts | None = None) -> Staged:
     """Fetch a file from the first URL that has it. Thread-safe. The caller releases what it gets.
 
-    Raises the UpstreamError of the first URL that failed for a lasting reason, else the last one; DiskFull; LockedError if
-    another process is fetching the same bytes.
+    hosts: which of them are given up; told what came of each URL
+    Raises the UpstreamError of the first URL that failed for a lasting reason, else the last one; StoreError, DiskFull;
+    LockedError if another process is fetching the same bytes.
     """
-    with _partial(incoming / source.key, keep=source.can_resume) as partial:
+    path = incoming / source.content
+    with _our_disk(path), _open_partial(path) as partial:
+        if not source.can_resume:
+            partial.truncate(0)
         problems: list[UpstreamError] = []
         for url in source.urls:
             try:
-                if url.startswith("file:"):
-                    staged = _take(url, partial, source, arrived)
-                else:
-                    staged = _fetch(http, url, partial, source, arrived)
-                return staged._replace(lock=os.dup(partial.fileno()))
+                staged = _from(http, url, partial, source, arrived, hosts or Hosts())
             except UpstreamError as error:
                 problems.append(error)
+                continue
+            if staged.path == path:
+                return staged._replace(lock=os.dup(partial.fileno()))
+            fs.unlink(path)
+            return staged
         if os.fstat(partial.fileno()).st_size == 0:
-            fs.unlink(Path(partial.name))
+            fs.unlink(path)
         raise next((error for error in problems if isinstance(error, TransportError)), problems[0])
+
+
+def _from(http: Http, url: str, partial: BinaryIO, source: Source, arrived: Arrived, hosts: Hosts) -> Staged:
+    """Fetch from one URL: into the partial, or as a link with a name of its own."""
+    if url.startswith("file:"):
+        return (source.link and _link(url, Path(partial.name).parent, source, arrived)) or _take(url, partial, source, arrived)
+    hosts.check(url)
+    try:
+        staged = _fetch(http, url, partial, source, arrived)
+    except UpstreamError as error:
+        hosts.note(url, error)
+        raise
+    hosts.note(url, None)
+    return staged
+
+
+@contextlib.contextmanager
+def _our_disk(path: Path) -> Iterator[None]:
+    """An OSError that comes this far is one of the store's disk: those of upstreams are UpstreamErrors by then."""
+    try:
+        with fs.full_disk(path):
+            yield
+    except OSError as error:
+        raise StoreError(path, f"can't be written: {error.strerror or error}") from None
+
+
+def _open_partial(path: Path) -> BinaryIO:
+    """The partial file, locked and open for reading and writing; no other name leads to it. Raises LockedError."""
+    while True:
+        try:
+            file = open(path, "r+b", buffering=0, opener=_open)  # noqa: SIM115 - the caller's
+        except PermissionError:  # made read-only to be named in the store, and its process died before
+            with contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as finished:
+                _lock(finished)
+                fs.unlink(path)
+            continue
+        try:
+            _lock(file)
+            if os.fstat(file.fileno()).st_nlink > 1:
+                fs.unlink(path)  # it may be a link to somebody's own file, as earlier versions made: never write into it
+            elif _is_at(path, file):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # between our opening it and having its lock another sync has named it: it is a blob now
 
 
 def _open(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
-@contextlib.contextmanager
-def _partial(path: Path, *, keep: bool) -> Iterator[BinaryIO]:
-    """The partial file, locked and open for reading and writing."""
-    with fs.full_disk(path):
-        file = open(path, "r+b", buffering=0, opener=_open)  # noqa: SIM115 - closed below; an error of the block is not ours
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LockedError(f"the download of {path.name}") from None
-        if not keep:
-            file.truncate(0)
-        yield file
+def _lock(file: BinaryIO) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LockedError(f"the download of {Path(file.name).name}") from None
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _fetch(http: Http, url: str, partial: BinaryIO, source: Source, arrived: Arrived) -> Staged:
@@ -136,13 +200,10 @@ def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str
     if sums.size and sums.size == source.file.size:
         return sums, etag
     with http.open(url, headers) as response:
-        if response.status_code in (404, 410):
-            raise AbsentError(addresses.redact(url), response.status_code)
-        if response.status_code == 416 or (response.status_code == 206 and not _continues(response, sums.size)):
+        encoded, open_end = decodes(response, url), response.raw.length_remaining is None and not response.raw.chunked
+        if _refused(response, url) or (response.status_code == 206 and (encoded or not _continues(response, sums.size))):
             partial.truncate(0)
             raise _Broken("upstream can't continue a broken transfer", "")
-        if response.status_code not in (200, 206):
-            raise TransportError(addresses.redact(url), status_problem(response.status_code))
         if response.status_code == 200 and sums.size:
             partial.truncate(0)
             sums = _sums_of(partial, source)
@@ -155,10 +216,24 @@ def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str
                 if source.file.size is not None and sums.size > source.file.size:
                     break  # too long already: no need to see the end
         except TransportError as error:
+            if encoded:  # a range is one of the encoded bytes
+                partial.truncate(0)
             raise _Broken(error.problem, etag) from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise _Broken(f"the connection broke after {sums.size} bytes ({type(error).__name__})", etag) from None
+    if open_end and sums.size < (source.file.size or 0) and not source.is_whole(sums):
+        raise _Broken(f"the connection ended after {sums.size} of {source.file.size} bytes", etag)
     return sums, etag
+
+
+def _refused(response: requests.Response, url: str) -> bool:
+    """Whether upstream can't answer from where we want to go on. Raises AbsentError, TransportError for other refusals."""
+    status, where = response.status_code, addresses.redact(url)
+    if status in (404, 410):
+        raise AbsentError(where, status)
+    if status == 429 or status >= 500:
+        raise TransportError(where, status_problem(status))
+    if status not in (200, 206, 416):
+        raise RefusedError(where, status_problem(status))
+    return status == 416
 
 
 def _continues(response: requests.Response, offset: int) -> bool:
@@ -166,8 +241,8 @@ def _continues(response: requests.Response, offset: int) -> bool:
 
 
 def _sums_of(partial: BinaryIO, source: Source) -> Sums:
-    """Sums of what has arrived; the file is left positioned at its end."""
-    sums = Sums(md5=source.file.sha256 is None and source.file.md5 is not None)
+    """Sums of a file; it is left positioned at its end."""
+    sums = source.new_sums()
     partial.seek(0)
     while piece := partial.read(_COPY_PIECE):
         sums.update(piece)
@@ -175,8 +250,7 @@ def _sums_of(partial: BinaryIO, source: Source) -> Sums:
 
 
 def _append(partial: BinaryIO, piece: bytes, sums: Sums) -> None:
-    with fs.full_disk(Path(partial.name)):
-        fs.write_all(partial.fileno(), piece)
+    fs.write_all(partial.fileno(), piece)
     sums.update(piece)
 
 
@@ -194,47 +268,60 @@ def _verified(partial: BinaryIO, sums: Sums, source: Source, url: str) -> Staged
 
 
 def _take(url: str, partial: BinaryIO, source: Source, arrived: Arrived) -> Staged:
-    """Take a file from a local folder: a copy (a reflink where the file system can), or a link if asked for."""
-    path = file_path(url)
+    """Copy a file of a local folder; a reflink where the file system can."""
+    partial.seek(0)
+    partial.truncate(0)
     try:
-        if source.link and _link(path, Path(partial.name)):
-            with open(path, "rb", buffering=0) as linked:
-                sums = _sums_of(linked, source)
-        else:
-            _copy(path, partial)
-            sums = _sums_of(partial, source)
-    except (FileNotFoundError, NotADirectoryError):
-        raise AbsentError(url, 404) from None
-    except PermissionError as error:
-        raise TransportError(url, error.strerror or str(error)) from None
-    arrived(sums.size)
-    try:
+        with open_file(url) as original:
+            sums = _sums_of(partial, source) if _reflink(original, partial) else _copy(original, partial, url, source)
+        arrived(sums.size)
         return _verified(partial, sums, source, url)
-    except MismatchError:
-        fs.unlink(Path(partial.name))  # never truncate it: it may be a link to somebody's file
+    except UpstreamError:
+        partial.truncate(0)
         raise
 
 
-def _link(path: Path, partial: Path) -> bool:
-    """Put a hard link in the partial's place; False if these are two file systems, or it may not be linked."""
+def _reflink(original: BinaryIO, partial: BinaryIO) -> bool:
     try:
-        temporary = partial.with_name(f"{partial.name}.link")
-        fs.unlink(temporary)
-        fs.link(path, temporary)
-    except FileNotFoundError:
-        raise
+        fcntl.ioctl(partial, _FICLONE, original.fileno())
     except OSError:
         return False
-    fs.rename(temporary, partial)
     return True
 
 
-def _copy(path: Path, partial: BinaryIO) -> None:
-    with open(path, "rb") as original:
-        partial.seek(0)
-        partial.truncate(0)
+def _copy(original: BinaryIO, partial: BinaryIO, url: str, source: Source) -> Sums:
+    sums = source.new_sums()
+    while True:
+        with reading(url):
+            piece = original.read(_COPY_PIECE)
+        if not piece:
+            return sums
+        _append(partial, piece, sums)
+
+
+def _link(url: str, incoming: Path, source: Source, arrived: Arrived) -> Staged | None:
+    """Give a local file a second name; None if it has to be copied. The file becomes read-only with the blob.
+
+    The name is one that nobody else opens: what is at a partial's path gets truncated and written into. The lock keeps
+    gc from it, old as its date may be.
+    """
+    path = incoming / f"put-{secrets.token_hex(8)}"
+    with open_file(url) as original:
         try:
-            fcntl.ioctl(partial, _FICLONE, original.fileno())
+            if os.fstat(original.fileno()).st_uid != os.geteuid():
+                return None  # its owner could write into the blob, and we can't make it read-only
+            fcntl.flock(original, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fs.link(file_path(url).resolve(), path)
         except OSError:
-            with fs.full_disk(Path(partial.name)):
-                shutil.copyfileobj(original, partial, _COPY_PIECE)
+            return None
+        try:
+            if not _is_at(path, original):
+                raise TransportError(url, "was replaced while it was read")
+            with reading(url):
+                sums = _sums_of(original, source)
+            arrived(sums.size)
+            staged = _verified(original, sums, source, url)
+            return staged._replace(path=path, lock=os.dup(original.fileno()))
+        except BaseException:
+            fs.unlink(path)
+            raise

@@ -1,17 +1,18 @@
 """Fetching many files side by side, and giving them to the store in durable batches."""
 
 import time
-import urllib.parse
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from .. import addresses
 from ..digests import Digest
-from ..errors import LockedError, TransportError, UpstreamError
+from ..errors import LockedError, MismatchError, TransportError, UpstreamError
 from ..store.blobs import Staged
 from ..store.store import Store
 from .download import Source, download
+from .hosts import Hosts
 from .http import Http
 
 #: files, and seconds, between two durable batches: what a kill can cost is that much work, and not even its bytes
@@ -21,8 +22,6 @@ _BATCH_SECONDS = 2.0
 _BATCH_BYTES = 256 << 20
 #: seconds that running transfers get to notice that all is over
 _STOPPING_SECONDS = 5.0
-#: transport failures in a row after which a host is given up for this sync
-_HOPELESS = 10
 
 
 class Progress(Protocol):
@@ -48,17 +47,50 @@ class Progress(Protocol):
 Fetched = dict[str, Digest | UpstreamError]
 
 
+class _Wanted(NamedTuple):
+    """One byte string, which several repos may list."""
+
+    #: with every address that it may be had from: one repo's upstream may lack what another's has
+    source: Source
+    #: one of those who list it for each size that they state: where these differ, the hash tells what the file is
+    stated: tuple[Source, ...]
+
+    def succeed(self, digest: Digest, size: int) -> Fetched:
+        """What to tell of it to those who state its size, right or wrong."""
+        return {
+            source.key: digest
+            if source.file.size in (None, size)
+            else MismatchError(addresses.redact(source.urls[0]), "size", str(source.file.size), str(size))
+            for source in self.stated
+        }
+
+    def fail(self, error: UpstreamError) -> Fetched:
+        """It can't be had."""
+        return {source.key: error for source in self.stated}
+
+
+class _Held(Exception):
+    """The bytes have come into the store by another process."""
+
+    def __init__(self, digest: Digest, size: int) -> None:
+        self.digest = digest
+        self.size = size
+
+
+_Running = dict[Future[Staged], _Wanted]
+
+
 def fetch(store: Store, http: Http, sources: Iterable[Source], progress: Progress) -> Fetched:
     """Fetch, verify and store files; {source's key: its SHA-256, or why it could not be had}.
 
     Returns when all are durable and in the index. Raises DiskFull; what was finished before stays in the store.
     """
     found: Fetched = {}
-    batch: dict[str, Staged] = {}
+    batch: list[tuple[_Wanted, Staged]] = []
     committed = time.monotonic()
-    hosts = _Hosts()
-    queue = iter(_merged(sources))
-    running: dict[Future[Staged], Source] = {}
+    hosts = Hosts()
+    queue = _merged(sources)
+    running: _Running = {}
     try:
         while True:
             _submit(queue, running, store, http, progress, hosts)
@@ -66,19 +98,14 @@ def fetch(store: Store, http: Http, sources: Iterable[Source], progress: Progres
                 break
             done, _ = wait(running, timeout=_BATCH_SECONDS, return_when=FIRST_COMPLETED)
             for future in done:
-                source = running.pop(future)
-                result = _result(future, source, hosts)
-                if isinstance(result, Staged):
-                    batch[source.key] = result
-                else:
-                    found[source.key] = result
-            size = sum(staged.size for staged in batch.values())
+                _collect(store, future, running.pop(future), batch, found)
+            size = sum(staged.size for _, staged in batch)
             if batch and (len(batch) >= _BATCH_FILES or size >= _BATCH_BYTES or time.monotonic() - committed > _BATCH_SECONDS):
                 _commit(store, batch, found)
                 committed = time.monotonic()
         _commit(store, batch, found)
     except BaseException:
-        for staged in batch.values():
+        for _, staged in batch:
             staged.release()
         http.stop()
         for future in running:
@@ -88,84 +115,63 @@ def fetch(store: Store, http: Http, sources: Iterable[Source], progress: Progres
     return found
 
 
-def _merged(sources: Iterable[Source]) -> list[Source]:
-    """Each byte string once, with every address that it may be had from: one repo's upstream may lack what another's has."""
+def _merged(sources: Iterable[Source]) -> Iterator[_Wanted]:
+    """Each byte string once."""
     merged: dict[str, Source] = {}
+    disputed: dict[str, dict[int | None, Source]] = {}
     for source in sources:
-        known = merged.get(source.key)
-        urls = tuple(dict.fromkeys((*known.urls, *source.urls))) if known else source.urls
-        merged[source.key] = replace(known or source, urls=urls)
-    return list(merged.values())
+        known = merged.setdefault(source.content, source)
+        if known is not source:
+            merged[source.content] = replace(known, urls=tuple(dict.fromkeys((*known.urls, *source.urls))))
+        if known.file.size != source.file.size:
+            sizes = disputed.setdefault(source.content, {known.file.size: known})
+            sizes.setdefault(source.file.size, source)
+    for content, source in merged.items():
+        if sizes := disputed.get(content, {}):
+            yield _Wanted(replace(source, file=source.file.but(size=None)), tuple(sizes.values()))
+        else:
+            yield _Wanted(source, (source,))
 
 
-def _submit(
-    queue: Iterator[Source],
-    running: dict[Future[Staged], Source],
-    store: Store,
-    http: Http,
-    progress: Progress,
-    hosts: "_Hosts",
-) -> None:
+def _submit(queue: Iterator[_Wanted], running: _Running, store: Store, http: Http, progress: Progress, hosts: Hosts) -> None:
     """Keep a few transfers more under way than there are threads; 600,000 futures would be a gigabyte."""
     while len(running) < 3 * http.settings.connections:
-        source = next(queue, None)
-        if source is None:
+        wanted = next(queue, None)
+        if wanted is None:
             return
-        running[http.pool.submit(_download, store, http, source, progress, hosts)] = source
+        running[http.pool.submit(_download, store, http, wanted.source, progress, hosts)] = wanted
 
 
-def _download(store: Store, http: Http, source: Source, progress: Progress, hosts: "_Hosts") -> Staged:
-    hosts.check(source)
+def _download(store: Store, http: Http, source: Source, progress: Progress, hosts: Hosts) -> Staged:
+    """Raises _Held if another process was fetching the same bytes, and now the store has them."""
     while True:
         try:
-            return download(http, store.layout.incoming, source, progress.arrived)
+            return download(http, store.layout.incoming, source, progress.arrived, hosts)
         except LockedError:
-            time.sleep(0.2)  # another process fetches the same bytes; if it succeeds, its partial goes and ours is a new one
+            time.sleep(0.2)
+        if http.stopping:
+            raise TransportError(addresses.redact(source.urls[0]), "stopped")
+        if (digest := source.file.sha256) and (size := store.blobs.size(digest)) is not None:
+            raise _Held(digest, size)
 
 
-def _result(future: Future[Staged], source: Source, hosts: "_Hosts") -> Staged | UpstreamError:
+def _collect(
+    store: Store, future: Future[Staged], wanted: _Wanted, batch: list[tuple[_Wanted, Staged]], found: Fetched
+) -> None:
+    """Take what came of one transfer."""
     try:
-        staged = future.result()
+        batch.append((wanted, future.result()))
     except UpstreamError as error:
-        hosts.failed(source, error)
-        return error
-    hosts.succeeded(source)
-    return staged
+        found.update(wanted.fail(error))
+    except _Held as held:
+        store.held([held.digest])  # that process may have died before it had entered it
+        found.update(wanted.succeed(held.digest, held.size))
 
 
-def _commit(store: Store, batch: dict[str, Staged], found: Fetched) -> None:
+def _commit(store: Store, batch: list[tuple[_Wanted, Staged]], found: Fetched) -> None:
     if batch:
-        store.admit(list(batch.values()))
-        found.update({key: staged.sha256 for key, staged in batch.items()})
+        store.admit([staged for _, staged in batch])
+        for wanted, staged in batch:
+            found.update(wanted.succeed(staged.sha256, staged.size))
         while batch:
-            batch.popitem()[1].release()
-
-
-class _Hosts:
-    """Which hosts have failed so often in a row that asking on only costs time."""
-
-    def __init__(self) -> None:
-        self._failures: dict[str, int] = {}
-
-    def check(self, source: Source) -> None:
-        """Raise TransportError if the only hosts of a source are hopeless."""
-        hosts = [_host(url) for url in source.urls]
-        if all(self._failures.get(host, 0) >= _HOPELESS for host in hosts):
-            raise TransportError(hosts[0], f"given up after {_HOPELESS} failures in a row")
-
-    def failed(self, source: Source, error: UpstreamError) -> None:
-        """Count a failure of transport; an answer of any kind, 404 too, is none."""
-        if isinstance(error, TransportError):
-            for url in source.urls:
-                self._failures[_host(url)] = self._failures.get(_host(url), 0) + 1
-        else:
-            self.succeeded(source)
-
-    def succeeded(self, source: Source) -> None:
-        """The host answers."""
-        for url in source.urls:
-            self._failures[_host(url)] = 0
-
-
-def _host(url: str) -> str:
-    return urllib.parse.urlsplit(url).netloc.rpartition("@")[2]
+            batch.pop()[1].release()

@@ -4,13 +4,12 @@ urllib3's Retry does statuses, back-off and Retry-After; what it can't do, going
 """
 
 import contextlib
-import os
+import http.client
 import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import requests
@@ -22,6 +21,7 @@ from .. import __version__, addresses
 from ..ecosystem import Answer
 from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
 from ..validators import Validators
+from .local import get_file
 from .settings import Download
 
 #: what servers say when they have no such variant of a document: S3 403, some proxies 501
@@ -29,6 +29,12 @@ _NO_SUCH_DOCUMENT = {403, 404, 410, 501}
 _RETRIED = (429, 500, 502, 503, 504)
 #: bytes that are hashed and written at a time
 _PIECE = 1 << 19
+#: what requests and urllib3 raise for a bad connection or a nonsensical answer; ValueError: Location: http://[::1
+_TROUBLE = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError)
+
+
+class RefusedError(TransportError):
+    """Upstream is there, but what it answers helps with this file as little as silence: 403, redirects without end."""
 
 
 class Http:
@@ -56,6 +62,11 @@ class Http:
     def stop(self) -> None:
         """End running transfers at their next piece; what has arrived is kept."""
         self._stopping = True
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called, or the block has ended in an error."""
+        return self._stopping
 
     def _session(self) -> requests.Session:
         if not hasattr(self._local, "session"):
@@ -94,30 +105,32 @@ class Http:
 
     @contextlib.contextmanager
     def open(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
-        """A streamed GET, any status. Raises TransportError if there is no answer, also while the block reads the body."""
+        """A streamed GET, any status. Raises TransportError if there is no answer."""
         if self._stopping:
             raise TransportError(addresses.redact(url), "stopped")
         host = self._host(url)
+        with host.gate, self._ask(url, headers, host) as response:
+            yield response
+
+    def _ask(self, url: str, headers: dict[str, str], host: "_Host") -> requests.Response:
         timeout = (self.settings.connect_seconds, self.settings.stalled.seconds)
         request: dict[str, Any] = {"auth": host.auth, "proxies": host.proxies, "verify": self._bundle}
         try:
-            with host.gate, self._session().get(url, headers=headers, timeout=timeout, stream=True, **request) as response:
-                yield response
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            if isinstance(error, OSError) and not isinstance(error, requests.RequestException) and error.filename:
-                raise  # of our disk, not of the network
-            raise TransportError(addresses.redact(url), _why(error)) from None
+            return self._session().get(url, headers=headers, timeout=timeout, stream=True, **request)
+        except _TROUBLE as error:
+            kind = RefusedError if isinstance(error, requests.TooManyRedirects | ValueError) else TransportError
+            raise kind(addresses.redact(url), _why(error)) from None
 
     def pieces(self, response: requests.Response, url: str) -> Iterator[bytes]:
-        """The body as it arrives, undecoded, in large pieces or every second. Raises TransportError if it stalls."""
+        """The body as it arrives, in large pieces or every second. Raises TransportError if it breaks or stalls."""
         stalled = self.settings.stalled
         mark, since = 0, time.monotonic()
         given = since
         waiting: list[bytes] = []
         size = 0
         try:
-            while arrived := response.raw.read1(_PIECE, decode_content=False):  # read() would wait for a whole piece
-                self._bandwidth.take(len(arrived))
+            while arrived := _read_some(response, url):
+                since += self._bandwidth.take(len(arrived))  # we are the slow ones then
                 mark += len(arrived)
                 size += len(arrived)
                 waiting.append(arrived)
@@ -169,7 +182,7 @@ class Http:
         return Answer(body, validators if validators else None)
 
     def _read(self, response: requests.Response, url: str, limit: int) -> bytes:
-        if int(response.headers.get("Content-Length") or 0) > limit:
+        if (response.raw.length_remaining or 0) > limit:
             raise BadIndexError(addresses.redact(url), f"is larger than {limit} bytes")
         found, size = [], 0
         try:
@@ -178,9 +191,8 @@ class Http:
                 if size > limit:
                     raise BadIndexError(addresses.redact(url), f"is larger than {limit} bytes")
                 found.append(piece)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, TransportError) as error:
-            problem = error.problem if isinstance(error, TransportError) else _why(error)
-            raise _BrokenBody(addresses.redact(url), problem) from None
+        except TransportError as error:
+            raise _BrokenBody(error.url, error.problem) from None
         return b"".join(found)
 
     def get_many(self, urls: Iterable[str], *, limit: int) -> Iterator[tuple[str, Answer | Exception]]:
@@ -223,38 +235,33 @@ class Bandwidth:
         self._free_at = time.monotonic()
         self._lock = threading.Lock()
 
-    def take(self, count: int) -> None:
-        """Wait until `count` more bytes fit under the limit."""
+    def take(self, count: int) -> float:
+        """Wait until `count` more bytes fit under the limit; the seconds waited."""
         if self._limit is None:
-            return
+            return 0.0
         with self._lock:
             start = max(self._free_at, time.monotonic())
             self._free_at = start + count / self._limit
-            wait = start - time.monotonic()
-        if wait > 0:
-            time.sleep(wait)
+            wait = max(0.0, start - time.monotonic())
+        time.sleep(wait)
+        return wait
 
 
-def file_path(url: str) -> Path:
-    """The path of a `file:` URL."""
-    return Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
+def decodes(response: requests.Response, url: str) -> bool:
+    """Whether a body is encoded although nobody asked for that; `x.zst` with the encoding zstd is only told what it is."""
+    encoding = response.headers.get("Content-Encoding", "").lower()
+    path = urllib.parse.urlsplit(url).path
+    named = (encoding == "zstd" and path.endswith(".zst")) or ("gzip" in encoding and path.endswith(".gz"))
+    return encoding not in ("", "identity") and not named
 
 
-def get_file(url: str, limit: int, known: Validators | None) -> Answer | None:
-    """As Http.get for a `file:` URL; the state of the inode is its validator."""
+def _read_some(response: requests.Response, url: str) -> bytes:
+    """What has arrived, decoded piece by piece, so that a bomb meets the limit on the whole; read() would wait."""
     try:
-        with open(file_path(url), "rb") as file:
-            status = os.fstat(file.fileno())
-            validators = Validators(f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}", "")
-            if known == validators:
-                return None
-            if status.st_size > limit:
-                raise BadIndexError(url, f"is larger than {limit} bytes")
-            return Answer(file.read(), validators)
-    except (FileNotFoundError, NotADirectoryError):
-        raise AbsentError(url, 404) from None
-    except OSError as error:
-        raise TransportError(url, error.strerror or str(error)) from None
+        found: bytes = response.raw.read1(_PIECE, decode_content=decodes(response, url))
+    except _TROUBLE as error:
+        raise TransportError(addresses.redact(url), _why(error)) from None
+    return found
 
 
 def status_problem(status: int) -> str:
@@ -271,10 +278,19 @@ def _why(error: BaseException) -> str:
         return "stalled: no byte arrived in time"
     if isinstance(error, requests.TooManyRedirects):
         return "redirects without end"
+    if isinstance(error, urllib3.exceptions.DecodeError):
+        return "its body is not in the encoding that it states"
+    if isinstance(error, requests.exceptions.InvalidSchema) and "SOCKS" in str(error):
+        return "the proxy is a SOCKS proxy; that needs the package PySocks"
+    if isinstance(error, ValueError):
+        return f"an address or a header in its answer can't be used ({type(error).__name__})"
+    if type(error) is OSError and error.errno is None:
+        return str(error)  # requests' own: it does not find ca_bundle
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         nested = cause.args[0] if cause.args and isinstance(cause.args[0], BaseException) else None
-        cause = getattr(cause, "reason", None) if isinstance(getattr(cause, "reason", None), BaseException) else nested
+        reason = getattr(cause, "reason", None)
+        cause = reason if isinstance(reason, BaseException) else nested or cause.__cause__
     return f"the connection broke ({type(error).__name__})"
