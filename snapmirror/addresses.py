@@ -11,7 +11,13 @@ def redact(url: str) -> str:
     """A URL without user, password and path token."""
     parts = urllib.parse.urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    return urllib.parse.urlunsplit(parts._replace(netloc=host, path=_TOKEN.sub("", parts.path)))
+    return urllib.parse.urlunsplit(parts._replace(netloc=host, path=parts.path[len(_token(parts)) :]))
+
+
+def _token(parts: urllib.parse.SplitResult) -> str:
+    """The beginning of a path that is a credential; a folder of this machine may have that name too."""
+    found = _TOKEN.match(parts.path) if parts.scheme in ("http", "https") else None
+    return found[0] if found else ""
 
 
 def as_folder(url: str) -> str:
@@ -22,11 +28,18 @@ def as_folder(url: str) -> str:
 def join(base: str, reference: str) -> str:
     """A reference resolved against a base (RFC 3986 section 5), for `file:` too.
 
-    Raises ValueError if it leads from the network to a file of this machine: upstream must not choose what is published of it.
+    Raises ValueError if nothing can be fetched from there, or if it leads from the network to a file of this machine:
+    upstream must not choose what is published of it.
     """
     joined = urllib.parse.urljoin(base, reference)
-    if joined.startswith("file:") and not base.startswith("file:"):
-        raise ValueError(f"{reference} leads to a file of this machine")
+    parts = urllib.parse.urlsplit(joined)
+    if parts.scheme == "file":
+        if not base.startswith("file:"):
+            raise ValueError(f"{reference} leads to a file of this machine")
+    elif parts.scheme not in ("http", "https"):
+        raise ValueError(f"{redact(reference)} is neither http: nor https:")
+    elif not parts.hostname or parts.port == 0:  # asking for the port raises ValueError if it is no number
+        raise ValueError(f"{redact(reference)} names no server")
     return joined
 
 
@@ -36,8 +49,15 @@ def file_url(base: str, name: str) -> str:
 
 
 def with_credentials(url: str, like: str) -> str:
-    """A URL with the user and password of another one, if both go to the same scheme, host and port."""
+    """A URL with the user, password and path token of another one, if both go to the same scheme, host and port."""
     parts, known = urllib.parse.urlsplit(url), urllib.parse.urlsplit(like)
-    if (parts.scheme, parts.netloc) != (known.scheme, known.netloc.rpartition("@")[2]):
+    if _server(parts) != _server(known):
         return url
-    return urllib.parse.urlunsplit(parts._replace(netloc=known.netloc))
+    netloc = parts.netloc if "@" in parts.netloc else known.netloc
+    path = parts.path if _token(parts) else _token(known) + parts.path
+    return urllib.parse.urlunsplit(parts._replace(netloc=netloc, path=path))
+
+
+def _server(parts: urllib.parse.SplitResult) -> tuple[str, str]:
+    host = parts.netloc.rpartition("@")[2].lower()
+    return parts.scheme, host.removesuffix(":443" if parts.scheme == "https" else ":80")

@@ -22,8 +22,9 @@ import pytest
 from channels import Channel, Package, make_package
 from inprocess import collect, file_digest, records_of, repodata, store_at, sync
 from mirror import Mirror
-from upstream import Redirect, Status, Upstream
+from upstream import Html, Redirect, Status, Upstream
 
+from snapmirror import addresses
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
 from snapmirror.ecosystem import File
@@ -462,3 +463,107 @@ def test_name_of_the_compression_of_a_file_is_not_taken_for_that_of_the_transfer
     upstream.fault("/chan/noarch/repodata.json.zst", Status(200, {"Content-Encoding": "zstd"}, body))
     mirror.sync()
     assert "lib-1.0-0.conda" in mirror.listed("chan/noarch")
+
+
+# Addresses that metadata state
+
+
+CONFIGURED = "https://user:pw@example.org/t/s3cr3t/chan/noarch/"
+SAME_SERVER = {
+    "https://example.org/pool/": "https://user:pw@example.org/t/s3cr3t/pool/",
+    "https://EXAMPLE.org:443/pool/": "https://user:pw@example.org/t/s3cr3t/pool/",
+    "https://example.org/t/other/pool/": "https://user:pw@example.org/t/other/pool/",
+    "https://me@example.org/pool/": "https://me@example.org/t/s3cr3t/pool/",
+}
+
+
+@pytest.mark.parametrize("url", SAME_SERVER)
+def test_credentials_go_to_the_server_that_they_are_for(url: str) -> None:
+    assert addresses.with_credentials(url, CONFIGURED) == SAME_SERVER[url]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.org/x", "https://example.org:8443/x", "https://example.org.evil/x", "https://evil/@example.org/x"]
+)
+def test_credentials_go_nowhere_else(url: str) -> None:
+    assert addresses.with_credentials(url, CONFIGURED) == url
+
+
+def test_folder_whose_name_looks_like_a_token_keeps_it() -> None:
+    folder = "file:///t/mirror/chan/"
+    assert addresses.redact(folder) == folder
+    assert addresses.with_credentials("file:///pool/a.conda", folder) == "file:///pool/a.conda"
+
+
+@contextlib.contextmanager
+def private(upstream: Upstream, how: str) -> Iterator[str]:
+    """The URL of an upstream that wants credentials for all it has."""
+    if how == "user":
+        upstream.credentials = ("user", "s3cr3t")
+        yield upstream.url.replace("://", "://user:s3cr3t@")
+    else:
+        root, upstream.root = upstream.root, upstream.root / "behind"
+        (upstream.root / "t").mkdir(parents=True)
+        (upstream.root / "t/s3cr3t").symlink_to(root)
+        yield f"{upstream.url}/t/s3cr3t"
+        upstream.root = root
+
+
+@pytest.mark.parametrize("how", ["user", "token"])
+@pytest.mark.parametrize("stated", ["base_url", "shards_base_url", "relative base_url", "url", "relative url"])
+def test_credentials_come_along_to_addresses_on_the_same_server(
+    tmp_path: Path, upstream: Upstream, how: str, stated: str
+) -> None:
+    package, root = make_package("lib"), upstream.root
+    relative = stated.startswith("relative")
+    made = Channel(root / "chan", variants=("shards" if stated == "shards_base_url" else "json",))
+    made.add(package)
+    if stated.endswith("base_url"):
+        made.info[stated.removeprefix("relative ")] = "/pool/" if relative else f"{upstream.url}/pool/"
+    else:
+        made.hotfix(package.filename, url=f"{'' if relative else upstream.url}/pool/{package.filename}")
+    made.publish()
+    (root / "pool").mkdir()
+    for path in [*(root / "chan/noarch/shards").glob("*"), made.root / "noarch" / package.filename]:
+        shutil.copy(path, root / "pool")
+    with private(upstream, how) as url, store_at(tmp_path / "store") as store:
+        report = sync(store, CondaRepo(path="chan", upstream=f"{url}/chan"))
+        assert (problems(report), withheld(report, "chan")) == ({}, {})
+        kept = b"".join(path.read_bytes() for path in store.layout.root.rglob("*") if path.is_file())
+    assert any(path.endswith(f"/pool/{package.filename}") for path in upstream.paths()) or stated == "shards_base_url"
+    assert b"s3cr3t" not in kept
+    assert "s3cr3t" not in str(report)
+
+
+@pytest.mark.parametrize("url", ["ftp://example.org/a.conda", "http://example.org:99999/a", "http:///a.conda", "javascript:1"])
+def test_record_whose_address_cannot_be_fetched_is_withheld_and_no_other(tmp_path: Path, upstream: Upstream, url: str) -> None:
+    made = publish(upstream.root / "chan", make_package("a"), make_package("b"))
+    made.hotfix("a-1.0-0.conda", url=url)
+    made.publish()
+    with store_at(tmp_path / "store") as store:
+        report = sync(store, CondaRepo(path="chan", upstream=f"{upstream.url}/chan"))
+        assert (problems(report), list(withheld(report, "chan"))) == ({}, ["a-1.0-0.conda"])
+        assert list(records_of(repodata(store, store.catalog().records[-1], "chan", "noarch"))) == ["b-1.0-0.conda"]
+
+
+# Upstreams without shards
+
+
+@pytest.mark.parametrize("fault", [Html(), Status(400), Status(405), Status(200)], ids=["html", "400", "405", "empty"])
+def test_server_that_is_unclear_about_having_no_shards_is_read_without(
+    mirror: Mirror, channel: Channel, upstream: Upstream, fault: Html | Status
+) -> None:
+    upstream.fault("*/repodata_shards.msgpack.zst", fault)
+    mirror.sync().line("repodata_shards.msgpack.zst", "reading another form of the index")
+    assert "lib-1.0-0.conda" in mirror.listed("chan/noarch")
+    mirror.published()
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_server_that_refuses_every_form_is_not_taken_for_an_empty_one(tmp_path: Path, upstream: Upstream, status: int) -> None:
+    publish(upstream.root / "chan", make_package("a"))
+    upstream.fault("*", Status(status))
+    with store_at(tmp_path / "store") as store:
+        report = sync(store, CondaRepo(path="chan", upstream=f"{upstream.url}/chan"))
+        assert str(status) in str(report.repos["chan"].problem)
+        assert store.catalog().records == ()

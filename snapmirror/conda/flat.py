@@ -120,9 +120,13 @@ class FlatReading:
 
 
 def base_of(url: str, stated: object) -> str:
-    """An address that an index states (CEP 15, CEP 16): relative to it, absolute, or missing. Raises BadIndexError."""
+    """An address that an index states (CEP 15, CEP 16): relative to it, absolute, or missing. Raises BadIndexError.
+
+    On the server of the index itself it needs the same credentials.
+    """
     try:
-        return addresses.as_folder(addresses.join(url, stated if isinstance(stated, str) and stated else "./"))
+        joined = addresses.join(url, stated if isinstance(stated, str) and stated else "./")
+        return addresses.as_folder(addresses.with_credentials(joined, url))
     except ValueError as error:
         raise BadIndexError(addresses.redact(url), f"an address in it can't be used: {error}") from None
 
