@@ -15,6 +15,8 @@ from .settings import CondaRepo
 REPODATA_LIMIT = 2 << 30
 
 SHARDS = "repodata_shards.msgpack.zst"
+#: what servers say of a form that they don't have; S3 says 403
+_USUAL = {403, 404, 410, 501}
 _FLAT = ("repodata.json.zst", "repodata.json", "repodata.json.bz2")
 
 Reading = FlatReading | sharded.ShardedReading
@@ -44,19 +46,31 @@ def read(repo: CondaRepo, subdir: str, upstream: Upstream, known: Known, avoid: 
 
 
 def _read_one(base: str, upstream: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
-    denied: UpstreamError | None = None
+    refused: list[UpstreamError] = []
+    odd: list[UpstreamError] = []
     for variant in (SHARDS, *_FLAT):
         url = base + variant
         if url in avoid:
             continue
         try:
             answer = upstream.get(url, limit=REPODATA_LIMIT, known=known(url))
+            found = None if answer is None else _parse(base, variant, answer, upstream)
         except AbsentError as error:
             if error.status not in (404, 410):
-                denied = TransportError(error.url, error.problem)
+                refused.append(TransportError(error.url, error.problem))
+            if error.status not in _USUAL:
+                odd.append(error)
             continue
-        return None if answer is None else _parse(base, variant, answer, upstream)
-    raise denied or AbsentError(addresses.redact(base + "repodata.json"), 404)
+        except BadIndexError as error:
+            if variant != SHARDS:
+                raise
+            refused.append(error)  # a page that says "not found" with the status 200, where there never were shards
+            odd.append(error)
+            continue
+        for problem in odd:
+            upstream.warn(f"{problem}; reading another form of the index")
+        return found
+    raise refused[0] if refused else AbsentError(addresses.redact(base + "repodata.json"), 404)
 
 
 def _parse(base: str, variant: str, answer: Answer, upstream: Upstream) -> Reading:

@@ -24,8 +24,8 @@ from ..validators import Validators
 from .local import get_file
 from .settings import Download
 
-#: what servers say when they have no such variant of a document: S3 403, some proxies 501
-_NO_SUCH_DOCUMENT = {403, 404, 410, 501}
+#: of the statuses 4xx, those that don't say that there is no such document, as S3 does with 403 and others with 400
+_NOT_ABSENT = {401, 407, 408, 429}
 _RETRIED = (429, 500, 502, 503, 504)
 #: bytes that are hashed and written at a time
 _PIECE = 1 << 19
@@ -173,10 +173,11 @@ class Http:
         with self.open(url, {name: value for name, value in headers.items() if value}) as response:
             if response.status_code == 304 and known:
                 return None
-            if response.status_code in _NO_SUCH_DOCUMENT:
-                raise AbsentError(addresses.redact(url), response.status_code)
-            if response.status_code != 200:
-                raise TransportError(addresses.redact(url), status_problem(response.status_code))
+            status = response.status_code
+            if status == 501 or (400 <= status < 500 and status not in _NOT_ABSENT):
+                raise AbsentError(addresses.redact(url), status)
+            if status != 200:
+                raise TransportError(addresses.redact(url), status_problem(status))
             body = self._read(response, url, limit)
             validators = Validators(response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""))
         return Answer(body, validators if validators else None)
