@@ -1,0 +1,342 @@
+"""What other processes may do beside a running sync: nothing is lost, and nothing incomplete is sealed.
+
+The sync runs here; the other process is a real one, and does its work while the sync stands at one line.
+"""
+
+import multiprocessing
+import os
+import pkgutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from channels import Channel, make_package
+from inprocess import FAST, Quiet, collect, file_digest, forget, records_of, repodata, store_at, sync
+from mirror import Mirror
+from mirror import check as check_folder
+from upstream import Call, Upstream
+
+from snapmirror.cli.check import _leaf_files
+from snapmirror.cli.context import ECOSYSTEMS
+from snapmirror.cli.tree import tree
+from snapmirror.conda import CondaRepo
+from snapmirror.digests import sha256
+from snapmirror.errors import DiskFull
+from snapmirror.store import check, fs, gc
+from snapmirror.store.index import BlobRow
+from snapmirror.store.published import Published
+from snapmirror.store.store import Store
+from snapmirror.sync.engine import Options, Sync
+from snapmirror.sync.report import Report
+from snapmirror.sync.settings import Publish
+
+
+def beside(action: Callable[..., None], *arguments: object) -> None:
+    """Do something in a process of its own, to its end."""
+    process = multiprocessing.get_context("spawn").Process(target=action, args=arguments)
+    process.start()
+    process.join(60)
+    process.kill()
+    process.join()
+    assert process.exitcode == 0
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, line: str, action: Callable[[], object], *, after: bool = False) -> list[str]:
+    """Do something once, just before (or after) `line`, a `module:name`, is called; the list tells whether it was."""
+    owner, _, name = line.rpartition("." if "." in line.partition(":")[2] else ":")
+    real, done = getattr(pkgutil.resolve_name(owner), name), list[str]()
+
+    def stop(*arguments: Any, **named: Any) -> Any:
+        found = real(*arguments, **named) if after else None
+        if not done:
+            done.append(line)
+            action()
+        return found if after else real(*arguments, **named)
+
+    monkeypatch.setattr(pkgutil.resolve_name(owner), name, stop)
+    return done
+
+
+def forget_and_gc(root: Path, *snapshots: str) -> None:
+    with store_at(root) as store:
+        forget(store, *snapshots)
+        collect(store)
+
+
+def forget_and_gc_on_a_full_disk(root: Path, *snapshots: str) -> None:
+    """LMDB can't even delete: gc throws the index away, and makes it again when there is room."""
+
+    def full(_store: Store, _blobs: list[tuple[bytes, int]]) -> int:
+        raise DiskFull(root)
+
+    gc._sweep = full
+    forget_and_gc(root, *snapshots)
+
+
+def sync_first(store: Store, *configured: CondaRepo) -> Report:
+    """Sync the first of the configured repos; the others keep what they have."""
+    return Sync(store, ECOSYSTEMS, configured, FAST, Publish(), Quiet(), Options()).run(configured[:1])
+
+
+def sync_one(root: Path, *configured: CondaRepo) -> None:
+    with store_at(root) as store:
+        assert sync_first(store, *configured).exit_status(strict=True) == 0
+
+
+def die_while_publishing(root: Path, *configured: CondaRepo) -> None:
+    Published.publish = lambda *_: os._exit(0)  # type: ignore[method-assign]
+    sync_one(root, *configured)
+    raise AssertionError("it should be dead")
+
+
+def die_while_registering(root: Path, repo: CondaRepo) -> None:
+    real = fs.write_new
+
+    def write_new(path: Path, data: bytes, *, sync: bool = True) -> None:
+        real(path, data[: len(data) // 2] if path.parent.name == "syncing" else data, sync=sync)
+        if path.parent.name == "syncing":
+            os._exit(0)
+
+    fs.write_new = write_new
+    sync_one(root, repo)
+    raise AssertionError("it should be dead")
+
+
+def made(folder: Path, *names: str) -> tuple[Channel, CondaRepo]:
+    """A published channel of these packages, and a repo of it by the name of its folder."""
+    channel = Channel(folder)
+    channel.add(*map(make_package, names))
+    channel.publish()
+    return channel, CondaRepo(path=folder.name, upstream=folder.as_uri())
+
+
+def listed(store: Store, path: str) -> set[str]:
+    """What the newest snapshot lists of a repo; fails the test unless all of it is in the store, and nothing is amiss."""
+    record = store.catalog().records[-1]
+    with store.lock(None):
+        assert list(check.structure(store, _leaf_files)) == []
+    names = set(records_of(repodata(store, record, path, "noarch")))
+    digests = [file_digest(store, record, path, "noarch", name) for name in names]
+    assert all(digest and sha256(store.blobs.read(bytes.fromhex(digest))).hex() == digest for digest in digests)
+    tree = store.layout.published / "current" / path / "noarch"
+    if os.path.lexists(tree):
+        check_folder(tree)
+    return names
+
+
+TREES, NO_TREES = Publish(), Publish(trees=[])
+REGISTER = "snapmirror.sync.engine:Sync._register"
+LISTING = "snapmirror.sync.export:tree_listing"
+LINKING = "snapmirror.store.trees:Trees.build"
+SYNCED = "snapmirror.sync.engine:Sync._synced"
+
+
+@pytest.mark.parametrize("publish", [TREES, NO_TREES], ids=["trees", "no trees"])
+@pytest.mark.parametrize("what", ["repo", "package"])
+def test_what_comes_back_just_when_gc_takes_it_is_fetched_again(
+    what: str, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a forgotten snapshot holds it, so that a sync which found it there while reading upstream must look again."""
+    channel, repo = made(tmp_path / "chan", "lib", "tool")
+    _, other = made(tmp_path / "other", "data")
+    with store_at(tmp_path / "store") as store:
+        sync(store, repo, other, publish=publish)
+        first = store.catalog().records[0].id
+        if what == "package":
+            channel.remove("lib-1.0-0.conda", removed=False)
+            channel.publish()
+            sync(store, repo, other, publish=publish)
+            channel.add(make_package("lib"))
+            channel.publish()
+        else:
+            sync(store, other, publish=publish)
+        done = meanwhile(monkeypatch, REGISTER, lambda: beside(forget_and_gc, tmp_path / "store", first))
+        assert sync(store, repo, other, publish=publish).exit_status(strict=True) == 0
+        assert done
+        assert listed(store, "chan") == {"lib-1.0-0.conda", "tool-1.0-0.conda"}
+        collect(store)
+        assert sync(store, repo, other, publish=publish).exit_status(strict=True) == 0
+
+
+@pytest.mark.parametrize(
+    ("who", "when", "line"),
+    [
+        ("gc", "before", LISTING),
+        ("gc", "before", LINKING),
+        ("gc", "after", SYNCED),
+        ("sync", "before", LISTING),
+        ("sync", "before", LINKING),
+    ],
+)
+def test_documents_and_trees_that_are_not_published_yet_are_left_alone(
+    who: str, when: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, repo = made(tmp_path / "chan", "lib")
+    _, other = made(tmp_path / "other", "data")
+    root = tmp_path / "store"
+    with store_at(root) as store:
+        sync(store, repo, other)
+        first = store.catalog().records[0].id
+        sync(store, repo, other)
+        channel.add(make_package("new"))
+        channel.publish()
+        act = (sync_one, root, other, repo) if who == "sync" else (forget_and_gc, root, first)
+        done = meanwhile(monkeypatch, line, lambda: beside(*act), after=when == "after")
+        assert sync_first(store, repo, other).exit_status(strict=True) == 0
+        assert done
+        assert listed(store, "chan") == {"lib-1.0-0.conda", "new-1.0-0.conda"}
+
+
+def test_a_tree_that_is_made_by_hand_is_left_alone_by_gc(
+    mirror: Mirror, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.sync()
+    channel.add(make_package("new"))
+    channel.publish()
+    mirror.sync()
+    first = mirror.snapshots()[0]
+    fs.remove_tree(mirror.store_path / "published" / first)
+    mirror.run("gc")
+    done = meanwhile(monkeypatch, "snapmirror.cli.tree:_build", lambda: mirror.run("gc"), after=True)
+    tree(first, mirror.config)
+    assert done
+    assert mirror.published(first)
+    mirror.run("check")
+
+
+def test_gc_takes_no_row_back_that_a_scrub_has_just_read(tmp_path: Path) -> None:
+    """Else the next sync would believe that it has the file."""
+    channel, repo = made(tmp_path / "chan", "lib", "tool")
+    with store_at(tmp_path / "store") as store:
+        sync(store, repo, publish=NO_TREES)
+        channel.remove("lib-1.0-0.conda")
+        channel.publish()
+        sync(store, repo, publish=NO_TREES)
+        scrub = check.read_data(store, None)
+        next(scrub)
+        beside(forget_and_gc, tmp_path / "store", store.catalog().records[0].id)
+        assert not [found for found in scrub if isinstance(found, check.Problem)]
+        assert store.index.blob(sha256(make_package("lib").data)) is None
+        channel.add(make_package("lib"))
+        channel.publish()
+        assert sync(store, repo, publish=NO_TREES).exit_status(strict=True) == 0
+        assert "lib-1.0-0.conda" in listed(store, "chan")
+
+
+def test_a_check_beside_a_sync_takes_new_files_for_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, repo = made(tmp_path / "chan", "lib")
+    with store_at(tmp_path / "store") as store:
+        sync(store, repo)
+        done = meanwhile(monkeypatch, "snapmirror.store.check:_index", lambda: store.put([b"fetched by a sync"]))
+        assert listed(store, "chan") == {"lib-1.0-0.conda"}
+        assert done
+
+
+@pytest.fixture
+def returning(mirror: Mirror, channel: Channel) -> Mirror:
+    """A mirror whose next sync finds `lib` upstream again, with another record; only the first snapshot has its bytes."""
+    mirror.settings["publish"] = {"trees": []}
+    mirror.sync()
+    channel.remove("lib-1.0-0.conda")
+    channel.add(make_package("more"))
+    channel.publish()
+    mirror.sync()
+    channel.add(make_package("lib"))
+    channel.hotfix("lib-1.0-0.conda", license="changed")
+    channel.publish()
+    return mirror
+
+
+def test_repair_makes_no_new_index_below_a_running_sync(returning: Mirror, upstream: Upstream) -> None:
+    def act() -> None:
+        with Store.open(returning.store_path, write=True) as store:
+            store.index.put_blobs({bytes(32): BlobRow(5)})
+        ended.append(returning.run("check", "--repair", status=None).status)
+        returning.run("forget", first)
+        returning.run("gc", "--grace", "0s")
+
+    ended: list[int] = []
+    first = returning.snapshots()[0]
+    upstream.fault("/chan/noarch/repodata.json*", Call(act), times=1)
+    returning.sync()
+    assert ended == [4]
+    assert "lib-1.0-0.conda" in returning.listed("chan/noarch")
+    returning.run("check", "--repair")
+    returning.run("check", "--read-data")
+
+
+def test_a_sync_goes_on_with_the_index_that_another_process_has_made(returning: Mirror, upstream: Upstream) -> None:
+    first = returning.snapshots()[0]
+    upstream.fault(
+        "/chan/noarch/repodata.json*",
+        Call(lambda: beside(forget_and_gc_on_a_full_disk, returning.store_path, first)),
+        times=1,
+    )
+    returning.sync()
+    assert "lib-1.0-0.conda" in returning.listed("chan/noarch")
+    returning.run("check", "--read-data")
+    returning.sync()
+
+
+def test_a_sync_that_dies_while_it_publishes_takes_no_repo_out_of_current(tmp_path: Path) -> None:
+    _, repo = made(tmp_path / "chan", "lib")
+    _, other = made(tmp_path / "other", "data")
+    with store_at(tmp_path / "store") as store:
+        sync(store, repo, other)
+    beside(die_while_publishing, tmp_path / "store", repo, other)
+    current = tmp_path / "store" / "published" / "current"
+    assert {path.name for path in current.iterdir()} == {"chan", "other"}
+    with store_at(tmp_path / "store") as store:
+        sync_first(store, repo, other)
+        assert {path.name for path in current.iterdir()} == {"chan", "other"}
+        assert all(store.published.links(record.id) for record in store.catalog().records)
+
+
+def test_what_dead_processes_left_half_written_stops_nobody_and_is_cleared_by_gc(tmp_path: Path) -> None:
+    channel, repo = made(tmp_path / "chan", "lib")
+    root = tmp_path / "store"
+    sync_one(root, repo)
+    channel.add(make_package("new"))
+    channel.publish()
+    beside(die_while_registering, root, repo)
+    (root / "published" / ".new-0123").mkdir()
+    (root / "snapshots" / ".20200101T000000Z.json.0123").write_bytes(b"{")
+    (root / "blobs" / "ab" / f".ab{62 * '0'}.0123").write_bytes(b"half")
+    with store_at(root) as store:
+        collect(store)
+        left = [
+            path.name for folder in ("published", "snapshots", "syncing", "blobs/ab") for path in (root / folder).glob(".*")
+        ]
+        assert sorted(left) == [".trees", ".views"]
+        assert sync(store, repo).exit_status(strict=True) == 0
+        assert "new-1.0-0.conda" in listed(store, "chan")
+
+
+def test_a_clock_that_was_set_back_loses_nothing_that_was_read(tmp_path: Path) -> None:
+    channel, repo = made(tmp_path / "chan", "lib")
+    times = [datetime(2026, 11, 20, 12, 4, tzinfo=UTC)]
+    with store_at(tmp_path / "store", now=lambda: times[-1]) as store:
+        sync(store, repo)
+        times.append(datetime(2026, 11, 20, 12, 1, tzinfo=UTC))
+        channel.add(make_package("new"))
+        channel.publish()
+        sync(store, repo)
+        assert "new-1.0-0.conda" in listed(store, "chan")
+
+
+@pytest.mark.parametrize("drop", [(), ("sha256",)], ids=["sha256", "md5"])
+def test_bytes_that_another_repo_brought_excuse_no_record_with_a_wrong_size(drop: tuple[str, ...], tmp_path: Path) -> None:
+    """A client would refuse the file that it gets."""
+    right, repo = made(tmp_path / "right", "lib")
+    wrong, lying = made(tmp_path / "wrong", "lib", "tool")
+    wrong.hotfix("lib-1.0-0.conda", size=5)
+    for channel in (right, wrong):
+        channel.hotfix("lib-1.0-0.conda", drop=drop)
+        channel.publish()
+    with store_at(tmp_path / "store") as store:
+        sync(store, repo)
+        report = sync(store, repo, lying)
+        assert list(report.repos["wrong"].directories["noarch"].withheld) == ["lib-1.0-0.conda"]
+        assert (listed(store, "right"), listed(store, "wrong")) == ({"lib-1.0-0.conda"}, {"tool-1.0-0.conda"})
