@@ -22,7 +22,7 @@ import pytest
 from channels import Channel, Package, make_package
 from inprocess import collect, file_digest, records_of, repodata, store_at, sync
 from mirror import Mirror
-from upstream import Html, Redirect, Status, Upstream
+from upstream import Html, Redirect, Slow, Status, Upstream
 
 from snapmirror import addresses
 from snapmirror.conda import CondaRepo
@@ -567,3 +567,56 @@ def test_server_that_refuses_every_form_is_not_taken_for_an_empty_one(tmp_path: 
         report = sync(store, CondaRepo(path="chan", upstream=f"{upstream.url}/chan"))
         assert str(status) in str(report.repos["chan"].problem)
         assert store.catalog().records == ()
+
+
+@pytest.mark.parametrize("name", ["a", "b"], ids=["in-one-leaf", "in-two"])
+def test_file_that_two_records_describe_differently_is_withheld_whatever_package_they_name(tmp_path: Path, name: str) -> None:
+    package, other = make_package("a"), make_package("a", payload=b"other")
+
+    def add_another(_: str, document: dict[str, Any]) -> None:
+        if package.filename in document["packages.conda"]:
+            document["packages"][package.filename] = {**other.record, "name": name}
+
+    publish(tmp_path / "up", package, make_package("b"), variants=("json",), edit=add_another)
+    with store_at(tmp_path / "store") as store:
+        for _ in range(2):
+            report = sync(store, CondaRepo(path="chan", upstream=(tmp_path / "up").as_uri()))
+            record = store.catalog().records[-1]
+            assert list(records_of(repodata(store, record, "chan", "noarch"))) == ["b-1.0-0.conda"]
+            assert withheld(report, "chan") == {package.filename: "two records give it different hashes"}
+
+
+# Two at once, and settings
+
+
+def test_file_that_another_process_was_fetching_is_not_fetched_again(mirror: Mirror, upstream: Upstream) -> None:
+    package = make_package("big", payload=os.urandom(500_000))
+    for name in "ab":
+        publish(upstream.root / name, package)
+        mirror.add(name, f"{upstream.url}/{name}")
+    mirror.sync("chan")
+    upstream.fault("*/big-*", Slow(250_000))
+    first = mirror.start("sync", "a")
+    while not any("big-" in path for path in upstream.paths()):
+        time.sleep(0.05)
+    second = mirror.start("sync", "b")
+    assert [mirror.finish(process).status for process in (first, second)] == [0, 0]
+    assert [path for path in upstream.paths() if "big-" in path] == [f"/a/noarch/{package.filename}"]
+    assert package.filename in mirror.listed("b/noarch")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"proxy": "socks5://127.0.0.1:9"}, "PySocks"),
+        ({"ca_bundle": "/nonexistent.pem"}, "/nonexistent.pem"),
+        ({}, "refused"),
+    ],
+)
+def test_message_says_why_there_is_no_connection(tmp_path: Path, settings: dict[str, str], says: str) -> None:
+    options = Download(retries=0, connect_timeout="2s", min_free="0%", **settings)
+    with store_at(tmp_path / "store") as store, socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"https://127.0.0.1:{unused.getsockname()[1]}/chan"
+        report = sync(store, CondaRepo(path="chan", upstream=url), download=options)
+        assert says in str(report.repos["chan"].problem)

@@ -90,18 +90,34 @@ class FlatReading:
         strays: dict[str, list[tuple[str, str, Any]]] = {}
         mixed = set()
         for name in names:
-            shard = self._decode_group(name)
+            shard, twice = self._read_group(name)
             for owner, section, key, record in _take_strays(name, shard):
                 strays.setdefault(owner, []).append((section, key, record))
                 mixed.add(name)
             if name not in mixed:
-                yield draft(name, _as_shard(shard, self._removed.get(name)), self.bases[0], self.sources[name])
+                yield self._draft(name, shard, twice, self.sources[name])
         for name in mixed | strays.keys():
-            shard = self._decode_group(name)
+            shard, twice = self._read_group(name)
             _take_strays(name, shard)
             for section, key, record in strays.get(name, ()):
                 shard.setdefault(section, {})[key] = record
-            yield draft(name, _as_shard(shard, self._removed.get(name)), self.bases[0], None)
+            yield self._draft(name, shard, twice, None)
+
+    def _draft(self, name: str, shard: dict[str, dict[str, Any]], twice: dict[str, str], source: Digest | None) -> Draft:
+        made = draft(name, _as_shard(shard, self._removed.get(name)), self.bases[0], source)
+        return made._replace(invalid={**made.invalid, **twice}) if twice else made
+
+    def _read_group(self, name: str) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+        """The records of a group, and what is taken out of them {file: reason}: what two maps say of one file, if they differ.
+
+        Their names may put them into two leaves, where nobody would see that at most one is right.
+        """
+        shard = self._decode_group(name)
+        one, other = (shard.get(section, {}) for section in SECTIONS)
+        twice = [file for file in one.keys() & other.keys() if _promise(one[file]) != _promise(other[file])]
+        for file in twice:
+            del one[file], other[file]
+        return shard, dict.fromkeys(twice, "two records give it different hashes")
 
     def _decode_group(self, name: str) -> dict[str, dict[str, Any]]:
         """{map: {key: record}}."""
@@ -129,6 +145,13 @@ def base_of(url: str, stated: object) -> str:
         return addresses.as_folder(addresses.with_credentials(joined, url))
     except ValueError as error:
         raise BadIndexError(addresses.redact(url), f"an address in it can't be used: {error}") from None
+
+
+def _promise(record: Any) -> object:
+    """What a record says of the bytes of its file."""
+    if type(record) is not dict:
+        return None
+    return [str(record.get(key)).lower() for key in ("sha256", "md5", "size")]
 
 
 def _decode_one(raw: msgspec.Raw) -> Any:
