@@ -21,7 +21,7 @@ from snapmirror.conda.flat import FlatReading
 from snapmirror.conda.settings import CondaRepo
 from snapmirror.store.index import BlobRow
 from snapmirror.store.store import Store
-from snapmirror.sync.directory import no_garbage_collection
+from snapmirror.sync.group import no_garbage_collection
 from snapmirror.sync.plan import DirectoryPlan, build_directory, make_plan
 
 from . import synthetic

@@ -7,6 +7,7 @@ know ecosystems only by what stands here. Words: a *directory* is one listing th
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -116,6 +117,14 @@ class Upstream(Protocol):
         ...
 
 
+class Selection(NamedTuple):
+    """A reading cut down to what the configuration keeps of it."""
+
+    reading: Reading
+    #: how many records each rule has dropped
+    dropped: Mapping[str, int]
+
+
 #: what is known of a URL from the last time, if asking conditionally is allowed at all
 Known = Callable[[str], Validators | None]
 
@@ -165,6 +174,31 @@ class Ecosystem(Protocol):
 
     def empty(self, repo: Any, directory: str) -> Reading:
         """What is published for a directory that upstream has never had."""
+        ...
+
+    def settings(self, repo: Any) -> str:
+        """All settings that bear on what is made of a reading, as a text: what was made with others is made anew."""
+        ...
+
+    def selects(self, repo: Any) -> bool:
+        """Whether the configuration leaves anything of a repo out."""
+        ...
+
+    def ages(self, repo: Any) -> bool:
+        """Whether what is kept of the same reading changes with time."""
+        ...
+
+    def bound(self, repo: Any) -> Collection[str]:
+        """Paths of repos of which something is kept for this one's sake: they are read and selected together."""
+        ...
+
+    def select(
+        self, repos: Mapping[str, Any], readings: Mapping[tuple[str, str], Reading], present: datetime
+    ) -> Mapping[tuple[str, str], Selection]:
+        """What is kept of readings {(repo, directory): reading} of repos {path: repo}.
+
+        Raises SelectionError for a selection that can't be meant so; UpstreamError.
+        """
         ...
 
     def settle(self, leaf: bytes, digests: Mapping[str, Digest], withheld: Collection[str]) -> bytes:

@@ -3,6 +3,7 @@
     SnapmirrorError                  1  failed
     ├── UsageError                   2  wrong usage
     │   ├── ConfigError              2  a configuration that cannot be used
+    │   ├── SelectionError           2  a `[repo.select]` that can't be meant so
     │   └── SelectorError            2  a text that is no selector, or names nothing
     │       └── Forgotten            2  the snapshot it resolves to was forgotten
     ├── StoreError                   1  a folder that is no store, or not ours to write
@@ -53,6 +54,18 @@ class ConfigError(UsageError):
     def __str__(self) -> str:
         where = f", {self.where}" if self.where else ""
         return f"{self.file}{where}: {self.problem}"
+
+
+class SelectionError(UsageError):
+    """A selection that parses and can't be meant so: it keeps nothing, or names what no repo has."""
+
+    def __init__(self, repo: str, problem: str) -> None:
+        #: path of the repo
+        self.repo = repo
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.repo}: its selection {self.problem}"
 
 
 class SelectorError(UsageError):

@@ -2,14 +2,18 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from blake3 import blake3
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, File, FileAt, Known, LeafAt, Reading, Upstream
+from ..ecosystem import DocumentPlan, File, FileAt, Known, LeafAt, Reading, Selection, Upstream
 from ..errors import DamagedError
 from ..store.directories import DirectoryReader
 from . import derive, leaf, names, upstream
-from .settings import CondaRepo
+from .settings import CondaRepo, Select
 
 _SHARD = re.compile(r"shards/([0-9a-f]{64})\.msgpack\.zst")
 _DOCUMENTS = {
@@ -46,6 +50,31 @@ class Conda:
     def empty(self, repo: CondaRepo, directory: str) -> Reading:
         """See Ecosystem.empty."""
         return upstream.nothing(repo, directory)
+
+    def settings(self, repo: CondaRepo) -> str:
+        """See Ecosystem.settings. Files that are included from count by what is in them."""
+        sums = [blake3(path.read_bytes()).hexdigest() for name in repo.select.include_from if (path := Path(name)).is_file()]
+        return f"{self.form} {repo.download} {self.documents(repo)} {repo.select} {sums}"
+
+    def ages(self, repo: CondaRepo) -> bool:
+        """See Ecosystem.ages."""
+        return bool(repo.select.min_age)
+
+    def selects(self, repo: CondaRepo) -> bool:
+        """See Ecosystem.selects."""
+        return repo.select != Select()
+
+    def bound(self, repo: CondaRepo) -> Sequence[str]:
+        """See Ecosystem.bound."""
+        return repo.select.dependencies_from
+
+    def select(
+        self, repos: Mapping[str, CondaRepo], readings: Mapping[tuple[str, str], Reading], present: datetime
+    ) -> Mapping[tuple[str, str], Selection]:
+        """See Ecosystem.select."""
+        from . import select  # py-rattler is slow to load and only wanted here
+
+        return select.select(repos, readings, present)
 
     def settle(self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str]) -> bytes:
         """See Ecosystem.settle."""

@@ -24,7 +24,7 @@ def reduce(shards: Iterable[Shard]) -> Iterator[Shard]:
     for shard in shards:
         for section in SECTIONS:
             for file, record in (shard.get(section) or {}).items():
-                build = Build(record)
+                build = Build.of(record)
                 builds.setdefault(build.name, []).append(_Listed(section, file, record, build))
     kept: dict[str, list[_Listed]] = {name: _newest(found) for name, found in builds.items()}
     missing = {depend for found in kept.values() for one in found for depend in _depends(one)}

@@ -1,13 +1,74 @@
 """The keys of a `[[repo]]` with `kind = "conda"`."""
 
 import re
+from typing import Literal
 
 import msgspec
 
+from .. import clock, units
 from ..ecosystem import Repo
 
 #: CEP 26; `noarch` is always published
 _SUBDIR = re.compile(r"noarch|[a-z0-9]+-[a-z0-9_]+")
+
+Format = Literal["conda", "tar.bz2"]
+
+
+class Select(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """`[repo.select]`: what to keep of a channel. What is left out is in no document that we publish."""
+
+    #: MatchSpecs; none: everything
+    include: list[str] = []
+    #: files that name what to keep: environment.yml, conda-lock.yml, pixi.lock, an explicit list
+    include_from: list[str] = []
+    #: MatchSpecs; wins over include
+    exclude: list[str] = []
+    #: kinds of archive that are kept, in order of preference: of two with the same content only the first
+    formats: list[Format] = []
+    #: so many versions of a name, 0 for all; and of each of these so many build numbers
+    newest: int = 0
+    newest_builds: int = 0
+    #: days: files of that day and later, or before that day
+    after: str = ""
+    before: str = ""
+    max_size: str = ""
+    #: a file younger than that is not published yet
+    min_age: str = ""
+    #: names that need not be so old
+    min_age_except: list[str] = []
+    #: also what the included records depend on, here and in the repos named in `dependencies_from`
+    with_dependencies: bool = False
+    dependencies_from: list[str] = []
+    #: a selection that keeps nothing is no mistake
+    allow_empty: bool = False
+
+    def __post_init__(self) -> None:
+        if self.newest < 0 or self.newest_builds < 0:
+            raise ValueError("newest and newest_builds can't be negative")
+        if self.dependencies_from and not self.with_dependencies:
+            raise ValueError("dependencies_from needs with_dependencies = true")
+        for day in filter(None, (self.after, self.before)):
+            if not clock.parse_day(day):
+                raise ValueError(f"{day!r} is no day; write for example 2026-11-20")
+        if self.max_size:
+            units.parse_size(self.max_size)
+        if self.min_age:
+            units.parse_duration(self.min_age)
+        _check_specs(self.include + self.exclude)
+
+
+def _check_specs(specs: list[str]) -> None:
+    if not specs:
+        return
+    from .specs import Spec  # py-rattler is slow to load, and most configurations select nothing
+
+    for text in specs:
+        try:
+            foreign = Spec(text).foreign
+        except ValueError as error:
+            raise ValueError(f"{text!r} is no MatchSpec: {error}") from None
+        if foreign:
+            raise ValueError(f"{text!r} names a {foreign}, which says nothing of a record in this channel")
 
 
 class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="conda"):
@@ -18,6 +79,7 @@ class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
     bz2: bool = False
     #: also publish `current_repodata.json`, which conda before 26 asks for
     current_repodata: bool = False
+    select: Select = Select()
 
     def __post_init__(self) -> None:
         for subdir in self.subdirs:

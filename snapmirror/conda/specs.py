@@ -1,12 +1,14 @@
-"""Conda's MatchSpecs and its order of versions, as py-rattler knows them. The only importer of that.
+"""Conda's MatchSpecs, its order of versions and its lock files, as py-rattler knows them. The only importer of that.
 
 A spec of a dependency may be one that nobody can parse, and a record may have a version that is none: `Depends` and
 `Build` say so by matching nothing. A spec that the operator wrote is parsed by `Spec`, which raises.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 
-from rattler import BuildString, MatchSpec, PackageRecord, Version
+from rattler import BuildString, LockFile, MatchSpec, PackageRecord, Version
 from rattler.exceptions import InvalidMatchSpecError, InvalidPackageNameError, InvalidVersionError
 
 from .leaf import Record
@@ -20,16 +22,23 @@ class Build:
 
     __slots__ = ("_is_package", "_package", "build", "license", "name", "number", "subdir", "version")
 
-    def __init__(self, record: Record) -> None:
+    def __init__(
+        self, name: object, version: object, build: object, number: object, subdir: object = None, license_: object = None
+    ) -> None:
+        """What a record says, whatever it is."""
         #: in lower case, as conda compares names
-        self.name = str(record.get("name") or "").lower()
-        self.version, self.build = str(record.get("version") or ""), str(record.get("build") or "")
-        number, license_ = record.get("build_number"), record.get("license")
+        self.name = str(name or "").lower()
+        self.version, self.build = str(version or ""), str(build or "")
         self.number = number if isinstance(number, int) else 0
         self.license = license_ if isinstance(license_, str) else None
-        self.subdir = str(record.get("subdir") or "noarch")
+        self.subdir = str(subdir or "noarch")
         self._package: PackageRecord | None = None
         self._is_package: bool | None = None
+
+    @classmethod
+    def of(cls, record: Record) -> "Build":
+        """Of a decoded record."""
+        return cls(*(record.get(key) for key in ("name", "version", "build", "build_number", "subdir", "license")))
 
     @property
     def order(self) -> tuple[Version, int]:
@@ -76,7 +85,7 @@ class Spec:
         """Whether it may match records of this name."""
         if self._pattern is None:
             return self.name == name
-        package = Build({"name": name, "version": "0", "build": "0"}).package
+        package = Build(name, "0", "0", 0).package
         return package is not None and self._pattern.matches(package)
 
     def matches(self, build: Build) -> bool:
@@ -101,3 +110,13 @@ def dependency(text: str) -> Spec | None:
         return Spec(text)
     except ValueError:
         return None
+
+
+def locked(lock: Path) -> Iterator[tuple[str, bytes | None]]:
+    """URL and SHA-256 of every conda package in a pixi.lock or conda-lock.yml. Raises ValueError if it is neither."""
+    try:
+        for _, environment in LockFile.from_path(lock).environments():
+            for records in environment.conda_repodata_records().values():
+                yield from ((record.url, record.sha256) for record in records)
+    except Exception as error:  # py-rattler promises no types; whatever it is, the file can't be used
+        raise ValueError(str(error)) from None

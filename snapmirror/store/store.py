@@ -1,6 +1,7 @@
 """One opened store: the parts that share its folder, and the two operations that need several of them."""
 
 import contextlib
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class Store:
         self.documents = Documents(paths)
         self.published = Published(paths)
         self._index: Index | None = None
+        self._opening = threading.Lock()
 
     @classmethod
     def open(cls, root: Path, *, write: bool, now: clock.Clock = clock.now, index: Path | None = None) -> "Store":
@@ -52,14 +54,14 @@ class Store:
 
         Ask for it anew each time: another process may have put a new one in its place.
         """
-        if self._index is None or self._index.replaced:
-            self.close()
-            if not self.layout.index.exists():
-                with self.index_lock():
-                    if not self.layout.index.exists():
-                        reindex.build(self)
-            self._index = Index(self.layout.index)
-        return self._index
+        with self._opening:
+            if self._index is None or self._index.replaced:
+                if not self.layout.index.exists():
+                    with self.index_lock():
+                        if not self.layout.index.exists():
+                            reindex.build(self)
+                self._index = Index(self.layout.index)  # the old one is closed when no thread uses it any more
+            return self._index
 
     @contextlib.contextmanager
     def index_lock(self) -> Iterator[None]:

@@ -1,13 +1,11 @@
 """One directory on its way through a sync: read, planned, settled, finished."""
 
-import contextlib
-import gc
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from .. import addresses, clock
 from ..digests import Digest
-from ..ecosystem import Ecosystem, File, Known, Repo
+from ..ecosystem import Ecosystem, File, Known, Reading, Repo, Selection
 from ..errors import AbsentError, HelperEnded, MismatchError, ShrinkError, SnapmirrorError, TransportError, UpstreamError
 from ..store.directories import Assembled, Directory, DirectoryReader
 from ..store.index import Seen
@@ -34,6 +32,14 @@ class DirectorySync:
     #: in the snapshot before, None if it was not there
     previous: DirectoryState | None
     allow_shrink: bool
+    #: a text of all settings that bear on what is made of a reading
+    settings: str = ""
+    #: what upstream lists, until it is planned
+    reading: Reading | None = None
+    #: documents of upstream that proved unusable
+    avoided: tuple[str, ...] = ()
+    #: how many records each rule of the selection has dropped
+    dropped: dict[str, int] = field(default_factory=dict)
     #: when upstream was read, in the form of an id
     read_at: str = ""
     plan: DirectoryPlan | None = None
@@ -63,51 +69,55 @@ class DirectorySync:
 
     # Read and plan
 
-    def read(self, http: Http, avoid: tuple[str, ...] = ()) -> None:
-        """Ask upstream, and plan. Sets `plan`, `unchanged` or `problem`."""
+    def read(self, http: Http, *, conditionally: bool = True) -> None:
+        """Ask upstream. Sets `reading`, `unchanged` or `problem`; reads the store only, so several may run in threads."""
         self.read_at = clock.to_id(self.store.now())
-        self.plan, self.unchanged, self.absent, self.registered = None, False, False, False
+        self.reading, self.plan = None, None
+        self.unchanged, self.absent, self.registered = False, False, False
+        anew = not conditionally or self.failed or self.avoided or self.store.quarantined()
+        known: Known = (lambda _: None) if anew else self._known
         try:
-            with no_garbage_collection():
-                self._read(http, avoid)
-        except _UnusableDocument as unusable:
-            if avoid:
-                self.problem = unusable.error
-                return
-            http.warn(f"{self.path}: {unusable.error}; reading another form of the index")
-            self.read(http, (unusable.document,))
-            if isinstance(self.problem, AbsentError):  # there is no other form
-                self.problem = unusable.error
-        except (UpstreamError, HelperEnded) as error:
+            self.reading = self._ask(http, known)
+        except UpstreamError as error:
             self.problem = error
+            return
+        self.unchanged = self.reading is None
 
-    def _read(self, http: Http, avoid: tuple[str, ...]) -> None:
-        again = bool(self.failed or avoid)
-        known: Known = (lambda _: None) if again or self.store.quarantined() else self._known
+    def _ask(self, http: Http, known: Known) -> Reading | None:
         try:
-            reading = self.ecosystem.read(self.repo, self.name, http, known, avoid)
+            return self.ecosystem.read(self.repo, self.name, http, known, self.avoided)
         except AbsentError:
-            if avoid:
+            if self.avoided:
                 raise
             self.absent = True
             if self.reader and self.reader.document.files and not self.allow_shrink:
                 raise
-            reading = self.ecosystem.empty(self.repo, self.name)
-        if reading is None:
-            self.unchanged = True
-            return
+            return self.ecosystem.empty(self.repo, self.name)
+
+    def make_plan(self, selection: Selection) -> None:
+        """Plan what was read, or is kept of it. Sets `plan`, or `problem`. Raises UpstreamError for an unusable reading."""
+        self.dropped = dict(selection.dropped)
         try:
-            self.plan = make_plan(self.store, self.ecosystem, self.repo, self.name, reading, self.reader)
-        except UpstreamError as error:
-            raise _UnusableDocument(reading.document, error) from None
-        self._refuse_to_shrink(self.plan)
+            self.plan = make_plan(self.store, self.ecosystem, self.repo, self.name, selection.reading, self.reader)
+            self._refuse_to_shrink(self.plan)
+        except (ShrinkError, HelperEnded) as error:
+            self.problem = error
+        self.reading = None
 
     def _refuse_to_shrink(self, plan: DirectoryPlan) -> None:
         before = self.reader.document.files if self.reader else 0
         now, _ = plan.listed
-        if now * 2 < before and not self.allow_shrink:
-            url = addresses.redact(plan.reading.document or plan.reading.bases[0])
+        if now * 2 < before and not self.allow_shrink and not self._reselected:
+            url = addresses.redact(plan.header.document or plan.header.bases[0])
             raise ShrinkError(url, before, now)
+
+    @property
+    def _reselected(self) -> bool:
+        """Whether the state before was made with another selection, so that less may be listed without any accident."""
+        if not self.ecosystem.selects(self.repo) or self.previous is None:
+            return False
+        seen = self.store.index.seen(f"{self.path} {self.settings}")
+        return seen is None or seen.directory != self.previous.blob
 
     def _known(self, document: str) -> Validators | None:
         """What upstream said of a document when the present state was made of it."""
@@ -116,8 +126,7 @@ class DirectorySync:
 
     def _seen_key(self, document: str) -> str:
         """A reading can stand for the state only if it was made with the same settings."""
-        made = (self.repo.download, self.ecosystem.form, tuple(self.ecosystem.documents(self.repo)))
-        return f"{self.path} {addresses.redact(document)} {made}"
+        return f"{self.path} {addresses.redact(document)} {self.settings}"
 
     def lost_ground(self, referred: Collection[Digest]) -> bool:
         """Whether a gc has taken away what the plan builds on, before this was registered.
@@ -137,7 +146,7 @@ class DirectorySync:
         """The files to fetch."""
         if self.plan is None or self.problem:
             return []
-        return [self._source(file, self.plan.reading.bases) for file in self.plan.wanted]
+        return [self._source(file, self.plan.header.bases) for file in self.plan.wanted]
 
     def _source(self, file: File, bases: tuple[str, ...]) -> Source:
         if file.url:
@@ -149,7 +158,7 @@ class DirectorySync:
         self.failed = {}
         if self.plan is None or self.problem:
             return
-        bases = self.plan.reading.bases
+        bases = self.plan.header.bases
         self.failed = self._lies() | {
             file.name: result
             for file in self.plan.wanted
@@ -164,7 +173,7 @@ class DirectorySync:
         listed = [file for leaf in self.plan.leaves.values() for file in leaf.files if file.sha256 and file.size is not None]
         held = self.store.held(file.sha256 for file in listed if file.sha256)
         lying = [(file, size) for file in listed if (size := held.get(file.sha256 or b"", file.size)) != file.size]
-        urls = {file.name: self._source(file, self.plan.reading.bases).urls[0] for file, _ in lying}
+        urls = {file.name: self._source(file, self.plan.header.bases).urls[0] for file, _ in lying}
         return {
             file.name: MismatchError(addresses.redact(urls[file.name]), "size", str(file.size), str(size))
             for file, size in lying
@@ -178,7 +187,7 @@ class DirectorySync:
         for name, error in self.failed.items():
             plan.withheld[name] = error.problem
         for leaf in list(plan.leaves.values()):
-            bases = plan.reading.bases
+            bases = plan.header.bases
             digests = {
                 file.name: result
                 for file in leaf.files
@@ -203,7 +212,7 @@ class DirectorySync:
         """Files of the finished directory that are not in the store: gc took them before they were registered."""
         if self.plan is None or self.problem or self.repo.download != "eager":
             return []
-        return [self._source(file, self.plan.reading.bases) for file in missing(self.plan, self.store.held)]
+        return [self._source(file, self.plan.header.bases) for file in missing(self.plan, self.store.held)]
 
     def refresh_wanted(self) -> None:
         """Look up again what is missing: only what is held after the registration stays held."""
@@ -294,6 +303,7 @@ class DirectorySync:
             bytes=size,
             fetch_files=len(plan.wanted) if plan else 0,
             fetch_bytes=plan.wanted_bytes if plan else 0,
+            dropped=self.dropped,
             withheld=dict(plan.withheld) if plan else dict(self.reader.document.withheld) if self.reader else {},
             newly_withheld={file: self._explain(file, reason) for file, reason in self.newly_withheld.items()},
         )
@@ -302,32 +312,14 @@ class DirectorySync:
         """Why a file is withheld, with the URL that said so; what is stored has none, so that it does not change with it."""
         if file in self.failed:
             return str(self.failed[file])
-        return f"{addresses.redact(self.plan.reading.document)}: {reason}" if self.plan else reason
+        return f"{addresses.redact(self.plan.header.document)}: {reason}" if self.plan else reason
 
     def remember(self) -> None:
         """Once it is sealed: ask upstream "changed since?" next time. Not if a file failed: it must be tried again."""
-        if self.plan is None or self.problem or self.failed or self.digest is None:
+        if self.plan is None or self.problem or self.digest is None:
             return
-        reading = self.plan.reading
-        if reading.validators and reading.document:
-            self.store.index.put_seen({self._seen_key(reading.document): Seen(reading.validators, self.digest)})
-
-
-@contextlib.contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Reading makes millions of short-lived objects and no cycles; looking for cycles took a tenth of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-class _UnusableDocument(Exception):
-    """An index that promises what is not there: its shards are missing or wrong."""
-
-    def __init__(self, document: str, error: UpstreamError) -> None:
-        self.document = document
-        self.error = error
+        header = self.plan.header
+        made = {f"{self.path} {self.settings}": Seen(Validators(), self.digest)} if self.ecosystem.selects(self.repo) else {}
+        if header.validators and header.document and not self.failed:
+            made[self._seen_key(header.document)] = Seen(header.validators, self.digest)
+        self.store.index.put_seen(made)

@@ -7,7 +7,9 @@ was fetched for the next sync.
 
 import contextlib
 import shutil
+from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from .. import addresses
@@ -22,9 +24,13 @@ from ..store.store import Store
 from ..store.syncing import Registration
 from .directory import DirectorySync
 from .fetch import Fetched, Progress, fetch
+from .group import Group, no_garbage_collection
 from .http import Http
 from .report import RepoReport, Report
 from .settings import Download, Publish
+
+#: groups of directories that are read at once: reading is waiting, but a large index takes a gigabyte until it is planned
+_SIDE_BY_SIDE = 4
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class Sync:
         self._options = options
         self._report = Report(dry_run=options.dry_run)
         self._directories: dict[str, list[DirectorySync]] = {}
+        self._groups: list[Group] = []
         #: paths of the repos whose locks we hold
         self._locked: list[str] = []
 
@@ -70,15 +77,19 @@ class Sync:
             paths = [repo.path for repo in repos]
             seal.check_past(self._store.catalog(), self._options.seal_as, paths, self._store.now())
         with contextlib.ExitStack() as stack, Http(self._download, self._progress.message) as http:
-            for repo in repos:
-                self._report.repos[repo.path] = RepoReport()
+            for bound in self._bound(repos):
                 try:
-                    stack.enter_context(self._store.lock_repo(repo.path, None))
+                    for repo in bound:
+                        self._report.repos[repo.path] = RepoReport()
+                        stack.enter_context(self._store.lock_repo(repo.path, None))
+                        self._locked.append(repo.path)
                 except LockedError as error:
-                    self._report.repos[repo.path].fail(error)
-                    continue
-                self._locked.append(repo.path)
-                self._read(repo, http)
+                    for repo in bound:
+                        self._report.repos.setdefault(repo.path, RepoReport()).fail(error)
+                else:
+                    self._groups += self._make_groups(bound)
+            with no_garbage_collection():
+                self._read(http)
             if self._options.dry_run:
                 self._describe()
             elif self._directories:
@@ -91,22 +102,74 @@ class Sync:
 
     # Read and plan
 
-    def _read(self, repo: Repo, http: Http) -> None:
-        ecosystem = self._ecosystems[repo.kind]
-        states = self._before(self._store.catalog(), repo.path)  # read only now that the repo is ours
-        directories = [
-            DirectorySync(self._store, ecosystem, repo, name, states.get(name), self._options.allow_shrink)
-            for name in ecosystem.directories(repo)
-        ]
-        for directory in directories:
-            directory.read(http)
+    def _bound(self, repos: Sequence[Repo]) -> list[list[Repo]]:
+        """Repos that must be synced together, with those that nobody named: what is kept of one depends on the other."""
+        links = {(repo.path, other) for repo in self._configured for other in self._ecosystems[repo.kind].bound(repo)}
+        found: list[list[Repo]] = []
+        for repo in repos:
+            if any(repo in bound for bound in found):
+                continue
+            paths = {repo.path}
+            while more := {path for link in links if paths & set(link) for path in link} - paths:
+                paths |= more
+            found.append([other for other in self._configured if other.path in paths] or [repo])
+        return found
+
+    def _make_groups(self, bound: Sequence[Repo]) -> list[Group]:
+        """What is read and planned together: the directories of all these repos if one of them selects, else each alone."""
+        ecosystem = self._ecosystems[bound[0].kind]
+        directories = []
+        for repo in bound:
+            states = self._before(self._store.catalog(), repo.path)  # read only now that the repo is ours
+            directories += [
+                DirectorySync(self._store, ecosystem, repo, name, states.get(name), self._options.allow_shrink)
+                for name in ecosystem.directories(repo)
+            ]
+        together = any(ecosystem.selects(repo) for repo in bound)
+        parts = [directories] if together else [[directory] for directory in directories]
+        return [Group(ecosystem, part, self._store.now()) for part in parts]
+
+    def _read(self, http: Http) -> None:
+        """Read several groups side by side, and plan each as it comes in; no more than a few are in memory."""
+        waiting, running = deque(self._groups), deque[tuple[Group, Future[None]]]()
+        pool = ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="read")
         try:
-            _refuse_nothing(repo, directories)
-            self._refuse_too_large(repo, directories)
-        except (UpstreamError, PlanTooLarge) as error:
-            self._report.repos[repo.path].fail(error)
-            return
-        self._directories[repo.path] = directories
+            while waiting or running:
+                while waiting and len(running) < _SIDE_BY_SIDE:
+                    group = waiting.popleft()
+                    running.append((group, pool.submit(group.read, http)))
+                group, future = running.popleft()
+                future.result()
+                group.plan(http)
+        except BaseException:
+            http.stop()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+        self._accept()
+
+    def _accept(self) -> None:
+        """Take the repos that can be carried out; the others are reported."""
+        planned: dict[str, list[DirectorySync]] = {}
+        for directory in (directory for group in self._groups for directory in group.directories):
+            planned.setdefault(directory.repo.path, []).append(directory)
+        for path, directories in planned.items():
+            try:
+                _refuse_nothing(directories[0].repo, directories)
+                self._refuse_too_large(directories[0].repo, directories)
+            except (UpstreamError, PlanTooLarge) as error:
+                self._report.repos[path].fail(error)
+            else:
+                self._directories[path] = directories
+
+    def _read_again(self, directories: Sequence[DirectorySync], http: Http) -> list[DirectorySync]:
+        """Read and plan the groups of some directories once more; the directories of these groups."""
+        groups = [group for group in self._groups if any(directory in group.directories for directory in directories)]
+        for group in groups:
+            with no_garbage_collection():
+                group.read(http)
+                group.plan(http)
+        return [directory for group in groups for directory in group.directories]
 
     def _before(self, catalog: Catalog, path: str) -> Mapping[str, DirectoryState]:
         """The state that a repo had just before the snapshot that is going to be made."""
@@ -152,7 +215,7 @@ class Sync:
             catalog = self._store.catalog()
             for directory in lost:
                 directory.previous = self._before(catalog, directory.repo.path).get(directory.name)
-                directory.read(http)
+            self._read_again(lost, http)
 
     def _try_to_register(self, registration: Registration) -> list[DirectorySync]:
         """The directories whose ground a gc has taken away; if there are any, nothing is registered."""
@@ -176,8 +239,7 @@ class Sync:
         fetched = self._fetch_wanted(http, self._all)
         again = [directory for directory in self._all if directory.failed and not directory.problem]
         if again:
-            for directory in again:
-                directory.read(http)
+            again = self._read_again(again, http)
             self._register(http, registration)
             fetched |= self._fetch_wanted(http, again)
         for directory in self._all:

@@ -3,13 +3,25 @@
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from .. import addresses
 from ..digests import Digest
 from ..ecosystem import Draft, Ecosystem, File, Reading, Repo
 from ..store.directories import Assembled, Derived, Directory, DirectoryReader, assemble
 from ..store.store import Store
+from ..validators import Validators
 from .press import Content, PlannedLeaf, press
+
+
+class Header(NamedTuple):
+    """What is left to know of a reading once it is planned: it may hold a third of a gigabyte of text."""
+
+    bases: tuple[str, ...]
+    info: dict[str, Any]
+    extra: dict[str, Any]
+    document: str
+    validators: Validators | None
 
 
 @dataclass
@@ -18,7 +30,7 @@ class DirectoryPlan:
 
     repo: Repo
     name: str
-    reading: Reading
+    header: Header
     previous: DirectoryReader | None
     ecosystem: Ecosystem
     #: leaves that stay as they are
@@ -72,7 +84,8 @@ def make_plan(
     came of them: then all its files are held, but for what a check has found bad. Raises UpstreamError where reading a
     changed leaf fails.
     """
-    plan = DirectoryPlan(repo, name, reading, previous, ecosystem, withheld=dict(reading.invalid))
+    header = Header(reading.bases, reading.info, reading.extra, reading.document, reading.validators)
+    plan = DirectoryPlan(repo, name, header, previous, ecosystem, withheld=dict(reading.invalid))
     comparable = previous is not None and previous.document.mode == repo.download and previous.document.form == ecosystem.form
     known = store.leaves(reading.sources) if comparable else {}
     held = previous.leaves if previous and comparable else {}
@@ -157,9 +170,9 @@ def build_directory(plan: DirectoryPlan, documents: Mapping[str, Derived]) -> As
         kind=ecosystem.kind,
         form=ecosystem.form,
         mode=plan.repo.download,
-        origin=addresses.redact(plan.reading.bases[0]),
-        info=plan.reading.info,
-        extra=plan.reading.extra,
+        origin=addresses.redact(plan.header.bases[0]),
+        info=plan.header.info,
+        extra=plan.header.extra,
         documents=dict(documents),
         withheld=dict(sorted(plan.withheld.items())),
         files=count,

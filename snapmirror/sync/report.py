@@ -16,6 +16,8 @@ class DirectoryReport(msgspec.Struct, kw_only=True):
     bytes: int = 0
     fetch_files: int = 0
     fetch_bytes: int = 0
+    #: how many records each rule of the selection left out
+    dropped: dict[str, int] = {}
     withheld: dict[str, str] = {}
     newly_withheld: dict[str, str] = {}
 

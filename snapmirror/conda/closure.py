@@ -1,0 +1,201 @@
+"""What a selection keeps: the included records, and all that they need, over several directories together.
+
+    included   the records that an `include` spec means (all, if there is none), of each name the newest
+    needed     for every kept record, and every name that it depends on: the records that fulfil all its specs of that name
+               and, where it has one, its bound (`constrains`) of that name; of these the newest. Of a name that an
+               `include` spec names, only records which that means.
+
+Counted so, two records that need overlapping ranges of a third can still be installed together: the newest of the
+lower range lies in both.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from ..digests import Digest
+from ..ecosystem import Draft, Reading
+from .listed import Listed, listed
+from .rules import RULES, Rules, Specs
+from .specs import Build, Spec, dependency
+
+#: the name in a dependency; everything else of it is only parsed if there are records of that name
+_NAME = re.compile(r"\s*(?:[^\s:\[]*::)?([A-Za-z0-9_.\-]+)").match
+
+
+class Shelf:
+    """One directory that is selected from: its records, as far as somebody has asked for them, and what is kept."""
+
+    def __init__(self, repo: str, directory: str, reading: Reading, rules: Rules) -> None:
+        self.repo = repo
+        self.directory = directory
+        self.reading = reading
+        self.rules = rules
+        #: by the name as upstream has it
+        self.drafts: dict[str, Draft] = {}
+        #: files, by name in lower case
+        self.kept: dict[str, set[str]] = {}
+        #: records that a rule drops
+        self.dropped: dict[Listed, str] = {}
+        self._records: dict[str, list[Listed]] = {}
+        self._names = {name.lower(): name for name in reading.sources}
+
+    @property
+    def names(self) -> Collection[str]:
+        """Every name in it, in lower case."""
+        return self._names.keys()
+
+    def read(self, names: Iterable[str]) -> None:
+        """Read the records of some names that were not read yet. Raises UpstreamError."""
+        wanted = [found for name in names if (found := self._names.get(name)) and found not in self.drafts]
+        for draft in self.reading.drafts(wanted) if wanted else ():
+            self.drafts[draft.name] = draft
+            records = list(listed(draft.content)) if draft.content else []
+            self.dropped |= self.rules.dropped(records)
+            self._records[draft.name.lower()] = [record for record in records if record not in self.dropped]
+
+    def records(self, name: str) -> list[Listed]:
+        """The records of a name that was read, without those that a rule drops."""
+        return self._records.get(name, [])
+
+    def keep(self, name: str, record: Listed) -> None:
+        """Keep a record."""
+        self.kept.setdefault(name, set()).add(record.file)
+        self.dropped.pop(record, None)
+
+    def drop(self, name: str, record: Listed, rule: str) -> None:
+        """Note why a record is not kept, unless it is, for another reason."""
+        if record.file not in self.kept.get(name, ()):
+            self.dropped.setdefault(record, rule)
+
+    @property
+    def unread(self) -> int:
+        """Names that nobody asked for."""
+        return len(self._names) - len(self._records)
+
+    def counts(self) -> dict[str, int]:
+        """How many records each rule has dropped, among those that were read; `include`: that nobody asked for."""
+        rules = Counter(self.dropped.values())
+        for name, records in self._records.items():
+            kept = self.kept.get(name, ())
+            rules["include"] += sum(record.file not in kept and record not in self.dropped for record in records)
+        return {rule: rules[rule] for rule in RULES if rules[rule]}
+
+
+class Wanted(NamedTuple):
+    """What one repo's selection asks for, other than by its rules."""
+
+    include: Specs
+    #: {directory: {file: SHA-256 if known}}
+    files: Mapping[str, Mapping[str, Digest | None]]
+    dependencies: bool
+
+
+class _Need(NamedTuple):
+    """What a record asks of another name."""
+
+    name: str
+    specs: tuple[str, ...]
+
+
+class Closure:
+    """The records that one repo's selection keeps, of its own shelves and of those that dependencies may come from."""
+
+    def __init__(self, own: Sequence[Shelf], others: Sequence[Shelf], wanted: Wanted) -> None:
+        self._own = own
+        self._shelves = [*own, *others]
+        self._wanted = wanted
+        self._seen: set[_Need] = set()
+        self._answers: dict[tuple[Spec, str], bool] = {}
+        #: of this platform; a shelf is one of several platforms' if it is noarch
+        self._kept: set[Listed] = set()
+
+    def run(self) -> None:
+        """Keep, on the shelves, what is included and what that needs. Raises UpstreamError."""
+        kept = [*self._keep_files(), *self._include()]
+        while kept and self._wanted.dependencies:
+            needs = {need for record in kept for need in _needs(record)} - self._seen
+            self._seen |= needs
+            names = sorted({need.name for need in needs})
+            for shelf in self._shelves:
+                shelf.read(names)
+            kept = [record for need in sorted(needs) for record in self._fulfil(need)]
+
+    def _keep_files(self) -> Iterator[Listed]:
+        for shelf in self._own:
+            files = self._wanted.files.get(shelf.directory, {})
+            by_name: dict[str, list[str]] = {}
+            for file in files:
+                by_name.setdefault(file.rsplit("-", 2)[0].lower(), []).append(file)
+            shelf.read(by_name)
+            for name, found in by_name.items():
+                for record in shelf.records(name):
+                    if record.file in found and files[record.file] in (None, record.sha256):
+                        yield from self._keep(name, shelf, record)
+
+    def _include(self) -> Iterator[Listed]:
+        include = self._wanted.include
+        if not include and self._wanted.files:
+            return
+        names = {name for shelf in self._own for name in (include.names(shelf.names) if include else shelf.names)}
+        for shelf in self._own:
+            shelf.read(sorted(names))
+        for name in sorted(names):
+            found = {shelf: [one for one in shelf.records(name) if not include or include.match(one)] for shelf in self._own}
+            yield from self._keep_newest(name, found)
+
+    def _fulfil(self, need: _Need) -> Iterator[Listed]:
+        specs = [spec for text in need.specs if (spec := dependency(text))]
+        if len(specs) < len(need.specs):
+            return  # one of them is no spec: nothing fulfils it
+        bound = self._wanted.include.of(need.name)
+        fitting = {
+            shelf: [
+                record
+                for record in shelf.records(need.name)
+                if all(self._matches(spec, record.build) for spec in specs)
+                and (not bound or any(self._matches(spec, record.build) for spec in bound))
+            ]
+            for shelf in self._shelves
+            if not (bound and shelf in self._own)  # what is included of that name is kept already, and no more
+        }
+        for repo in dict.fromkeys(shelf.repo for shelf in fitting):
+            yield from self._keep_newest(need.name, {shelf: found for shelf, found in fitting.items() if shelf.repo == repo})
+
+    def _matches(self, spec: Spec, build: Build) -> bool:
+        """As Spec.matches; a thousand builds of a version are looked at once if the spec says nothing of builds."""
+        if not spec.by_version:
+            return spec.matches(build)
+        answer = self._answers.get((spec, build.version))
+        if answer is None:
+            answer = self._answers[spec, build.version] = spec.matches(Build(build.name, build.version, "0", 0))
+        return answer
+
+    def _keep_newest(self, name: str, found: Mapping[Shelf, Sequence[Listed]]) -> Iterator[Listed]:
+        """Keep the newest of the records of one name in one repo; gives those that this platform did not keep yet."""
+        rules = next(iter(found)).rules
+        aged = rules.aged([record for records in found.values() for record in records])
+        for shelf, records in found.items():
+            for record in records:
+                if record in aged:
+                    shelf.drop(name, record, aged[record])
+                else:
+                    yield from self._keep(name, shelf, record)
+
+    def _keep(self, name: str, shelf: Shelf, record: Listed) -> Iterator[Listed]:
+        shelf.keep(name, record)
+        if record not in self._kept:
+            self._kept.add(record)
+            yield record
+
+
+def _needs(record: Listed) -> Iterator[_Need]:
+    specs: dict[str, list[str]] = {}
+    for text in record.depends:
+        if found := _NAME(text):
+            specs.setdefault(found[1].lower(), []).append(text)
+    for text in record.constrains:
+        if (found := _NAME(text)) and found[1].lower() in specs:
+            specs[found[1].lower()].append(text)
+    return (_Need(name, tuple(sorted(set(texts)))) for name, texts in specs.items())

@@ -1,0 +1,102 @@
+"""What a selection needs to know of the records in a leaf; all else of a record stays undecoded."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from . import names
+from .specs import Build
+
+#: a timestamp above this is in milliseconds, as it should be; some builders write seconds
+_SECONDS_END = 100_000_000_000
+
+
+class _Facts(msgspec.Struct, gc=False):
+    """Anything may stand in a record: nothing here may fail to decode."""
+
+    name: Any = None
+    version: Any = None
+    build: Any = None
+    build_number: Any = None
+    subdir: Any = None
+    license: Any = None
+    depends: Any = None
+    constrains: Any = None
+    extra_depends: Any = None
+    timestamp: Any = None
+    indexed_timestamp: Any = None
+    size: Any = None
+    sha256: Any = None
+    fn: Any = None
+    url: Any = None
+
+
+class _Leaf(msgspec.Struct):
+    packages: dict[str, _Facts] = {}
+    conda: dict[str, _Facts] = msgspec.field(default_factory=dict, name="packages.conda")
+    v3: dict[str, dict[str, _Facts]] = {}
+
+
+_DECODER = msgspec.msgpack.Decoder(_Leaf)
+
+
+class Listed:
+    """One record."""
+
+    __slots__ = ("_facts", "build", "file", "revision")
+
+    def __init__(self, file: str, facts: _Facts, revision: bool) -> None:
+        #: its file name
+        self.file = file
+        #: whether it stands in `v3` (CEP 48)
+        self.revision = revision
+        self._facts = facts
+        self.build = Build(facts.name, facts.version, facts.build, facts.build_number, facts.subdir, facts.license)
+
+    @property
+    def size(self) -> int:
+        """Bytes, as stated; 0 if it is not."""
+        return self._facts.size if isinstance(self._facts.size, int) else 0
+
+    @property
+    def sha256(self) -> bytes | None:
+        """As stated."""
+        return self._facts.sha256 if isinstance(self._facts.sha256, bytes) else None
+
+    @property
+    def time(self) -> float | None:
+        """When a server first listed it (CEP 47), else when it was built; seconds since 1970, None if nobody says."""
+        return _seconds(self._facts.indexed_timestamp) or _seconds(self._facts.timestamp)
+
+    @property
+    def depends(self) -> list[str]:
+        """The specs of what it needs, of its extras (CEP 48) too."""
+        extras = self._facts.extra_depends
+        more = [spec for specs in extras.values() for spec in _texts(specs)] if isinstance(extras, dict) else []
+        return _texts(self._facts.depends) + more
+
+    @property
+    def constrains(self) -> list[str]:
+        """The specs that bound what may be installed beside it."""
+        return _texts(self._facts.constrains)
+
+
+def listed(leaf: bytes) -> Iterator[Listed]:
+    """The records of a leaf that snapmirror made."""
+    found = _DECODER.decode(leaf)
+    for part in (found.packages, found.conda):
+        yield from (Listed(file, facts, revision=False) for file, facts in part.items())
+    for kind, records in found.v3.items():
+        for key, facts in records.items():
+            yield Listed(names.v3_file(kind, key, {"fn": facts.fn, "url": facts.url}), facts, revision=True)
+
+
+def _seconds(stamp: object) -> float | None:
+    if not isinstance(stamp, int | float) or stamp <= 0:
+        return None
+    return stamp / 1000 if stamp >= _SECONDS_END else float(stamp)
+
+
+def _texts(value: object) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []

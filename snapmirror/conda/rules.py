@@ -1,0 +1,116 @@
+"""The rules of a selection that look at one record, or at the records of one name, and at nothing else."""
+
+from collections.abc import Collection, Iterable, Iterator
+from datetime import UTC, datetime, time
+
+from .. import clock, units
+from .listed import Listed
+from .settings import Select
+from .specs import Spec, version_order
+
+#: what `Rules` may say of a record that it drops, in the order in which they are asked; `include` is the selection's own
+RULES = ("exclude", "formats", "after", "before", "max_size", "min_age", "include", "newest", "newest_builds")
+
+
+class Specs:
+    """Several MatchSpecs, found by the name that they speak of."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        specs = [Spec(text) for text in texts]
+        self._exact: dict[str, list[Spec]] = {}
+        for spec in specs:
+            if spec.name is not None:
+                self._exact.setdefault(spec.name, []).append(spec)
+        self._patterns = [spec for spec in specs if spec.name is None]
+
+    def __bool__(self) -> bool:
+        return bool(self._exact or self._patterns)
+
+    def of(self, name: str) -> list[Spec]:
+        """Those that speak of a name."""
+        return [*self._exact.get(name.lower(), ()), *(spec for spec in self._patterns if spec.speaks_of(name))]
+
+    def names(self, known: Collection[str]) -> set[str]:
+        """The names that they speak of, of those that there are."""
+        if self._patterns:
+            return {name for name in known if self.of(name)}
+        return {name for name in known if name.lower() in self._exact}
+
+    def match(self, record: Listed) -> bool:
+        """Whether one of them means a record."""
+        return any(spec.matches(record.build) for spec in self.of(record.build.name))
+
+
+class Rules:
+    """What one repo's selection says of single records."""
+
+    def __init__(self, select: Select, present: datetime) -> None:
+        self._select = select
+        self._exclude = Specs(select.exclude)
+        self._after, self._before = _begin(select.after), _begin(select.before)
+        self._max_size = units.parse_size(select.max_size) if select.max_size else None
+        self._youngest = (present - units.parse_duration(select.min_age)).timestamp() if select.min_age else None
+        self._exempt = {name.lower() for name in select.min_age_except}
+
+    def dropped(self, records: Collection[Listed]) -> dict[Listed, str]:
+        """Of the records of one name in one directory those that go, each with the rule."""
+        found = {record: rule for record in records if (rule := self._rule(record))}
+        if self._select.formats:
+            found.update(dict.fromkeys(self._twins([record for record in records if record not in found]), "formats"))
+        return found
+
+    def _rule(self, record: Listed) -> str | None:
+        if self._exclude and self._exclude.match(record):
+            return "exclude"
+        if self._select.formats and (kind := _format(record.file)) and kind not in self._select.formats:
+            return "formats"
+        if self._after and (record.time or 0) < self._after:
+            return "after"
+        if self._before and (record.time or 0) >= self._before:
+            return "before"
+        if self._max_size is not None and record.size > self._max_size:
+            return "max_size"
+        return "min_age" if self._too_young(record) else None
+
+    def _too_young(self, record: Listed) -> bool:
+        if self._youngest is None or record.build.name in self._exempt:
+            return False
+        return record.time is None or record.time > self._youngest
+
+    def _twins(self, records: Collection[Listed]) -> Iterator[Listed]:
+        """Records of which there is one with the same content in a format that is preferred."""
+        there = {record.file for record in records}
+        for place, kind in enumerate(self._select.formats):
+            for record in records:
+                stem = record.file.removesuffix(f".{kind}")
+                if stem != record.file and any(f"{stem}.{better}" in there for better in self._select.formats[:place]):
+                    yield record
+
+    def aged(self, records: Collection[Listed]) -> dict[Listed, str]:
+        """Of records that would be kept together those that are not new enough, each with the rule."""
+        dropped: dict[Listed, str] = {}
+        if self._select.newest:
+            tops = _top((version_order(record.build.version) for record in records), self._select.newest)
+            dropped = {record: "newest" for record in records if version_order(record.build.version) not in tops}
+        if self._select.newest_builds:
+            versions: dict[object, list[Listed]] = {}
+            for record in records:
+                if record not in dropped:
+                    versions.setdefault(version_order(record.build.version), []).append(record)
+            for builds in versions.values():
+                numbers = _top((record.build.number for record in builds), self._select.newest_builds)
+                dropped |= {record: "newest_builds" for record in builds if record.build.number not in numbers}
+        return dropped
+
+
+def _top(values: Iterable[object], count: int) -> set[object]:
+    return set(sorted(set(values), reverse=True)[:count])  # type: ignore[type-var]
+
+
+def _begin(day: str) -> float | None:
+    parsed = clock.parse_day(day)
+    return datetime.combine(parsed, time(), UTC).timestamp() if parsed else None
+
+
+def _format(file: str) -> str | None:
+    return next((kind for kind in ("conda", "tar.bz2") if file.endswith(f".{kind}")), None)

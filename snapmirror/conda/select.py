@@ -1,0 +1,103 @@
+"""Selections (`[repo.select]`): the readings of the repos that are selected together, cut down to what is kept.
+
+A closure is computed for each platform by itself: an arch subdir and noarch together, of the repo and of those named in
+`dependencies_from`. noarch keeps what any platform needs.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from blake3 import blake3
+
+from ..digests import Digest
+from ..ecosystem import Draft, Reading, Selection
+from ..errors import SelectionError
+from . import leaf, wanted
+from .closure import Closure, Shelf, Wanted
+from .rules import Rules, Specs
+from .settings import CondaRepo, Select
+
+_SALT = b"selected 1\0"
+
+
+def select(
+    repos: Mapping[str, CondaRepo], readings: Mapping[tuple[str, str], Reading], present: datetime
+) -> dict[tuple[str, str], Selection]:
+    """What is kept of readings {(repo, directory): reading}; those of repos without a selection come back whole.
+
+    Raises SelectionError for a selection that keeps nothing, or a lock that names what no repo has; UpstreamError.
+    """
+    shelves = {
+        place: Shelf(place[0], place[1], reading, Rules(repos[place[0]].select, present))
+        for place, reading in readings.items()
+        if repos[place[0]].select != Select()
+    }
+    locks = wanted.Locks()
+    for path, repo in repos.items():
+        own = [shelf for shelf in shelves.values() if shelf.repo == path]
+        if own:
+            _keep(repo, own, shelves, locks)
+    locks.verify(shelves.values())
+    for path, repo in repos.items():
+        own = [shelf for shelf in shelves.values() if shelf.repo == path]
+        if any(shelf.names for shelf in own) and not any(shelf.kept for shelf in own) and not repo.select.allow_empty:
+            raise SelectionError(path, "keeps nothing of what upstream lists; change it, or set allow_empty = true")
+    return {
+        place: _selected(shelves[place]) if place in shelves else Selection(reading, {}) for place, reading in readings.items()
+    }
+
+
+def _keep(repo: CondaRepo, own: list[Shelf], shelves: Mapping[tuple[str, str], Shelf], locks: "wanted.Locks") -> None:
+    included = locks.read(repo)
+    specs = Specs([*repo.select.include, *included.specs])
+    asked = Wanted(specs, included.files, repo.select.with_dependencies or bool(included.specs))
+    others = [shelf for shelf in shelves.values() if shelf.repo in repo.select.dependencies_from]
+    for subdir in repo.subdirs or ["noarch"]:
+        platform = (subdir, "noarch")
+        Closure(
+            [shelf for shelf in own if shelf.directory in platform],
+            [shelf for shelf in others if shelf.directory in platform],
+            asked,
+        ).run()
+
+
+def _selected(shelf: Shelf) -> Selection:
+    dropped = shelf.counts()
+    if unread := shelf.unread:
+        dropped["include"] = dropped.get("include", 0) + unread
+    return Selection(SelectedReading(shelf), dropped)
+
+
+class SelectedReading:
+    """A reading with only the files that are kept. Fulfils `ecosystem.Reading`."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        reading = shelf.reading
+        self.bases, self.extra = reading.bases, reading.extra
+        self.document, self.validators = reading.document, reading.validators
+        self.info: dict[str, Any] = reading.info
+        kept = {name: files for name in shelf.drafts if (files := shelf.kept.get(name.lower()))}
+        self._drafts = {name: shelf.drafts[name] for name in kept}
+        self._kept = kept
+        #: records of names that are kept in part may be invalid; of others nobody asks
+        self.invalid: Mapping[str, str] = {}
+        self.sources: Mapping[str, Digest] = {name: self._source(reading.sources.get(name, b""), name) for name in kept}
+
+    def _source(self, source: Digest, name: str) -> Digest:
+        """A leaf is a function of what it is read from and of what is kept of that."""
+        if not self._dropped(name):
+            return source
+        return blake3(_SALT + source + "\0".join(sorted(self._kept[name])).encode()).digest()
+
+    def _dropped(self, name: str) -> set[str]:
+        return {file.name for file in self._drafts[name].files} - self._kept[name]
+
+    def drafts(self, names: Collection[str]) -> Iterator[Draft]:
+        """See Reading.drafts."""
+        for name in names:
+            whole = self._drafts[name]
+            dropped = self._dropped(name)
+            content = leaf.settle(whole.content, {}, dropped) if dropped else whole.content
+            files = tuple(file for file in whole.files if file.name not in dropped)
+            yield Draft(name, content, files, self.sources[name] if whole.source else None, whole.invalid)

@@ -1,0 +1,107 @@
+"""What the files of `include_from` ask for: exactly the files that a lock names, or the specs of an environment file.
+
+environment.yml            its `dependencies`, with all that they need; its `pip` part is not conda's
+conda-lock.yml, pixi.lock  the conda packages of all their environments and platforms
+explicit lists             a URL a line, below `@EXPLICIT`, perhaps with `#<md5>` or `#sha256:<sha256>`
+"""
+
+import re
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from ..digests import Digest
+from ..errors import SelectionError
+from .closure import Shelf
+from .settings import CondaRepo
+from .specs import Spec, locked
+
+_SHA256 = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
+
+
+class Included(NamedTuple):
+    """What one file, or all of one repo, ask for."""
+
+    specs: list[str]
+    #: {directory: {file: SHA-256 if known}}
+    files: dict[str, dict[str, Digest | None]]
+
+
+class Locks:
+    """The files of `include_from` of all repos that are selected together."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, Included] = {}
+        #: path of a repo that names the file, for messages
+        self._named_by: dict[str, str] = {}
+
+    def read(self, repo: CondaRepo) -> Included:
+        """What a repo's files ask for. Raises SelectionError for one that can't be read."""
+        whole = Included([], {})
+        for name in repo.select.include_from:
+            if name not in self._read:
+                try:
+                    self._read[name] = _read(Path(name))
+                except (OSError, ValueError) as error:
+                    problem = error.strerror if isinstance(error, OSError) else error
+                    raise SelectionError(repo.path, f"includes from {name}, which can't be used: {problem}") from None
+            self._named_by.setdefault(name, repo.path)
+            found = self._read[name]
+            whole.specs.extend(found.specs)
+            for directory, files in found.files.items():
+                whole.files.setdefault(directory, {}).update(files)
+        return whole
+
+    def verify(self, shelves: Iterable[Shelf]) -> None:
+        """Raise SelectionError for a locked file of a mirrored subdir that no repo has."""
+        kept: dict[str, set[str]] = {}
+        for shelf in shelves:
+            kept.setdefault(shelf.directory, set()).update(*shelf.kept.values())
+        for name, included in self._read.items():
+            for directory, files in included.files.items():
+                if directory in kept and (absent := sorted(files.keys() - kept[directory])):
+                    more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+                    problem = f"includes from {name}, which names {directory}/{absent[0]}{more}: no repo that does so has it"
+                    raise SelectionError(self._named_by[name], problem)
+
+
+def _read(path: Path) -> Included:
+    text = path.read_text(encoding="utf-8")
+    if any(line.strip() == "@EXPLICIT" for line in text.splitlines()):
+        return _of_urls(_explicit(text))
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is not YAML, and has no line @EXPLICIT: {error}") from None
+    if isinstance(content, Mapping) and isinstance(content.get("dependencies"), list):
+        return Included(_specs(content["dependencies"]), {})
+    return _of_urls(locked(path))
+
+
+def _specs(dependencies: list[object]) -> list[str]:
+    """Specs of an environment file; a channel that one of them names is the configuration's business."""
+    specs = [text.rpartition("::")[2] for text in dependencies if isinstance(text, str)]
+    for text in specs:
+        Spec(text)
+    return specs
+
+
+def _explicit(text: str) -> Iterable[tuple[str, Digest | None]]:
+    for line in text.splitlines():
+        url, _, digest = line.strip().partition("#")
+        if "://" in url:
+            found = _SHA256.fullmatch(digest)
+            yield url, bytes.fromhex(found[1]) if found else None
+
+
+def _of_urls(locked_: Iterable[tuple[str, Digest | None]]) -> Included:
+    files: dict[str, dict[str, Digest | None]] = {}
+    for url, digest in locked_:
+        directory, _, file = urllib.parse.unquote(urllib.parse.urlsplit(url).path).rpartition("/")
+        files.setdefault(directory.rpartition("/")[2], {})[file] = digest
+    if not files:
+        raise ValueError("it names no package")
+    return Included([], files)
