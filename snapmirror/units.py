@@ -10,6 +10,10 @@ from datetime import timedelta
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKMGTP]?)(i?)B?\s*")
 _DURATION = re.compile(r"\s*(\d+)\s*(s|m|h|d|w)\s*")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+#: more than this no disk has, and no file offset can say
+_MOST_BYTES = 2**63 - 1
+#: a longer time can't be waited for, nor taken off a date
+_LONGEST = timedelta(days=36500)
 
 
 def parse_size(text: str) -> int:
@@ -18,7 +22,10 @@ def parse_size(text: str) -> int:
     if not found:
         raise ValueError(f"{text!r} is no size; write for example 500MB or 2GiB")
     number, prefix, binary = found.groups()
-    return int(float(number) * (1024 if binary else 1000) ** " KMGTP".index(prefix.upper() or " "))
+    count = float(number) * (1024 if binary else 1000) ** " KMGTP".index(prefix.upper() or " ")
+    if count > _MOST_BYTES:
+        raise ValueError(f"{_short(text)!r} is more than any disk has")
+    return int(count)
 
 
 def parse_duration(text: str) -> timedelta:
@@ -26,7 +33,14 @@ def parse_duration(text: str) -> timedelta:
     found = _DURATION.fullmatch(text)
     if not found:
         raise ValueError(f"{text!r} is no duration; write for example 90s, 15m, 24h, 30d or 2w")
-    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+    seconds = float(found[1]) * _SECONDS[found[2]]
+    if seconds > _LONGEST.total_seconds():
+        raise ValueError(f"{_short(text)!r} is over 100 years; write at most {_LONGEST.days}d")
+    return timedelta(seconds=seconds)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:36]}..."
 
 
 def size(count: int) -> str:
