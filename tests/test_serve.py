@@ -15,6 +15,7 @@ import shutil
 import sys
 import threading
 import time
+import tracemalloc
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -29,12 +30,13 @@ from channels import Package, make_package
 
 from snapmirror import clock, codec
 from snapmirror.conda import Conda
+from snapmirror.ecosystem import Ecosystem
 from snapmirror.serve.app import Server
 from snapmirror.serve.settings import Serve
 from snapmirror.serve.workers import listen, serving
 from snapmirror.store import directories, seal
 from snapmirror.store.blobs import LocalBlobs
-from snapmirror.store.directories import Derived, Directory
+from snapmirror.store.directories import Derived, Directory, DirectoryReader
 from snapmirror.store.layout import Layout
 from snapmirror.store.records import Pin, Record, Tombstone
 from snapmirror.store.store import Store
@@ -81,8 +83,9 @@ class Built:
         seal_as: str | None = None,
         elsewhere: Mapping[str, str] | None = None,
         keep_documents: bool = True,
+        shards: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> str:
-        """Seal a snapshot of {repo: {subdir: packages}}; its id."""
+        """Seal a snapshot of {repo: {subdir: packages}}; its id. shards: further ones of every subdir, as upstream had them."""
         if at:
             self.clock.set(at)
         with self.open(write=True) as store:
@@ -90,18 +93,27 @@ class Built:
             for repo, subdirs in repos.items():
                 read = {
                     subdir: seal.Read(
-                        self._directory(store, list(packages), mode, elsewhere or {}, keep_documents).hex(),
+                        self._directory(store, list(packages), mode, elsewhere or {}, keep_documents, shards or {}).hex(),
                         clock.to_id(self.clock()),
                         None,
                     )
                     for subdir, packages in subdirs.items()
                 }
-                synced[repo] = seal.Synced("conda", read)
+                newest = store.catalog().newest(repo)
+                synced[repo] = seal.Synced("conda", read, newest.repos[repo].directories if newest else {})
             with store.lock(None) as catalog:
                 return seal.seal(store, catalog, synced, list(repos), seal_as).id
 
-    def _directory(self, store: Store, packages: list[Package], mode: str, elsewhere: Mapping[str, str], keep: bool) -> bytes:
-        shards: dict[str, Any] = {}
+    def _directory(
+        self,
+        store: Store,
+        packages: list[Package],
+        mode: str,
+        elsewhere: Mapping[str, str],
+        keep: bool,
+        more: Mapping[str, Mapping[str, Any]],
+    ) -> bytes:
+        shards: dict[str, Any] = dict(more)
         for package in packages:
             shard = shards.setdefault(package.record["name"], {"packages": {}, "packages.conda": {}, "removed": []})
             record = dict(package.record)
@@ -157,7 +169,7 @@ class Served(NamedTuple):
 
 
 @contextlib.contextmanager
-def served(built: Built, settings: Serve | None = None) -> Iterator[Served]:
+def served(built: Built, settings: Serve | None = None, ecosystem: Ecosystem = CONDA) -> Iterator[Served]:
     """Serve a store in this process, from a store opened for reading."""
     [sockets] = listen(settings or Serve(port=0), 1)
     loop = asyncio.new_event_loop()
@@ -165,7 +177,7 @@ def served(built: Built, settings: Serve | None = None) -> Iterator[Served]:
 
     async def main() -> None:
         with built.open() as store:
-            async with serving(Server(store, {"conda": CONDA}, settings or Serve()), sockets):
+            async with serving(Server(store, {"conda": ecosystem}, settings or Serve()), sockets):
                 ready.set()
                 await ended.wait()
 
@@ -381,6 +393,33 @@ def test_current_still_has_what_the_newest_snapshot_no_longer_lists(built: Built
         eventually(lambda: server.get(f"/current/main/noarch/{OLD.filename}").status_code == 404)
 
 
+def test_every_shard_that_the_index_lists_is_there_whatever_it_holds(built: Built) -> None:
+    empty: dict[str, Any] = {"packages": {}, "packages.conda": {}, "removed": []}
+    other = make_package("MyPkg")
+    shards = {
+        "future": empty | {"x-new": {"a": 1}},
+        "gone": empty | {"removed": ["gone-1.0-0.conda"]},
+        "mypkg": empty | {"packages.conda": {other.filename: other.record | {"sha256": bytes(32)}}},  # not its name
+    }
+    first = built.publish({"main": {"noarch": [OLD]}}, at="20261118T010000Z", shards=shards)
+    second = built.publish({"main": {"noarch": [OLD]}}, at="20261119T010000Z")
+    with served(built) as server:
+        index = server.get(f"/{first}/main/noarch/repodata_shards.msgpack.zst").content
+        listed = {name: digest.hex() for name, digest in msgspec.msgpack.decode(zstd.decompress(index))["shards"].items()}
+        assert set(listed) == {"tool", *shards}
+        for name, digest in listed.items():
+            path = f"main/noarch/shards/{digest}.msgpack.zst"
+            for selector in (first, "2026-11-18", "current"):
+                answer = server.get(f"/{selector}/{path}")
+                assert (answer.status_code, hashlib.sha256(answer.content).hexdigest()) == (200, digest), name
+                assert "immutable" in answer.headers["Cache-Control"]
+            assert server.get(f"/{second}/{path}").status_code == (200 if name == "tool" else 404), name
+        (built.root / "denied" / f"{listed['gone']}.json").write_text('{"reason": "advisory 8"}')
+        gone = f"/{first}/main/noarch/shards/{listed['gone']}.msgpack.zst"
+        eventually(lambda: server.get(gone).status_code == 403)
+        assert "advisory 8" in server.get(gone).text
+
+
 # Documents
 
 
@@ -412,20 +451,45 @@ def test_a_document_that_does_not_come_out_as_recorded_is_never_sent(built: Buil
             answer = server.get(f"/{id_}/main/noarch/repodata.json.zst")
             assert zstd.decompress(answer.content) == zstd.decompress(good)
     kept.unlink()
+
+    class Later(Conda):
+        """A version that makes other bytes, and forgot to say so."""
+
+        def derive(self, reader: DirectoryReader, document: str) -> bytes:
+            return super().derive(reader, document) + b"\n"
+
+    with served(built, ecosystem=Later()) as server:
+        for name in ("repodata.json", "repodata.json.zst"):
+            answer = server.get(f"/{id_}/main/noarch/{name}")
+            assert (answer.status_code, answer.headers["Cache-Control"]) == (503, "no-store")
+            assert "does not come out as recorded" in answer.text
+
+
+@pytest.mark.parametrize("part", ["directory", "bucket", "leaf"])
+def test_what_is_said_by_damaged_metadata_is_503_and_the_rest_is_served(built: Built, part: str) -> None:
+    first = built.publish({"main": {"noarch": [LIB]}}, at="20261118T010000Z")
+    id_ = built.publish({"main": {"noarch": [OLD], "osx-64": [NEW]}}, at="20261119T010000Z", keep_documents=False)
     with built.open() as store:
-        [state] = [repo.directories["noarch"] for repo in store.catalog().records[-1].repos.values()]
+        state = store.catalog().by_id[id_].repos["main"].directories["noarch"]
         reader = store.metadata.directory(state.blob)
         leaf = reader.leaf("tool")
         assert leaf
-        path = store.blobs.path(leaf)
-        other = codec.compress(reader.read(leaf).replace(b"2.0", b"6.6"), 3)
+        path = store.blobs.path({"directory": state.blob, "bucket": reader.document.buckets[0], "leaf": leaf}[part])
     path.chmod(0o644)
-    path.write_bytes(other)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")  # what a failing disk does: as many bytes, some of them wrong
     with served(built) as server:
-        for name in ("repodata.json", "repodata.json.zst"):
-            answer = server.get(f"/{id_}/main/noarch/{name}")
-            assert answer.status_code == 503
-            assert "damaged" in answer.text
+        for selector in (id_, "current"):
+            for name in ("repodata.json", "repodata_shards.msgpack.zst", OLD.filename, f"shards/{leaf.hex()}.msgpack.zst"):
+                if part == "leaf" and name == "repodata_shards.msgpack.zst":
+                    continue  # made of the directory alone
+                answer = server.get(f"/{selector}/main/noarch/{name}")
+                assert (answer.status_code, answer.headers["Cache-Control"]) == (503, "no-store"), name
+                assert path.name in answer.text
+                assert "snapmirror check" in answer.text
+            assert server.get(f"/{selector}/main/osx-64/{NEW.filename}").content == NEW.data
+            assert server.get(f"/{selector}/main/osx-64/repodata.json").status_code == 200
+        assert server.get(f"/{first}/main/noarch/{LIB.filename}").content == LIB.data
+        assert server.get("/-/readyz").status_code == 200
 
 
 # The store as it changes
@@ -540,6 +604,31 @@ def test_snapshots_json_says_what_there_is(built: Built) -> None:
     assert newest["repos"]["main"]["read"] == second
 
 
+def test_long_paths_of_nothing_are_not_kept_in_memory(built: Built) -> None:
+    built.publish({"main": {"noarch": [OLD]}})
+    sent = 0
+    with served(built) as server:
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+
+        def ask(name: str) -> None:
+            nonlocal sent
+            connection.request("GET", f"/current/main/noarch/{name}")
+            answer = connection.getresponse()
+            assert answer.status == 404
+            answer.read()
+            sent += len(name)
+
+        ask("a")
+        tracemalloc.start()
+        for number in range(500):
+            ask(f"{number}-" + "a" * 7900)
+            ask("/".join([f"{number}-" + "a" * 200] * 30))
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        connection.close()
+    assert kept < sent / 4
+
+
 def test_a_path_that_names_nothing_is_404_whatever_it_tries(built: Built) -> None:
     built.publish({"main": {"noarch": [OLD]}})
     paths = [
@@ -562,6 +651,8 @@ def test_a_path_that_names_nothing_is_404_whatever_it_tries(built: Built) -> Non
         "/-/",
         "/-/../current/",
         "/current/main/noarch/" + "a" * 5000,
+        "/current/main/noarch/" + "%C3%A9" * 128,
+        "/current/main/noarch" + "/a" * 3900,
     ]
     with served(built) as server:
         for path in paths:

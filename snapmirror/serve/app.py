@@ -12,9 +12,7 @@ from ..ecosystem import Ecosystem
 from ..errors import DamagedError
 from ..store.store import Store
 from . import internal, negotiate
-from .bodies import Bodies, Body, in_memory
-from .documents import GZIP, DocumentBodies, Wanted
-from .resolve import (
+from .answers import (
     Answer,
     BlobAnswer,
     DocumentAnswer,
@@ -22,10 +20,12 @@ from .resolve import (
     FolderAnswer,
     Place,
     Refused,
-    Resolver,
     SlashAnswer,
     UnlistedAnswer,
 )
+from .bodies import Bodies, Body, in_memory
+from .documents import GZIP, DocumentBodies, Wanted
+from .resolve import Resolver
 from .respond import IMMUTABLE, NO_STORE, SHORT, Head, Missing, Reply, head, problem, respond
 from .settings import Serve
 from .view import View, Watch
@@ -68,9 +68,14 @@ class Server:
         self._bodies = Bodies()
         self._documents = DocumentBodies(store, self._bodies)
         self._snapshots = internal.Snapshots(store)
+        self._draining = False
 
     def _begin(self, view: View) -> _Present:
         return _Present(Resolver(self._store, self._ecosystems, view, self._public_url), {}, {})
+
+    def drain(self) -> None:
+        """From now on every answer is the last of its connection, and says so."""
+        self._draining = True
 
     def close(self) -> None:
         """Wait for threads."""
@@ -79,15 +84,18 @@ class Server:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request. Raises nothing but what ends the connection."""
         try:
-            return await self._handle(request)
+            reply = await self._handle(request)
         except Refused as refused:
-            return problem(request, refused.status, refused.problem, refused.place)
+            reply = problem(request, refused.status, refused.problem, refused.place)
         except DamagedError as error:
             _log.error("%s", error)
-            return problem(request, 503, str(error))
+            reply = problem(request, 503, str(error))
         except Exception:
             _log.exception("%s %s", request.method, request.raw_path)
-            return problem(request, 500, "internal error; the server's log says more")
+            reply = problem(request, 500, "internal error; the server's log says more")
+        if self._draining:
+            reply.force_close()
+        return reply
 
     async def _handle(self, request: web.BaseRequest) -> Reply:
         if request.method not in ("GET", "HEAD"):

@@ -5,121 +5,42 @@ to a folder on disk. One resolver serves one view of the store, so that whatever
 """
 
 import logging
-import re
 import urllib.parse
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import NamedTuple
 
 from .. import addresses, clock
-from ..digests import Digest
 from ..ecosystem import Ecosystem, File, FileAt, LeafAt
 from ..errors import DamagedError, Forgotten, SelectorError
 from ..store.catalog import CURRENT
-from ..store.directories import Derived, DirectoryReader
+from ..store.directories import DirectoryReader
 from ..store.records import DirectoryState, Record
 from ..store.store import Store
 from . import listing
+from .answers import (
+    Answer,
+    BlobAnswer,
+    DocumentAnswer,
+    ElsewhereAnswer,
+    FolderAnswer,
+    Place,
+    Refused,
+    SlashAnswer,
+    UnlistedAnswer,
+    refuse_denied,
+)
+from .search import Search
 from .view import View
 
 _log = logging.getLogger(__name__)
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _ANSWERS = 65_536
 _MISSES = 16_384
-
-
-class Place(NamedTuple):
-    """The snapshot that an answer comes from."""
-
-    snapshot: str
-    #: the id form of the time until which a day's answer may still change, empty if it may not
-    provisional: str = ""
-    #: whether the URL names that snapshot by its exact id
-    exact: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class BlobAnswer:
-    """The bytes of a blob."""
-
-    place: Place
-    digest: Digest
-    media: str
-    #: bytes as the metadata states them, None if it does not
-    size: int | None
-    #: whether these bytes are the answer for ever
-    immutable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentAnswer:
-    """One published form of a derived document."""
-
-    place: Place
-    #: of the directory; not its reader, which would keep all names of all directories ever asked for in memory
-    directory: Digest
-    ecosystem: Ecosystem
-    name: str
-    suffix: str
-    derived: Derived
-    media: str
-    #: id of the snapshot since which the directory is unchanged
-    since: str
-    immutable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ElsewhereAnswer:
-    """A file that upstream has."""
-
-    place: Place
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
-class FolderAnswer:
-    """A folder to be listed."""
-
-    place: Place | None
-    #: equal keys, equal pages
-    key: Hashable
-    #: makes the page; reads the whole directory, so not in the event loop
-    page: Callable[[], bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class SlashAnswer:
-    """A folder that was asked for without the slash at its end."""
-
-    place: Place | None
-    #: relative
-    location: str
-
-
-@dataclass(frozen=True, slots=True)
-class UnlistedAnswer:
-    """Nothing that the directory lists; `Resolver.search` knows more, and may take a while."""
-
-    place: Place
-    repo: str
-    #: the path below the repo
-    inner: str
-    #: whether what older snapshots list will do
-    current: bool
-
-
-Answer = BlobAnswer | DocumentAnswer | ElsewhereAnswer | FolderAnswer | SlashAnswer | UnlistedAnswer
-
-
-class Refused(Exception):
-    """A request that is answered with an error."""
-
-    def __init__(self, status: int, problem: str, place: Place | None = None) -> None:
-        self.status = status
-        self.problem = problem
-        self.place = place
-        super().__init__(problem)
+#: longer paths are worked out anew each time, or those that name nothing would fill the memory
+_ORDINARY = 512
+#: bytes of a name in every file system that a mirror may be copied to
+_LONGEST_NAME = 255
+#: segments of a path; every way to part it is tried
+_DEEPEST = 64
 
 
 class Resolver:
@@ -131,10 +52,17 @@ class Resolver:
         self.view = view
         self._catalog = view.catalog
         self._public_url = public_url.rstrip("/")
-        #: raw path (still percent-encoded, without a query) -> Answer. Raises Refused
-        self.resolve = lru_cache(_ANSWERS)(self._resolve)
-        #: what an UnlistedAnswer comes to, None if there is no such thing. Raises Refused
-        self.search = lru_cache(_MISSES)(self._search)
+        self._search = Search(store, ecosystems, view, self._listed)
+        self._resolve_cached = lru_cache(_ANSWERS)(self._resolve)
+        self._search_cached = lru_cache(_MISSES)(self._search.answer)
+
+    def resolve(self, path: str) -> Answer:
+        """What a raw path (still percent-encoded, without a query) names. Raises Refused."""
+        return self._resolve_cached(path) if len(path) <= _ORDINARY else self._resolve(path)
+
+    def search(self, unlisted: UnlistedAnswer) -> Answer | None:
+        """What an UnlistedAnswer comes to, None if there is no such thing. Raises Refused, DamagedError."""
+        return self._search_cached(unlisted) if len(unlisted.inner) <= _ORDINARY else self._search.answer(unlisted)
 
     def _resolve(self, path: str) -> Answer:
         segments, folder = split(path)
@@ -254,10 +182,10 @@ class Resolver:
             case None:
                 return None
             case LeafAt(digest):
-                self._refuse_denied(digest, rest, place)
+                refuse_denied(self.view, digest, rest, place)
                 return BlobAnswer(place, digest, ecosystem.media_type(rest), None, immutable=True)
             case FileAt(file):
-                self._refuse_denied(file.sha256, rest, place)
+                refuse_denied(self.view, file.sha256, rest, place)
                 return self._file(place, ecosystem, reader, file)
 
     def _file(self, place: Place, ecosystem: Ecosystem, reader: DirectoryReader, file: File) -> Answer:
@@ -269,75 +197,23 @@ class Resolver:
             raise Refused(503, f"{file.name}: its record has no sha256 (run `snapmirror check`)", place)
         return BlobAnswer(place, file.sha256, ecosystem.media_type(file.name), file.size, immutable=place.exact)
 
-    def _refuse_denied(self, digest: Digest | None, name: str, place: Place) -> None:
-        if digest is not None and (reason := self.view.denied.get(digest.hex())) is not None:
-            raise Refused(403, f"{name}: denied by the operator of this mirror" + (f": {reason}" if reason else ""), place)
-
-    def _search(self, unlisted: UnlistedAnswer) -> Answer | None:
-        """Look where one request in thousands has to.
-
-        Under `current`: in the kept snapshots, newest first, because clients fetch an index and its files in separate
-        requests, and lock files name files long gone. And a leaf that is listed but whose blob is gone is damage, not
-        absence; it can no longer say under which name it is listed, so all names are gone through.
-        """
-        seen: set[Digest | None] = {None}
-        for place, state, rest in self._states(unlisted):
-            try:
-                reader = self._store.metadata.directory(state.blob)
-                ecosystem = self._ecosystems[reader.document.kind]
-                leaf = _leaf_at(ecosystem, rest)
-                if leaf is not None and self._store.blobs.size(leaf) is None:
-                    if leaf in reader.leaves.values():
-                        raise Refused(503, f"{rest}: its blob is missing (run `snapmirror check`)", place)
-                    return None
-                if not unlisted.current:
-                    return None
-                if leaf is None:  # nearly all snapshots share the one leaf that may list it
-                    leaf = reader.leaf(reader.name_of(rest) or ecosystem.leaf_of(rest))
-                    if leaf in seen:
-                        continue
-                    seen.add(leaf)
-                if answer := self._listed(place, ecosystem, reader, rest):
-                    return answer
-            except (DamagedError, KeyError) as error:
-                _log.error("%s of snapshot %s was passed over: %s", unlisted.repo, place.snapshot, error)
-        return None
-
-    def _states(self, unlisted: UnlistedAnswer) -> Iterator[tuple[Place, DirectoryState, str]]:
-        """The distinct directories to search, newest first, and the path that is left below each."""
-        records = self._catalog.history(unlisted.repo)
-        seen = set()
-        segments = unlisted.inner.split("/")
-        for record in records:
-            if not unlisted.current and record.id != unlisted.place.snapshot:
-                continue
-            directories = record.repos[unlisted.repo].directories
-            for length in range(len(segments), -1, -1):
-                state = directories.get("/".join(segments[:length]))
-                if state is not None and state.digest not in seen:
-                    seen.add(state.digest)
-                    yield unlisted.place._replace(snapshot=record.id), state, "/".join(segments[length:])
-                    break
-
 
 def split(path: str) -> tuple[list[str], bool]:
     """The decoded segments of a raw path, and whether it ends in a slash. Raises Refused for what can name nothing."""
     raw = path.split("/")[1:]
     folder = raw[-1:] == [""]
-    segments = []
+    segments: list[str] = []
+    if len(raw) > _DEEPEST:
+        raise Refused(404, "the path names nothing: it is deeper than any repo")
     for part in raw[:-1] if folder else raw:
         try:
             segment = urllib.parse.unquote(part, errors="strict")
-        except UnicodeDecodeError:
+            length = len(segment.encode())
+        except UnicodeError:
             raise Refused(404, "the path is not UTF-8") from None
+        if length > _LONGEST_NAME:
+            raise Refused(404, f"the path names nothing: {segment[:20]}... is longer than any name")
         if segment in ("", ".", "..") or "/" in segment or "\0" in segment:
             raise Refused(404, "the path names nothing: it has an empty segment, dots, or a character that no name has")
         segments.append(segment)
     return segments, folder
-
-
-def _leaf_at(ecosystem: Ecosystem, rest: str) -> Digest | None:
-    """The digest in a path that has the form of a leaf's own."""
-    found = _DIGEST.search(rest)
-    digest = bytes.fromhex(found[0]) if found else None
-    return digest if digest is not None and ecosystem.leaf_path(digest) == rest else None

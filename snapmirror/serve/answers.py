@@ -1,0 +1,109 @@
+"""What a path may come to: values that `resolve` and `search` find, and `app` sends."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..digests import Digest
+from ..ecosystem import Ecosystem
+from ..store.directories import Derived
+from .view import View
+
+
+class Place(NamedTuple):
+    """The snapshot that an answer comes from."""
+
+    snapshot: str
+    #: the id form of the time until which a day's answer may still change, empty if it may not
+    provisional: str = ""
+    #: whether the URL names that snapshot by its exact id
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BlobAnswer:
+    """The bytes of a blob."""
+
+    place: Place
+    digest: Digest
+    media: str
+    #: bytes as the metadata states them, None if it does not
+    size: int | None
+    #: whether these bytes are the answer for ever
+    immutable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentAnswer:
+    """One published form of a derived document."""
+
+    place: Place
+    #: of the directory; not its reader, which would keep all names of all directories ever asked for in memory
+    directory: Digest
+    ecosystem: Ecosystem
+    name: str
+    suffix: str
+    derived: Derived
+    media: str
+    #: id of the snapshot since which the directory is unchanged
+    since: str
+    immutable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ElsewhereAnswer:
+    """A file that upstream has."""
+
+    place: Place
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class FolderAnswer:
+    """A folder to be listed."""
+
+    place: Place | None
+    #: equal keys, equal pages
+    key: Hashable
+    #: makes the page; reads the whole directory, so not in the event loop
+    page: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class SlashAnswer:
+    """A folder that was asked for without the slash at its end."""
+
+    place: Place | None
+    #: relative
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnlistedAnswer:
+    """Nothing that the directory lists; `Resolver.search` knows more, and may take a while."""
+
+    place: Place
+    repo: str
+    #: the path below the repo
+    inner: str
+    #: whether what older snapshots list will do
+    current: bool
+
+
+Answer = BlobAnswer | DocumentAnswer | ElsewhereAnswer | FolderAnswer | SlashAnswer | UnlistedAnswer
+
+
+class Refused(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, status: int, problem: str, place: Place | None = None) -> None:
+        self.status = status
+        self.problem = problem
+        self.place = place
+        super().__init__(problem)
+
+
+def refuse_denied(view: View, digest: Digest | None, name: str, place: Place) -> None:
+    """Raise Refused for what the operator denies."""
+    if digest is not None and (reason := view.denied.get(digest.hex())) is not None:
+        raise Refused(403, f"{name}: denied by the operator of this mirror" + (f": {reason}" if reason else ""), place)

@@ -1,0 +1,146 @@
+"""What a path names that the directory it leads to does not list, or does not seem to: one request in thousands."""
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from ..digests import Digest
+from ..ecosystem import Ecosystem
+from ..errors import DamagedError
+from ..store.directories import DirectoryReader
+from ..store.records import DirectoryState
+from ..store.store import Store
+from .answers import Answer, BlobAnswer, Place, Refused, UnlistedAnswer, refuse_denied
+from .view import View
+
+_log = logging.getLogger(__name__)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class _State(NamedTuple):
+    """A directory to search."""
+
+    place: Place
+    state: DirectoryState
+    #: the path that is left below it
+    rest: str
+
+
+class Search:
+    """Looks in one view of the store. It may take a while, so not in the event loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        ecosystems: Mapping[str, Ecosystem],
+        view: View,
+        listed: Callable[[Place, Ecosystem, DirectoryReader, str], Answer | None],
+    ) -> None:
+        self._store = store
+        self._ecosystems = ecosystems
+        self._view = view
+        #: what a directory lists under a path by the names that files and leaves tell
+        self._listed = listed
+
+    def answer(self, unlisted: UnlistedAnswer) -> Answer | None:
+        """A file, or a leaf, None if there is no such thing. Raises Refused, DamagedError."""
+        states = list(self._states(unlisted))
+        found = self._by_name(unlisted, states) if unlisted.current else None
+        return found or self._by_digest(unlisted, states)
+
+    def _by_name(self, unlisted: UnlistedAnswer, states: Iterable[_State]) -> Answer | None:
+        """Look in the kept snapshots, newest first: clients fetch an index and its files in separate requests, and lock
+        files name files long gone.
+        """
+        seen: set[Digest | None] = {None}
+        for place, state, rest in states:
+            try:
+                reader = self._store.metadata.directory(state.blob)
+                ecosystem = self._ecosystems[reader.document.kind]
+                if _leaf_at(ecosystem, rest) is None:  # nearly all snapshots share the one leaf that may list it
+                    leaf = reader.leaf(reader.name_of(rest) or ecosystem.leaf_of(rest))
+                    if leaf in seen:
+                        continue
+                    seen.add(leaf)
+                if answer := self._listed(place, ecosystem, reader, rest):
+                    return answer
+            except (DamagedError, KeyError) as error:
+                _pass_over(unlisted, place, error)
+        return None
+
+    def _by_digest(self, unlisted: UnlistedAnswer, states: Iterable[_State]) -> Answer | None:
+        """Go through all that the directories list, for a leaf that can't tell under which name: it holds none, or
+        another, or is damaged or gone, which is no absence. Raises DamagedError.
+        """
+        damage: DamagedError | None = None
+        seen: set[Digest] = set()
+        for place, state, rest in states:
+            try:
+                reader = self._store.metadata.directory(state.blob)
+                ecosystem = self._ecosystems[reader.document.kind]
+                leaf = _leaf_at(ecosystem, rest)
+                if leaf is None:
+                    continue
+                if self._lists(leaf, [digest for digest in reader.document.buckets if digest not in seen]):
+                    return self._leaf(place, ecosystem, leaf, rest)
+                seen.update(reader.document.buckets)
+                if self._store.blobs.size(leaf) is None:
+                    break  # nearly always there never was such a leaf: not worth going through all of history
+            except (DamagedError, KeyError) as error:
+                _pass_over(unlisted, place, error)
+                if isinstance(error, DamagedError) and place.snapshot == unlisted.place.snapshot:
+                    damage = error
+        if damage:
+            raise damage
+        return None
+
+    def _lists(self, leaf: Digest, buckets: Iterable[Digest]) -> bool:
+        """Whether one of these buckets lists a leaf. Raises DamagedError if there is no way to tell."""
+        damage: DamagedError | None = None
+        for digest in buckets:
+            try:
+                if leaf in self._store.metadata.bucket(digest).leaves.values():
+                    return True
+            except DamagedError as error:
+                damage = error
+        if damage:
+            raise damage
+        return False
+
+    def _leaf(self, place: Place, ecosystem: Ecosystem, leaf: Digest, rest: str) -> Answer:
+        """A leaf that is listed, its blob read: that may be why it was not found by name. Raises Refused."""
+        refuse_denied(self._view, leaf, rest, place)
+        try:
+            self._store.metadata.leaf(leaf)
+        except DamagedError as error:
+            _log.error("%s: %s", rest, error)
+            raise Refused(503, f"{rest}: {error}", place) from None
+        return BlobAnswer(place, leaf, ecosystem.media_type(rest), None, immutable=True)
+
+    def _states(self, unlisted: UnlistedAnswer) -> Iterator[_State]:
+        """The distinct directories to search, newest first."""
+        records = self._view.catalog.history(unlisted.repo)
+        seen = set()
+        segments = unlisted.inner.split("/")
+        for record in records:
+            if not unlisted.current and record.id != unlisted.place.snapshot:
+                continue
+            directories = record.repos[unlisted.repo].directories
+            for length in range(len(segments), -1, -1):
+                state = directories.get("/".join(segments[:length]))
+                if state is not None and state.digest not in seen:
+                    seen.add(state.digest)
+                    yield _State(unlisted.place._replace(snapshot=record.id), state, "/".join(segments[length:]))
+                    break
+
+
+def _pass_over(unlisted: UnlistedAnswer, place: Place, error: Exception) -> None:
+    _log.error("%s of snapshot %s was passed over: %s", unlisted.repo, place.snapshot, error)
+
+
+def _leaf_at(ecosystem: Ecosystem, rest: str) -> Digest | None:
+    """The digest in a path that has the form of a leaf's own."""
+    found = _DIGEST.search(rest)
+    digest = bytes.fromhex(found[0]) if found else None
+    return digest if digest is not None and ecosystem.leaf_path(digest) == rest else None
