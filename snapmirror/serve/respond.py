@@ -22,8 +22,9 @@ from typing import NamedTuple
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
+from . import negotiate
+from .answers import Place
 from .bodies import Body
-from .resolve import Place
 
 _log = logging.getLogger(__name__)
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -59,6 +60,8 @@ class Head:
     etag: str
     #: Last-Modified as an HTTP date, empty if there is none
     modified: str
+    #: whether other codings of it are offered
+    varies: bool
     #: header lines of every answer that gives or confirms it
     identity: bytes
     #: header lines that go with content
@@ -74,7 +77,7 @@ def head(
     identity += ["Vary: Accept-Encoding"] if vary else []
     content = [f"Content-Type: {media}", "Accept-Ranges: bytes", "X-Content-Type-Options: nosniff"]
     content += [f"Content-Encoding: {coding}"] if coding else []
-    return Head(body.etag, modified, _lines(identity), _lines(content))
+    return Head(body.etag, modified, vary, _lines(identity), _lines(content))
 
 
 def _place_lines(place: Place | None) -> Iterator[str]:
@@ -115,8 +118,9 @@ class Reply(web.StreamResponse):
         transport = request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError
-        self._keep_alive = request.keep_alive
-        start = _STATUS_LINES[self.status] + _date(int(time.time())) + self._lines + _connection(request)
+        self._keep_alive = request.keep_alive and self._keep_alive is not False  # force_close() says False
+        connection = _connection(request, self._keep_alive)
+        start = _STATUS_LINES[self.status] + _date(int(time.time())) + self._lines + connection
         content = self._content
         if isinstance(content, FilePart):
             transport.write(start)
@@ -171,8 +175,8 @@ async def _send_file(transport: asyncio.Transport, part: FilePart) -> int:
     return sent
 
 
-def _connection(request: web.BaseRequest) -> bytes:
-    if not request.keep_alive:
+def _connection(request: web.BaseRequest, keep_alive: bool) -> bytes:
+    if not keep_alive:
         return b"Connection: close\r\n\r\n"
     return b"Connection: keep-alive\r\n\r\n" if request.version < (1, 1) else b"\r\n"
 
@@ -224,17 +228,24 @@ def _condition(request: web.BaseRequest, head_: Head) -> int:
     if (tags := headers.get("If-Match")) is not None:
         if not _matches(tags, head_.etag, weak=False):
             return 412
-    elif not _unmodified(head_, headers.get("If-Unmodified-Since"), default=True):
+    elif (dates := _dates(head_, headers.get("If-Unmodified-Since"))) and dates.modified > dates.stated:
         return 412
     if (tags := headers.get("If-None-Match")) is not None:
         return 304 if _matches(tags, head_.etag, weak=True) else 0
-    return 304 if _unmodified(head_, headers.get("If-Modified-Since"), default=False) else 0
+    # The very date that we gave, as nginx has it: where a pin was moved back, what is older is the news.
+    return 304 if (dates := _dates(head_, headers.get("If-Modified-Since"))) and dates.modified == dates.stated else 0
 
 
-def _unmodified(head_: Head, stated: str | None, *, default: bool) -> bool:
-    """Whether a representation is as it was at a stated date; `default` if there is no way to tell."""
-    instant, modified = _instant(stated), _instant(head_.modified)
-    return modified <= instant if instant and modified else default
+class _Dates(NamedTuple):
+    """What can be compared: since when a representation is as it is, and a date that a client states."""
+
+    modified: datetime
+    stated: datetime
+
+
+def _dates(head_: Head, stated: str | None) -> _Dates | None:
+    modified, instant = _instant(head_.modified), _instant(stated)
+    return _Dates(modified, instant) if modified and instant else None
 
 
 def _matches(tags: str, etag: str, *, weak: bool) -> bool:
@@ -248,7 +259,7 @@ def _instant(text: str | None) -> datetime | None:
         return None
     try:
         found = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for years and offsets beyond all calendars
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
@@ -256,7 +267,11 @@ def _instant(text: str | None) -> datetime | None:
 def _range_holds(request: web.BaseRequest, head_: Head) -> bool:
     """If-Range: the very same entity tag, or the very same date."""
     stated = request.headers.get("If-Range")
-    return stated is None or stated.strip() == head_.etag or (bool(head_.modified) and stated.strip() == head_.modified)
+    if stated is None or stated.strip() == head_.etag:
+        return True
+    if head_.varies and negotiate.coding(request.headers.get("Accept-Encoding")):
+        return False  # all codings have one date, parts are of the plain form, and what the client has may be of another
+    return bool(head_.modified) and stated.strip() == head_.modified
 
 
 def parse_range(text: str, size: int) -> tuple[int, int] | tuple[()] | None:
