@@ -1,17 +1,11 @@
-"""How answers are sent: methods, conditions, ranges, codings, caching; and the processes that send them."""
+"""How answers are sent: methods, conditions, ranges, codings, caching."""
 
 import bz2
-import contextlib
 import gzip
 import hashlib
 import http.client
 import os
-import signal
 import socket
-import subprocess
-import sys
-import textwrap
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,11 +15,9 @@ from channels import make_package
 from clients import install
 from test_serve import Built, Served, built, eventually, served, zstd
 
-from snapmirror.errors import UsageError
 from snapmirror.serve.negotiate import coding
 from snapmirror.serve.respond import parse_range
-from snapmirror.serve.settings import Serve
-from snapmirror.serve.workers import listen
+from snapmirror.store.records import Pin
 
 __all__ = ["built"]
 
@@ -108,6 +100,15 @@ def test_a_broken_download_goes_on_only_if_the_file_is_still_the_same(server: Se
     modified = server.get(index).headers["Last-Modified"]
     assert server.get(index, Range="bytes=5-9", If_Range=modified).status_code == 206
     assert server.get(index, Range="bytes=5-9", If_Range="Fri, 20 Nov 2026 01:00:01 GMT").status_code == 200
+    # All codings of the index have one date: only who takes none but the plain form surely holds a part of that.
+    whole = server.get(index).content
+    for accept in ("gzip", "zstd", "gzip, deflate, br, zstd"):
+        answer = server.get(index, Range="bytes=5-9", If_Range=modified, Accept_Encoding=accept)
+        assert (answer.status_code, answer.content) == (200, whole), accept
+        plain = server.get(index).headers["ETag"]
+        assert server.get(index, Range="bytes=5-9", If_Range=plain, Accept_Encoding=accept).status_code == 206
+        for path_ in (f"{index}.zst", f"{index}.bz2"):  # these have no codings
+            assert server.get(path_, Range="bytes=5-9", If_Range=modified, Accept_Encoding=accept).status_code == 206
 
 
 def test_conditional_requests(server: Served) -> None:
@@ -127,7 +128,8 @@ def test_conditional_requests(server: Served) -> None:
         assert server.get(path, If_Match=etag).status_code == 200
     since = {
         "Fri, 20 Nov 2026 01:00:00 GMT": 304,
-        "Sat, 21 Nov 2026 01:00:00 GMT": 304,
+        "Friday, 20-Nov-26 01:00:00 GMT": 304,
+        "Sat, 21 Nov 2026 01:00:00 GMT": 200,
         "Fri, 20 Nov 2026 00:59:59 GMT": 200,
         "yesterday": 200,
     }
@@ -135,6 +137,37 @@ def test_conditional_requests(server: Served) -> None:
         assert server.get(index, If_Modified_Since=date).status_code == status
         assert server.get(index, If_Modified_Since=date, If_None_Match='"x"').status_code == 200
         assert server.get(file, If_Modified_Since=date).status_code == 200  # it has no Last-Modified
+
+
+def test_a_pin_that_is_moved_back_is_news_to_a_client_that_only_knows_a_date(built: Built) -> None:
+    older = built.publish({"main": {"noarch": [LIB]}}, at="20261118T010000Z")
+    newer = built.publish({"main": {"noarch": [TOOL]}}, at="20261119T010000Z")
+
+    def pin(id_: str) -> None:
+        with built.open(write=True) as store:
+            store.snapshots.write_pin(Pin(name="prod", snapshot=id_, set=newer))
+
+    pin(newer)
+    with served(built) as server:
+        path = "/prod/main/noarch/repodata.json"
+        date = server.get(path).headers["Last-Modified"]
+        assert server.get(path, If_Modified_Since=date).status_code == 304
+        pin(older)
+        eventually(lambda: server.get(path).headers["X-Snapmirror-Snapshot"] == older)
+        answer = server.get(path, If_Modified_Since=date)
+        assert (answer.status_code, list(answer.json()["packages"])) == (200, [LIB.filename])
+
+
+def test_dates_beyond_all_calendars_count_as_none(server: Served) -> None:
+    path = "/current/main/noarch/repodata.json"
+    odd = ["99999999999999999999", "0", "10000"]
+    dates = [f"Sun, 06 Nov {year} 08:49:37 GMT" for year in odd]
+    dates += ["Sun, 06 Nov 2026 08:49:37 +99999999999999999", "Sun, 06 Nov 0001 08:49:37 +2359", "Sun, 99 Nov 2026", "-1"]
+    for date in dates:
+        for field in ("If_Modified_Since", "If_Range"):
+            answer = server.get(path, **{field: date}, Range="bytes=0-1" if field == "If_Range" else "")
+            assert answer.status_code == 200, (field, date)
+        assert server.get(path, If_Unmodified_Since=date).status_code in (200, 412), date
 
 
 def test_caches_may_keep_for_ever_what_can_never_change(built: Built, server: Served) -> None:
@@ -241,171 +274,3 @@ def test_requests_of_other_forms(server: Served) -> None:
 def test_a_client_solves_and_installs_from_a_date(server: Served, tmp_path: Path, sharded: bool) -> None:
     found = install(f"{server.url}/2026-11-20/main", "tool", tmp_path, sharded=sharded)
     assert set(found) == {"tool", "lib"}
-
-
-# Processes
-
-_MAIN = textwrap.dedent(
-    """
-    import sys, pathlib, msgspec
-    from snapmirror.conda import Conda
-    from snapmirror.errors import ConfigError
-    from snapmirror.serve.settings import Serve
-    from snapmirror.serve.workers import run
-    from snapmirror.store.store import Store
-    root, settings = map(pathlib.Path, sys.argv[1:])
-    def load():
-        try:
-            return msgspec.json.decode(settings.read_bytes(), type=Serve)
-        except msgspec.ValidationError as error:
-            raise ConfigError(settings, "", str(error))
-    say = lambda line: print(line, flush=True)
-    sys.exit(run(load(), lambda: Store.open(root, write=False), {"conda": Conda()}, reload=load, say=say))
-    """
-)
-
-
-class Process:
-    """`run` in a process of its own."""
-
-    def __init__(self, process: subprocess.Popen[str], settings: Path) -> None:
-        self._process = process
-        self._settings = settings
-        self.served = Served(self.line())
-
-    def line(self) -> str:
-        """The next line that it says: its URL, without the slash at the end."""
-        assert self._process.stdout
-        return self._process.stdout.readline().split()[-1].rstrip("/")
-
-    @property
-    def address(self) -> tuple[str, int]:
-        host, _, port = self.served.url.removeprefix("http://").partition(":")
-        return host, int(port)
-
-    def workers(self) -> set[int]:
-        listed = subprocess.run(["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True).stdout
-        return set(map(int, listed.split()))
-
-    def configure(self, settings: str) -> None:
-        self._settings.write_text(settings)
-        self._process.send_signal(signal.SIGHUP)
-
-    def end(self, number: signal.Signals) -> int:
-        self._process.send_signal(number)
-        return self._process.wait(30)
-
-    def status(self) -> int | None:
-        return self._process.poll()
-
-
-@contextlib.contextmanager
-def processes(built: Built, settings: str) -> Iterator[Process]:
-    path = built.root.parent / "settings.json"
-    path.write_text(settings)
-    command = [sys.executable, "-c", _MAIN, str(built.root), str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield Process(process, path)
-        finally:
-            if process.poll() is None:
-                process.terminate()
-
-
-def slow_download(running: Process) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse, bytes]:
-    """A download that has begun, over a socket that takes little at once."""
-    connection = http.client.HTTPConnection(*running.address, timeout=30)
-    connection.sock = socket.socket()
-    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
-    connection.sock.connect(running.address)
-    connection.request("GET", f"/current/main/noarch/{LARGE.filename}")
-    answer = connection.getresponse()
-    return connection, answer, answer.read(1000)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_when_running_transfers_are_done(built: Built, number: signal.Signals) -> None:
-    built.publish({"main": {"noarch": [LARGE]}}, at=ID)
-    with processes(built, '{"port": 0, "workers": 2}') as running:
-        assert running.served.get("/-/readyz").status_code == 200
-        connection, answer, begin = slow_download(running)
-        os.kill(running._process.pid, number)
-        time.sleep(0.5)
-        assert running.status() is None
-        assert begin + answer.read() == LARGE.data
-        connection.close()
-        assert running._process.wait(20) == 0
-        with pytest.raises(OSError, match="refused"):
-            socket.create_connection(running.address)
-
-
-def test_a_second_signal_ends_it_at_once(built: Built) -> None:
-    built.publish({"main": {"noarch": [LARGE]}}, at=ID)
-    with processes(built, '{"port": 0}') as running:
-        connection, _, _ = slow_download(running)
-        os.kill(running._process.pid, signal.SIGTERM)
-        time.sleep(0.5)
-        assert running.end(signal.SIGTERM) == 0
-        connection.close()
-
-
-def test_a_worker_that_dies_is_replaced(built: Built) -> None:
-    built.publish({"main": {"noarch": [TOOL]}}, at=ID)
-    with processes(built, '{"port": 0, "workers": 2}') as running:
-        eventually(lambda: len(running.workers()) == 2)
-        victim = min(running.workers())
-        os.kill(victim, signal.SIGKILL)
-        eventually(lambda: len(running.workers()) == 2 and victim not in running.workers(), 3)
-        for _ in range(20):
-            assert running.served.get(f"/current/main/noarch/{TOOL.filename}").content == TOOL.data
-        assert running.end(signal.SIGTERM) == 0
-
-
-def test_workers_do_not_outlive_their_supervisor(built: Built) -> None:
-    built.publish({"main": {"noarch": [TOOL]}}, at=ID)
-    with processes(built, '{"port": 0, "workers": 2}') as running:
-        assert running.served.get("/-/readyz").status_code == 200
-        running.end(signal.SIGKILL)
-
-        def refused() -> bool:
-            with socket.socket() as probe:
-                return probe.connect_ex(running.address) != 0
-
-        eventually(refused, 5)
-
-
-def test_sighup_takes_the_new_configuration_and_cuts_nobody_off(built: Built) -> None:
-    built.publish({"main": {"noarch": [LARGE]}}, at=ID)
-    with processes(built, '{"port": 0, "workers": 1}') as running:
-        connection, answer, begin = slow_download(running)
-        before = running.workers()
-        running.configure('{"port": 0, "workers": 2, "public_url": "https://mirror.example"}')
-        assert running.line() == running.served.url
-        eventually(lambda: len(running.workers() - before) == 2)
-        eventually(lambda: "https://mirror.example/current/main" in running.served.get("/").text, 5)
-        assert begin + answer.read() == LARGE.data
-        connection.close()
-        eventually(lambda: not running.workers() & before, 5)
-        running.configure('{"port": "none"}')  # can't be used: all stays as it was
-        time.sleep(0.5)
-        assert running.served.get("/-/readyz").status_code == 200
-        assert running.end(signal.SIGTERM) == 0
-
-
-def test_a_port_that_is_taken_is_an_error(built: Built) -> None:
-    [sockets] = listen(Serve(port=0), 1)
-    with contextlib.closing(sockets[0]) as taken, pytest.raises(UsageError, match=r"127\.0\.0\.1.*in use"):
-        listen(Serve(port=taken.getsockname()[1]), 1)
-
-
-def test_a_slow_and_a_broken_client_disturb_nobody(built: Built) -> None:
-    built.publish({"main": {"noarch": [LARGE, TOOL]}}, at=ID)
-    with processes(built, '{"port": 0}') as running:
-        slow = [slow_download(running) for _ in range(8)]
-        for connection, _, _ in slow[:4]:
-            connection.close()  # in the middle of a body
-        assert running.served.get(f"/current/main/noarch/{TOOL.filename}").content == TOOL.data
-        for connection, answer, begin in slow[4:]:
-            assert begin + answer.read() == LARGE.data
-            connection.close()
-        assert running.end(signal.SIGTERM) == 0

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -11,7 +11,6 @@ import typer
 from ..errors import UsageError
 from ..serve.settings import Serve
 from ..store.store import Store
-from . import config as configuration
 from .context import ECOSYSTEMS, ConfigOption, find_config, opened, say
 
 
@@ -25,23 +24,15 @@ def serve(
     path = find_config(config)
     given = {"host": host, "port": port, "workers": workers_}
 
-    def settings() -> Serve:
-        return _override(configuration.load(path).serve, given)
-
-    def open_store() -> Store:
-        return Store.open(configuration.load(path).store_path, write=False)
-
     from ..serve import workers  # aiohttp takes 0.2 s to load, and no other verb needs it
 
-    _ensure_store(path)
+    def configured(*, create: bool = False) -> workers.Setup:
+        with opened(path, write=False, create=create) as (found, _):  # once before any worker does, for a clear error
+            return workers.Setup(_override(found.serve, given), partial(Store.open, found.store_path, write=False))
+
+    setup = configured(create=True)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    raise typer.Exit(workers.run(settings(), open_store, ECOSYSTEMS, reload=settings, say=say))
-
-
-def _ensure_store(path: Path) -> None:
-    """Open it once before any worker does, for a clear error; make it if its folder is missing or empty."""
-    with opened(path, write=False, create=True):
-        pass
+    raise typer.Exit(workers.run(setup, ECOSYSTEMS, reload=configured, say=say))
 
 
 def _override(settings: Serve, given: Mapping[str, object]) -> Serve:

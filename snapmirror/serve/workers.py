@@ -1,4 +1,4 @@
-"""Processes: one supervisor that never touches the store, and workers that serve it.
+"""Processes: one supervisor that keeps no store open, and workers that serve one.
 
 The supervisor opens one listening socket for each worker (SO_REUSEPORT: the kernel spreads connections over them) and
 keeps them, so that none is refused while a worker that died is replaced, or all are for a new configuration.
@@ -12,9 +12,10 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import msgspec
 from aiohttp import web
 
 from ..ecosystem import Ecosystem
@@ -36,28 +37,35 @@ _KEEP_ALIVE = 75.0
 _DRAIN = 300.0
 #: seconds between two starts of a worker that dies
 _PAUSE = 1.0
+_ANY_ADDRESS = {"0.0.0.0", "::"}
+
+
+class Setup(NamedTuple):
+    """What a configuration says of serving. All workers keep to one, whatever becomes of the file meanwhile."""
+
+    settings: Serve
+    #: opens the store for reading; called in each worker, so that nothing is shared across a fork
+    open_store: Callable[[], Store]
 
 
 def run(
-    settings: Serve,
-    open_store: Callable[[], Store],
+    setup: Setup,
     ecosystems: Mapping[str, Ecosystem],
     *,
-    reload: Callable[[], Serve],
+    reload: Callable[[], Setup],
     say: Callable[[str], None],
 ) -> int:
     """Serve until SIGTERM or SIGINT; gives the exit status.
 
-    open_store: opens the store for reading; called in each worker, so that nothing is shared across a fork
     ecosystems: kind -> ecosystem
-    reload: reads the configuration again, on SIGHUP; if it raises SnapmirrorError, all stays as it is
+    reload: reads the configuration again, on SIGHUP; whatever it raises, all stays as it is
     say: takes a line for the operator, one when serving starts
     Raises UsageError if the address can't be listened on.
     """
     for number in _SIGNALS:  # blocked and waited for: none is lost, and no handler runs in the middle of something
         signal.signal(number, _ignore)
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    supervisor = Supervisor(settings, open_store, ecosystems, reload, say)
+    supervisor = Supervisor(setup, ecosystems, reload, say)
     try:
         return supervisor.run()
     finally:
@@ -73,14 +81,12 @@ class Supervisor:
 
     def __init__(
         self,
-        settings: Serve,
-        open_store: Callable[[], Store],
+        setup: Setup,
         ecosystems: Mapping[str, Ecosystem],
-        reload: Callable[[], Serve],
+        reload: Callable[[], Setup],
         say: Callable[[str], None],
     ) -> None:
-        self._settings = settings
-        self._open_store = open_store
+        self._setup = setup
         self._ecosystems = ecosystems
         self._reload = reload
         self._say = say
@@ -94,18 +100,17 @@ class Supervisor:
 
     def run(self) -> int:
         """Start the workers and handle signals until told to end."""
-        self._sockets = listen(self._settings, self._settings.workers)
+        self._sockets = listen(self._setup.settings, self._setup.settings.workers)
         try:
             return self._supervise()
         finally:
             os.close(self._held)
             os.close(self._alive)
-            for one in (one for group in self._sockets for one in group):
-                one.close()
+            _close(self._sockets)
 
     def _supervise(self) -> int:
         self._announce()
-        for number in range(self._settings.workers):
+        for number in range(self._setup.settings.workers):
             self._start(number)
         while True:
             match signal.sigwait(_SIGNALS):
@@ -129,12 +134,15 @@ class Supervisor:
         try:  # in the worker: whatever happens, never return into the caller's stack
             os.close(self._held)
             _allow_connections()
-            for index, sockets in enumerate(self._sockets):
-                for one in sockets if index != number else ():
-                    one.close()
+            _close(group for index, group in enumerate(self._sockets) if index != number)
+            # Told to end before it serves, it has nothing to finish; the supervisor's handler would swallow that.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # for the supervisor
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            with self._open_store() as store:
-                asyncio.run(work(self._sockets[number], Server(store, self._ecosystems, self._settings), self._alive))
+            with self._setup.open_store() as store:
+                server = Server(store, self._ecosystems, self._setup.settings)
+                asyncio.run(work(self._sockets[number], server, self._alive))
             status = 0
         except SnapmirrorError as error:
             _log.error("%s", error)
@@ -168,36 +176,38 @@ class Supervisor:
     def _renew(self) -> None:
         """Start workers with the configuration as it is now, and let the present ones finish."""
         try:
-            settings = self._reload()
-            sockets = self._sockets_for(settings)
+            setup = self._reload()
+            sockets = self._sockets_for(setup.settings)
         except SnapmirrorError as error:
             _log.error("the configuration stays as it was: %s", error)
             return
+        except Exception:  # that we didn't foresee what is wrong with it is no reason to stop what runs
+            _log.exception("the configuration stays as it was")
+            return
         old, dropped = list(self._workers), [group for group in self._sockets if group not in sockets]
-        self._settings, self._sockets = settings, sockets
-        for number in range(settings.workers):
+        self._setup, self._sockets = setup, sockets
+        _close(dropped)  # before workers inherit them: the kernel gives connections to a socket that anyone holds open
+        for number in range(setup.settings.workers):
             self._start(number)
         for process in old:
             self._leaving.add(process)
             _signal(process, signal.SIGTERM)
-        for group in dropped:
-            for one in group:
-                one.close()
         self._announce()
 
     def _sockets_for(self, settings: Serve) -> list[list[socket.socket]]:
         """The listening sockets of a configuration: those that there are, as far as they will do."""
-        present = self._settings
-        if (settings.host, settings.port) != (present.host, present.port):
-            return listen(settings, settings.workers)
+        present, ours = self._setup.settings, self._sockets[0]
+        port = ours[0].getsockname()[1]
+        if settings.host != present.host or settings.port not in (present.port, port):
+            return listen(settings, settings.workers, ours)
         missing = settings.workers - len(self._sockets)
         if missing <= 0:
             return self._sockets[: settings.workers]
-        port = self._sockets[0][0].getsockname()[1]
-        return [*self._sockets, *listen(settings, missing, port)]
+        return [*self._sockets, *listen(msgspec.structs.replace(settings, port=port), missing, ours)]
 
     def _end(self) -> int:
         """Let the workers finish what they are sending; a second signal ends them at once."""
+        _close(self._sockets)  # so that new clients are refused, and don't wait for an answer that nobody will give
         for process in self._workers:
             self._leaving.add(process)
             _signal(process, signal.SIGTERM)
@@ -221,24 +231,32 @@ def _signal(process: int, number: signal.Signals) -> None:
         os.kill(process, number)
 
 
-def listen(settings: Serve, groups: int, port: int | None = None) -> list[list[socket.socket]]:
+def _close(groups: Iterable[list[socket.socket]]) -> None:
+    for group in groups:
+        for one in group:
+            one.close()
+
+
+def listen(settings: Serve, groups: int, ours: Sequence[socket.socket] = ()) -> list[list[socket.socket]]:
     """Listening sockets: for each of so many workers one for each address of the host. Raises UsageError.
 
-    port: one on which this process listens already, else that of the settings
+    ours: those on which this process listens already
     """
     try:
-        return _listen(settings, groups, port)
-    except OSError as error:
-        raise UsageError(f"can't listen on {settings.host or 'any address'}, port {settings.port}: {error.strerror}") from None
+        return _listen(settings, groups, ours)
+    except (OSError, ValueError) as error:  # ValueError: what can't be a name, such as `a..b`
+        problem = error.strerror if isinstance(error, OSError) else "that is no name of a host"
+        raise UsageError(f"can't listen on {settings.host or 'any address'}, port {settings.port}: {problem}") from None
 
 
-def _listen(settings: Serve, groups: int, port: int | None) -> list[list[socket.socket]]:
+def _listen(settings: Serve, groups: int, ours: Sequence[socket.socket]) -> list[list[socket.socket]]:
     found = socket.getaddrinfo(settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
     with contextlib.ExitStack() as opened:
-        if port is None:
-            port = settings.port
-            for family, address in addresses:  # alone: a second server on the same port would take half of the requests
+        port = settings.port
+        for family, address in addresses:
+            if not any(_overlap(one, family, str(address[0]), port) for one in ours):
+                # Alone, to see that it is free: a second server on the same port would take half of the requests.
                 _bound(family, address, port, shared=False).close()
         sockets: list[list[socket.socket]] = [[] for _ in range(groups)]
         for group in sockets:
@@ -250,6 +268,12 @@ def _listen(settings: Serve, groups: int, port: int | None) -> list[list[socket.
                 group.append(one)
         opened.pop_all()
     return sockets
+
+
+def _overlap(one: socket.socket, family: int, host: str, port: int) -> bool:
+    """Whether a listening socket is in the way of another one, unless both share the port."""
+    taken = one.getsockname()
+    return one.family == family and taken[1] == port and (taken[0] == host or not _ANY_ADDRESS.isdisjoint((taken[0], host)))
 
 
 def _bound(family: int, address: Any, port: int, *, shared: bool) -> socket.socket:
@@ -279,7 +303,6 @@ async def work(sockets: list[socket.socket], server: Server, alive: int) -> None
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # for the supervisor
     loop.add_reader(alive, ended.set)
     async with serving(server, sockets):
         await ended.wait()
@@ -297,5 +320,6 @@ async def serving(server: Server, sockets: list[socket.socket]) -> AsyncIterator
             await web.SockSite(runner, one, backlog=_BACKLOG).start()
         yield
     finally:
+        server.drain()
         await runner.cleanup()
         server.close()

@@ -1,0 +1,381 @@
+"""The processes of `snapmirror serve`: how they start, take a new configuration, and end. The real program, real signals."""
+
+import contextlib
+import errno
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from channels import make_package
+from test_serve import Built, Served, built, eventually
+
+from snapmirror.errors import UsageError
+from snapmirror.serve.settings import Serve
+from snapmirror.serve.workers import listen
+
+__all__ = ["built"]
+
+TOOL = make_package("tool")
+LARGE = make_package("large", payload=os.urandom(5_000_000))
+FILE = f"/current/main/noarch/{TOOL.filename}"
+ID = "20261120T010000Z"
+#: seconds that a process may take on a busy machine
+LONG = 30.0
+
+
+class Process:
+    """`snapmirror serve`, and what it has said so far."""
+
+    def __init__(self, process: "subprocess.Popen[str]", config: Path) -> None:
+        self._process = process
+        self._config = config
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        self.served = Served(self._address(1))
+
+    def _read(self) -> None:
+        assert self._process.stderr
+        self.lines.extend(iter(self._process.stderr.readline, ""))
+
+    def said(self, *parts: str) -> bool:
+        """Whether some message holds all these texts."""
+        return any(all(part in line for part in parts) for line in self.lines)
+
+    def says(self, *parts: str) -> None:
+        """Wait for a message that holds all these texts."""
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: self.said(*parts), LONG)
+        assert self.said(*parts), self.lines
+
+    def _address(self, count: int) -> str:
+        """The URL that it names when it says for the so manieth time that it serves."""
+
+        def found() -> list[str]:
+            return [line.split()[-1].rstrip("/") for line in self.lines if "serving on" in line]
+
+        eventually(lambda: len(found()) >= count or self.status() is not None, LONG)
+        assert len(found()) >= count, self.lines
+        return found()[count - 1]
+
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.served.url.removeprefix("http://").partition(":")
+        return host, int(port)
+
+    def refused(self) -> bool:
+        """Whether new clients are turned away."""
+        with socket.socket() as probe:
+            return probe.connect_ex(self.address()) == errno.ECONNREFUSED
+
+    def workers(self) -> set[int]:
+        listed = subprocess.run(["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True).stdout
+        return set(map(int, listed.split()))
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def write(self, config: str) -> None:
+        self._config.write_text(config)
+
+    def reload(self, config: str) -> None:
+        """Give it a new configuration, and wait until it has taken it and the workers of the one before are gone."""
+        before, count = self.workers(), sum("serving on" in line for line in self.lines)
+        self.write(config)
+        self.send(signal.SIGHUP)
+        self.served = Served(self._address(count + 1))
+        eventually(lambda: not self.workers() & before, LONG)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.send(number)
+        return self._process.wait(LONG)
+
+    def status(self) -> int | None:
+        return self._process.poll()
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._reader.join()
+
+
+def config(built: Built, serve: str = "port = 0", top: str = "") -> str:
+    return f'store = "{built.root}"\n{top}\n[serve]\n{serve}\n'
+
+
+@contextlib.contextmanager
+def serving(built: Built, serve: str = "port = 0") -> Iterator[Process]:
+    path = built.root.parent / "snapmirror.toml"
+    path.write_text(config(built, serve))
+    command = [sys.executable, "-m", "snapmirror", "serve", "-c", str(path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        running = Process(process, path)
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def slow_download(running: Process) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse, bytes]:
+    """A download that has begun, over a socket that takes little at once."""
+    connection = http.client.HTTPConnection(*running.address(), timeout=30)
+    connection.sock = socket.socket()
+    connection.sock.settimeout(30)
+    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+    connection.sock.connect(running.address())
+    connection.request("GET", f"/current/main/noarch/{LARGE.filename}")
+    answer = connection.getresponse()
+    return connection, answer, answer.read(1000)
+
+
+# The end
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_when_running_transfers_are_done(built: Built, number: signal.Signals) -> None:
+    built.publish({"main": {"noarch": [LARGE]}}, at=ID)
+    with serving(built, "port = 0\nworkers = 2") as running:
+        connection, answer, begin = slow_download(running)
+        running.send(number)
+        eventually(running.refused, LONG)
+        assert running.status() is None
+        assert begin + answer.read() == LARGE.data
+        connection.close()
+        assert running._process.wait(LONG) == 0
+
+
+def test_a_second_signal_ends_it_at_once(built: Built) -> None:
+    built.publish({"main": {"noarch": [LARGE]}}, at=ID)
+    with serving(built) as running:
+        connection, _, _ = slow_download(running)
+        running.send(signal.SIGTERM)
+        eventually(running.refused, LONG)
+        assert running.end() == 0
+        connection.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_right_after_the_start_ends_it_too(built: Built, number: signal.Signals) -> None:
+    built.publish({"main": {"noarch": [TOOL]}}, at=ID)
+    with serving(built, "port = 0\nworkers = 4") as running:
+        assert running.end(number) == 0
+
+
+def test_a_signal_right_after_a_reload_ends_it_too(built: Built) -> None:
+    built.publish({"main": {"noarch": [TOOL]}}, at=ID)
+    with serving(built, "port = 0\nworkers = 4") as running:
+        assert running.served.get(FILE).status_code == 200
+        before = running.workers()
+        running.send(signal.SIGHUP)
+        eventually(lambda: bool(running.workers() - before), LONG)
+        assert running.end() == 0
+
+
+def test_the_last_answer_of_a_connection_says_so(built: Built) -> None:
+    built.publish({"main": {"noarch": [TOOL]}}, at=ID)
+    with built.open() as store:
+        state = store.catalog().records[-1].repos["main"].directories["noarch"]
+        derived = store.metadata.directory(state.blob).document.documents["repodata.json"]
+        path = store.documents.path(derived.sha256, ".zst")
+    data = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)  # a disk that takes its time
+    with serving(built) as running:
+        connection = http.client.HTTPConnection(*running.address(), timeout=30)
+        connection.request("GET", FILE)
+        answer = connection.getresponse()
+        assert (answer.headers["Connection"], answer.read()) == (None, TOOL.data)
+        connection.request("GET", "/current/main/noarch/repodata.json.zst")
+        disk = open_for_writing(path)  # the server is reading now
+        running.send(signal.SIGTERM)
+        eventually(running.refused, LONG)
+        os.write(disk, data)
+        os.close(disk)
+        answer = connection.getresponse()
+        assert (answer.headers["Connection"], answer.read()) == ("close", data)
+        assert running._process.wait(LONG) == 0
+
+
+def open_for_writing(fifo: Path) -> int:
+    """Open it once somebody reads it."""
+    found: list[int] = []
+
+    def opened() -> bool:
+        with contextlib.suppress(OSError):
+            found.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(found)
+
+    eventually(opened, LONG)
+    return found[0]
+
+
+def test_workers_do_not_outlive_their_supervisor(built: Built) -> None:
+    built.publish({"main": {"noarch": [TOOL]}}, at=ID)
+    with serving(built, "port = 0\nworkers = 2") as running:
+        assert running.served.get(FILE).status_code == 200
+        running.end(signal.SIGKILL)
+        eventually(running.refused, LONG)
+
+
+# A new configuration
+
+
+def test_sighup_takes_the_new_configuration_and_cuts_nobody_off(built: Built) -> None:
+    built.publish({"main": {"noarch": [LARGE]}}, at=ID)
+    with serving(built) as running:
+        url = running.served.url
+        connection, answer, begin = slow_download(running)
+        before = running.workers()
+        running.write(config(built, 'port = 0\nworkers = 2\npublic_url = "https://mirror.example"'))
+        running.send(signal.SIGHUP)
+        eventually(lambda: len(running.workers() - before) == 2, LONG)
+        eventually(lambda: "https://mirror.example/current/main" in running.served.get("/").text, LONG)
+        assert begin + answer.read() == LARGE.data
+        connection.close()
+        eventually(lambda: not running.workers() & before, LONG)
+        assert running._address(2) == url
+        assert running.end() == 0
+
+
+def test_fewer_workers_answer_as_reliably_as_many(built: Built) -> None:
+    built.publish({"main": {"noarch": [TOOL]}}, at=ID)
+    with serving(built, "port = 0\nworkers = 4") as running:
+        url = running.served.url
+        for workers in (1, 3, 2):
+            running.reload(config(built, f"port = 0\nworkers = {workers}"))
+            assert running.served.url == url
+            eventually(lambda workers=workers: len(running.workers()) == workers, LONG)  # type: ignore[misc]
+            for _ in range(20):
+                assert running.served.get(FILE).content == TOOL.data
+        assert running.end() == 0
+
+
+def test_another_port_and_another_host_take_the_place_of_the_old(built: Built) -> None:
+    built.publish({"main": {"noarch": [TOOL]}}, at=ID)
+    first, second = free_port(), free_port()
+    with serving(built, f"port = {first}\nworkers = 2") as running:
+        running.reload(config(built, f"port = {second}\nworkers = 2"))
+        assert running.served.url == f"http://127.0.0.1:{second}"
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", first)) == errno.ECONNREFUSED
+        for host in ("0.0.0.0", "127.0.0.1", "localhost", "127.0.0.2"):
+            running.reload(config(built, f'host = "{host}"\nport = {second}\nworkers = 2'))
+            for _ in range(10):
+                assert running.served.get(FILE).content == TOOL.data, host
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", second)) == errno.ECONNREFUSED
+        assert running.end() == 0
+
+
+BROKEN = {
+    "no TOML": ('store = "STORE"\n[serve]\nport = \n', "is not TOML"),
+    "another store": ('store = "nowhere"\n', "nowhere: is no store"),
+    "no host name": ('store = "STORE"\n[serve]\nhost = "mirror..example"\n', "mirror..example, port 8080: that is no name"),
+    "a foreign address": ('store = "STORE"\n[serve]\nhost = "192.0.2.1"\nport = 0\n', "192.0.2.1, port 0"),
+    "a port that is taken": ('store = "STORE"\n[serve]\nport = TAKEN\n', "in use"),
+    "a time beyond all": (
+        'store = "STORE"\n[publish]\nkeep_trees = "99999999999d"\n',
+        "[publish]: '99999999999d' is over 100 years",
+    ),
+    "a size beyond all": (f'store = "STORE"\n[download]\nmin_free = "{"9" * 400}"\n', "min_free"),
+    "a repo named as a pin": (
+        'store = "STORE"\n[[repo]]\nkind = "conda"\npath = "fixed"\nupstream = "https://c.example"\nsubdirs = []\n',
+        "which is a pin",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_configuration_that_cannot_be_used_leaves_all_as_it_is(built: Built, name: str) -> None:
+    id_ = built.publish({"main": {"noarch": [TOOL]}}, at=ID)
+    (built.root / "pins" / "fixed.json").write_text(f'{{"name": "fixed", "snapshot": "{id_}", "set": "{id_}"}}')
+    text, message = BROKEN[name]
+    with contextlib.closing(socket.socket()) as taken, serving(built) as running:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        eventually(lambda: running.served.get(FILE).status_code == 200, LONG)
+        before = running.workers()
+        running.write(text.replace("STORE", str(built.root)).replace("TAKEN", str(taken.getsockname()[1])))
+        running.send(signal.SIGHUP)
+        running.says("ERROR: the configuration stays as it was", message)
+        assert running.workers() == before
+        assert running.served.get(FILE).content == TOOL.data
+        os.kill(min(before), signal.SIGKILL)  # what takes its place keeps to what was configured before, too
+        eventually(lambda: len(running.workers()) == 1 and running.workers() != before, LONG)
+        assert running.served.get(FILE).content == TOOL.data
+        assert not running.said("Traceback")
+        assert running.end() == 0
+
+
+# Trouble
+
+
+def test_a_worker_that_dies_is_replaced(built: Built) -> None:
+    built.publish({"main": {"noarch": [TOOL]}}, at=ID)
+    with serving(built, "port = 0\nworkers = 2") as running:
+        eventually(lambda: len(running.workers()) == 2, LONG)
+        victim = min(running.workers())
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: len(running.workers()) == 2 and victim not in running.workers(), LONG)
+        for _ in range(20):
+            assert running.served.get(FILE).content == TOOL.data
+        assert running.end() == 0
+
+
+def test_a_record_that_becomes_unreadable_is_reported_and_all_else_is_served(built: Built) -> None:
+    built.publish({"main": {"noarch": [LARGE]}}, at="20261118T010000Z")
+    id_ = built.publish({"main": {"noarch": [TOOL]}}, at=ID)
+    record = built.root / "snapshots" / f"{id_}.json"
+    good = record.read_bytes()
+    bad = record.with_suffix(".new")
+    with serving(built) as running:
+        assert running.served.get("/-/readyz").status_code == 200
+        bad.write_bytes(good[:40])
+        bad.replace(record)
+        eventually(lambda: running.served.get("/-/readyz").status_code == 503)
+        assert record.name in running.served.get("/-/readyz").text
+        running.says("serving what was last read", record.name)
+        running.send(signal.SIGHUP)  # workers that start now would have nothing to serve
+        running.says("the configuration stays as it was", record.name)
+        assert running.served.get("/-/healthz").status_code == 200
+        assert running.served.get(FILE).content == TOOL.data
+        assert running.served.get(f"/20261118T010000Z/main/noarch/{LARGE.filename}").content == LARGE.data
+        command = [sys.executable, "-m", "snapmirror", "serve", "--port", "0", "-c", str(running._config)]
+        another = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (another.returncode, record.name in another.stderr) == (5, True)
+        bad.write_bytes(good)
+        bad.replace(record)
+        eventually(lambda: running.served.get("/-/readyz").status_code == 200)
+        assert running.end() == 0
+
+
+def test_a_port_that_is_taken_is_an_error() -> None:
+    [sockets] = listen(Serve(port=0), 1)
+    with contextlib.closing(sockets[0]) as taken, pytest.raises(UsageError, match=r"127\.0\.0\.1.*in use"):
+        listen(Serve(port=taken.getsockname()[1]), 1)
+
+
+def test_a_slow_and_a_broken_client_disturb_nobody(built: Built) -> None:
+    built.publish({"main": {"noarch": [LARGE, TOOL]}}, at=ID)
+    with serving(built) as running:
+        slow = [slow_download(running) for _ in range(8)]
+        for connection, _, _ in slow[:4]:
+            connection.close()  # in the middle of a body
+        assert running.served.get(FILE).content == TOOL.data
+        for connection, answer, begin in slow[4:]:
+            assert begin + answer.read() == LARGE.data
+            connection.close()
+        assert running.end() == 0
