@@ -68,7 +68,7 @@ def forget_and_gc(root: Path, *snapshots: str) -> None:
 def forget_and_gc_on_a_full_disk(root: Path, *snapshots: str) -> None:
     """LMDB can't even delete: gc throws the index away, and makes it again when there is room."""
 
-    def full(_store: Store, _blobs: list[tuple[bytes, int]]) -> int:
+    def full(store: Store, blobs: list[tuple[bytes, int]]) -> int:
         raise DiskFull(root)
 
     gc._sweep = full

@@ -1,0 +1,342 @@
+"""Damage on the disk, by accident or by hand: check sees it, gc stops at it, repair mends it and harms nothing that is good."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from channels import Channel, make_package
+from inprocess import collect, forget, store_at, sync
+from mirror import Mirror, Result
+from upstream import Html, Status, Upstream
+
+from snapmirror import codec
+from snapmirror.cli.check import _leaf_files
+from snapmirror.conda import CondaRepo
+from snapmirror.digests import sha256
+from snapmirror.errors import DamagedError
+from snapmirror.store import check
+from snapmirror.store.directories import Directory, assemble
+from snapmirror.store.fs import remove_tree
+from snapmirror.store.index import BlobRow
+from snapmirror.store.records import Pin
+from snapmirror.store.store import Store
+
+LIB = sha256(make_package("lib").data)
+NO_TREES: dict[str, Any] = {"trees": []}
+#: strings that are no UTF-8
+NO_TEXT = b'{"state": "sealed", "id": "\xff", "name": "\xff", "directories": ["\xff"]}'
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    """What a failing disk does: other bytes under the same name, in the same file."""
+    path.chmod(0o644)
+    path.write_bytes(data)
+    path.chmod(0o444)
+
+
+def flip(path: Path, at: int = 0) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    overwrite(path, bytes(data))
+
+
+def blob(mirror: Mirror, digest: bytes = LIB) -> Path:
+    with mirror.store() as store:
+        return store.blobs.path(digest)
+
+
+def found_by(mirror: Mirror, *options: str) -> Result:
+    """`snapmirror check`, which must see that something is wrong."""
+    return mirror.run("check", *options, status=5)
+
+
+def sound(mirror: Mirror) -> None:
+    """Nothing is wrong, however close one looks, and the tree is what the snapshot says."""
+    mirror.run("check", "--read-data")
+    mirror.published()
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> tuple[Channel, CondaRepo]:
+    """A channel in a folder, and a repo of it."""
+    channel = Channel(tmp_path / "channel")
+    channel.add(make_package("lib"), make_package("tool"))
+    channel.publish()
+    return channel, CondaRepo(path="chan", upstream=channel.root.as_uri())
+
+
+def problems(store: Store) -> list[check.Problem]:
+    with store.lock(None):
+        return list(check.structure(store, _leaf_files))
+
+
+def gc_stops(store: Store) -> bool:
+    """Whether gc stops at damage, with nothing deleted."""
+    before = {one.digest for one in store.blobs.list()}
+    with pytest.raises(DamagedError) as raised:
+        collect(store)
+    return raised.value.exit_status == 5 and {one.digest for one in store.blobs.list()} == before
+
+
+# Metadata
+
+
+@pytest.mark.parametrize("what", ["directory", "bucket", "leaf", "one bit of a bucket"])
+def test_gc_follows_no_metadata_that_reads_well_but_is_not_what_its_name_says(what: str, tmp_path: Path) -> None:
+    """Else it would delete what the right bytes refer to."""
+    channel = Channel(tmp_path / "channel")
+    channel.add(make_package("lib"))
+    channel.publish()
+    with Upstream(channel.root) as upstream, store_at(tmp_path / "store") as store:
+        mode: Literal["eager", "redirect"] = "redirect" if "bucket" in what else "eager"
+        repo = CondaRepo(path="chan", upstream=upstream.url, download=mode)
+        paths: dict[str, list[Path]] = {"directory": [], "bucket": [], "leaf": []}
+        for number in range(2):
+            channel.add(make_package("lib", version=f"{number}.5"))
+            channel.publish()
+            sync(store, repo)
+            digest = store.catalog().records[-1].repos["chan"].directories["noarch"].blob
+            reader = store.metadata.directory(digest)
+            for kind, found in (("directory", digest), ("bucket", reader.document.buckets[0]), ("leaf", reader.leaves["lib"])):
+                paths[kind].append(store.blobs.path(found))
+            leaf = reader.leaves["lib"]
+        if what in paths:
+            overwrite(paths[what][1], paths[what][0].read_bytes())  # written to the wrong place
+        else:
+            flip(paths["bucket"][1], paths["bucket"][1].read_bytes().index(leaf))
+    with Store.open(tmp_path / "store", write=True) as store:
+        assert problems(store)
+        assert gc_stops(store)
+
+
+@pytest.mark.parametrize("what", ["record", "tombstone", "pinned record", "newest record, pinned"])
+def test_a_lost_record_is_noticed_before_gc_takes_what_it_held(
+    what: str, tmp_path: Path, local: tuple[Channel, CondaRepo]
+) -> None:
+    channel, repo = local
+    with store_at(tmp_path / "store") as store:
+        for number in range(3):
+            channel.add(make_package(f"day{number}"))
+            channel.publish()
+            sync(store, repo)
+        record = store.catalog().records[-1 if "newest" in what else 1]
+        if what == "tombstone":
+            forget(store, record.id)
+        if "pinned" in what:
+            store.snapshots.write_pin(Pin(name="paper", snapshot=record.id, set=record.id))
+        store.layout.record(record.id).unlink()
+        assert problems(store)
+        assert gc_stops(store)
+
+
+@pytest.mark.parametrize(
+    ("where", "data"),
+    [
+        ("snapshots/20200101T000000Z", NO_TEXT),
+        ("pins/paper", NO_TEXT),
+        ("syncing/0123456789abcdef", NO_TEXT),
+        ("syncing/0123456789abcdef", b"{"),
+    ],
+    ids=["record", "pin", "syncing", "syncing, cut off"],
+)
+def test_a_file_that_is_no_json_is_named_by_check_and_stops_gc(where: str, data: bytes, mirror: Mirror) -> None:
+    mirror.sync()
+    (mirror.store_path / f"{where}.json").write_bytes(data)
+    check = found_by(mirror)
+    assert f"{where}.json" in check.out + check.err
+    assert f"{where}.json" in mirror.run("gc", status=5).err
+
+
+def test_a_store_that_holds_what_a_later_version_brought_is_left_to_that(mirror: Mirror) -> None:
+    mirror.sync()
+    mirror.sync()
+    first, newest = mirror.snapshots()
+    leaf = codec.compress(b"{}", 3)
+    with Store.open(mirror.store_path, write=True) as store:
+        for snapshot in (first, newest):
+            state = Directory(kind="pypi", form=1, mode="eager", origin=f"https://example.org/{snapshot}/")
+            made = assemble(state, {"thing": sha256(leaf)}, {}, {})
+            store.put([leaf, *made.blobs.values()])
+            path = store.layout.record(snapshot)
+            record = json.loads(path.read_bytes())
+            directory = {"digest": made.digest.hex(), "since": snapshot, "read": snapshot}
+            record["repos"]["pypi"] = {"kind": "pypi", "directories": {"simple": directory}}
+            path.write_text(json.dumps(record))
+        before = {one.digest for one in store.blobs.list()}
+    for verb in ("gc", "check", "check --repair", "tree current", f"diff {first} current"):
+        mirror.run(*verb.split(), status=2).line("'pypi'", "upgrade")
+    with mirror.store() as store:
+        assert {one.digest for one in store.blobs.list()} == before
+
+
+# Files
+
+
+@pytest.mark.parametrize(("publish", "changed"), [({}, True), (NO_TREES, False)], ids=["trees", "no trees, unchanged upstream"])
+def test_a_file_that_was_found_bad_is_fetched_by_the_next_sync(
+    publish: dict[str, Any], changed: bool, mirror: Mirror, channel: Channel
+) -> None:
+    mirror.settings["publish"] = publish
+    mirror.sync()
+    flip(blob(mirror))
+    found_by(mirror, "--read-data").out.index(LIB.hex())
+    assert not blob(mirror).exists()
+    if changed:
+        channel.add(make_package("new"))
+        channel.publish()
+    mirror.sync("--strict")
+    assert "lib-1.0-0.conda" in mirror.listed("chan/noarch")
+    assert sha256(blob(mirror).read_bytes()) == LIB
+    mirror.run("check", "--repair")  # the tree of the snapshot before, which lost the file too
+    sound(mirror)
+
+
+@pytest.mark.parametrize("how", ["no row", "empty index"])
+def test_a_scrub_reads_what_the_index_does_not_know(how: str, mirror: Mirror) -> None:
+    """A sync killed just after it named the file leaves such."""
+    mirror.sync()
+    if how == "no row":
+        with Store.open(mirror.store_path, write=True) as store:
+            store.index.drop_blobs([LIB])
+    else:
+        (mirror.store_path / "index.lmdb").write_bytes(b"")
+    flip(blob(mirror))
+    assert LIB.hex() in found_by(mirror, "--read-data").out
+
+
+def test_repair_moves_no_good_file_away_because_the_index_is_wrong(mirror: Mirror, channel: Channel) -> None:
+    mirror.sync()
+    with Store.open(mirror.store_path, write=True) as store:
+        store.index.put_blobs({LIB: BlobRow(5)})
+    (channel.root / "noarch" / "lib-1.0-0.conda").unlink()  # it could not be had again
+    assert LIB.hex() in found_by(mirror).out
+    mirror.run("check", "--repair")
+    assert blob(mirror).exists()
+    sound(mirror)
+
+
+def test_repair_gets_all_it_can_where_it_cannot_get_all(mirror: Mirror) -> None:
+    mirror.sync()
+    blob(mirror).unlink()
+    leaf = mirror.reader("chan/noarch").leaves["data"]
+    overwrite(blob(mirror, leaf), b"damaged")
+    assert leaf.hex() in found_by(mirror, "--repair").out
+    assert sha256(blob(mirror).read_bytes()) == LIB
+
+
+# Trees and documents
+
+
+def without_a_file(folder: Path) -> None:
+    (folder / "lib-1.0-0.conda").unlink()
+
+
+def with_another_file(folder: Path) -> None:
+    (folder / "lib-1.0-0.conda").unlink()
+    (folder / "lib-1.0-0.conda").write_bytes(b"something else")
+
+
+def without_a_document(folder: Path) -> None:
+    (folder / "repodata.json.zst").unlink()
+
+
+@pytest.mark.parametrize("harm", [without_a_file, with_another_file, without_a_document])
+def test_a_tree_that_is_not_what_its_snapshot_lists_is_seen_and_mended(harm: Callable[[Path], None], mirror: Mirror) -> None:
+    mirror.sync()
+    before = mirror.published()
+    harm(mirror.tree("chan/noarch"))
+    assert "chan/noarch" in found_by(mirror).out
+    mirror.run("check", "--repair")
+    assert mirror.published() == before
+    sound(mirror)
+
+
+def test_a_damaged_document_gets_into_no_tree(mirror: Mirror) -> None:
+    mirror.sync()
+    before = mirror.published()
+    digest = mirror.reader("chan/noarch").document.documents["repodata.json"].sha256.hex()
+    overwrite(mirror.store_path / "documents" / f"{digest}.zst", b"damaged")
+    assert digest in found_by(mirror, "--read-data").out
+    mirror.run("check", "--repair")
+    assert mirror.published() == before
+    sound(mirror)
+
+
+def test_trees_get_and_lose_the_plain_repodata_as_the_configuration_says(mirror: Mirror) -> None:
+    for plain in (False, True, False):
+        mirror.settings["publish"] = {"plain": plain}
+        mirror.sync()
+        assert (mirror.tree("chan/noarch") / "repodata.json").exists() == plain
+    mirror.run("check")
+
+
+# Backups
+
+
+def test_a_backup_needs_only_what_cannot_be_made_again(mirror: Mirror, channel: Channel) -> None:
+    mirror.sync()
+    channel.add(make_package("new"))
+    channel.publish()
+    mirror.sync()
+    needed = {"snapmirror.json", "blobs", "snapshots", "pins", "denied"}
+    for verb in ("gc", "check --repair", "reindex", "tree current", f"forget {mirror.snapshots()[0]}", "sync"):
+        for path in mirror.store_path.iterdir():
+            if path.name not in needed:
+                remove_tree(path) if path.is_dir() else path.unlink()
+        mirror.run(*verb.split())
+    assert {"lib-1.0-0.conda", "new-1.0-0.conda"} <= mirror.listed("chan/noarch")
+    assert mirror.published()
+    sound(mirror)
+
+
+@pytest.mark.parametrize("change", [{}, {"license": "changed"}], ids=["as it was", "other record"])
+def test_a_store_put_back_from_yesterday_is_not_taken_for_what_a_newer_index_says(
+    change: dict[str, str], mirror: Mirror, channel: Channel
+) -> None:
+    mirror.settings |= {"index": str(mirror.root / "index.lmdb"), "publish": NO_TREES}
+    mirror.sync()
+    shutil.copytree(mirror.store_path, mirror.root / "backup", symlinks=True)
+    channel.add(make_package("new"))
+    channel.publish()
+    mirror.sync()
+    remove_tree(mirror.store_path)
+    (mirror.root / "backup").rename(mirror.store_path)
+    if change:
+        channel.hotfix("new-1.0-0.conda", **change)
+        channel.publish()
+    mirror.sync()
+    assert "new-1.0-0.conda" in mirror.listed("chan/noarch")
+    assert blob(mirror, sha256(make_package("new").data)).exists()
+    mirror.run("check", "--repair")
+
+
+# Upstreams that are damaged themselves
+
+
+@pytest.mark.parametrize("answer", [Status(404), Html()], ids=["404", "login page"])
+def test_an_upstream_that_has_lost_nearly_all_files_keeps_the_old_state(
+    answer: Status | Html, mirror: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    mirror.sync()
+    before = mirror.directories()
+    for name in ("lib", "data"):
+        channel.add(make_package(name, ext=".tar.bz2" if name == "data" else ".conda", license="rebuilt"))
+    channel.publish()
+    upstream.fault("/chan/noarch/*-1.0-0.*", answer)
+    assert "chan/noarch" in mirror.sync(status=3).err
+    assert mirror.directories() == before
+    upstream.heal()
+    mirror.sync()
+    assert mirror.directories() != before
+
+
+def test_a_subdir_that_is_gone_for_good_can_be_let_go(mirror: Mirror, channel: Channel) -> None:
+    mirror.sync()
+    shutil.rmtree(channel.root / "linux-64")
+    mirror.sync(status=3)
+    assert mirror.listed("chan/linux-64")
+    mirror.sync("--allow-shrink")
+    assert mirror.listed("chan/linux-64") == set()
