@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mirror import Mirror
 
 from snapmirror import clock
 from snapmirror.errors import Forgotten, SelectorError
@@ -106,6 +107,55 @@ def test_what_current_or_a_pin_means_for_any_repo_is_protected() -> None:
 def test_a_snapshot_that_is_a_second_ahead_of_the_clock_is_current() -> None:
     """Two syncs in one second: the second one's id is one second ahead."""
     assert catalog(sealed("20261120T120001Z", "a")).resolve("current", "a", NOW).id == "20261120T120001Z"
+
+
+def test_a_selector_may_take_its_repos_from_several_snapshots() -> None:
+    """What came in late under an old date, say; `show` and `diff` see all of it, and `pin` asks which one."""
+    found = catalog(
+        sealed(at(1, 18), "a", "b"), sealed(at(5, 18), "c", partial=True), sealed(at(1), "a", "b", "c"), paper=at(1)
+    )
+    seen = found.view("2026-11-18", NOW)
+    assert (seen.id, sorted(seen.repos)) == (at(5, 18), ["a", "b", "c"])
+    assert {path: repo.directories["noarch"].read for path, repo in seen.repos.items()} == {
+        "a": at(1, 18),
+        "b": at(1, 18),
+        "c": at(5, 18),
+    }
+    with pytest.raises(SelectorError, match=f"several snapshots.*{at(1, 18)}, {at(5, 18)}"):
+        found.one("2026-11-18", NOW)
+    for selector in ("current", "paper", "2026-11-20", at(1)):
+        assert found.view(selector, NOW) == found.one(selector, NOW) == found.by_id[at(1)], selector
+    assert sorted(found.view(at(5, 18), NOW).repos) == ["c"]
+    with pytest.raises(SelectorError, match="at or before"):
+        found.view("2026-11-17", NOW)
+
+
+@pytest.mark.parametrize("year", [1, 33, 999])
+def test_ids_of_years_before_1000_sort_as_their_times_do(year: int) -> None:
+    instant = datetime(year, 3, 1, 2, 4, 5, tzinfo=UTC)
+    id_ = clock.to_id(instant)
+    assert (len(id_), clock.from_id(id_)) == (16, instant)
+    assert id_ < at(1)
+
+
+@pytest.mark.parametrize("selector", ["\u0662\u0660\u0660\u06600101T000000Z", "2026112\u0660T010000Z"])
+def test_digits_of_other_scripts_are_no_date(selector: str) -> None:
+    """Compared as texts they would come after every id, and mean `current`."""
+    found = catalog(sealed(at(1), "a"))
+    assert not found.is_selector(selector)
+    with pytest.raises(SelectorError, match="neither"):
+        found.resolve(selector, "a", NOW)
+
+
+def test_a_pin_that_has_the_name_of_a_new_repo_can_be_removed(mirror: Mirror) -> None:
+    """As the message says that stops everything else."""
+    mirror.sync()
+    mirror.run("pin", "extra", "current")
+    mirror.add("extra", mirror.repos[0]["upstream"])
+    assert "snapmirror unpin extra" in mirror.sync(status=2).err
+    mirror.run("unpin", "extra")
+    mirror.sync()
+    assert set(mirror.record().repos) == {"chan", "extra"}
 
 
 entries = st.lists(

@@ -1,7 +1,7 @@
 """Retention, forget and gc: what is deleted, and what never is."""
 
 import os
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,8 @@ from snapmirror.store.syncing import Registration
 from snapmirror.sync.download import Source, download
 from snapmirror.sync.http import Http
 from snapmirror.sync.settings import Download
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -135,6 +137,37 @@ def test_retention_keeps_the_last_snapshot_of_each_period(tmp_path: Path) -> Non
     assert sorted(kept) == [ids[0], "20260115T090000Z", "20260215T090000Z", "20260302T090000Z", "20260315T090000Z"]
     assert kept[ids[0]] == "the pin paper names it"
     assert len(retention.keep(found, Retention())) == len(ids)
+
+
+def test_retention_counts_for_every_repo_so_that_a_partial_snapshot_pushes_out_no_complete_one() -> None:
+    """One dated to the end of a day, with a repo that came later, is the last of that day for that repo alone."""
+    from test_catalog import catalog, forgotten, sealed
+
+    days = [f"202611{day}T{hour}0000Z" for day in (20, 21, 22) for hour in ("03", "09")]
+    late = [sealed(f"202611{day}T235959Z", "late", partial=True) for day in (20, 21)]
+    found = catalog(*(sealed(id_, "chan") for id_ in days), *late)
+    kept = retention.keep(found, Retention(daily=2))
+    assert sorted(kept) == ["20261120T235959Z", "20261121T090000Z", "20261121T235959Z", "20261122T090000Z"]
+    before = found.resolve("2026-11-21", "chan", NOW).id
+    gone = [forgotten(entry.id, *entry.repos, partial=entry.partial) for entry in found.entries if entry.id not in kept]
+    after = catalog(*(found.by_id[id_] for id_ in kept), *gone)
+    assert after.resolve("2026-11-21", "chan", NOW).id == before
+
+
+def test_who_asks_for_a_forgotten_snapshot_is_told_of_kept_ones_that_hold_the_repo() -> None:
+    from test_catalog import at, catalog, forgotten, sealed
+
+    found = catalog(
+        sealed(at(1), "chan"),
+        sealed(at(2), "other", partial=True),
+        forgotten(at(3), "chan"),
+        sealed(at(4), "other", partial=True),
+        sealed(at(5), "chan", "other"),
+    )
+    for selector in (at(3), "20261120T033000Z"):
+        with pytest.raises(Forgotten) as raised:
+            found.resolve(selector, "chan", NOW)
+        assert (raised.value.before, raised.value.after) == (at(1), at(5))
 
 
 def test_current_and_pins_cannot_be_forgotten(tmp_path: Path, channel: Channel) -> None:
