@@ -1,6 +1,7 @@
 """Damage on the disk, by accident or by hand: check sees it, gc stops at it, repair mends it and harms nothing that is good."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -205,6 +206,20 @@ def test_a_scrub_reads_what_the_index_does_not_know(how: str, mirror: Mirror) ->
         (mirror.store_path / "index.lmdb").write_bytes(b"")
     flip(blob(mirror))
     assert LIB.hex() in found_by(mirror, "--read-data").out
+
+
+@pytest.mark.parametrize("how", ["cut in half", "row of another length"])
+def test_a_damaged_index_is_named_with_the_way_out(how: str, mirror: Mirror) -> None:
+    mirror.sync()
+    if how == "cut in half":
+        path = mirror.store_path / "index.lmdb"
+        os.truncate(path, path.stat().st_size // 2)
+    else:
+        with Store.open(mirror.store_path, write=True) as store, store.index._env.begin(write=True) as transaction:
+            transaction.put(LIB, b"12345678", db=store.index._blobs)
+    mirror.run("check", status=1).line("index.lmdb", "`snapmirror reindex`")
+    mirror.run("reindex")
+    sound(mirror)
 
 
 def test_repair_moves_no_good_file_away_because_the_index_is_wrong(mirror: Mirror, channel: Channel) -> None:

@@ -225,6 +225,18 @@ def test_gc_takes_no_row_back_that_a_scrub_has_just_read(tmp_path: Path) -> None
         assert "lib-1.0-0.conda" in listed(store, "chan")
 
 
+def test_gc_takes_no_file_that_is_just_linked_however_old_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link has the date of its file."""
+    channel, _ = made(tmp_path / "chan", "lib")
+    os.utime(channel.root / "noarch" / "lib-1.0-0.conda", (1e9, 1e9))
+    repo = CondaRepo(path="chan", upstream=channel.root.as_uri(), link=True)
+    with store_at(tmp_path / "store") as store:
+        done = meanwhile(monkeypatch, "snapmirror.store.store:Store.admit", lambda: beside(forget_and_gc, tmp_path / "store"))
+        assert sync(store, repo).exit_status(strict=True) == 0
+        assert done
+        assert listed(store, "chan") == {"lib-1.0-0.conda"}
+
+
 def test_a_check_beside_a_sync_takes_new_files_for_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, repo = made(tmp_path / "chan", "lib")
     with store_at(tmp_path / "store") as store:
