@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,10 +54,17 @@ def store_at(root: Path, now: Callable[[], datetime] | None = None) -> Iterator[
         yield store
 
 
-def sync(store: Store, *repos: CondaRepo, publish: Publish | None = None, download: Download = FAST, **options: Any) -> Report:
-    """Sync repos, waiting for no lock."""
+def sync(
+    store: Store,
+    *repos: CondaRepo,
+    only: Collection[str] | None = None,
+    publish: Publish | None = None,
+    download: Download = FAST,
+    **options: Any,
+) -> Report:
+    """Sync repos, or of these only some, waiting for no lock."""
     run = Sync(store, ECOSYSTEMS, repos, download, publish or Publish(), Quiet(), Options(**options))
-    return run.run(repos)
+    return run.run([repo for repo in repos if only is None or repo.path in only])
 
 
 def repodata(store: Store, record: Record, path: str, directory: str) -> dict[str, Any]:

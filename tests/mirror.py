@@ -276,4 +276,6 @@ def write_shards(folder: Path, shards: Mapping[str, bytes], **top: Any) -> None:
 
 def _assign(key: str, value: Any) -> str:
     """A line of TOML. JSON's texts, numbers and lists are TOML's."""
+    if isinstance(value, Mapping):
+        return f"{key} = {{ {', '.join(_assign(*item) for item in value.items())} }}"
     return f"{key} = {json.dumps(value)}"

@@ -1,6 +1,8 @@
 """conda's leaves and documents: forms that are frozen, and what is kept of upstream's records."""
 
 import json
+import math
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -226,4 +228,42 @@ def test_newest_records_are_found_among_odd_ones() -> None:
         {"name": "lib", "version": "1.0.1", "build": "0", "build_number": 2**70},
         {"name": "Paddle", "version": "2", "build": "0"},
     ]
-    assert listed(app, *old, *odd) == {"app-1-0.conda", "lib-1-0.conda", "lib-2-.conda", "Paddle-1.5-0.conda", "Paddle-2-0.conda"}
+    assert listed(app, *old, *odd) == {
+        "app-1-0.conda",
+        "lib-1-0.conda",
+        "lib-2-.conda",
+        "Paddle-1.5-0.conda",
+        "Paddle-2-0.conda",
+    }
+
+
+@pytest.mark.parametrize("document", [{}, {"info": None}, {"info": {"arch": None}, "v3": None, "packages": None}], ids=repr)
+def test_index_that_says_nothing_of_its_subdir_gets_it_from_the_address(document: Any) -> None:
+    """CEP 36 lets it out; rattler can't read a shard index without it."""
+    assert read(document).info["subdir"] == "linux-64"
+
+
+def test_numbers_beyond_64_bits_are_published_as_json_readers_see_them() -> None:
+    reading = read({"info": {"subdir": "noarch", "large": 2**70}, "unknown": {"deep": [-(2**70)]}})
+    assert reading.info["large"] == float(2**70)
+    assert reading.extra["unknown"] == {"deep": [-float(2**70)]}
+
+
+def test_what_json_has_no_form_for_is_withheld_from_shards() -> None:
+    odd = {"bytes": b"xyz", "time": datetime(2026, 1, 1, tzinfo=UTC), "nan": math.nan, "infinite": [-math.inf], "key": {1: 2}}
+    shard = {
+        "packages": {f"{name}-1-0.conda": {**RECORD, "x": value} for name, value in odd.items()},
+        "packages.conda": {"pkg-1.0-h1_0.conda": {**RECORD, "legacy_bz2_md5": bytes(16), "fine": [1.5, None, True, "é", {}]}},
+        "unknown": math.nan,
+    }
+    assert set(leaf.withhold_unsayable(shard)) == {f"{name}-1-0.conda" for name in odd}
+    assert shard == {
+        "packages": {},
+        "packages.conda": {"pkg-1.0-h1_0.conda": {**RECORD, "legacy_bz2_md5": "0" * 32, "fine": [1.5, None, True, "é", {}]}},
+    }
+
+
+def test_record_with_a_size_that_json_readers_disagree_about_is_withheld() -> None:
+    document = {"packages.conda": {"pkg-1.0-h1_0.conda": {**RECORD, "size": 2**70}}}
+    [draft] = read(document).drafts(["pkg"])
+    assert draft.invalid.keys() == {"pkg-1.0-h1_0.conda"}

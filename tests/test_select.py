@@ -1,13 +1,20 @@
 """Partial mirrors: what a selection keeps is right, complete, and all that any document lists."""
 
 import json
+import random
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import selecting
-from inprocess import records_of, repodata, store_at, sync
+from channels import Channel, Package, make_package
+from inprocess import records_of, repodata, store_at, sync, ticking
+from mirror import Mirror
+from serving import serving
 from upstream import Upstream
 
 from snapmirror.conda import CondaRepo
@@ -64,3 +71,241 @@ def test_what_is_kept_is_what_the_definition_says(tmp_path: Path, subset: Upstre
         )
         assert 0 < kept < sum(map(len, channel.values()))
         assert dropped
+
+
+#: py-rattler 0.28 may die at the end of the interpreter, after its work: what it printed counts
+SOLVE = textwrap.dedent(
+    """
+    import asyncio, json, pathlib, sys
+    from rattler import BuildString, Channel, Gateway, GenericVirtualPackage, MatchSpec
+    from rattler import PackageName, Platform, SourceConfig, Version, solve
+    url, cache, platform, *specs = sys.argv[1:]
+    async def main():
+        gateway = Gateway(cache_dir=pathlib.Path(cache), default_config=SourceConfig())
+        virtual = [GenericVirtualPackage(PackageName("__" + name), Version(version), BuildString("0"))
+                   for name, version in (("glibc", "2.36"), ("osx", "13.0"), ("unix", "0"), ("linux", "6.0"))]
+        for spec in specs:
+            found = await solve([Channel(url)], [MatchSpec(spec)], gateway=gateway, virtual_packages=virtual,
+                                platforms=[Platform(platform), Platform("noarch")])
+            print(spec, len(found), flush=True)
+    asyncio.run(main())
+    """
+)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"include": ["python >=3.9"], "with_dependencies": True},
+        {"include": ["python >=3.9"], "with_dependencies": True, "newest": 1},
+        {"include": ["python 3.9.*", "curl"], "with_dependencies": True, "newest": 2, "newest_builds": 1},
+        {"include": ["pip", "setuptools >=50"], "exclude": ["certifi <2021"], "with_dependencies": True, "newest": 3},
+        {"include": ["openssl 1.1.*", "sqlite >=3.30,<3.36"], "with_dependencies": True, "newest": 1},
+    ],
+    ids=repr,
+)
+def test_every_included_spec_can_be_installed_from_the_mirror_alone(
+    tmp_path: Path, subset: Upstream, keys: dict[str, Any]
+) -> None:
+    with store_at(tmp_path / "store") as store:
+        select(store, subset.url, **keys)
+        with serving(tmp_path / "store") as url:
+            command = [sys.executable, "-c", SOLVE, f"{url}/current/c", str(tmp_path / "cache"), "linux-64", *keys["include"]]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert len(done.stdout.splitlines()) == len(keys["include"]), done.stderr
+
+
+# The rules, one by one
+
+
+DAY = 86_400_000
+TODAY = 1_795_000_000_000
+OLD = make_package("tool", "1.0", timestamp=TODAY - 100 * DAY)
+TWIN = make_package("tool", "1.0", ext=".tar.bz2", timestamp=TODAY - 100 * DAY)
+NEWER = make_package("tool", "2.0", timestamp=TODAY - 10 * DAY, depends=["lib >=1"])
+BUILT_AGAIN = make_package("tool", "2.0", build="1", build_number=1, timestamp=TODAY - DAY, depends=["lib >=1"])
+LARGE = make_package("large", payload=random.Random(1).randbytes(600_000), timestamp=TODAY - 50 * DAY)
+UNDATED = make_package("undated")
+LIB = make_package("lib", "1.5", timestamp=TODAY - 200 * DAY)
+ALL = [OLD, TWIN, NEWER, BUILT_AGAIN, LARGE, UNDATED, LIB]
+
+
+@pytest.fixture
+def own(upstream: Upstream) -> Channel:
+    """A channel with all of these packages in noarch."""
+    made = Channel(upstream.root / "own")
+    made.add(*ALL)
+    made.hotfix(UNDATED.filename, timestamp=0)
+    made.publish()
+    return made
+
+
+def kept(tmp_path: Path, upstream: Upstream, **keys: Any) -> tuple[set[str], dict[str, int]]:
+    """What is listed, and what was left out by which rule, of a sync on the day TODAY."""
+    now = ticking("2026-11-18T12:26:40")
+    with store_at(tmp_path / "store", now) as store:
+        report = sync(store, CondaRepo(path="own", upstream=f"{upstream.url}/own", select=Select(**keys)))
+        assert not report.repos["own"].problem, report.repos["own"].problem
+        return listed(store, "noarch", "own"), report.repos["own"].directories["noarch"].dropped
+
+
+@pytest.mark.parametrize(
+    ("keys", "gone", "rule"),
+    [
+        ({"exclude": ["tool >=2"]}, [NEWER, BUILT_AGAIN], "exclude"),
+        ({"include": ["tool", "lib"], "exclude": ["tool 1.0"]}, [OLD, TWIN], "exclude"),
+        ({"formats": ["conda", "tar.bz2"]}, [TWIN], "formats"),
+        ({"formats": ["tar.bz2"]}, [OLD, NEWER, BUILT_AGAIN, LARGE, UNDATED, LIB], "formats"),
+        ({"after": "2026-11-01"}, [OLD, TWIN, LARGE, UNDATED, LIB], "after"),
+        ({"before": "2026-11-01"}, [NEWER, BUILT_AGAIN], "before"),
+        ({"max_size": "500kB"}, [LARGE], "max_size"),
+        ({"min_age": "7d"}, [BUILT_AGAIN, UNDATED], "min_age"),
+        ({"min_age": "7d", "min_age_except": ["undated"]}, [BUILT_AGAIN], "min_age"),
+        ({"newest": 1}, [OLD, TWIN], "newest"),
+        ({"newest_builds": 1}, [NEWER], "newest_builds"),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, dict) else "",
+)
+def test_each_rule_leaves_out_what_it_says(
+    tmp_path: Path, upstream: Upstream, own: Channel, keys: dict[str, Any], gone: list[Package], rule: str
+) -> None:
+    files, dropped = kept(tmp_path, upstream, **keys)
+    left = {package.filename for package in ALL} - {package.filename for package in gone}
+    if "include" in keys:
+        left -= {LARGE.filename, UNDATED.filename}
+    assert files == left
+    assert dropped[rule] == len(gone)
+
+
+def test_what_is_left_out_is_in_no_document_and_gives_404(mirror: Mirror, upstream: Upstream, own: Channel) -> None:
+    mirror.sync()
+    mirror.add("own", f"{upstream.url}/own", bz2=True, current_repodata=True, select={"include": ["lib"]})
+    assert "own/noarch: keeps 1 file; left out: 3 names that nothing needs" in mirror.sync("--dry-run", "own").out
+    mirror.sync()
+    found = {path for path in mirror.published() if path.startswith("own/noarch/") and path.endswith((".conda", ".tar.bz2"))}
+    assert found == {f"own/noarch/{LIB.filename}"}
+    assert mirror.listed("own/noarch") == {LIB.filename}
+
+
+def test_changed_selection_takes_effect_though_upstream_has_not_changed_and_is_no_shrinking(
+    tmp_path: Path, upstream: Upstream, own: Channel
+) -> None:
+    with store_at(tmp_path / "store", ticking()) as store:
+        for keys, expected in (
+            ({}, {package.filename for package in ALL}),
+            ({"include": ["lib"]}, {LIB.filename}),
+            ({"include": ["lib", "large"]}, {LIB.filename, LARGE.filename}),
+        ):
+            report = sync(store, CondaRepo(path="own", upstream=f"{upstream.url}/own", select=Select(**keys)))
+            assert report.exit_status(strict=True) == 0, report
+            assert listed(store, "noarch", "own") == expected
+        first = store.catalog().records[0]
+        assert len(records_of(repodata(store, first, "own", "noarch"))) == len(ALL)
+        own.records["noarch"] = {LIB.filename: LIB.record}
+        own.publish()
+        report = sync(store, CondaRepo(path="own", upstream=f"{upstream.url}/own", select=Select(newest=9)))
+        assert report.repos["own"].directories["noarch"].state == "changed"
+
+
+def test_unchanged_channel_is_not_sent_again_for_a_selection(tmp_path: Path, upstream: Upstream, own: Channel) -> None:
+    repo = CondaRepo(path="own", upstream=f"{upstream.url}/own", select=Select(include=["tool"], with_dependencies=True))
+    with store_at(tmp_path / "store", ticking()) as store:
+        sync(store, repo)
+        before = len(upstream.requests)
+        sync(store, repo)
+    assert {request.status for request in upstream.requests[before:]} == {304, 404}
+
+
+def test_dependencies_may_come_from_another_repo_which_keeps_them_whoever_is_synced(tmp_path: Path, upstream: Upstream) -> None:
+    base, extra = Channel(upstream.root / "base"), Channel(upstream.root / "extra")
+    base.add(make_package("lib", "1.0"), make_package("lib", "2.0"), make_package("own"), make_package("other"))
+    extra.add(make_package("app", depends=["lib <2"]))
+    base.publish()
+    extra.publish()
+    repos = [
+        CondaRepo(path="base", upstream=f"{upstream.url}/base", select=Select(include=["own"])),
+        CondaRepo(
+            path="extra",
+            upstream=f"{upstream.url}/extra",
+            select=Select(include=["app"], with_dependencies=True, dependencies_from=["base"]),
+        ),
+    ]
+    with store_at(tmp_path / "store", ticking()) as store:
+        sync(store, *repos)
+        assert listed(store, "noarch", "base") == {"lib-1.0-0.conda", "own-1.0-0.conda"}
+        base.add(make_package("lib", "1.5"))
+        base.publish()
+        sync(store, *repos, only=["base"])
+        assert listed(store, "noarch", "base") == {"lib-1.0-0.conda", "lib-1.5-0.conda", "own-1.0-0.conda"}
+
+
+# Locks and environments
+
+
+def write_lock(folder: Path, form: str, *packages: Package) -> str:
+    """A lock file that names packages of the channel `own`."""
+    urls = [f"https://example.org/own/noarch/{package.filename}" for package in packages]
+    sums = [package.record["sha256"] for package in packages]
+    path = folder / {"explicit": "explicit.txt", "conda-lock": "conda-lock.yml", "pixi": "pixi.lock"}[form]
+    if form == "explicit":
+        path.write_text(
+            "# made by hand\n@EXPLICIT\n" + "".join(f"{url}#sha256:{sum_}\n" for url, sum_ in zip(urls, sums, strict=True))
+        )
+    elif form == "conda-lock":
+        entries = [
+            {"name": package.record["name"], "version": package.record["version"], "manager": "conda", "platform": "linux-64",
+             "dependencies": {}, "url": url, "hash": {"sha256": sum_}, "category": "main", "optional": False}
+            for package, url, sum_ in zip(packages, urls, sums, strict=True)
+        ]  # fmt: skip
+        metadata = {"content_hash": {"linux-64": "0"}, "channels": [{"url": "own", "used_env_vars": []}],
+                    "platforms": ["linux-64"], "sources": ["environment.yml"]}  # fmt: skip
+        path.write_text(json.dumps({"version": 1, "metadata": metadata, "package": entries}))
+    else:
+        environments = {"default": {"channels": [{"url": "https://example.org/own/"}],
+                                    "packages": {"linux-64": [{"conda": url} for url in urls]}}}  # fmt: skip
+        records = [{"conda": url, "sha256": sum_} for url, sum_ in zip(urls, sums, strict=True)]
+        path.write_text(json.dumps({"version": 6, "environments": environments, "packages": records}))
+    return str(path)
+
+
+@pytest.mark.parametrize("form", ["explicit", "conda-lock", "pixi"])
+def test_lock_keeps_exactly_the_files_that_it_names(tmp_path: Path, upstream: Upstream, own: Channel, form: str) -> None:
+    lock = write_lock(tmp_path, form, NEWER, LIB)
+    assert kept(tmp_path, upstream, include_from=[lock])[0] == {NEWER.filename, LIB.filename}
+
+
+def test_environment_file_keeps_its_specs_and_all_that_they_need(tmp_path: Path, upstream: Upstream, own: Channel) -> None:
+    file = tmp_path / "environment.yml"
+    file.write_text("name: x\nchannels: [own]\ndependencies:\n  - own::tool >=2\n  - pip:\n    - six\n")
+    assert kept(tmp_path, upstream, include_from=[str(file)])[0] == {NEWER.filename, BUILT_AGAIN.filename, LIB.filename}
+
+
+# Selections that can't be meant so
+
+
+@pytest.mark.parametrize("mistake", ["nothing", "unknown file", "other bytes", "not a lock", "no file", "no spec"])
+def test_selection_that_can_not_be_meant_so_changes_nothing_and_is_named(
+    tmp_path: Path, mirror: Mirror, upstream: Upstream, own: Channel, mistake: str
+) -> None:
+    mirror.add("own", f"{upstream.url}/own")
+    mirror.sync()
+    before = mirror.published()
+    unknown = make_package("unknown")
+    lock = tmp_path / "lock"
+    lock.mkdir()
+    other = Package(LIB.filename, b"", {**LIB.record, "sha256": "0" * 64})
+    select, said = {
+        "nothing": ({"include": ["lib >7"]}, "keeps nothing"),
+        "unknown file": ({"include_from": [write_lock(tmp_path, "explicit", LIB, unknown)]}, f"noarch/{unknown.filename}"),
+        "other bytes": ({"include_from": [write_lock(lock, "explicit", other)]}, f"noarch/{LIB.filename}"),
+        "not a lock": ({"include_from": [__file__]}, "can't be used"),
+        "no file": ({"include_from": ["nowhere.yml"]}, "No such file"),
+        "no spec": ({"include": ["tool >=="]}, "is no MatchSpec"),
+    }[mistake]
+    mirror.repos[-1]["select"] = select
+    result = mirror.run("sync", status=None)
+    assert result.status == (2 if mistake == "no spec" else 3)
+    assert said in result.err
+    assert "own" in result.err or "[[repo]] number 2" in result.err
+    assert mirror.published() == before

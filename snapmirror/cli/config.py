@@ -11,6 +11,7 @@ import msgspec
 
 from .. import clock
 from ..conda import CondaRepo
+from ..conda.settings import Channel, Select
 from ..ecosystem import Repo
 from ..errors import ConfigError
 from ..serve.settings import Serve
@@ -63,14 +64,36 @@ def load(path: Path) -> Config:
         config = msgspec.convert(content, Config)
     except msgspec.ValidationError as error:
         raise _explain(path, content, str(error)) from None
-    for number, repo in enumerate(config.repo, 1):
-        _check_repo(path, f"[[repo]] number {number} ({repo.path})", repo)
-    _check_overlaps(path, config.repo)
     base = path.resolve().parent
+    repos = []
+    for number, table in enumerate(config.repo, 1):
+        where = f"[[repo]] number {number} ({table.path})"
+        for repo in _expand(path, where, table):
+            _check_repo(path, where, repo)
+            repos.append(_absolute(repo, base))
+    _check_overlaps(path, repos)
+    _check_dependencies(path, repos)
     index = str(base / config.index) if config.index else None
     bundle = str(base / config.download.ca_bundle) if config.download.ca_bundle else ""
     download = msgspec.structs.replace(config.download, ca_bundle=bundle)
-    return msgspec.structs.replace(config, store=str(base / config.store), index=index, download=download)
+    return msgspec.structs.replace(config, store=str(base / config.store), index=index, download=download, repo=repos)
+
+
+def _expand(path: Path, where: str, table: CondaRepo) -> list[CondaRepo]:
+    """The repos of one table. msgspec.structs.replace does not check again what a channel has of its own."""
+    try:
+        repos = table.expand()
+        for repo in repos:
+            repo.__post_init__()
+    except ValueError as error:
+        raise ConfigError(path, where, str(error)) from None
+    return repos
+
+
+def _absolute(repo: CondaRepo, base: Path) -> CondaRepo:
+    """With the files that it includes from relative to the configuration."""
+    files = [str(base / name) for name in repo.select.include_from]
+    return msgspec.structs.replace(repo, select=msgspec.structs.replace(repo.select, include_from=files))
 
 
 def _explain(path: Path, content: dict[str, Any], message: str) -> ConfigError:
@@ -103,6 +126,10 @@ def _name(place: str) -> str:
 
 def _keys(place: str) -> list[str]:
     """The keys that are known at a place."""
+    if place.endswith(".select"):
+        return list(Select.__struct_fields__)
+    if ".channels[" in place:
+        return list(Channel.__struct_fields__)
     if place.startswith("repo["):
         return ["kind", *CondaRepo.__struct_fields__]
     table = getattr(Config(), place, None) if place else Config()
@@ -130,6 +157,15 @@ def _check_repo(path: Path, where: str, repo: Repo) -> None:
             raise ConfigError(path, where, "upstream must be a URL that begins with http://, https:// or file:///")
     if repo.download == "redirect" and any(upstream.startswith("file:") for upstream in repo.upstreams):
         raise ConfigError(path, where, 'download = "redirect" sends clients to upstream, so upstream can\'t be a file: URL')
+
+
+def _check_dependencies(path: Path, repos: list[CondaRepo]) -> None:
+    known = {repo.path for repo in repos}
+    for repo in repos:
+        for other in repo.select.dependencies_from:
+            if other not in known or other == repo.path:
+                problem = f"dependencies_from names {other!r}, which is no other repo of this file ({', '.join(sorted(known))})"
+                raise ConfigError(path, f"[[repo]] {repo.path}", problem)
 
 
 def _check_overlaps(path: Path, repos: list[CondaRepo]) -> None:

@@ -97,8 +97,15 @@ def _print_directory(path: str, directory: DirectoryReport, dry_run: bool) -> No
         say(f"{path}/{printable(file)}: withheld: {reason}")
     if len(directory.newly_withheld) > _NAMED:
         say(f"{path}: {len(directory.newly_withheld) - _NAMED} more files withheld; `snapmirror show current` names them")
+    if dry_run and directory.dropped:
+        show(f"{path}: keeps {units.plural(directory.files, 'file')}; left out: {_left_out(directory.dropped)}")
     if dry_run and directory.fetch_files:
         show(f"{path}: would fetch {units.plural(directory.fetch_files, 'file')}, {units.size(directory.fetch_bytes)}")
+
+
+def _left_out(dropped: dict[str, int]) -> str:
+    rules = [f"{count:,} by {rule}" for rule, count in dropped.items() if rule != "names"]
+    return ", ".join(rules + [f"{count:,} names that nothing needs" for rule, count in dropped.items() if rule == "names"])
 
 
 def _to_fetch(repos: Iterable[RepoReport]) -> str:

@@ -69,18 +69,14 @@ class Shelf:
         if record.file not in self.kept.get(name, ()):
             self.dropped.setdefault(record, rule)
 
-    @property
-    def unread(self) -> int:
-        """Names that nobody asked for."""
-        return len(self._names) - len(self._records)
-
     def counts(self) -> dict[str, int]:
-        """How many records each rule has dropped, among those that were read; `include`: that nobody asked for."""
+        """How many records each rule has dropped (`include`: nobody asked for them), and of how many names none was read."""
         rules = Counter(self.dropped.values())
         for name, records in self._records.items():
             kept = self.kept.get(name, ())
             rules["include"] += sum(record.file not in kept and record not in self.dropped for record in records)
-        return {rule: rules[rule] for rule in RULES if rules[rule]}
+        rules["names"] = len(self._names) - len(self._records)
+        return {rule: rules[rule] for rule in (*RULES, "names") if rules[rule]}
 
 
 class Wanted(NamedTuple):

@@ -17,7 +17,7 @@ from ..ecosystem import Draft
 from ..errors import BadIndexError
 from ..validators import Validators
 from . import names
-from .leaf import SECTIONS, Shard, draft
+from .leaf import SECTIONS, Shard, draft, drop_huge_numbers
 
 #: part of every source digest; raise it when `leaf.draft` makes other bytes of the same text
 _SALT = b"conda repodata record 1\0"
@@ -38,11 +38,15 @@ class FlatReading:
         self.validators = validators
         top = _decode_top(url, body)
         self.info: dict[str, Any] = dict(_decode(url, top.get("info", b"{}"), dict[str, Any] | None) or {})
+        if not isinstance(self.info.get("subdir"), str):  # CEP 36 lets it out; rattler refuses a shard index without it
+            self.info["subdir"] = url.rsplit("/", 2)[-2]
         stated = self.info.pop("base_url", None)
         self.bases: tuple[str, ...] = (base_of(url, stated),)
         self.extra = {key: _decode(url, raw, Any) for key, raw in top.items() if key not in _KNOWN}
         if "repodata_version" in top and not stated:  # version 2 only says that there is a base_url (CEP 15)
             self.extra["repodata_version"] = _decode(url, top["repodata_version"], Any)
+        drop_huge_numbers(self.info)
+        drop_huge_numbers(self.extra)
         self._sections = self._group(top)
         self._removed = self._group_removed(top)
         self.invalid: Mapping[str, str] = {}
@@ -54,7 +58,9 @@ class FlatReading:
         """{map: {name as the file name has it: slices}}."""
         texts = {section: top[section] for section in SECTIONS if section in top}
         if "v3" in top:
-            texts |= {f"v3 {kind}": raw for kind, raw in _decode(self._url, top["v3"], dict[str, msgspec.Raw]).items()}
+            texts |= {
+                f"v3 {kind}": raw for kind, raw in (_decode(self._url, top["v3"], dict[str, msgspec.Raw] | None) or {}).items()
+            }
         sections: dict[str, dict[str, _Slices]] = {}
         for section, text in texts.items():
             groups = sections[section] = {}
@@ -155,7 +161,7 @@ def _promise(record: Any) -> object:
 
 
 def _decode_one(raw: msgspec.Raw) -> Any:
-    """A record, or None for one that can't be decoded, which `draft` withholds: a text that is no Unicode, say."""
+    """A record, or None for one that can't be decoded, which `draft` withholds: a number that is none (1e400), say."""
     try:
         return _RECORD.decode(raw)
     except (msgspec.DecodeError, RecursionError):

@@ -6,6 +6,7 @@ shards expect; everything else is as upstream wrote it, known to us or not. We c
 added to a record that has none, and `url` is made to point at us.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -59,34 +60,37 @@ def decode(leaf: bytes) -> Shard:
 
 
 def withhold_unsayable(shard: Shard) -> dict[str, str]:
-    """Take out of a shard what JSON can't say (MessagePack's bytes, extensions, keys that are no texts); {file: reason}."""
+    """Take out of a shard what JSON can't say, or the two forms that we publish would disagree; {file: reason}."""
     withheld = {}
     for holder, key, file in places(shard):
         record = holder[key]
-        try:
-            said = {**record, "md5": None, "sha256": None} if isinstance(record, dict) else record
-            if any(not isinstance(part, str) for part in _keys(said)):
-                raise TypeError
-            codec.to_json(said)
-        except (TypeError, ValueError, RecursionError):
+        if isinstance(record, dict):
+            if isinstance(legacy := record.get("legacy_bz2_md5"), bytes):
+                record["legacy_bz2_md5"] = legacy.hex()  # clients read it so in shards too
+            record = {**record, "md5": None, "sha256": None}
+        if not sayable(record):
             withheld[file] = "its record holds what JSON can't say"
             del holder[key]
     for key in [key for key in shard if key not in (*SECTIONS, "v3", "removed")]:
-        try:
-            codec.to_json(shard[key])
-        except (TypeError, ValueError, RecursionError):
+        if not sayable(shard[key]):
             del shard[key]
     return withheld
 
 
-def _keys(value: Any) -> Iterator[object]:
+def sayable(value: Any) -> bool:
+    """Whether JSON has a form for it: not for bytes, times or extensions of MessagePack, NaN, or keys that are no texts."""
+    try:
+        return _sayable(value)
+    except RecursionError:
+        return False
+
+
+def _sayable(value: Any) -> bool:
     if isinstance(value, dict):
-        for key, inner in value.items():
-            yield key
-            yield from _keys(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _keys(inner)
+        return all(isinstance(key, str) and _sayable(inner) for key, inner in value.items())
+    if isinstance(value, list):
+        return all(map(_sayable, value))
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def draft(name: str, shard: Shard, base: str, source: Digest | None) -> Draft:
@@ -138,7 +142,7 @@ def _normalise(record: Any, file: str, base: str) -> File:
     name, size, sha256, md5 = record.get("name"), record.get("size"), record.get("sha256"), record.get("md5")
     if type(name) is not str or not name:
         raise ValueError("its record has no name")
-    if size is not None and (type(size) is not int or size < 0):
+    if size is not None and (type(size) is not int or not 0 <= size < 1 << 53):  # beyond, JSON's readers disagree
         raise ValueError(f"its size is {size!r}")
     try:
         if sha256 is not None:
@@ -179,18 +183,18 @@ def _encode(shard: Shard) -> bytes:
     try:
         return codec.to_msgpack(shard)
     except OverflowError:
-        _drop_huge_numbers(shard)
+        drop_huge_numbers(shard)
         return codec.to_msgpack(shard)
 
 
-def _drop_huge_numbers(value: Any) -> None:
+def drop_huge_numbers(value: Any) -> None:
     """MessagePack has no integers beyond 64 bits; as a float the number is the same to every JSON reader but Python's."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in list(items):
         if isinstance(item, int) and not -(2**63) <= item < 2**64:
             value[key] = float(item)
         else:
-            _drop_huge_numbers(item)
+            drop_huge_numbers(item)
 
 
 def settle(leaf: bytes, digests: Mapping[str, Digest], withheld: Collection[str]) -> bytes:

@@ -63,10 +63,7 @@ def _keep(repo: CondaRepo, own: list[Shelf], shelves: Mapping[tuple[str, str], S
 
 
 def _selected(shelf: Shelf) -> Selection:
-    dropped = shelf.counts()
-    if unread := shelf.unread:
-        dropped["include"] = dropped.get("include", 0) + unread
-    return Selection(SelectedReading(shelf), dropped)
+    return Selection(SelectedReading(shelf), shelf.counts())
 
 
 class SelectedReading:

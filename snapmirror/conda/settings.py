@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from .. import clock, units
+from .. import addresses, clock, units
 from ..ecosystem import Repo
 
 #: CEP 26; `noarch` is always published
@@ -71,9 +71,19 @@ def _check_specs(specs: list[str]) -> None:
             raise ValueError(f"{text!r} names a {foreign}, which says nothing of a record in this channel")
 
 
-class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="conda"):
-    """A conda channel, or a label of one."""
+class Channel(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """One of several channels of a `[[repo]]`, with what it has of its own."""
 
+    #: below the repo's path and upstream: `bioconda`, `numba/label/dev`
+    name: str
+    subdirs: list[str] | None = None
+    select: Select | None = None
+
+
+class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="conda"):
+    """A conda channel, or a label of one; or, with `channels`, many below one path."""
+
+    channels: list[str | Channel] = msgspec.field(default_factory=list)
     subdirs: list[str] = msgspec.field(default_factory=list)
     #: also publish `repodata.json.bz2`, which the common mirror script stops without
     bz2: bool = False
@@ -87,3 +97,18 @@ class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
                 raise ValueError(f"{subdir!r} is no subdir; write for example linux-64 or noarch")
         if len(set(self.subdirs)) < len(self.subdirs):
             raise ValueError("a subdir is listed twice")
+
+    def expand(self) -> "list[CondaRepo]":
+        """The repos that it stands for: itself, or one a channel."""
+        return [self._one(Channel(name=one) if isinstance(one, str) else one) for one in self.channels] or [self]
+
+    def _one(self, channel: Channel) -> "CondaRepo":
+        upstreams = [addresses.as_folder(upstream) + channel.name for upstream in self.upstreams]
+        return msgspec.structs.replace(
+            self,
+            path=f"{self.path}/{channel.name}",
+            upstream=upstreams,
+            subdirs=self.subdirs if channel.subdirs is None else channel.subdirs,
+            select=channel.select or self.select,
+            channels=[],
+        )

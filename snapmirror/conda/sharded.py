@@ -15,7 +15,7 @@ from ..errors import BadIndexError, MismatchError
 from ..store.directories import LEAF_LIMIT
 from ..validators import Validators
 from .flat import base_of
-from .leaf import decode, draft, withhold_unsayable
+from .leaf import decode, draft, sayable, withhold_unsayable
 
 INDEX_LIMIT = 512 << 20
 _SALT = b"conda shard 1\0"
@@ -44,10 +44,11 @@ class ShardedReading:
             raise BadIndexError(addresses.redact(url), f"can't be parsed: {error}") from None
         if any(len(digest) != 32 for digest in found.shards.values()):
             raise BadIndexError(addresses.redact(url), "a shard's hash has not 32 bytes")
-        self.extra = {key: msgspec.msgpack.decode(raw) for key, raw in top.items() if key not in ("info", "shards", "version")}
+        extra = {key: msgspec.msgpack.decode(raw) for key, raw in top.items() if key not in ("info", "shards", "version")}
+        self.extra = {key: value for key, value in extra.items() if sayable(value)}
         self.bases: tuple[str, ...] = (base_of(url, found.info.get("base_url")),)
         self._shards_base = base_of(url, found.info.get("shards_base_url"))
-        self.info = {key: value for key, value in found.info.items() if key not in _NOT_OURS}
+        self.info = {key: value for key, value in found.info.items() if key not in _NOT_OURS and sayable(value)}
         self._shards = found.shards
         self.invalid: Mapping[str, str] = {}
         salt = _SALT + addresses.redact(self.bases[0]).encode()
