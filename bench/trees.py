@@ -18,6 +18,7 @@ from typing import Any
 
 from snapmirror.conda import Conda
 from snapmirror.conda.settings import CondaRepo
+from snapmirror.store.directories import Directory, assemble
 from snapmirror.store.records import DirectoryState
 from snapmirror.store.store import Store
 from snapmirror.sync.directory import DirectorySync
@@ -116,7 +117,9 @@ def _link(root: Path, count: int) -> dict[str, Any]:
 
         store.published.publish(_RECORD, {_PLACE: tree})
         repo = CondaRepo(path="channel", upstream="http://127.0.0.1/channel", subdirs=["linux-64"])
-        state = DirectoryState(digest=bytes(32).hex(), since=_RECORD, read=_RECORD)
+        known = assemble(Directory(kind="conda", form=1, mode="eager", origin="http://127.0.0.1/"), {}, {}, {})
+        store.put(list(known.blobs.values()))
+        state = DirectoryState(digest=known.digest.hex(), since=_RECORD, read=_RECORD)
         directory = DirectorySync(store, Conda(), repo, "linux-64", state, allow_shrink=False)
         began = time.perf_counter()
         directory.build_tree(Publish(), store.published.links(_RECORD)[_PLACE])
