@@ -12,15 +12,15 @@ lower range lies in both.
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from ..digests import Digest
 from ..ecosystem import Draft, Reading
 from .listed import Listed, listed
 from .rules import RULES, Rules, Specs
-from .specs import Build, Spec, dependency
+from .specs import dependency
 
-#: the name in a dependency; everything else of it is only parsed if there are records of that name
 _NAME = re.compile(r"\s*(?:[^\s:\[]*::)?([A-Za-z0-9_.\-]+)").match
 
 
@@ -103,7 +103,6 @@ class Closure:
         self._shelves = [*own, *others]
         self._wanted = wanted
         self._seen: set[_Need] = set()
-        self._answers: dict[tuple[Spec, str], bool] = {}
         #: of this platform; a shelf is one of several platforms' if it is noarch
         self._kept: set[Listed] = set()
 
@@ -150,23 +149,14 @@ class Closure:
             shelf: [
                 record
                 for record in shelf.records(need.name)
-                if all(self._matches(spec, record.build) for spec in specs)
-                and (not bound or any(self._matches(spec, record.build) for spec in bound))
+                if all(spec.matches(record.build) for spec in specs)
+                and (not bound or any(spec.matches(record.build) for spec in bound))
             ]
             for shelf in self._shelves
             if not (bound and shelf in self._own)  # what is included of that name is kept already, and no more
         }
         for repo in dict.fromkeys(shelf.repo for shelf in fitting):
             yield from self._keep_newest(need.name, {shelf: found for shelf, found in fitting.items() if shelf.repo == repo})
-
-    def _matches(self, spec: Spec, build: Build) -> bool:
-        """As Spec.matches; a thousand builds of a version are looked at once if the spec says nothing of builds."""
-        if not spec.by_version:
-            return spec.matches(build)
-        answer = self._answers.get((spec, build.version))
-        if answer is None:
-            answer = self._answers[spec, build.version] = spec.matches(Build(build.name, build.version, "0", 0))
-        return answer
 
     def _keep_newest(self, name: str, found: Mapping[Shelf, Sequence[Listed]]) -> Iterator[Listed]:
         """Keep the newest of the records of one name in one repo; gives those that this platform did not keep yet."""
@@ -189,9 +179,16 @@ class Closure:
 def _needs(record: Listed) -> Iterator[_Need]:
     specs: dict[str, list[str]] = {}
     for text in record.depends:
-        if found := _NAME(text):
-            specs.setdefault(found[1].lower(), []).append(text)
+        if name := _name_in(text):
+            specs.setdefault(name, []).append(text)
     for text in record.constrains:
-        if (found := _NAME(text)) and found[1].lower() in specs:
-            specs[found[1].lower()].append(text)
-    return (_Need(name, tuple(sorted(set(texts)))) for name, texts in specs.items())
+        if (name := _name_in(text)) and name in specs:
+            specs[name].append(text)
+    return (_Need(name, tuple(texts)) for name, texts in specs.items())
+
+
+@lru_cache(100_000)
+def _name_in(spec: str) -> str | None:
+    """The name in a dependency; the rest of it is only parsed if there are records of that name."""
+    found = _NAME(spec)
+    return found[1].lower() if found else None

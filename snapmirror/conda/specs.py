@@ -74,7 +74,8 @@ class Spec:
         self.name: str | None = exact.normalized if exact is not None else None
         self._pattern = MatchSpec(matcher.normalized, exact_names_only=False) if exact is None else None
         #: whether nothing but name and version decide
-        self.by_version = self._spec.build is None and self._spec.build_number is None and "[" not in text
+        self._by_version = self._spec.build is None and self._spec.build_number is None and "[" not in text
+        self._answers: dict[tuple[str, str], bool] = {}
 
     @property
     def foreign(self) -> str | None:
@@ -89,7 +90,16 @@ class Spec:
         return package is not None and self._pattern.matches(package)
 
     def matches(self, build: Build) -> bool:
-        """Whether a record is meant. rattler's own answer leaves the subdir out."""
+        """Whether a record is meant. A thousand builds of a version are looked at once if it says nothing of builds."""
+        if not self._by_version:
+            return self._matches(build)
+        answer = self._answers.get((build.name, build.version))
+        if answer is None:
+            answer = self._answers[build.name, build.version] = self._matches(Build(build.name, build.version, "0", 0))
+        return answer
+
+    def _matches(self, build: Build) -> bool:
+        """rattler's own answer leaves the subdir out."""
         package = build.package
         return package is not None and self._spec.matches(package) and self._spec.subdir in (None, build.subdir)
 
