@@ -188,6 +188,32 @@ def test_what_is_left_out_is_in_no_document_and_gives_404(mirror: Mirror, upstre
     assert mirror.listed("own/noarch") == {LIB.filename}
 
 
+def test_dry_run_says_how_many_bytes_are_then_fetched(mirror: Mirror, upstream: Upstream, own: Channel) -> None:
+    mirror.sync()
+    mirror.add("own", f"{upstream.url}/own", select={"include": ["tool", "large"], "with_dependencies": True, "newest": 1})
+    planned = mirror.sync("--dry-run", "--json", "own").json["repos"]["own"]["directories"]["noarch"]
+    before = len(upstream.requests)
+    mirror.sync("own")
+    fetched = [request for request in upstream.requests[before:] if request.path.endswith((".conda", ".tar.bz2"))]
+    assert planned["fetch_files"] == len(fetched) == 4
+    assert planned["fetch_bytes"] == sum(request.sent for request in fetched)
+
+
+@pytest.mark.real_data
+def test_dry_run_says_what_python_and_all_that_it_needs_would_take(tmp_path: Path, subset: Upstream) -> None:
+    repo = CondaRepo(
+        path="c",
+        upstream=subset.url,
+        subdirs=["linux-64"],
+        select=Select(include=["python >=3.9"], with_dependencies=True, newest=1),
+    )
+    with store_at(tmp_path / "store") as store:
+        report = sync(store, repo, dry_run=True)
+    directories = report.repos["c"].directories.values()
+    assert sum(directory.fetch_files for directory in directories) == sum(directory.files for directory in directories) > 20
+    assert 50_000_000 < sum(directory.fetch_bytes for directory in directories) < 500_000_000
+
+
 def test_changed_selection_takes_effect_though_upstream_has_not_changed_and_is_no_shrinking(
     tmp_path: Path, upstream: Upstream, own: Channel
 ) -> None:

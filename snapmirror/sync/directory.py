@@ -150,7 +150,10 @@ class DirectorySync:
 
     def _source(self, file: File, bases: tuple[str, ...]) -> Source:
         if file.url:
-            return Source(file, (addresses.with_credentials(file.url, bases[0]),), self.repo.link)
+            url = file.url
+            for known in (bases[0], *self.repo.upstreams):  # the one on whose server it is has the credentials for it
+                url = addresses.with_credentials(url, known)
+            return Source(file, (url,), self.repo.link)
         return Source(file, tuple(addresses.file_url(base, file.name) for base in bases), self.repo.link)
 
     def take(self, fetched: Mapping[str, Digest | UpstreamError]) -> None:
