@@ -12,7 +12,7 @@ import typer
 
 from .. import __version__
 from ..errors import SnapmirrorError
-from . import check, diff, forget, gc, init, pin, reindex, serve, snapshots, sync, tree
+from . import adopt, check, client, diff, forget, gc, init, pin, reindex, serve, snapshots, sync, tree
 from .context import say
 
 app = typer.Typer(
@@ -40,7 +40,9 @@ def _root(
 
 app.command("init")(init.init)
 app.command("sync")(sync.sync)
+app.command("adopt")(adopt.adopt)
 app.command("serve")(serve.serve)
+app.command("client")(client.client)
 app.command("snapshots")(snapshots.snapshots)
 app.command("show")(snapshots.show)
 app.command("diff")(diff.diff)

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from .. import clock, codec
 from ..ecosystem import Ecosystem
-from ..errors import DamagedError
+from ..errors import DamagedError, Forgotten, UsageError
 from ..store.store import Store
 from . import internal, negotiate
 from .answers import (
@@ -33,6 +33,7 @@ from .view import View, Watch
 _log = logging.getLogger(__name__)
 _HTML = "text/html; charset=utf-8"
 _JSON = "application/json"
+_TEXT = "text/plain; charset=utf-8"
 #: answers kept ready for one view
 _MAX_READY = 65_536
 _ENDINGS = {"": "", "gzip": GZIP, "zstd": ".zst"}
@@ -212,9 +213,26 @@ class Server:
                 key = ("snapshots", view.number)
                 body = await self._bodies.get(key, lambda: in_memory(self._snapshots.document(view.catalog)))
                 cache = SHORT
+            case name if name.startswith(internal.CONFIG):
+                return await self._client_settings(request, path, present)
             case _:
                 raise Refused(404, f"{path}: there is no such page")
         return await self._send_text(request, path, body, _JSON, None, present, cache)
+
+    async def _client_settings(self, request: web.BaseRequest, path: str, present: _Present) -> Reply:
+        """`/-/config/<selector>/condarc` and the like; where we are is what the client calls us, unless we are told."""
+        view = present.resolver.view
+        try:
+            base = self._public_url.rstrip("/") or internal.address(request.scheme, request.host)
+            body = await self._bodies.get(
+                ("config", view.number, base, path),
+                lambda: in_memory(internal.client_settings(self._store, view.catalog, base, path)),
+            )
+        except Forgotten as error:
+            raise Refused(410, str(error)) from None
+        except UsageError as error:
+            raise Refused(404, str(error)) from None
+        return await self._send_text(request, path, body, _TEXT, None, present)
 
 
 def _remember(present: _Present, path: str, coding: str, head_: Head) -> None:

@@ -1,15 +1,36 @@
 """What the server says of itself, below `/-/`."""
 
+import re
 from functools import lru_cache
 from typing import Any
 
 from .. import codec
-from ..errors import DamagedError
+from ..errors import DamagedError, UsageError
 from ..store.catalog import Catalog
 from ..store.records import DirectoryState, RepoState
 from ..store.store import Store
+from . import clients
 
 PREFIX = "/-/"
+#: below PREFIX: `config/<selector>/<file>`
+CONFIG = "config/"
+_HOST = re.compile(r"[A-Za-z0-9._-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
+
+
+def address(scheme: str, host: str) -> str:
+    """The URL that a client has used, without a path. Raises UsageError for a Host that is none: it goes into settings."""
+    if not _HOST.fullmatch(host):
+        raise UsageError("the header Host names no host")
+    return f"{scheme}://{host}"
+
+
+def client_settings(store: Store, catalog: Catalog, base: str, path: str) -> bytes:
+    """What is at `/-/config/<selector>/<file>`. Raises UsageError if there is nothing, Forgotten, DamagedError."""
+    selector, _, file = path.removeprefix(PREFIX + CONFIG).partition("/")
+    if file not in clients.FILES:
+        raise UsageError(f"{path}: the settings that there are: {', '.join(clients.FILES)}, below a selector")
+    repos = clients.mirrored(store, catalog.answers(selector, store.now()))
+    return clients.settings(clients.FILES[file], clients.Site(base, selector), repos).encode()
 
 
 class Snapshots:

@@ -12,7 +12,7 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     port: int = 8080
     #: processes, each with a listening socket of its own
     workers: int = 1
-    #: where clients find us if a proxy puts us elsewhere (`https://example.org/mirror`); only shown on pages, for copying
+    #: where clients find us if a proxy puts us elsewhere (`https://example.org/mirror`); for pages and settings
     public_url: str = ""
 
     def __post_init__(self) -> None:

@@ -1,0 +1,58 @@
+"""snapmirror client: the settings of a client, to paste."""
+
+import socket
+import urllib.parse
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+from ..serve.clients import CLIENTS, Site, mirrored, settings
+from ..serve.settings import Serve
+from ..store.catalog import CURRENT, Catalog, is_pin_name
+from .context import ConfigOption, opened, show
+
+
+def client(
+    name: Annotated[str, typer.Argument(metavar="CLIENT", help=f"One of {', '.join(CLIENTS)}.")],
+    snapshot: Annotated[
+        str, typer.Option("--snapshot", metavar="SNAPSHOT", help="`current`, a date, a time, an id or a pin.")
+    ] = CURRENT,
+    was: Annotated[
+        str, typer.Option("--was", metavar="OLD", help="conda: the selector, or the URL of another mirror, used before.")
+    ] = "",
+    base_url: Annotated[
+        str, typer.Option("--base-url", metavar="URL", help="Where clients find this mirror, if not at [serve] public_url.")
+    ] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Print the settings with which a client uses this mirror."""
+    if name not in CLIENTS:
+        raise UsageError(f"{name}: no settings are known for it; known: {', '.join(CLIENTS)}")
+    if was and name != "conda":
+        raise UsageError(f"--was: {name} goes by the names of channels, which stay; only conda has to be told")
+    with opened(config, write=False) as (found, store):
+        catalog = store.catalog()
+        if was:
+            _check_old(catalog, was)
+        site = Site(_base(base_url, found.serve), snapshot, was)
+        show(settings(name, site, mirrored(store, catalog.answers(snapshot, store.now()))).rstrip("\n"))
+
+
+def _check_old(catalog: Catalog, was: str) -> None:
+    """A snapshot that was forgotten, or a pin that was removed, may well have been used."""
+    is_url = urllib.parse.urlsplit(was).scheme in ("http", "https", "file")
+    if not (is_url or catalog.is_selector(was) or is_pin_name(was)):
+        raise UsageError(f"--was {was}: write a selector, such as 2026-11-20, or the URL of another mirror")
+
+
+def _base(given: str, serve: Serve) -> str:
+    """Where clients find the server."""
+    if url := given or serve.public_url:
+        if not url.startswith(("http://", "https://")):
+            raise UsageError(f"--base-url {url}: write a URL that begins with http:// or https://")
+        return url.rstrip("/")
+    if serve.port == 0:
+        raise UsageError("[serve] has port = 0, so only the server itself knows its port; say --base-url")
+    host = socket.gethostname() if serve.host in ("0.0.0.0", "::", "") else serve.host
+    return f"http://{f'[{host}]' if ':' in host else host}:{serve.port}"
