@@ -35,7 +35,7 @@ def sync(
     config: ConfigOption = None,
 ) -> None:
     """Sync repos with their upstreams and seal a dated snapshot."""
-    at = _seal_time(seal_as)
+    at = seal_time(seal_as)
     with opened(config, write=True, create=not dry_run) as (settings, store), progress() as bars:
         chosen = choose(settings.repo, repos or [])
         options = Options(dry_run, at, allow_shrink, None if no_wait else waiting)
@@ -62,7 +62,8 @@ def choose(configured: Sequence[Repo], paths: list[str]) -> list[Repo]:
     return list(chosen.values()) if paths else list(configured)
 
 
-def _seal_time(text: str | None) -> str | None:
+def seal_time(text: str | None) -> str | None:
+    """The id that `--seal-as` means. Raises UsageError."""
     if text is None:
         return None
     instant = clock.parse_time(text)

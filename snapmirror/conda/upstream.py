@@ -1,6 +1,6 @@
 """Which document of an upstream is read: one, in order of preference, so that everything we publish is of one moment."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -17,12 +17,22 @@ REPODATA_LIMIT = 2 << 30
 SHARDS = "repodata_shards.msgpack.zst"
 #: what servers say of a form that they don't have; S3 says 403
 _USUAL = {403, 404, 410, 501}
-_FLAT = ("repodata.json.zst", "repodata.json", "repodata.json.bz2")
+#: forms of an index, the one that says the same with the fewest bytes first
+_FORMS = (SHARDS, "repodata.json.zst", "repodata.json", "repodata.json.bz2")
+#: of a folder of this machine: what its tools write themselves comes before what they may have kept from earlier days
+LOCAL_FORMS = ("repodata.json", "repodata.json.zst", "repodata.json.bz2", SHARDS)
 
 Reading = FlatReading | sharded.ShardedReading
 
 
-def read(repo: CondaRepo, subdir: str, upstream: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
+def read(
+    repo: CondaRepo,
+    subdir: str,
+    upstream: Upstream,
+    known: Known,
+    avoid: Collection[str],
+    forms: Sequence[str] = _FORMS,
+) -> Reading | None:
     """The present state of a subdir, from the first upstream that has a usable document; None if unchanged.
 
     avoid: URLs of documents that proved unusable a moment ago
@@ -32,7 +42,7 @@ def read(repo: CondaRepo, subdir: str, upstream: Upstream, known: Known, avoid: 
     for address in repo.upstreams:
         base = addresses.as_folder(addresses.as_folder(address) + subdir)
         try:
-            found = _read_one(base, upstream, known, avoid)
+            found = _read_one(base, upstream, known, avoid, forms)
         except UpstreamError as error:
             problems.append(error)
             if len(repo.upstreams) > 1:
@@ -45,10 +55,10 @@ def read(repo: CondaRepo, subdir: str, upstream: Upstream, known: Known, avoid: 
     raise next((error for error in problems if not isinstance(error, AbsentError)), problems[-1])
 
 
-def _read_one(base: str, upstream: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
+def _read_one(base: str, upstream: Upstream, known: Known, avoid: Collection[str], forms: Sequence[str]) -> Reading | None:
     refused: list[UpstreamError] = []
     odd: list[UpstreamError] = []
-    for variant in (SHARDS, *_FLAT):
+    for variant in forms:
         url = base + variant
         if url in avoid:
             continue

@@ -1,6 +1,7 @@
 """Blobs: every byte string kept, named by its SHA-256, one file each, never changed once it has its name."""
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,23 @@ class Staged(NamedTuple):
             os.close(self.lock)
 
 
+class Original(NamedTuple):
+    """A file of ours somewhere else on the same file system, its sums taken, that is going to be a blob as it lies there."""
+
+    path: str
+    sha256: Digest
+    blake3: bytes
+    size: int
+    md5: bytes | None
+    #: `identity` of the file when it was read
+    identity: tuple[int, ...]
+
+
+def identity(status: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file is replaced or written into."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 class BlobInfo(NamedTuple):
     """A blob as a listing sees it."""
 
@@ -50,6 +68,13 @@ class Blobs(Protocol):
 
     def admit(self, staged: Sequence[Staged]) -> None:
         """Give finished files their names, durably."""
+        ...
+
+    def link(self, originals: Sequence[Original]) -> "list[OSError | None]":
+        """Give files that lie elsewhere a second name, durably, and make them read-only; for each what was in the way.
+
+        ESTALE: it has changed since it was read; EXDEV, EPERM, EMLINK and the like: it has to be copied.
+        """
         ...
 
     def read(self, digest: Digest) -> bytes:
@@ -103,6 +128,31 @@ class LocalBlobs:
             fs.rename(one.path, self.path(one.sha256))
         for folder in {self.path(one.sha256).parent for one in staged}:
             fs.sync_folder(folder)
+
+    def link(self, originals: Sequence[Original]) -> list[OSError | None]:
+        fs.sync_files([Path(one.path) for one in originals], self._layout.root)
+        problems = [self._link(one) for one in originals]
+        for folder in {self.path(one.sha256).parent for one in originals}:
+            fs.sync_folder(folder)
+        return problems
+
+    def _link(self, original: Original) -> OSError | None:
+        """By way of a name that is no blob's: only then it is certain which file the path has led to."""
+        target = self.path(original.sha256)
+        if self.size(original.sha256) == original.size:
+            return None
+        temporary = self._layout.incoming / f"put-{secrets.token_hex(8)}"
+        try:
+            fs.link(Path(original.path), temporary)
+            if identity(os.lstat(temporary)) != original.identity:
+                fs.unlink(temporary)
+                return OSError(errno.ESTALE, "was changed while it was read")
+            os.chmod(temporary, 0o444)
+            fs.rename(temporary, target)
+        except OSError as error:
+            fs.unlink(temporary)
+            return error
+        return None
 
     def read(self, digest: Digest) -> bytes:
         with self.open(digest) as file:

@@ -9,7 +9,7 @@ from .. import clock
 from ..digests import Digest, is_hex_digest
 from ..errors import DiskFull
 from . import fs, layout, locks, reindex
-from .blobs import LocalBlobs, Staged
+from .blobs import LocalBlobs, Original, Staged
 from .catalog import Catalog
 from .directories import Metadata
 from .documents import Documents
@@ -112,6 +112,12 @@ class Store:
         self.blobs.admit(staged)
         self._enter(staged)
 
+    def adopt(self, originals: Sequence[Original]) -> list[OSError | None]:
+        """Store files that lie elsewhere by a second name: durable and in the index on return. See Blobs.link."""
+        problems = self.blobs.link(originals)
+        self._enter([one for one, problem in zip(originals, problems, strict=True) if problem is None])
+        return problems
+
     def held(self, digests: Iterable[Digest]) -> dict[Digest, int]:
         """Those of the digests that are held, with their bytes: the disk says so, the index only knows more about them.
 
@@ -136,7 +142,7 @@ class Store:
         found = (bytes.fromhex(name) for name in names if is_hex_digest(name))
         return frozenset(digest for digest in found if self.blobs.size(digest) is None)
 
-    def _enter(self, staged: Sequence[Staged]) -> None:
+    def _enter(self, staged: Sequence[Staged | Original]) -> None:
         rows = {one.sha256: BlobRow(one.size, one.blake3) for one in staged}
         self.index.put_blobs(rows, {one.md5: one.sha256 for one in staged if one.md5})
 

@@ -255,6 +255,11 @@ def _append(partial: BinaryIO, piece: bytes, sums: Sums) -> None:
 
 
 def _verified(partial: BinaryIO, sums: Sums, source: Source, url: str) -> Staged:
+    verify(sums, source, url)
+    return Staged(Path(partial.name), sums.sha256, sums.blake3, sums.size, sums.md5)
+
+
+def verify(sums: Sums, source: Source, url: str) -> None:
     """Compare with what the metadata says. Raises MismatchError."""
     file, where = source.file, addresses.redact(url)
     if file.size is not None and sums.size != file.size:
@@ -264,7 +269,6 @@ def _verified(partial: BinaryIO, sums: Sums, source: Source, url: str) -> Staged
         raise MismatchError(where, "sha256", file.sha256.hex(), sums.sha256.hex())
     if file.sha256 is None and file.md5 is not None and sums.md5 != file.md5:
         raise MismatchError(where, "md5", file.md5.hex(), (sums.md5 or b"").hex())
-    return Staged(Path(partial.name), sums.sha256, sums.blake3, sums.size, sums.md5)
 
 
 def _take(url: str, partial: BinaryIO, source: Source, arrived: Arrived) -> Staged:

@@ -23,9 +23,11 @@ from ..store.records import DirectoryState, Record
 from ..store.store import Store
 from ..store.syncing import Registration
 from .directory import DirectorySync
+from .download import Source
 from .fetch import Fetched, Progress, fetch
 from .group import Group, no_garbage_collection
 from .http import Http
+from .plan import DirectoryPlan
 from .report import RepoReport, Report
 from .settings import Download, Publish
 
@@ -182,12 +184,20 @@ class Sync:
         disk = shutil.disk_usage(self._store.layout.root)
         available = disk.free - self._download.free_of(disk.total)
         planned = [directory.plan for directory in [*self._all, *directories] if directory.plan]
-        needed = sum(plan.wanted_bytes + sum(map(len, plan.blobs.values())) for plan in planned)
-        own = sum(directory.plan.wanted_bytes for directory in directories if directory.plan)
+        needed = sum(self.bytes_to_write(plan) + sum(map(len, plan.blobs.values())) for plan in planned)
+        own = sum(self.bytes_to_write(directory.plan) for directory in directories if directory.plan)
         if own and needed > available:
             raise PlanTooLarge(repo.path, needed, max(available, 0))
 
+    def bytes_to_write(self, plan: DirectoryPlan) -> int:
+        """Bytes that the files of a plan will take on the disk."""
+        return plan.wanted_bytes
+
     # Fetch, settle, publish
+
+    def get(self, http: Http, sources: Sequence[Source]) -> Fetched:
+        """Bring files into the store, durably; {source's key: its SHA-256, or why it could not be had}."""
+        return fetch(self._store, http, sources, self._progress)
 
     def _carry_out(self, http: Http) -> None:
         registration = Registration(self._store.layout)
@@ -254,7 +264,7 @@ class Sync:
         if sources:
             self._progress.begin(len(sources), sum(source.file.size or 0 for source in sources))
             try:
-                fetched = fetch(self._store, http, sources, self._progress)
+                fetched = self.get(http, sources)
             finally:
                 self._progress.end()
         for directory in directories:
@@ -287,7 +297,7 @@ class Sync:
         """A gc without grace may take a file known by MD5 alone before its SHA-256 could be registered."""
         lost = {directory: sources for directory in self._all if (sources := directory.lost())}
         if lost:
-            fetched = fetch(self._store, http, [one for sources in lost.values() for one in sources], self._progress)
+            fetched = self.get(http, [one for sources in lost.values() for one in sources])
             for directory, sources in lost.items():
                 results = [fetched[source.key] for source in sources]
                 directory.problem = next((one for one in results if isinstance(one, UpstreamError)), None)

@@ -47,7 +47,7 @@ class Progress(Protocol):
 Fetched = dict[str, Digest | UpstreamError]
 
 
-class _Wanted(NamedTuple):
+class Wanted(NamedTuple):
     """One byte string, which several repos may list."""
 
     #: with every address that it may be had from: one repo's upstream may lack what another's has
@@ -77,7 +77,7 @@ class _Held(Exception):
         self.size = size
 
 
-_Running = dict[Future[Staged], _Wanted]
+_Running = dict[Future[Staged], Wanted]
 
 
 def fetch(store: Store, http: Http, sources: Iterable[Source], progress: Progress) -> Fetched:
@@ -86,10 +86,10 @@ def fetch(store: Store, http: Http, sources: Iterable[Source], progress: Progres
     Returns when all are durable and in the index. Raises DiskFull; what was finished before stays in the store.
     """
     found: Fetched = {}
-    batch: list[tuple[_Wanted, Staged]] = []
+    batch: list[tuple[Wanted, Staged]] = []
     committed = time.monotonic()
     hosts = Hosts()
-    queue = _merged(sources)
+    queue = merged(sources)
     running: _Running = {}
     try:
         while True:
@@ -115,7 +115,7 @@ def fetch(store: Store, http: Http, sources: Iterable[Source], progress: Progres
     return found
 
 
-def _merged(sources: Iterable[Source]) -> Iterator[_Wanted]:
+def merged(sources: Iterable[Source]) -> Iterator[Wanted]:
     """Each byte string once."""
     merged: dict[str, Source] = {}
     disputed: dict[str, dict[int | None, Source]] = {}
@@ -128,12 +128,12 @@ def _merged(sources: Iterable[Source]) -> Iterator[_Wanted]:
             sizes.setdefault(source.file.size, source)
     for content, source in merged.items():
         if sizes := disputed.get(content, {}):
-            yield _Wanted(replace(source, file=source.file.but(size=None)), tuple(sizes.values()))
+            yield Wanted(replace(source, file=source.file.but(size=None)), tuple(sizes.values()))
         else:
-            yield _Wanted(source, (source,))
+            yield Wanted(source, (source,))
 
 
-def _submit(queue: Iterator[_Wanted], running: _Running, store: Store, http: Http, progress: Progress, hosts: Hosts) -> None:
+def _submit(queue: Iterator[Wanted], running: _Running, store: Store, http: Http, progress: Progress, hosts: Hosts) -> None:
     """Keep a few transfers more under way than there are threads; 600,000 futures would be a gigabyte."""
     while len(running) < 3 * http.settings.connections:
         wanted = next(queue, None)
@@ -156,7 +156,7 @@ def _download(store: Store, http: Http, source: Source, progress: Progress, host
 
 
 def _collect(
-    store: Store, future: Future[Staged], wanted: _Wanted, batch: list[tuple[_Wanted, Staged]], found: Fetched
+    store: Store, future: Future[Staged], wanted: Wanted, batch: list[tuple[Wanted, Staged]], found: Fetched
 ) -> None:
     """Take what came of one transfer."""
     try:
@@ -168,7 +168,7 @@ def _collect(
         found.update(wanted.succeed(held.digest, held.size))
 
 
-def _commit(store: Store, batch: list[tuple[_Wanted, Staged]], found: Fetched) -> None:
+def _commit(store: Store, batch: list[tuple[Wanted, Staged]], found: Fetched) -> None:
     if batch:
         store.admit([staged for _, staged in batch])
         for wanted, staged in batch:
