@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("repodata", "selection", "download", "trees", "serving", "history")
+NAMES = ("repodata", "selection", "download", "trees", "adopt", "serving", "history")
 
 
 def bench(name: str) -> ModuleType:

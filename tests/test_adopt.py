@@ -1,0 +1,290 @@
+"""`snapmirror adopt`: a mirror that other tools have made becomes a store, file by file as it lies there."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import stat
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from channels import Channel, make_package
+from inprocess import store_at
+from mirror import Mirror
+from test_crash import _calls, _in_child, problems
+from upstream import Upstream
+
+from snapmirror.cli.adopt import _adopt, _Tree
+from snapmirror.cli.config import Config
+from snapmirror.conda import CondaRepo
+from snapmirror.digests import Sums
+from snapmirror.store import fs
+from snapmirror.store.blobs import Original, identity
+from snapmirror.sync.settings import Download
+
+
+@pytest.fixture
+def tree(upstream: Upstream, channel: Channel, tmp_path: Path) -> Path:
+    """What the usual script would have made of the channel: `tool` in linux-64, `lib` and `data` in noarch."""
+    shutil.copytree(channel.root, tmp_path / "tree")
+    upstream.clear()
+    return tmp_path / "tree"
+
+
+def packages(tree: Path) -> list[Path]:
+    return sorted([*tree.rglob("*.conda"), *tree.rglob("*.tar.bz2")])
+
+
+def state(tree: Path) -> dict[str, tuple[int, int, int, bytes]]:
+    """Inode, mtime, size and bytes of every file of a tree."""
+    found = {}
+    for path in tree.rglob("*"):
+        if path.is_file():
+            status = path.stat()
+            found[str(path)] = (status.st_ino, status.st_mtime_ns, status.st_size, path.read_bytes())
+    return found
+
+
+def blob(mirror: Mirror, path: Path) -> Path:
+    with mirror.store() as store:
+        digest = next(one.digest for one in store.blobs.list() if store.blobs.read(one.digest) == path.read_bytes())
+        return store.blobs.path(digest)
+
+
+def test_a_tree_becomes_a_snapshot_without_a_byte_being_copied(mirror: Mirror, tree: Path, upstream: Upstream) -> None:
+    before = state(tree)
+    done = mirror.run("adopt", str(tree), "--repo", "chan", "--json").json["trees"][0]
+    assert (done["linked"], done["copied"], done["withheld"]) == (3, 0, {})
+    assert state(tree) == before
+    for path in packages(tree):
+        assert blob(mirror, path).samefile(path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o444
+    assert upstream.paths() == []
+    adopted = mirror.published()
+    mirror.sync()
+    assert not [path for path in upstream.paths() if path.endswith((".conda", ".tar.bz2"))]
+    assert mirror.published() == adopted
+
+
+def test_again_there_is_nothing_to_do(mirror: Mirror, tree: Path) -> None:
+    mirror.run("adopt", str(tree), "--repo", "chan")
+    before = mirror.published()
+    done = mirror.run("adopt", str(tree), "--repo", "chan", "--json").json["trees"][0]
+    assert (done["files"], done["linked"], done["copied"]) == (3, 0, 0)
+    assert mirror.published() == before
+    assert {path.stat().st_nlink for path in packages(tree)} == {3}  # the tree's, the blob, the published tree
+
+
+def test_a_sync_fetches_only_what_was_missing(mirror: Mirror, tree: Path, upstream: Upstream) -> None:
+    (tree / "noarch/lib-1.0-0.conda").unlink()
+    result = mirror.run("adopt", str(tree), "--repo", "chan", status=3)
+    assert result.line(str(tree / "noarch/lib-1.0-0.conda"), "not taken", "is not there")
+    assert mirror.listed("chan/noarch") == {"data-1.0-0.tar.bz2"}
+    mirror.sync()
+    assert [path for path in upstream.paths() if path.endswith((".conda", ".tar.bz2"))] == ["/chan/noarch/lib-1.0-0.conda"]
+
+
+def test_repodata_that_lies_and_files_that_rot(mirror: Mirror, tree: Path, channel: Channel) -> None:
+    """Each is named with its path and left as it is; the rest is taken. A wrong size is seen without reading."""
+    channel.add(*(make_package(name) for name in ("sound", "flipped", "short", "mislisted")))
+    channel.hotfix("mislisted-1.0-0.conda", size=5)
+    channel.publish()
+    shutil.copytree(channel.root, tree, dirs_exist_ok=True)
+    flipped, short = tree / "noarch/flipped-1.0-0.conda", tree / "noarch/short-1.0-0.conda"
+    data = bytearray(flipped.read_bytes())
+    data[100] ^= 1
+    flipped.write_bytes(data)
+    short.write_bytes(short.read_bytes()[:-1])
+    before = state(tree)
+    done = mirror.run("adopt", str(tree), "--repo", "chan", "--json", status=3).json["trees"][0]
+    reasons = {Path(path).name.split("-")[0]: reason.split()[0] for path, reason in done["withheld"].items()}
+    assert reasons == {"flipped": "sha256", "short": "size", "mislisted": "size"}
+    assert all(Path(path).is_file() for path in done["withheld"])
+    assert state(tree) == before
+    assert mirror.listed("chan/noarch") == {"sound-1.0-0.conda", "lib-1.0-0.conda", "data-1.0-0.tar.bz2"}
+    assert flipped.stat().st_nlink == short.stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("known", ["md5", "size"])
+def test_old_records_name_no_sha256(known: str, mirror: Mirror, tree: Path) -> None:
+    for path in tree.rglob("repodata.json*"):
+        path.unlink() if path.name != "repodata.json" else None
+    for path in tree.rglob("repodata.json"):
+        document = json.loads(path.read_text())
+        for record in [*document["packages"].values(), *document["packages.conda"].values()]:
+            del record["sha256"]
+            if known == "size":
+                del record["md5"]
+        path.write_text(json.dumps(document))
+    mirror.run("adopt", str(tree), "--repo", "chan")
+    mirror.published()  # its records have sha256
+    assert all(blob(mirror, path).samefile(path) for path in packages(tree))
+    assert mirror.run("adopt", str(tree), "--repo", "chan", "--json").json["trees"][0]["linked"] == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_files_of_another_owner_are_refused(mirror: Mirror, tree: Path) -> None:
+    os.chown(tree / "noarch/lib-1.0-0.conda", 12345, -1)
+    result = mirror.run("adopt", str(tree), "--repo", "chan", status=3)
+    assert result.line("noarch/lib-1.0-0.conda", "belongs to user 12345")
+    assert (tree / "noarch/lib-1.0-0.conda").stat().st_nlink == 1
+    assert "lib-1.0-0.conda" not in mirror.listed("chan/noarch")
+
+
+def test_another_file_system(mirror: Mirror, tree: Path) -> None:
+    """There can be no second name: the files are copied, and verified just the same."""
+    place = Path("/dev/shm")
+    if not place.is_dir() or place.stat().st_dev == tree.stat().st_dev:
+        pytest.skip("there is no second file system")
+    away = place / f"adopt-{os.getpid()}-{random.randrange(2**32)}"
+    try:
+        shutil.copytree(tree, away)
+        (away / "noarch/lib-1.0-0.conda").write_bytes(b"x")
+        before = state(away)
+        done = mirror.run("adopt", str(away), "--repo", "chan", "--json", status=3).json["trees"][0]
+        assert (done["linked"], done["copied"], len(done["withheld"])) == (0, 2, 1)
+        assert state(away) == before
+        mirror.published()
+    finally:
+        shutil.rmtree(away, ignore_errors=True)
+
+
+def test_dry_run_says_what_would_be_done_and_does_nothing(mirror: Mirror, tree: Path) -> None:
+    (tree / "noarch/lib-1.0-0.conda").unlink()
+    with store_at(mirror.store_path):
+        pass
+    before = state(tree)
+    done = mirror.run("adopt", str(tree), "--repo", "chan", "--dry-run", "--json", status=3).json["trees"][0]
+    sizes = [path.stat().st_size for path in packages(tree)]
+    assert (done["linked"], done["linked_bytes"], done["copied"], done["snapshot"]) == (2, sum(sizes), 0, None)
+    assert list(done["withheld"]) == [str(tree / "noarch/lib-1.0-0.conda")]
+    assert state(tree) == before
+    assert mirror.snapshots() == []
+    assert {path.stat().st_nlink for path in packages(tree)} == {1}
+
+
+def test_a_folder_of_dated_trees_becomes_history(mirror: Mirror, tree: Path, channel: Channel, tmp_path: Path) -> None:
+    dated = tmp_path / "dated"
+    for day in ("2024-01-01", "2024-01-02", "2024-02-01"):
+        channel.add(make_package("lib", version=day.replace("-", ".")))
+        channel.publish()
+        shutil.copytree(channel.root, dated / day)
+    today = datetime.now(UTC).date().isoformat()
+    shutil.copytree(channel.root, dated / today)
+    trees = mirror.run("adopt", str(dated), "--repo", "chan", "--json").json["trees"]
+    assert [one["snapshot"] for one in trees][:3] == ["20240101T235959Z", "20240102T235959Z", "20240201T235959Z"]
+    assert mirror.snapshots()[3] > "20250101T000000Z"
+    assert "lib-2024.01.02-0.conda" not in mirror.listed("chan/noarch", "2024-01-01")
+    assert mirror.listed("chan/noarch", "2024-01-15") == mirror.listed("chan/noarch", "2024-01-02")
+    again = mirror.run("adopt", str(dated), "--repo", "chan")
+    assert again.line("2024-01-02", "already")
+    assert len(mirror.snapshots()) == 4
+
+
+def test_history_can_be_brought_in_later_and_for_several_repos(mirror: Mirror, channel: Channel, tmp_path: Path) -> None:
+    """Before the oldest snapshot of a repo, last date first: so no date changes its answer on the way."""
+    mirror.sync()
+    newest = mirror.directories()
+    for day in ("2024-01-01", "2024-01-02"):
+        shutil.copytree(channel.root, tmp_path / "dated" / day)
+    mirror.add("other", channel.root.as_uri(), subdirs=["linux-64"])
+    for repo in ("chan", "other"):
+        mirror.run("adopt", str(tmp_path / "dated"), "--repo", repo)
+    assert [entry for entry in mirror.snapshots() if entry < "2025"] == [
+        "20240101T235958Z",
+        "20240101T235959Z",
+        "20240102T235958Z",
+        "20240102T235959Z",
+    ]
+    assert mirror.record("2024-01-01", "other").id == "20240101T235958Z"
+    assert mirror.directories()["chan/noarch"] == newest["chan/noarch"]
+    shutil.copytree(channel.root, tmp_path / "dated" / "2024-03-01")
+    assert "must not change" in mirror.run("adopt", str(tmp_path / "dated"), "--repo", "chan", status=2).err
+
+
+def test_one_tree_can_be_dated(mirror: Mirror, tree: Path) -> None:
+    mirror.run("adopt", str(tree), "--repo", "chan", "--seal-as", "2024-05-06")
+    assert mirror.snapshots() == ["20240506T235959Z"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "--repo", "chan"], "is no folder"),
+        (["tree", "--repo", "none"], "configured: chan"),
+        (["empty", "--repo", "chan"], "holds none of the subdirs"),
+        (["dated", "--repo", "chan", "--seal-as", "2024-01-01"], "named by their dates"),
+        (["tree", "--repo", "chan", "--seal-as", "soon"], "write an id"),
+    ],
+)
+def test_what_can_not_be_adopted(
+    arguments: list[str], message: str, mirror: Mirror, tree: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    shutil.copytree(tree, tmp_path / "dated/2024-01-01")
+    result = mirror.run("adopt", str(tmp_path / arguments[0]), *arguments[1:], status=2)
+    assert message in result.err
+    assert mirror.snapshots() == []
+
+
+def test_a_file_that_changes_while_it_is_read_is_left(tmp_path: Path, tree: Path) -> None:
+    """Between its hash and its second name it is another: the blob's name never leads to bytes that were not verified."""
+    path = tree / "noarch/lib-1.0-0.conda"
+    sums = Sums()
+    sums.update(path.read_bytes())
+    original = Original(str(path), sums.sha256, sums.blake3, sums.size, None, identity(path.stat()))
+    path.write_bytes(b"other bytes")
+    with store_at(tmp_path / "store") as store:
+        (problem,) = store.adopt([original])
+        assert problem is not None
+        assert "was changed" in str(problem)
+        assert store.blobs.size(sums.sha256) is None
+        assert [entry.name for entry in store.layout.incoming.iterdir()] == ["CACHEDIR.TAG"]
+    assert path.stat().st_nlink == 1
+
+
+def adopt_in_process(root: Path, repo: CondaRepo, tree: Path) -> None:
+    with store_at(root) as store:
+        _, status = _adopt(_Tree(tree, None), repo, Config(repo=[repo], download=Download(min_free="0%")), store, dry_run=False)
+        assert status == 0
+
+
+def test_dying_at_any_call_that_changes_the_disk(tmp_path: Path, tree: Path) -> None:
+    """The tree is as it was, the store is sound, and the next run completes it."""
+    base, before = tmp_path / "base", state(tree)
+    repo = CondaRepo(path="chan", upstream="http://127.0.0.1/chan", subdirs=["linux-64"])
+    with store_at(base):
+        pass
+    total = _calls(tmp_path, base, repo, lambda root, repo: adopt_in_process(root, repo, tree), dies_at=None)
+    assert total > 20
+    step = 1 if os.environ.get("SNAPMIRROR_LONG") else max(1, total // 25)
+    for number in range(0, total, step):
+        root = tmp_path / f"crash-{number}"
+        shutil.copytree(base, root)
+        _calls(tmp_path, root, repo, lambda root, repo: adopt_in_process(root, repo, tree), dies_at=number)
+        assert state(tree) == before
+        assert [found for found in problems(root) if not found.index] == [], number
+        _in_child(lambda root=root: adopt_in_process(root, repo, tree))  # type: ignore[misc]
+        assert problems(root) == [], number
+        fs.remove_tree(root)
+    assert state(tree) == before
+
+
+def test_kill_9_and_go_on(mirror: Mirror, tree: Path, channel: Channel) -> None:
+    channel.add(*(make_package(f"big{number}", payload=random.randbytes(400_000)) for number in range(60)))
+    channel.publish()
+    shutil.copytree(channel.root, tree, dirs_exist_ok=True)
+    before = state(tree)
+    for _ in range(4):
+        process = mirror.start("adopt", str(tree), "--repo", "chan")
+        time.sleep(random.uniform(0.3, 1.2))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert state(tree) == before
+    mirror.run("adopt", str(tree), "--repo", "chan")
+    assert problems(mirror.store_path) == []
+    assert state(tree) == before
+    assert len(mirror.published()) > 60
