@@ -103,10 +103,17 @@ class LocalBlobs:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._folder = str(layout.blobs)
+        self._incoming = str(layout.incoming)
 
     def path(self, digest: Digest) -> Path:
         """Where a blob lies, or would."""
         return self._layout.blob(digest)
+
+    def _name(self, digest: Digest) -> str:
+        """The same as a text: of a loop over many blobs, making Paths takes half the time."""
+        name = digest.hex()
+        return f"{self._folder}/{name[:2]}/{name}"
 
     def put(self, data: Sequence[bytes]) -> list[Staged]:
         staged = []
@@ -130,25 +137,24 @@ class LocalBlobs:
             fs.sync_folder(folder)
 
     def link(self, originals: Sequence[Original]) -> list[OSError | None]:
-        fs.sync_files([Path(one.path) for one in originals], self._layout.root)
+        fs.sync_files([one.path for one in originals], self._layout.root)
         problems = [self._link(one) for one in originals]
-        for folder in {self.path(one.sha256).parent for one in originals}:
-            fs.sync_folder(folder)
+        for name in {one.sha256.hex()[:2] for one in originals}:
+            fs.sync_folder(self._layout.blobs / name)
         return problems
 
     def _link(self, original: Original) -> OSError | None:
         """By way of a name that is no blob's: only then it is certain which file the path has led to."""
-        target = self.path(original.sha256)
         if self.size(original.sha256) == original.size:
             return None
-        temporary = self._layout.incoming / f"put-{secrets.token_hex(8)}"
+        temporary = f"{self._incoming}/put-{secrets.token_hex(8)}"
         try:
-            fs.link(Path(original.path), temporary)
+            fs.link(original.path, temporary)
             if identity(os.lstat(temporary)) != original.identity:
                 fs.unlink(temporary)
                 return OSError(errno.ESTALE, "was changed while it was read")
             os.chmod(temporary, 0o444)
-            fs.rename(temporary, target)
+            fs.rename(temporary, self._name(original.sha256))
         except OSError as error:
             fs.unlink(temporary)
             return error
@@ -170,7 +176,7 @@ class LocalBlobs:
 
     def size(self, digest: Digest) -> int | None:
         try:
-            return os.stat(self.path(digest)).st_size
+            return os.stat(self._name(digest)).st_size
         except FileNotFoundError:
             return None
 

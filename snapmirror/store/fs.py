@@ -22,13 +22,13 @@ _sync_data = getattr(os, "fdatasync", os.fsync)
 
 
 @contextlib.contextmanager
-def full_disk(path: Path) -> Iterator[None]:
+def full_disk(path: Path | str) -> Iterator[None]:
     """Turn "no space left" of the calls inside into DiskFull."""
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            raise DiskFull(path) from None
+            raise DiskFull(Path(path)) from None
         raise
 
 
@@ -77,13 +77,13 @@ def replace(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def rename(source: Path, target: Path) -> None:
+def rename(source: Path | str, target: Path | str) -> None:
     """Rename, replacing what is there."""
     with full_disk(target):
         os.rename(source, target)
 
 
-def link(source: Path, target: Path) -> None:
+def link(source: Path | str, target: Path | str) -> None:
     """Give a file a second name. Raises FileExistsError; EMLINK comes through as OSError."""
     with full_disk(target):
         os.link(source, target)
@@ -135,7 +135,7 @@ def make_link(path: Path, target: str) -> None:
         os.symlink(target, path)
 
 
-def unlink(path: Path) -> bool:
+def unlink(path: Path | str) -> bool:
     """Remove a name; whether it was there."""
     try:
         os.unlink(path)
@@ -160,7 +160,7 @@ def sync_folder(path: Path) -> None:
             os.close(descriptor)
 
 
-def sync_file(path: Path) -> None:
+def sync_file(path: Path | str) -> None:
     """Make the bytes of a closed file durable."""
     with full_disk(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -174,7 +174,7 @@ def sync_file(path: Path) -> None:
 _SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
-def sync_files(paths: Iterable[Path], root: Path) -> None:
+def sync_files(paths: Iterable[Path | str], root: Path) -> None:
     """Make the bytes of many closed files durable: one syncfs for many, fdatasync for few.
 
     One syncfs writes out everything that the file system holds, others' files too; above 16 files it is the cheaper one
