@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
+from . import units
 from .digests import Digest
 from .store.directories import DirectoryReader
 from .validators import Validators
@@ -29,6 +30,12 @@ class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
     download: Mode = "eager"
     #: hard-link the files of a `file://` upstream instead of copying them
     link: bool = False
+    #: `status` complains if upstream was last read longer ago
+    max_age: str = ""
+
+    def __post_init__(self) -> None:
+        if self.max_age:
+            units.parse_duration(self.max_age)
 
     @property
     def upstreams(self) -> list[str]:

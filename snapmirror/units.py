@@ -55,6 +55,15 @@ def size(count: int) -> str:
     return f"{value:.2f}{letter}"
 
 
+def span(seconds: float) -> str:
+    """A time for people, in its largest unit: `0s`, `90m`, `3d`."""
+    whole = max(int(seconds), 0)
+    for letter, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if whole >= 2 * length:
+            return f"{whole // length}{letter}"
+    return f"{whole}s"
+
+
 def plural(count: int, noun: str) -> str:
     """`1 file`, `2 files`."""
     return f"{count} {noun}" + ("" if count == 1 else "s")

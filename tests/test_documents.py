@@ -31,6 +31,7 @@ import snapmirror
 from snapmirror import errors
 from snapmirror.cli import app, config
 from snapmirror.conda import CondaRepo
+from snapmirror.conda.settings import Channel, Select
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "man").iterdir())
@@ -230,6 +231,8 @@ def kind_of(hint: Any) -> str:
         return " or ".join([kinds[0], *(kind.lower() for kind in kinds[1:])])
     if typing.get_origin(hint) is Literal:
         return "String"
+    if hint == list[str | Channel]:
+        return "List of strings or tables"
     return {int: "Integer", str: "String", bool: "Boolean", list[str]: "List of strings"}[hint]
 
 
@@ -246,20 +249,32 @@ def page_keys(lines: list[str]) -> list[Key]:
 def test_every_key_is_in_the_manual_with_its_default() -> None:
     page = manual("snapmirror.toml.5").subsections
     tables = {field.name: field.type for field in msgspec.structs.fields(config.Config) if field.name in TABLES}
-    assert set(page) == {"Top level", *(f"[{name}]" for name in tables), "[[repo]]"}
+    assert set(page) == {"Top level", *(f"[{name}]" for name in tables), "[[repo]]", "[repo.select]"}
     top = [key for key in struct_keys_of_config() if key.name not in TABLES]
     assert page_keys(page["Top level"]) == top
     for name, struct in tables.items():
         assert sorted(page_keys(page[f"[{name}]"])) == sorted(struct_keys(struct)), name
     kind = Key("kind", "String; required.", None)
-    assert sorted(page_keys(page["[[repo]]"])) == sorted([kind, *struct_keys(CondaRepo)])
+    scalars = without(CondaRepo, "select")
+    assert sorted(page_keys(page["[[repo]]"])) == sorted([kind, *struct_keys(scalars)])
+    selecting = {field.name: json.dumps(getattr(Select(), field.name)) for field in msgspec.structs.fields(Select)}
+    assert {key.name: key.default for key in page_keys(page["[repo.select]"])} == selecting
 
 
 def struct_keys_of_config() -> list[Key]:
     """The keys of the top level that are no tables."""
-    fields = [field for field in msgspec.structs.fields(config.Config) if field.name not in (*TABLES, "repo")]
-    scalars = msgspec.defstruct("Scalars", [(field.name, field.type, field.default) for field in fields], kw_only=True)
-    return struct_keys(scalars)
+    return struct_keys(without(config.Config, *TABLES, "repo"))
+
+
+def without(struct: type[msgspec.Struct], *names: str) -> type[msgspec.Struct]:
+    """A table without the keys that are tables themselves."""
+    fields: list[Any] = []
+    for one in msgspec.structs.fields(struct):
+        if one.name not in names:
+            default = msgspec.field(default_factory=one.default_factory)
+            made = default if one.default_factory is not msgspec.NODEFAULT else msgspec.field(default=one.default)
+            fields.append((one.name, one.type) if one.required else (one.name, one.type, made))
+    return msgspec.defstruct("Scalars", fields, kw_only=True)
 
 
 def literal_blocks(name: str) -> list[str]:
@@ -268,10 +283,12 @@ def literal_blocks(name: str) -> list[str]:
     return re.findall(r"^\.Bd -literal[^\n]*\n(.*?)^\.Ed$", text, re.MULTILINE | re.DOTALL)
 
 
-def test_the_example_of_the_manual_loads(tmp_path: Path) -> None:
-    (example,) = literal_blocks("snapmirror.toml.5")
-    (tmp_path / "snapmirror.toml").write_text(example, encoding="utf-8")
-    assert [repo.path for repo in config.load(tmp_path / "snapmirror.toml").repo] == ["team", "conda-forge"]
+def test_the_examples_of_the_manual_load(tmp_path: Path) -> None:
+    loaded = []
+    for example in literal_blocks("snapmirror.toml.5"):
+        (tmp_path / "snapmirror.toml").write_text(example, encoding="utf-8")
+        loaded.append([repo.path for repo in config.load(tmp_path / "snapmirror.toml").repo])
+    assert loaded == [["team", "conda-forge"], ["cloud/conda-forge", "bioconda"]]
 
 
 def test_what_init_writes(tmp_path: Path) -> None:
@@ -412,7 +429,7 @@ def test_toml_blocks(tmp_path: Path) -> None:
         if "mirrors" not in content:  # that one is pixi's
             (tmp_path / "snapmirror.toml").write_text(block.text, encoding="utf-8")
             repos += [repo.path for repo in config.load(tmp_path / "snapmirror.toml").repo]
-    assert repos == ["greetings", "conda-forge"]
+    assert repos == ["greetings", "conda-forge", "conda-forge"]
 
 
 def test_yaml_blocks() -> None:

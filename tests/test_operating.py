@@ -1,9 +1,12 @@
 """Running a mirror: what clients are told, what the state of it is, what runs it every night."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +181,117 @@ def test_the_configured_address_counts(layout: Mirror) -> None:
     assert Conda(layout.run("client", "conda").out).alias == "http://[::1]:1234/current/anaconda"
     layout.settings["serve"] = {"port": 0}
     layout.run("client", "conda", status=2).line("--base-url")
+
+
+# The state of it
+
+
+def test_status_of_a_mirror_that_is_as_it_should_be(mirror: Mirror) -> None:
+    mirror.repos[0]["max_age"] = "1d"
+    mirror.sync()
+    found = mirror.run("status", "--json").json
+    repo = found["repos"]["chan"]
+    assert found["current"] == mirror.snapshots()[-1]
+    assert (found["files"], found["withheld"]) == (3, {})
+    assert found["bytes"] == sum(directory["bytes"] for directory in repo["directories"].values()) > 0
+    assert 0 <= repo["age"] < 86400
+    assert (repo["outcome"], repo["late"], repo["max_age"]) == ("complete", False, "1d")
+    assert found["free"] > 0
+    assert "chan: read 2" in mirror.run("status").out
+
+
+def test_status_before_the_first_sync(mirror: Mirror) -> None:
+    mirror.run_bare("init", str(mirror.root / "made"))
+    mirror.store_path = mirror.root / "made" / "store"
+    mirror.settings["store"] = str(mirror.store_path)
+    assert mirror.run("status").out.startswith("current: there is no snapshot yet\nchan: never synced\n")
+    mirror.repos[0]["max_age"] = "30d"
+    assert mirror.run("status", "--json", status=3).json["repos"]["chan"]["outcome"] == "never"
+    mirror.repos[0]["max_age"] = "soon"
+    mirror.run("status", status=2).line("'soon' is no duration")
+
+
+def test_status_names_what_was_not_read_and_what_is_too_old(mirror: Mirror, channel: Channel) -> None:
+    mirror.sync()
+    first = mirror.record().repos["chan"].read
+    shutil.rmtree(channel.root / "linux-64")
+    time.sleep(1.1)  # times of reading are in seconds
+    mirror.sync(status=3)
+    repo = mirror.run("status", "--json").json["repos"]["chan"]
+    assert (repo["outcome"], repo["read"] > first) == ("kept", True)
+    assert {name: directory["kept"] for name, directory in repo["directories"].items()} == {"linux-64": True, "noarch": False}
+    mirror.repos[0]["max_age"] = "0s"
+    time.sleep(1.1)
+    printed = mirror.run("status", status=3).out
+    assert "older than its max_age of 0s" in printed
+    assert "chan/linux-64: the last sync could not read it; it keeps the state of" in printed
+
+
+def test_status_says_since_when_a_file_is_withheld(mirror: Mirror, channel: Channel) -> None:
+    mirror.sync()
+    channel.add(make_package("other"))
+    channel.remove("other-1.0-0.conda", listed=True)
+    channel.publish()
+    mirror.sync(status=3)
+    since = mirror.snapshots()[-1]
+    channel.add(make_package("more"))
+    channel.publish()
+    mirror.sync()
+    [(directory, files)] = mirror.run("status", "--json").json["withheld"].items()
+    assert (directory, list(files)) == ("chan/noarch", ["other-1.0-0.conda"])
+    assert files["other-1.0-0.conda"]["since"] == since != mirror.snapshots()[-1]
+    assert f"withheld: chan/noarch/other-1.0-0.conda: since {since}: " in mirror.run("status").out
+
+
+# Every night
+
+
+def test_units_for_systemd(mirror: Mirror, tmp_path: Path) -> None:
+    verify = shutil.which("systemd-analyze") or pytest.skip("systemd-analyze is not installed")
+    mirror.root = tmp_path / "100% mirror"
+    mirror.root.mkdir()
+    printed = mirror.run("schedule", "--at", "1:30", "--weekly", "sat").out
+    files = re.split(r"^# /etc/systemd/system/(\S+)\n", printed, flags=re.MULTILINE)[1:]
+    paths = []
+    for name, text in zip(files[::2], files[1::2], strict=True):
+        paths.append(tmp_path / name)
+        paths[-1].write_text(text, encoding="utf-8")
+    assert [path.suffix for path in paths] == [".service", ".timer"]
+    assert "OnCalendar=Sat *-*-* 01:30:00\n" in printed
+    assert f'ReadWritePaths="{tmp_path}/100%% mirror/store"\n' in printed
+    done = subprocess.run([verify, "verify", "--man=no", *paths], capture_output=True, text=True)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "snapmirror-sync" in line]) == (0, [])
+
+
+def test_a_line_for_cron_does_what_it_says(mirror: Mirror) -> None:
+    [line] = mirror.run("schedule", "--at", "01:05", "--weekly", "Sun", "--cron").out.splitlines()
+    assert mirror.run("schedule", "--at", "23:00", "--cron").out.startswith("0 23 * * * {")
+    fields, _, command = line.partition(" {")
+    assert fields == "5 1 * * 0"
+    subprocess.run(["sh", "-c", "{" + command.replace("\\%", "%")], cwd=mirror.root, check=True)
+    log = (mirror.root / "snapmirror.log").read_text(encoding="utf-8")
+    assert "created the store" in log  # standard error
+    assert "Sealed snapshot" in log
+    assert "freed" in log
+    for wrong in (["--at", "25:00"], ["--at", "1"], ["--at", "01:00", "--weekly", "someday"]):
+        mirror.run("schedule", *wrong, status=2).line(wrong[-2], wrong[-1])
+
+
+def test_a_tunasync_job(mirror: Mirror, upstream: Upstream, tmp_path: Path) -> None:
+    mirror.repos[0]["upstream"] = "http://127.0.0.1:9/not-there"
+    mirror.write()
+    job = {"TUNASYNC_WORKING_DIR": str(mirror.root), "TUNASYNC_UPSTREAM_URL": f"{upstream.url}/chan"}
+    runner = Mirror(tmp_path / "elsewhere")
+    runner.env = job
+    done = runner.run_bare("sync")
+    assert done.status == 0, done.err
+    assert re.search(r"^Total size is ([0-9\.]+[KMGTP]?)$", done.out, re.MULTILINE)
+    assert len(mirror.snapshots()) == 1
+    runner.env = job | {"SNAPMIRROR_CONFIG": str(mirror.config)}  # then it is not the job that says what to mirror
+    assert runner.run_bare("sync").status == 1
+    mirror.add("more", "http://127.0.0.1:9/not-there")  # of two repos the job's upstream can't be both
+    mirror.write()
+    runner.env = job
+    assert runner.run_bare("sync").status == 1
+    runner.env = {"TUNASYNC_WORKING_DIR": str(tmp_path)}
+    assert f"{tmp_path / 'snapmirror.toml'}: there is no such file" in runner.run_bare("sync").err

@@ -12,7 +12,7 @@ import typer
 
 from .. import __version__
 from ..errors import SnapmirrorError
-from . import adopt, check, client, diff, forget, gc, init, pin, reindex, serve, snapshots, sync, tree
+from . import adopt, check, client, diff, forget, gc, init, pin, reindex, schedule, serve, snapshots, status, sync, tree
 from .context import say
 
 app = typer.Typer(
@@ -43,6 +43,8 @@ app.command("sync")(sync.sync)
 app.command("adopt")(adopt.adopt)
 app.command("serve")(serve.serve)
 app.command("client")(client.client)
+app.command("schedule")(schedule.schedule)
+app.command("status")(status.status)
 app.command("snapshots")(snapshots.snapshots)
 app.command("show")(snapshots.show)
 app.command("diff")(diff.diff)

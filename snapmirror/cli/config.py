@@ -50,8 +50,11 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
         return Path(self.index) if self.index else None
 
 
-def load(path: Path) -> Config:
-    """Read a configuration. Raises ConfigError."""
+def load(path: Path, upstream: str = "") -> Config:
+    """Read a configuration. Raises ConfigError.
+
+    upstream: takes the place of what is configured, if there is only one `[[repo]]`
+    """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -64,6 +67,8 @@ def load(path: Path) -> Config:
         config = msgspec.convert(content, Config)
     except msgspec.ValidationError as error:
         raise _explain(path, content, str(error)) from None
+    if upstream and len(config.repo) == 1:
+        config = msgspec.structs.replace(config, repo=[msgspec.structs.replace(config.repo[0], upstream=upstream)])
     base = path.resolve().parent
     repos = []
     for number, table in enumerate(config.repo, 1):

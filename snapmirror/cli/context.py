@@ -44,12 +44,20 @@ def find_config(path: Path | None) -> Path:
         return path
     if named := os.environ.get("SNAPMIRROR_CONFIG"):
         return Path(named)
+    if folder := os.environ.get("TUNASYNC_WORKING_DIR"):
+        return Path(folder) / "snapmirror.toml"
     for place in configuration.PLACES:
         if place.exists():
             return place
     raise ConfigError(
         configuration.PLACES[0], "", "there is no configuration here; name one with --config, or run `snapmirror init DIR`"
     )
+
+
+def _upstream(path: Path | None) -> str:
+    """The upstream of the tunasync job that runs us, if it is also the job that names the configuration."""
+    ours = path is not None or "SNAPMIRROR_CONFIG" in os.environ or not os.environ.get("TUNASYNC_WORKING_DIR")
+    return "" if ours else os.environ.get("TUNASYNC_UPSTREAM_URL", "")
 
 
 @contextlib.contextmanager
@@ -59,7 +67,7 @@ def opened(path: Path | None, *, write: bool, create: bool = False, clashes: boo
     clashes: allow a pin that has the name of a repo: it is about to be removed
     create: make the store, saying so, where its folder is missing or empty
     """
-    config = configuration.load(find_config(path))
+    config = configuration.load(find_config(path), _upstream(path))
     if create and not (config.store_path / "snapmirror.json").exists():
         Store.create(config.store_path)
         say(f"created the store {config.store_path}")

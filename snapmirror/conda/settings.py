@@ -92,6 +92,7 @@ class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
     select: Select = Select()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for subdir in self.subdirs:
             if not _SUBDIR.fullmatch(subdir) or len(subdir) > 32:
                 raise ValueError(f"{subdir!r} is no subdir; write for example linux-64 or noarch")

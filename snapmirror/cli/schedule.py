@@ -1,0 +1,132 @@
+"""snapmirror schedule: what runs the mirror every night, for systemd or cron, to be put where it belongs."""
+
+import os
+import pwd
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+from . import config as configuration
+from .config import Config
+from .context import ConfigOption, find_config, show
+
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+
+_UNITS = """\
+# /etc/systemd/system/snapmirror-sync.service
+[Unit]
+Description=Sync the mirror {config}
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+User={user}
+ExecStart={sync}
+ExecStart={gc}
+# done, but something upstream was not as it should be
+SuccessExitStatus=3
+ReadWritePaths={paths}
+ProtectSystem=strict
+ProtectHome=read-only
+PrivateTmp=true
+PrivateDevices=true
+ProtectKernelTunables=true
+ProtectKernelModules=true
+ProtectControlGroups=true
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
+RestrictSUIDSGID=true
+NoNewPrivileges=true
+Nice=10
+
+# /etc/systemd/system/snapmirror-sync.timer
+[Unit]
+Description=Sync the mirror {config}
+
+[Timer]
+OnCalendar={calendar}
+# a time at which the machine was off is made up for
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+
+# systemctl daemon-reload && systemctl enable --now snapmirror-sync.timer"""
+
+
+def schedule(
+    at: Annotated[str, typer.Option("--at", metavar="TIME", help="Hour and minute by this machine's clock: 01:00.")],
+    weekly: Annotated[str, typer.Option("--weekly", metavar="DAY", help="Only on that day: mon, tue, … sun.")] = "",
+    cron: Annotated[bool, typer.Option("--cron", help="Print a line for a crontab instead of units for systemd.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Print what syncs this mirror every night, and then collects garbage."""
+    time = _TIME.fullmatch(at)
+    if not time:
+        raise UsageError(f"--at {at}: write an hour and a minute, such as 01:00")
+    if weekly and weekly.lower() not in _DAYS:
+        raise UsageError(f"--weekly {weekly}: write one of {', '.join(_DAYS)}")
+    path = find_config(config).absolute()
+    found = configuration.load(path)
+    if cron:
+        show(_cron(path, int(time[1]), int(time[2]), weekly.lower()))
+    else:
+        day = f"{weekly.capitalize()} " if weekly else ""
+        show(_units(path, found, f"{day}*-*-* {int(time[1]):02}:{time[2]}:00"))
+
+
+def _command(verb: str, config: Path) -> list[str]:
+    """The command line of a verb of this very program."""
+    program = Path(sys.argv[0]).absolute()
+    run = [str(program)] if program.name == "snapmirror" else [sys.executable, "-m", "snapmirror"]
+    return [*run, verb, "--config", str(config)]
+
+
+def _cron(config: Path, hour: int, minute: int, weekly: str) -> str:
+    """A crontab's line. The second command runs whatever the first comes to: on a full disk it is what helps."""
+    sync, gc = (shlex.join(_command(verb, config)) for verb in ("sync", "gc"))
+    command = f"{{ {sync}; {gc}; }} >>snapmirror.log 2>&1".replace("%", r"\%")
+    return f"{minute} {hour} * * {_DAYS.index(weekly) if weekly else '*'} {command}"
+
+
+def _units(config: Path, found: Config, calendar: str) -> str:
+    store = found.store_path
+    folders = [store, *([found.index_path.parent] if found.index_path else [])]
+    owner = store.stat().st_uid if store.exists() else os.geteuid()
+    return _UNITS.format(
+        config=_specifiers(str(config)),
+        user=_user(owner),
+        sync=_join(_command("sync", config), shell=True),
+        gc=_join(_command("gc", config), shell=True),
+        paths=_join([str(folder) for folder in folders]),
+        calendar=calendar,
+    )
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _join(words: list[str], *, shell: bool = False) -> str:
+    """Words as systemd takes them apart again (systemd.service(5), section COMMAND LINES)."""
+    return " ".join(_quote(word.replace("$", "$$") if shell else word) for word in words)
+
+
+def _quote(word: str) -> str:
+    text = _specifiers(word)
+    if re.fullmatch(r"[\w@%+=:,./$-]+", text, re.ASCII):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _specifiers(text: str) -> str:
+    return text.replace("%", "%%")

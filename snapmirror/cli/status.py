@@ -1,0 +1,128 @@
+"""snapmirror status: how old the mirror is, how large, what is withheld."""
+
+import itertools
+import shutil
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import typer
+
+from .. import clock, units
+from ..ecosystem import Repo
+from ..errors import SelectorError
+from ..store.catalog import CURRENT, Catalog
+from ..store.records import Record, RepoState
+from ..store.store import Store
+from .context import ConfigOption, JsonOption, opened, printable, show, show_json
+from .snapshots import describe
+
+#: exit status when a repo is older than its `max_age`
+_LATE = 3
+
+
+def status(json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Say how old and how large the mirror is. Exit status 3 if a repo is older than its max_age."""
+    with opened(config, write=False) as (settings, store):
+        found = _look(store, settings.repo)
+    if json:
+        show_json(found)
+    else:
+        _print(found)
+    raise typer.Exit(_LATE if any(repo["late"] for repo in found["repos"].values()) else 0)
+
+
+def _look(store: Store, configured: Sequence[Repo]) -> dict[str, Any]:
+    catalog = store.catalog()
+    current = _current(store, catalog)
+    limits = {repo.path: repo.max_age for repo in configured}
+    described = describe(store, current)["repos"] if current else {}
+    repos = {
+        path: _repo(store, catalog, path, described.get(path), limits.get(path, "")) for path in sorted({*limits, *described})
+    }
+    return {
+        "current": current.id if current else None,
+        "age": _age(store, current.id) if current else None,
+        "repos": repos,
+        "files": sum(repo["files"] for repo in repos.values()),
+        "bytes": sum(repo["bytes"] for repo in repos.values()),
+        "free": shutil.disk_usage(store.layout.root).free,
+        "withheld": _withheld(store, catalog, current) if current else {},
+    }
+
+
+def _current(store: Store, catalog: Catalog) -> Record | None:
+    try:
+        return catalog.view(CURRENT, store.now())
+    except SelectorError:
+        return None
+
+
+def _age(store: Store, id_: str) -> int | None:
+    """Seconds since the time of an id."""
+    then = clock.from_id(id_)
+    return int((store.now() - then).total_seconds()) if then else None
+
+
+def _repo(store: Store, catalog: Catalog, path: str, described: dict[str, Any] | None, max_age: str) -> dict[str, Any]:
+    """What `describe` says of a repo, how old that is, and how its last sync ended."""
+    found = described or {"kind": None, "read": None, "since": None, "files": 0, "bytes": 0, "directories": {}}
+    age = _age(store, found["read"]) if described else None
+    late = bool(max_age) and (age is None or age > units.parse_duration(max_age).total_seconds())
+    kept = _kept([record.repos[path] for record in catalog.history(path)])
+    for name, directory in found["directories"].items():
+        directory["kept"] = name in kept
+    outcome = "kept" if kept else "complete" if described else "never"
+    return {**found, "outcome": outcome, "age": age, "max_age": max_age, "late": late}
+
+
+def _kept(states: Sequence[RepoState]) -> set[str]:
+    """The directories that kept their old state in the last sync of a repo; states: newest first.
+
+    That sync is the first that knows the newest time of reading; what has the time of the state before was not read in it.
+    """
+    for state, before in itertools.pairwise(states):
+        if before.read != state.read:
+            known = before.directories
+            return {name for name, now in state.directories.items() if name in known and known[name].read == now.read}
+    return set()
+
+
+def _withheld(store: Store, catalog: Catalog, current: Record) -> dict[str, dict[str, dict[str, str]]]:
+    """{"repo/directory": {file: reason and since}}; since: the first snapshot of the unbroken run that withholds it."""
+    found = {}
+    for path, repo in current.repos.items():
+        history = catalog.history(path)
+        for name, state in repo.directories.items():
+            if reasons := store.metadata.directory(state.blob).document.withheld:
+                since = _since(store, history, path, name, reasons)
+                found[f"{path}/{name}"] = {file: {"reason": reason, "since": since[file]} for file, reason in reasons.items()}
+    return found
+
+
+def _since(store: Store, history: Iterable[Record], path: str, name: str, files: Iterable[str]) -> dict[str, str]:
+    """The id of the first snapshot of the run; history: newest first."""
+    running, since = set(files), {}
+    for record in history:
+        state = record.repos[path].directories.get(name)
+        running &= store.metadata.directory(state.blob).document.withheld.keys() if state else set()
+        if not running:
+            break
+        since.update(dict.fromkeys(running, record.id))
+    return since
+
+
+def _print(found: dict[str, Any]) -> None:
+    age = f", {units.span(found['age'])} old" if found["age"] is not None else ""
+    show(f"current: {found['current'] or 'there is no snapshot yet'}{age}")
+    for path, repo in found["repos"].items():
+        size = f"{units.plural(repo['files'], 'file')}, {units.size(repo['bytes'])}"
+        read = f"read {repo['read']}, {units.span(repo['age'])} ago; {size}" if repo["age"] is not None else "never synced"
+        show(f"{path}: {read}" + (f"; older than its max_age of {repo['max_age']}" if repo["late"] else ""))
+        for name, directory in repo["directories"].items():
+            if directory["kept"]:
+                show(f"{path}/{name}: the last sync could not read it; it keeps the state of {directory['read']}")
+    for directory, files in found["withheld"].items():
+        for file, why in files.items():
+            show(f"withheld: {directory}/{printable(file)}: since {why['since']}: {printable(why['reason'])}")
+    total = f"{units.plural(found['files'], 'file')}, {units.size(found['bytes'])}"
+    show(f"in total: {total}; free on the store's disk: {units.size(found['free'])}")
