@@ -4,6 +4,7 @@ A spec of a dependency may be one that nobody can parse, and a record may have a
 `Build` say so by matching nothing. A spec that the operator wrote is parsed by `Spec`, which raises.
 """
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,8 @@ from rattler.exceptions import InvalidMatchSpecError, InvalidPackageNameError, I
 
 from .leaf import Record
 
+#: CEP 26, as rattler enforces it
+_BUILD = re.compile(r"[A-Za-z0-9_.+]{1,64}").fullmatch
 #: parts of a spec that are about something else than what a channel says of a record
 _FOREIGN = ("channel", "namespace", "file_name", "condition", "extras")
 
@@ -44,6 +47,11 @@ class Build:
     def order(self) -> tuple[Version, int]:
         """What makes one build newer than another."""
         return version_order(self.version), self.number
+
+    @property
+    def is_plausible(self) -> bool:
+        """Whether rattler can read its build; if it can't read name or version, no build of these helps."""
+        return _BUILD(self.build) is not None and 0 <= self.number < 1 << 64
 
     @property
     def package(self) -> PackageRecord | None:
@@ -93,6 +101,8 @@ class Spec:
         """Whether a record is meant. A thousand builds of a version are looked at once if it says nothing of builds."""
         if not self._by_version:
             return self._matches(build)
+        if not build.is_plausible:
+            return False
         answer = self._answers.get((build.name, build.version))
         if answer is None:
             answer = self._answers[build.name, build.version] = self._matches(Build(build.name, build.version, "0", 0))
