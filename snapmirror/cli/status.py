@@ -95,7 +95,9 @@ def _withheld(store: Store, catalog: Catalog, current: Record) -> dict[str, dict
         for name, state in repo.directories.items():
             if reasons := store.metadata.directory(state.blob).document.withheld:
                 since = _since(store, history, path, name, reasons)
-                found[f"{path}/{name}"] = {file: {"reason": reason, "since": since[file]} for file, reason in reasons.items()}
+                found[f"{path}/{name}".rstrip("/")] = {
+                    file: {"reason": reason, "since": since[file]} for file, reason in reasons.items()
+                }
     return found
 
 
@@ -120,7 +122,10 @@ def _print(found: dict[str, Any]) -> None:
         show(f"{path}: {read}" + (f"; older than its max_age of {repo['max_age']}" if repo["late"] else ""))
         for name, directory in repo["directories"].items():
             if directory["kept"]:
-                show(f"{path}/{name}: the last sync could not read it; it keeps the state of {directory['read']}")
+                show(
+                    f"{path}/{name}".rstrip("/")
+                    + f": the last sync could not read it; it keeps the state of {directory['read']}"
+                )
     for directory, files in found["withheld"].items():
         for file, why in files.items():
             show(f"withheld: {directory}/{printable(file)}: since {why['since']}: {printable(why['reason'])}")
