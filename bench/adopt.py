@@ -88,7 +88,9 @@ def _prepare(tree: Path, count: int) -> dict[str, Any]:
             "size": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
         }
-    (folder / "repodata.json").write_text(json.dumps({"info": {"subdir": "noarch"}, "packages.conda": packages}), encoding="utf-8")
+    (folder / "repodata.json").write_text(
+        json.dumps({"info": {"subdir": "noarch"}, "packages.conda": packages}), encoding="utf-8"
+    )
     return {}
 
 

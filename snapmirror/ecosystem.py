@@ -108,8 +108,22 @@ class Answer(NamedTuple):
     validators: Validators | None
 
 
+class Notes(Protocol):
+    """What an ecosystem has found out and would like to know again. It may be lost at any time."""
+
+    def get(self, keys: Collection[str]) -> Mapping[str, bytes]:
+        """What was noted, of those keys of which anything was."""
+        ...
+
+    def put(self, rows: Mapping[str, bytes]) -> None:
+        """Note, instead of what was noted under these keys."""
+        ...
+
+
 class Upstream(Protocol):
     """How an ecosystem reaches upstream; sync provides it."""
+
+    notes: Notes
 
     def get(self, url: str, *, limit: int, known: Validators | None = None) -> Answer | None:
         """A document of at most `limit` bytes; None if `known` still describes it. Raises UpstreamError."""

@@ -220,9 +220,7 @@ def test_one_tree_can_be_dated(mirror: Mirror, tree: Path) -> None:
         (["tree", "--repo", "chan", "--seal-as", "soon"], "write an id"),
     ],
 )
-def test_what_can_not_be_adopted(
-    arguments: list[str], message: str, mirror: Mirror, tree: Path, tmp_path: Path
-) -> None:
+def test_what_can_not_be_adopted(arguments: list[str], message: str, mirror: Mirror, tree: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     shutil.copytree(tree, tmp_path / "dated/2024-01-01")
     result = mirror.run("adopt", str(tmp_path / arguments[0]), *arguments[1:], status=2)

@@ -96,9 +96,11 @@ def _expand(path: Path, where: str, table: CondaRepo) -> list[CondaRepo]:
 
 
 def _absolute(repo: CondaRepo, base: Path) -> CondaRepo:
-    """With the files that it includes from relative to the configuration."""
+    """With the paths that it names made absolute: they are relative to the configuration."""
     files = [str(base / name) for name in repo.select.include_from]
-    return msgspec.structs.replace(repo, select=msgspec.structs.replace(repo.select, include_from=files))
+    packages = str(base / repo.packages) if repo.packages else ""
+    select = msgspec.structs.replace(repo.select, include_from=files)
+    return msgspec.structs.replace(repo, packages=packages, select=select)
 
 
 def _explain(path: Path, content: dict[str, Any], message: str) -> ConfigError:

@@ -45,6 +45,10 @@ class Conda:
         self, repo: CondaRepo, directory: str, upstream_: Upstream, known: Known, avoid: Collection[str]
     ) -> Reading | None:
         """See Ecosystem.read."""
+        if repo.packages:
+            from . import packages  # py-rattler is slow to load
+
+            return packages.read(repo, directory, upstream_)
         return upstream.read(repo, directory, upstream_, known, avoid)
 
     def empty(self, repo: CondaRepo, directory: str) -> Reading:

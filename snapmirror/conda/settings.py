@@ -1,6 +1,7 @@
 """The keys of a `[[repo]]` with `kind = "conda"`."""
 
 import re
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -83,6 +84,9 @@ class Channel(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=T
 class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="conda"):
     """A conda channel, or a label of one; or, with `channels`, many below one path."""
 
+    upstream: str | list[str] = ""
+    #: instead of an upstream: a folder of built packages, which are indexed here
+    packages: str = ""
     channels: list[str | Channel] = msgspec.field(default_factory=list)
     subdirs: list[str] = msgspec.field(default_factory=list)
     #: also publish `repodata.json.bz2`, which the common mirror script stops without
@@ -93,11 +97,21 @@ class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if bool(self.upstream) == bool(self.packages):
+            which = "both upstream and packages" if self.packages else "neither upstream nor packages"
+            raise ValueError(f"it has {which}; give one of them: where the channel is, or a folder of built packages")
+        if self.packages and (self.channels or self.download != "eager"):
+            raise ValueError("a folder of packages is one channel, whose files are all kept: no channels, no other download")
         for subdir in self.subdirs:
             if not _SUBDIR.fullmatch(subdir) or len(subdir) > 32:
                 raise ValueError(f"{subdir!r} is no subdir; write for example linux-64 or noarch")
         if len(set(self.subdirs)) < len(self.subdirs):
             raise ValueError("a subdir is listed twice")
+
+    @property
+    def upstreams(self) -> list[str]:
+        """The base URLs."""
+        return [Path(self.packages).absolute().as_uri()] if self.packages else super().upstreams
 
     def expand(self) -> "list[CondaRepo]":
         """The repos that it stands for: itself, or one a channel."""

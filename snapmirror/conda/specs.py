@@ -1,4 +1,4 @@
-"""Conda's MatchSpecs, its order of versions and its lock files, as py-rattler knows them. The only importer of that.
+"""Conda's MatchSpecs, its order of versions and its lock files, as py-rattler knows them (imported here and in `packages`).
 
 A spec of a dependency may be one that nobody can parse, and a record may have a version that is none: `Depends` and
 `Build` say so by matching nothing. A spec that the operator wrote is parsed by `Spec`, which raises.

@@ -1,8 +1,8 @@
 """The LMDB index: a cache of what the files say. The only importer of lmdb.
 
-Four tables. `blobs`: SHA-256 -> size, BLAKE3, when last checked. `md5`: MD5 -> the SHA-256 of the bytes that it verified.
+Five tables. `blobs`: SHA-256 -> size, BLAKE3, when last checked. `md5`: MD5 -> the SHA-256 of the bytes that it verified.
 `leaves`: digest of a leaf's canonical bytes, or of what it was read from -> the stored blob. `validators`: document of
-upstream -> what the server said of its age, and the directory that came of it.
+upstream -> what the server said of its age, and the directory that came of it. `notes`: what ecosystems like to know again.
 
 A row in `blobs` is written after its blob is durable and deleted before the blob is. Rows of the other tables
 may point to blobs that are gone: whoever follows one looks in `blobs` first.
@@ -23,7 +23,7 @@ from ..errors import DiskFull, StoreError
 from ..validators import Validators
 
 _MAP_SIZE = 64 << 30  # a sparse promise, not an allocation; resizing at run time raced in py-lmdb before 2.3
-_TABLES = (b"blobs", b"md5", b"leaves", b"validators")
+_TABLES = (b"blobs", b"md5", b"leaves", b"validators", b"notes")
 _ROW = struct.Struct(">QQ32s")
 Key = TypeVar("Key")
 _PAGE = 10_000  # rows a transaction: long readers pin pages, and one huge delete doubles the file
@@ -61,7 +61,7 @@ class Index:
             if os.path.getsize(path) < needed:  # touching a page that is not there is SIGBUS
                 raise self._unusable("it is cut short")
             self._env.reader_check()  # rows of readers that died would pin pages for ever
-            self._blobs, self._md5, self._leaves, self._seen = (self._env.open_db(name) for name in _TABLES)
+            self._blobs, self._md5, self._leaves, self._seen, self._notes = (self._env.open_db(name) for name in _TABLES)
 
     def close(self) -> None:
         """Close the environment."""
@@ -175,6 +175,20 @@ class Index:
         with self._transaction(write=True) as transaction:
             for document, seen in rows.items():
                 transaction.put(sha256(document.encode()), msgspec.msgpack.encode(seen), db=self._seen)
+
+    # What ecosystems note
+
+    def notes(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """What was noted, of those keys of which anything was."""
+        with self._transaction() as transaction:
+            found = ((key, _get(transaction, self._notes, sha256(key.encode()))) for key in keys)
+            return {key: row for key, row in found if row is not None}
+
+    def put_notes(self, rows: Mapping[str, bytes]) -> None:
+        """Note, instead of what was noted under these keys."""
+        with self._transaction(write=True) as transaction:
+            for key, row in rows.items():
+                transaction.put(sha256(key.encode()), row, db=self._notes)
 
     # Housekeeping
 

@@ -27,6 +27,7 @@ from .download import Source
 from .fetch import Fetched, Progress, fetch
 from .group import Group, no_garbage_collection
 from .http import Http
+from .notes import StoreNotes
 from .plan import DirectoryPlan
 from .report import RepoReport, Report
 from .settings import Download, Publish
@@ -78,7 +79,7 @@ class Sync:
         if self._options.seal_as:
             paths = [repo.path for repo in repos]
             seal.check_past(self._store.catalog(), self._options.seal_as, paths, self._store.now())
-        with contextlib.ExitStack() as stack, Http(self._download, self._progress.message) as http:
+        with contextlib.ExitStack() as stack, Http(self._download, self._progress.message, StoreNotes(self._store)) as http:
             for bound in self._bound(repos):
                 try:
                     for repo in bound:

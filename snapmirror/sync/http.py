@@ -18,10 +18,11 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from .. import __version__, addresses
-from ..ecosystem import Answer
+from ..ecosystem import Answer, Notes
 from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
 from ..validators import Validators
 from .local import get_file
+from .notes import NoNotes
 from .settings import Download
 
 #: of the statuses 4xx, those that don't say that there is no such document, as S3 does with 403 and others with 400
@@ -40,8 +41,9 @@ class RefusedError(TransportError):
 class Http:
     """Requests to upstreams from several threads. Fulfils `ecosystem.Upstream`."""
 
-    def __init__(self, settings: Download, warn: Callable[[str], None]) -> None:
+    def __init__(self, settings: Download, warn: Callable[[str], None], notes: Notes | None = None) -> None:
         self.settings = settings
+        self.notes: Notes = notes or NoNotes()
         self.warn = warn
         self.pool = ThreadPoolExecutor(settings.connections, thread_name_prefix="fetch")
         self._local = threading.local()

@@ -1,0 +1,146 @@
+"""A folder of built packages as a channel of one's own: read as an upstream is, but its index is made here.
+
+What a package says of itself is read by py-rattler, once: what was read is noted with the size and time of the file, and
+a package that has both unchanged is not opened again. A package that can't be read to its end is withheld: it may be
+on its way here still, and then the next sync takes it.
+"""
+
+import asyncio
+import bz2
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rattler import IndexJson
+from rattler.package_streaming import PackageArchive
+
+from .. import addresses
+from ..digests import Sums
+from ..ecosystem import Notes, Upstream
+from ..errors import TransportError
+from . import patches
+from .flat import FlatReading
+from .settings import CondaRepo
+
+_ENDINGS = (".conda", ".tar.bz2")
+_INDEX = "info/index.json"
+_PIECE = 4 << 20
+#: one folder is read for several subdirs at once, and need not be indexed twice
+_indexing = threading.Lock()
+
+
+class _Noted(msgspec.Struct, array_like=True):
+    """What is known of a package file; of size and time it is known whether that still holds."""
+
+    size: int
+    modified: int
+    record: dict[str, Any]
+
+
+#: what a package says of itself, or why it can't be listed
+Found = dict[str, Any] | str
+
+
+def read(repo: CondaRepo, subdir: str, upstream: Upstream) -> FlatReading:
+    """The present state of a subdir. Raises TransportError if the folder can't be read, BadIndexError for a bad patch."""
+    folder = Path(repo.packages)
+    with _indexing:
+        flat = {path.name: _if_here(found, subdir) for path, found in _index(_list(folder), upstream.notes)}
+        own = {path.name: _as_here(found, subdir) for path, found in _index(_list(folder / subdir), upstream.notes)}
+    if not folder.is_dir():
+        raise TransportError(folder.as_uri(), "is no folder")
+    records: dict[str, Any] = {"packages": {}, "packages.conda": {}, "removed": []}
+    invalid = {}
+    for name, found in sorted({**flat, **own}.items()):
+        if isinstance(found, str):
+            invalid[name] = found
+        elif found is not None:
+            records["packages.conda" if name.endswith(".conda") else "packages"][name] = {**found, "subdir": subdir}
+    for place in (folder, folder / subdir):
+        patches.apply(records, place / "patch_instructions.json")
+    inside, outside = (addresses.as_folder(place.as_uri()) for place in (folder / subdir, folder))
+    body = msgspec.json.encode({"info": {"subdir": subdir}, **records})
+    reading = FlatReading(f"{inside}repodata.json", body, "", None)
+    reading.bases = (inside, outside) if (folder / subdir).is_dir() else (outside,)
+    reading.invalid = invalid
+    return reading
+
+
+def _if_here(found: Found, subdir: str) -> Found | None:
+    """Of a package beside the folders of subdirs: what it says if it is for this one. What is wrong is said in noarch."""
+    if isinstance(found, str):
+        return found if subdir == "noarch" else None
+    stated = found.get("subdir")
+    if not isinstance(stated, str):
+        return f"its {_INDEX} names no subdir" if subdir == "noarch" else None
+    return found if stated == subdir else None
+
+
+def _as_here(found: Found, subdir: str) -> Found:
+    """Of a package in the folder of a subdir."""
+    if isinstance(found, dict) and found.get("subdir", subdir) != subdir:
+        return f"its {_INDEX} says that it is for {found['subdir']}"
+    return found
+
+
+def _list(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    """The packages in a folder, with size and time. A name that begins with a dot is one of a file on its way."""
+    try:
+        with os.scandir(folder) as entries:
+            named = [entry for entry in entries if entry.name.endswith(_ENDINGS) and not entry.name.startswith(".")]
+            return [(Path(entry.path), entry.stat()) for entry in named if entry.is_file()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise TransportError(folder.as_uri(), error.strerror or str(error)) from None
+
+
+def _index(files: Sequence[tuple[Path, os.stat_result]], notes: Notes) -> Iterator[tuple[Path, Found]]:
+    """What each package says of itself; only those are opened of which that is not known."""
+    known = notes.get([str(path) for path, _ in files])
+    fresh = {}
+    for path, status in files:
+        noted = msgspec.json.decode(known[str(path)], type=_Noted) if str(path) in known else None
+        if noted and (noted.size, noted.modified) == (status.st_size, status.st_mtime_ns):
+            yield path, noted.record
+            continue
+        try:
+            record = _open(path, status)
+        except (OSError, EOFError, ValueError) as error:
+            yield path, f"can't be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        else:
+            fresh[str(path)] = msgspec.json.encode(_Noted(status.st_size, status.st_mtime_ns, record))
+            yield path, record
+    notes.put(fresh)
+
+
+def _open(path: Path, before: os.stat_result) -> dict[str, Any]:
+    """A record as an index has it. Raises OSError, EOFError, ValueError for what is no whole package."""
+    text = asyncio.run(_read_to_the_end(path))
+    if text is None:
+        raise ValueError(f"it has no {_INDEX}")
+    IndexJson.from_str(text.decode())  # raises for what rattler could not use
+    record: dict[str, Any] = msgspec.json.decode(text, type=dict[str, Any])
+    sums = Sums(md5=True)
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            sums.update(piece)
+    if path.name.endswith(".bz2"):
+        with bz2.open(path) as stream:  # rattler stops at the archive's end, which may come before that of the stream
+            while stream.read(_PIECE):
+                pass
+    after = path.stat()
+    if (after.st_size, after.st_mtime_ns, sums.size) != (before.st_size, before.st_mtime_ns, before.st_size):
+        raise ValueError("it is being written")
+    assert sums.md5 is not None
+    return {**record, "size": sums.size, "md5": sums.md5.hex(), "sha256": sums.sha256.hex()}
+
+
+async def _read_to_the_end(path: Path) -> bytes | None:
+    """A package's index.json. Names that are not there make rattler go through both parts of the archive."""
+    archive = await PackageArchive.from_path(path)
+    found = await archive.read_files([_INDEX, "info/there is none", "there is none"])
+    return found[_INDEX]

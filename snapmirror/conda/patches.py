@@ -1,0 +1,65 @@
+"""`patch_instructions.json`: what to say of packages other than they say themselves (CEP 21, and as conda-index applies it)."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import BadIndexError
+
+_OLD, _NEW = ".tar.bz2", ".conda"
+Record = dict[str, Any]
+
+
+class _Instructions(msgspec.Struct):
+    patch_instructions_version: int
+    packages: dict[str, Record] = {}
+    conda: dict[str, Record] = msgspec.field(name="packages.conda", default_factory=dict)
+    revoke: list[str] = []
+    remove: list[str] = []
+
+
+def apply(repodata: dict[str, Any], path: Path) -> None:
+    """Patch a repodata in place, if there is such a file. Raises BadIndexError if it can't be used.
+
+    What is said of `x.tar.bz2` holds for `x.conda` too, which has the same content; what is said of that itself comes later.
+    """
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=_Instructions)
+    except FileNotFoundError:
+        return
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadIndexError(path.as_uri(), str(error)) from None
+    if found.patch_instructions_version not in (1, 2):
+        raise BadIndexError(path.as_uri(), f"version {found.patch_instructions_version} is unknown (1 and 2 are known)")
+    old, new = repodata["packages"], repodata["packages.conda"]
+    for file, changes in found.packages.items():
+        _change(old.get(file), changes)
+        _change(new.get(_twin(file)), changes)
+    for file, changes in found.conda.items():
+        _change(new.get(file), changes)
+    for file in found.revoke:
+        for record in filter(None, (old.get(file), new.get(_twin(file)))):
+            record["revoked"] = True
+            record["depends"] = [*record.get("depends", ()), "package_has_been_revoked"]
+    gone = [
+        name
+        for file in found.remove
+        for name in dict.fromkeys((file, _twin(file)))
+        if old.pop(name, None) or new.pop(name, None)
+    ]
+    repodata["removed"] = sorted({*repodata["removed"], *gone})
+
+
+def _twin(file: str) -> str:
+    """The name of the same content in the newer format."""
+    return file.removesuffix(_OLD) + _NEW if file.endswith(_OLD) else file
+
+
+def _change(record: Record | None, changes: Record) -> None:
+    """Replace fields; null takes one out."""
+    for key, value in changes.items() if record is not None else ():
+        if value is None:
+            record.pop(key, None)  # type: ignore[union-attr]
+        else:
+            record[key] = value  # type: ignore[index]
