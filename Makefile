@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 MANUALS := man/snapmirror.1 man/snapmirror.toml.5 man/snapmirror-store.7
 # programs that tests use if they are there, each with the Debian package that has it
-DEBIAN := curl:curl mandoc:mandoc nginx:nginx-light rsync:rsync strace:strace
+DEBIAN := apache2:apache2 curl:curl mandoc:mandoc nginx:nginx-light openssl:openssl rsync:rsync strace:strace
 
 .PHONY: help
 help:

@@ -44,8 +44,8 @@ def join(base: str, reference: str) -> str:
 
 
 def file_url(base: str, name: str) -> str:
-    """The URL of a file below a base that ends in a slash; the name is quoted."""
-    return base + urllib.parse.quote(name, safe="!$&'()*+,;=:@~-._")
+    """The URL of a file below a base that ends in a slash; the name, which may be a path, is quoted."""
+    return base + urllib.parse.quote(name, safe="/!$&'()*+,;=:@~-._")
 
 
 def with_credentials(url: str, like: str) -> str:

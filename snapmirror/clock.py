@@ -60,6 +60,11 @@ def parse_time(text: str) -> datetime | None:
     return end_of(day) if day else from_id(text)
 
 
+def from_seconds(seconds: int) -> datetime:
+    """The instant so many seconds after 1970 began; the last one that there is a date for, if that is later."""
+    return datetime.fromtimestamp(min(seconds, 253_402_300_799), UTC)
+
+
 def http_date(instant: datetime) -> str:
     """An instant as RFC 9110 section 5.6.7 writes it."""
     return instant.astimezone(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")

@@ -60,6 +60,8 @@ class File(msgspec.Struct, frozen=True, gc=False):
     md5: bytes | None
     #: absolute URL where it is not at base + name; never with credentials
     url: str | None = None
+    #: seconds since 1970 of upstream's last change, if that is known
+    modified: int | None = None
 
     def but(self, **changes: Any) -> "File":
         """The same with some fields changed."""
@@ -108,6 +110,15 @@ class Answer(NamedTuple):
     validators: Validators | None
 
 
+class Stated(NamedTuple):
+    """What upstream's headers say of a file."""
+
+    #: bytes
+    size: int | None
+    #: seconds since 1970
+    modified: int | None
+
+
 class Notes(Protocol):
     """What an ecosystem has found out and would like to know again. It may be lost at any time."""
 
@@ -131,6 +142,10 @@ class Upstream(Protocol):
 
     def get_many(self, urls: Iterable[str], *, limit: int) -> Iterator[tuple[str, Answer | Exception]]:
         """Many documents side by side, in any order, each with its answer or its UpstreamError."""
+        ...
+
+    def head_many(self, urls: Iterable[str]) -> Iterator[tuple[str, Stated | Exception]]:
+        """What is said of many files, in any order, each with its answer or its UpstreamError."""
         ...
 
     def warn(self, message: str) -> None:
@@ -177,9 +192,11 @@ class Ecosystem(Protocol):
     kind: str
     #: version of `settle` and `derive`; a change of any byte that they make raises it
     form: int
+    #: whether names of files are paths, below folders that are listed each by itself
+    nested: bool
 
     def directories(self, repo: Any) -> Sequence[str]:
-        """The directories of a repo, as paths below it."""
+        """The directories of a repo, as paths below it; "" is the repo itself, which then has no other."""
         ...
 
     def documents(self, repo: Any) -> Sequence[DocumentPlan]:

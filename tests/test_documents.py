@@ -31,6 +31,8 @@ import snapmirror
 from snapmirror import errors
 from snapmirror.cli import app, config
 from snapmirror.conda import CondaRepo
+from snapmirror.ecosystem import Repo
+from snapmirror.files import FilesRepo
 from snapmirror.conda.settings import Channel, Select
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -173,7 +175,7 @@ def test_json_keys(tmp_path: Path) -> None:
     }
     stated["snapshots"] = (stated["snapshots"] | stated["show"]) - {"withheld"}
     assert set(stated) == {name for name, options in commands().items() if "--json" in options}
-    arguments = {"show": ["current"], "diff": ["current", "current"], "forget": ["--retention"]}
+    arguments = {"show": ["current"], "diff": ["current", "current"], "forget": ["--retention"], "adopt": ["upstream", "--repo", "greetings"]}
     printed = {name: json.loads(run(name, "--json", *arguments.get(name, []), folder=tmp_path)) for name in stated}
     damage(tmp_path)
     printed["check"] = json.loads(run("check", "--json", folder=tmp_path, status=5))
@@ -249,7 +251,7 @@ def page_keys(lines: list[str]) -> list[Key]:
 def test_every_key_is_in_the_manual_with_its_default() -> None:
     page = manual("snapmirror.toml.5").subsections
     tables = {field.name: field.type for field in msgspec.structs.fields(config.Config) if field.name in TABLES}
-    assert set(page) == {"Top level", *(f"[{name}]" for name in tables), "[[repo]]", "[repo.select]"}
+    assert set(page) == {"Top level", *(f"[{name}]" for name in tables), "[[repo]]", "[repo.select]", FILES}
     top = [key for key in struct_keys_of_config() if key.name not in TABLES]
     assert page_keys(page["Top level"]) == top
     for name, struct in tables.items():
@@ -257,8 +259,14 @@ def test_every_key_is_in_the_manual_with_its_default() -> None:
     kind = Key("kind", "String; required.", None)
     scalars = without(CondaRepo, "select")
     assert sorted(page_keys(page["[[repo]]"])) == sorted([kind, *struct_keys(scalars)])
+    files = without(FilesRepo, *(field.name for field in msgspec.structs.fields(Repo)))
+    assert sorted(page_keys(page[FILES])) == sorted(struct_keys(files))
     selecting = {field.name: json.dumps(getattr(Select(), field.name)) for field in msgspec.structs.fields(Select)}
     assert {key.name: key.default for key in page_keys(page["[repo.select]"])} == selecting
+
+
+#: the subsection of the other kind of repo
+FILES = "[[repo]] of kind files"
 
 
 def struct_keys_of_config() -> list[Key]:
@@ -288,7 +296,11 @@ def test_the_examples_of_the_manual_load(tmp_path: Path) -> None:
     for example in literal_blocks("snapmirror.toml.5"):
         (tmp_path / "snapmirror.toml").write_text(example, encoding="utf-8")
         loaded.append([repo.path for repo in config.load(tmp_path / "snapmirror.toml").repo])
-    assert loaded == [["team", "conda-forge"], ["cloud/conda-forge", "bioconda"]]
+    assert loaded == [
+        ["team", "conda-forge"],
+        ["cloud/conda-forge", "bioconda"],
+        ["anaconda/archive", "github-release/conda-forge/miniforge"],
+    ]
 
 
 def test_what_init_writes(tmp_path: Path) -> None:
@@ -429,7 +441,7 @@ def test_toml_blocks(tmp_path: Path) -> None:
         if "mirrors" not in content:  # that one is pixi's
             (tmp_path / "snapmirror.toml").write_text(block.text, encoding="utf-8")
             repos += [repo.path for repo in config.load(tmp_path / "snapmirror.toml").repo]
-    assert repos == ["greetings", "conda-forge", "conda-forge"]
+    assert repos == ["greetings", "conda-forge", "conda-forge", "anaconda/miniconda"]
 
 
 def test_yaml_blocks() -> None:

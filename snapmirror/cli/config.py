@@ -4,6 +4,7 @@ import difflib
 import re
 import tomllib
 import urllib.parse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from ..conda import CondaRepo
 from ..conda.settings import Channel, Select
 from ..ecosystem import Repo
 from ..errors import ConfigError
+from ..files import FilesRepo
 from ..serve.settings import Serve
 from ..store.catalog import RESERVED
+from ..store.records import place_of
 from ..store.retention import Retention
 from ..sync.settings import Download, Publish
 
@@ -24,6 +27,9 @@ PLACES = (Path("snapmirror.toml"), Path("/etc/snapmirror.toml"))
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _WHERE = re.compile(r"^(.*?)(?: - at `\$\.?(.*)`)?$", re.DOTALL)
+#: the tables that a `[[repo]]` may be
+AnyRepo = CondaRepo | FilesRepo
+_KINDS: dict[object, type[Repo]] = {"conda": CondaRepo, "files": FilesRepo}
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 
 
@@ -37,7 +43,7 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
     retention: Retention = Retention()
     publish: Publish = Publish()
     serve: Serve = Serve()
-    repo: list[CondaRepo] = []
+    repo: list[AnyRepo] = []
 
     @property
     def store_path(self) -> Path:
@@ -70,12 +76,12 @@ def load(path: Path, upstream: str = "") -> Config:
     if upstream and len(config.repo) == 1:
         config = msgspec.structs.replace(config, repo=[msgspec.structs.replace(config.repo[0], upstream=upstream)])
     base = path.resolve().parent
-    repos = []
+    repos: list[AnyRepo] = []
     for number, table in enumerate(config.repo, 1):
         where = f"[[repo]] number {number} ({table.path})"
         for repo in _expand(path, where, table):
             _check_repo(path, where, repo)
-            repos.append(_absolute(repo, base))
+            repos.append(_absolute(repo, base) if isinstance(repo, CondaRepo) else repo)
     _check_overlaps(path, repos)
     _check_dependencies(path, repos)
     index = str(base / config.index) if config.index else None
@@ -84,10 +90,10 @@ def load(path: Path, upstream: str = "") -> Config:
     return msgspec.structs.replace(config, store=str(base / config.store), index=index, download=download, repo=repos)
 
 
-def _expand(path: Path, where: str, table: CondaRepo) -> list[CondaRepo]:
+def _expand(path: Path, where: str, table: AnyRepo) -> Sequence[AnyRepo]:
     """The repos of one table. msgspec.structs.replace does not check again what a channel has of its own."""
     try:
-        repos = table.expand()
+        repos = table.expand() if isinstance(table, CondaRepo) else [table]
         for repo in repos:
             repo.__post_init__()
     except ValueError as error:
@@ -109,7 +115,7 @@ def _explain(path: Path, content: dict[str, Any], message: str) -> ConfigError:
     problem, place = (found[1], found[2] or "") if found else (message, "")
     where = _name(place)
     if unknown := _UNKNOWN.match(problem):
-        known = _keys(place)
+        known = _keys(place, content)
         near = difflib.get_close_matches(unknown[1], known, 1)
         hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
         line = _line_of(path, unknown[1])
@@ -131,14 +137,14 @@ def _name(place: str) -> str:
     return f"{table}, key {key}" if key else table
 
 
-def _keys(place: str) -> list[str]:
-    """The keys that are known at a place."""
+def _keys(place: str, content: dict[str, Any]) -> list[str]:
+    """The keys that are known at a place of a configuration."""
     if place.endswith(".select"):
         return list(Select.__struct_fields__)
     if ".channels[" in place:
         return list(Channel.__struct_fields__)
-    if place.startswith("repo["):
-        return ["kind", *CondaRepo.__struct_fields__]
+    if number := re.match(r"repo\[(\d+)\]", place):
+        return ["kind", *_KINDS[content["repo"][int(number[1])]["kind"]].__struct_fields__]
     table = getattr(Config(), place, None) if place else Config()
     return list(table.__struct_fields__) if isinstance(table, msgspec.Struct) else []
 
@@ -166,24 +172,27 @@ def _check_repo(path: Path, where: str, repo: Repo) -> None:
         raise ConfigError(path, where, 'download = "redirect" sends clients to upstream, so upstream can\'t be a file: URL')
 
 
-def _check_dependencies(path: Path, repos: list[CondaRepo]) -> None:
-    known = {repo.path for repo in repos}
+def _check_dependencies(path: Path, repos: list[AnyRepo]) -> None:
+    known = {repo.path for repo in repos if isinstance(repo, CondaRepo)}
     for repo in repos:
+        if not isinstance(repo, CondaRepo):
+            continue
         for other in repo.select.dependencies_from:
             if other not in known or other == repo.path:
                 problem = f"dependencies_from names {other!r}, which is no other repo of this file ({', '.join(sorted(known))})"
                 raise ConfigError(path, f"[[repo]] {repo.path}", problem)
 
 
-def _check_overlaps(path: Path, repos: list[CondaRepo]) -> None:
+def _check_overlaps(path: Path, repos: list[AnyRepo]) -> None:
     owners: dict[str, str] = {}
     for repo in repos:
         if repo.path in owners:
             raise ConfigError(path, "[[repo]]", f"two repos have the path {repo.path}; every path must be its own")
         owners[repo.path] = repo.path
     for repo in repos:
-        for subdir in [*repo.subdirs, "noarch"]:
-            inside = next((other for other in owners if f"{other}/".startswith(f"{repo.path}/{subdir}/")), None)
+        for name in [*repo.subdirs, "noarch"] if isinstance(repo, CondaRepo) else [""]:
+            place = f"{place_of(repo.path, name)}/"
+            inside = next((other for other in owners if f"{other}/".startswith(place) and other != repo.path), None)
             if inside:
                 problem = f"the path {inside} is, or is below, a directory of the repo {repo.path}"
                 raise ConfigError(path, "[[repo]]", f"{problem}; give one of them another path")

@@ -13,6 +13,7 @@ import typer
 from ..conda import Conda
 from ..ecosystem import Ecosystem
 from ..errors import ConfigError, UsageError
+from ..files import Files
 from ..store.catalog import RESERVED, Catalog
 from ..store.store import Store
 from . import config as configuration
@@ -24,7 +25,7 @@ class _Ecosystems(dict[str, Ecosystem]):
         raise UsageError(f"the store holds repos of kind {kind!r}, which this version of snapmirror does not know; upgrade it")
 
 
-ECOSYSTEMS: dict[str, Ecosystem] = _Ecosystems(conda=Conda())
+ECOSYSTEMS: dict[str, Ecosystem] = _Ecosystems(conda=Conda(), files=Files())
 
 ConfigOption = Annotated[
     Path | None,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import units
-from ..store.records import Record, Tombstone
+from ..store.records import Record, Tombstone, place_of
 from ..store.store import Store
 from .context import ConfigOption, JsonOption, opened, printable, show_json
 from .context import show as print_line
@@ -97,7 +97,7 @@ def _describe_repo(store: Store, record: Record, path: str) -> dict[str, Any]:
 def _withheld(store: Store, record: Record) -> dict[str, dict[str, str]]:
     """{"repo/directory": {file: reason}}, without those that withhold nothing."""
     found = {
-        f"{path}/{name}": store.metadata.directory(state.blob).document.withheld
+        place_of(path, name): store.metadata.directory(state.blob).document.withheld
         for path, repo in record.repos.items()
         for name, state in repo.directories.items()
     }

@@ -8,6 +8,7 @@ import typer
 from .. import clock, units
 from ..ecosystem import Repo
 from ..errors import UsageError
+from ..store.records import place_of
 from ..sync.engine import Options, Sync
 from ..sync.report import DirectoryReport, RepoReport, Report
 from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, printable, say, show, show_json, waiting
@@ -77,7 +78,7 @@ def _print(report: Report) -> None:
         if repo.problem:
             say(f"{path}: {repo.problem}")
         for name, directory in repo.directories.items():
-            _print_directory(f"{path}/{name}", directory, report.dry_run)
+            _print_directory(place_of(path, name), directory, report.dry_run)
     for path, repo in report.repos.items():
         if not repo.problem:
             show(f"{path}: {units.plural(repo.files, 'file')}, {units.size(repo.bytes)} in total")

@@ -1,6 +1,6 @@
 """snapmirror tree: export a snapshot as a folder of hard links."""
 
-from ..store.records import Record
+from ..store.records import Record, place_of
 from ..store.store import Store
 from ..sync import export
 from .context import ECOSYSTEMS, ConfigOption, opened, say, show, waiting
@@ -28,5 +28,5 @@ def _build(store: Store, record: Record, plain: bool) -> dict[str, str]:
         for name, state in repo.directories.items():
             reader = store.metadata.directory(state.blob)
             if reader.document.mode == "eager":
-                links[f"{path}/{name}"] = export.build_tree(store, ECOSYSTEMS[repo.kind], reader, plain=plain)
+                links[place_of(path, name)] = export.build_tree(store, ECOSYSTEMS[repo.kind], reader, plain=plain)
     return links

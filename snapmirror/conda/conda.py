@@ -28,6 +28,7 @@ class Conda:
 
     kind = "conda"
     form = 1
+    nested = False
 
     def directories(self, repo: CondaRepo) -> Sequence[str]:
         """The subdirs; every channel must have noarch."""

@@ -31,6 +31,8 @@ class BlobAnswer:
     size: int | None
     #: whether these bytes are the answer for ever
     immutable: bool
+    #: seconds since 1970 of upstream's last change, if that is known
+    modified: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,8 @@ class Server:
             raise Refused(503, f"{name} has {size} bytes instead of {answer.size} (run `snapmirror check`)", answer.place)
         body = Body(f'"{answer.digest.hex()}"', size, None, self._store.blobs.path(answer.digest))
         cache = IMMUTABLE if answer.immutable else SHORT
-        return _Ready(head(body, answer.place, answer.media, cache), body, answer.place)
+        modified = "" if answer.modified is None else clock.http_date(clock.from_seconds(answer.modified))
+        return _Ready(head(body, answer.place, answer.media, cache, modified=modified), body, answer.place)
 
     def _send_blob(self, request: web.BaseRequest, path: str, ready: _Ready, present: _Present) -> Reply:
         try:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from .. import clock
 from ..ecosystem import Ecosystem
 from ..store.catalog import CURRENT, Catalog
+from ..store.directories import DirectoryReader
 from ..store.records import DirectoryState
 from ..store.store import Store
 
@@ -76,6 +77,38 @@ def directory(title: str, store: Store, ecosystem: Ecosystem, state: DirectorySt
     return _page(title, {"": [*([Row(f"{folder}/")] if folder else []), *documents, *sorted(files)]})
 
 
+def is_folder(reader: DirectoryReader, path: str) -> bool:
+    """Whether a directory whose names are paths has files below one. Leaves have the names of their files there."""
+    return any(name.startswith(f"{path}/") for name in reader.leaves)
+
+
+def table(title: str, reader: DirectoryReader, ecosystem: Ecosystem, folder: str) -> bytes:
+    """A folder of a directory whose names are paths, as a table with the columns of Anaconda's, which scripts read."""
+    above = f"{folder}/" if folder else ""
+    inside = [(name, leaf) for name, leaf in reader.leaves.items() if name.startswith(above)]
+    folders = dict.fromkeys(name[len(above) :].split("/")[0] + "/" for name, _ in inside if "/" in name[len(above) :])
+    rows = [_cells(name, "-", "", "&lt;directory&gt;") for name in folders]
+    for name, leaf in inside:
+        if "/" not in name[len(above) :]:
+            for file in ecosystem.files(reader.read(leaf)):
+                size = "-" if file.size is None else str(file.size)
+                modified = "" if file.modified is None else f"{clock.from_seconds(file.modified):%Y-%m-%d %H:%M:%S}"
+                rows.append(_cells(name[len(above) :], size, modified, file.sha256.hex() if file.sha256 else ""))
+    return "\n".join(
+        [*_begin(_absolute(title)), '<p><a href="../">../</a></p>', "<table>", _HEADINGS, *rows, "</table>", _END]
+    ).encode()
+
+
+_HEADINGS = "<tr><th>Filename</th><th>Size</th><th>Last Modified</th><th>SHA256</th></tr>"
+_END = "<hr>\n</body>\n</html>\n"
+
+
+def _cells(name: str, *cells: str) -> str:
+    href = urllib.parse.quote(f"./{name}" if ":" in name else name)
+    link = f'<a href="{html.escape(href)}">{html.escape(name)}</a>'
+    return f"<tr><td>{link}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
 def _document_size(store: Store, digest: bytes, suffix: str, plain: int) -> int | None:
     """Bytes of a published form; None where that would have to be made first."""
     if not suffix:
@@ -97,13 +130,15 @@ def leaves(title: str, store: Store, ecosystem: Ecosystem, state: DirectoryState
 
 def _page(title: str, sections: dict[str, list[Row]], example: str = "", *, parent: bool = True) -> bytes:
     """title: the path of the folder, as a person would write it; example: a URL to copy, if there is one."""
-    return "\n".join(_lines((title.strip("/") and f"/{title.strip('/')}/") or "/", sections, example, parent)).encode()
+    return "\n".join(_lines(_absolute(title), sections, example, parent)).encode()
+
+
+def _absolute(title: str) -> str:
+    return (title.strip("/") and f"/{title.strip('/')}/") or "/"
 
 
 def _lines(title: str, sections: dict[str, list[Row]], example: str, parent: bool) -> Iterator[str]:
-    heading = html.escape(f"Index of {title}")
-    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
-    yield f"<title>{heading}</title>\n</head>\n<body>\n<h1>{heading}</h1>"
+    yield from _begin(title)
     if example:
         yield f"<p>URL for clients: <code>{html.escape(example)}</code></p>"
     up = '<a href="../">../</a>\n' if parent else ""
@@ -112,7 +147,13 @@ def _lines(title: str, sections: dict[str, list[Row]], example: str, parent: boo
             yield (f"<h2>{html.escape(name)}</h2>\n" if name else "") + f"<hr>\n<pre>{up}"
             yield from map(_line, rows)
             yield "</pre>"
-    yield "<hr>\n</body>\n</html>\n"
+    yield _END
+
+
+def _begin(title: str) -> Iterator[str]:
+    heading = html.escape(f"Index of {title}")
+    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
+    yield f"<title>{heading}</title>\n</head>\n<body>\n<h1>{heading}</h1>"
 
 
 def _line(row: Row) -> str:

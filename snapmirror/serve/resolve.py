@@ -14,7 +14,7 @@ from ..ecosystem import Ecosystem, File, FileAt, LeafAt
 from ..errors import DamagedError, Forgotten, SelectorError
 from ..store.catalog import CURRENT
 from ..store.directories import DirectoryReader
-from ..store.records import DirectoryState, Record
+from ..store.records import DirectoryState, Record, place_of
 from ..store.store import Store
 from . import listing
 from .answers import (
@@ -159,7 +159,10 @@ class Resolver:
     ) -> Answer:
         reader = self._store.metadata.directory(state.blob)
         ecosystem = self._ecosystems[reader.document.kind]
-        title = f"{selector}/{repo}/{name}/"
+        title = f"{selector}/{place_of(repo, name)}/"
+        if ecosystem.nested and (not rest or listing.is_folder(reader, rest)):
+            title += f"{rest}/" if rest else ""
+            return FolderAnswer(place, (title, state.digest, ""), lambda: listing.table(title, reader, ecosystem, rest))
         if not rest:
             key = (title, state.digest, state.since)
             return FolderAnswer(place, key, lambda: listing.directory(title, self._store, ecosystem, state))
@@ -168,7 +171,7 @@ class Resolver:
             key = (title, state.digest, "")
             return FolderAnswer(place, key, lambda: listing.leaves(title, self._store, ecosystem, state))
         if folder:
-            raise Refused(404, f"{rest}: is no folder of {repo}/{name}", place)
+            raise Refused(404, f"{rest}: is no folder of {place_of(repo, name)}", place)
         for document, derived in reader.document.documents.items():
             if rest.startswith(document) and (suffix := rest[len(document) :]) in derived.suffixes:
                 media = ecosystem.media_type(rest)
@@ -195,7 +198,8 @@ class Resolver:
             return ElsewhereAnswer(place, urllib.parse.quote(addresses.redact(url), safe="!#$%&'()*+,/:;=?@[]~"))
         if file.sha256 is None:
             raise Refused(503, f"{file.name}: its record has no sha256 (run `snapmirror check`)", place)
-        return BlobAnswer(place, file.sha256, ecosystem.media_type(file.name), file.size, immutable=place.exact)
+        media = ecosystem.media_type(file.name)
+        return BlobAnswer(place, file.sha256, media, file.size, immutable=place.exact, modified=file.modified)
 
 
 def split(path: str) -> tuple[list[str], bool]:

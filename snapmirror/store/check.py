@@ -21,6 +21,7 @@ from . import fs, syncing
 from .blobs import BlobInfo
 from .catalog import Catalog
 from .index import BlobRow
+from .records import place_of
 from .store import Store
 
 _PIECE = 1 << 20
@@ -81,7 +82,7 @@ def _directories(store: Store, catalog: Catalog, blobs: dict[Digest, BlobInfo], 
             for name, state in repo.directories.items():
                 if state.blob not in seen:
                     seen.add(state.blob)
-                    yield from _directory(store, state.blob, f"{record.id}/{path}/{name}", blobs, leaf_files, seen)
+                    yield from _directory(store, state.blob, f"{record.id}/{place_of(path, name)}", blobs, leaf_files, seen)
 
 
 def _directory(

@@ -20,7 +20,7 @@ from ..errors import SelectorError
 from . import fs
 from .catalog import CURRENT, Catalog
 from .layout import Layout
-from .records import Record
+from .records import Record, place_of
 
 #: "repo/directory" -> name of the tree object
 Links = dict[str, str]
@@ -56,10 +56,10 @@ class Published:
 
     def _make(self, target: Path, links: Mapping[str, str], depth: int) -> None:
         temporary = target.with_name(f".new-{secrets.token_hex(8)}")
-        for place, tree in links.items():
-            path = temporary / place
+        for at, tree in links.items():
+            path = temporary / at
             path.parent.mkdir(parents=True, exist_ok=True)
-            up = "../" * (depth + place.count("/"))
+            up = "../" * (depth + at.count("/"))
             fs.make_link(path, f"{up}.trees/{tree}")
         fs.rename(temporary, target)
         fs.sync_folder(target.parent)
@@ -93,10 +93,10 @@ class Published:
             with contextlib.suppress(SelectorError):
                 records[repo] = catalog.resolve(selector, repo, present)
         links = {
-            f"{repo}/{directory}": tree
+            place_of(repo, directory): tree
             for repo, record in records.items()
             for directory in record.repos[repo].directories
-            if (tree := trees.get(record.id, {}).get(f"{repo}/{directory}"))
+            if (tree := trees.get(record.id, {}).get(place_of(repo, directory)))
         }
         for snapshot in {record.id for record in records.values()}:
             if trees.get(snapshot) == links:

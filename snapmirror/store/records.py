@@ -10,6 +10,11 @@ from ..errors import DamagedError
 Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
+def place_of(repo: str, directory: str) -> str:
+    """Where a directory is published: `repo/directory`, or the repo's own path if the repo is that directory (named "")."""
+    return f"{repo}/{directory}" if directory else repo
+
+
 class DirectoryState(msgspec.Struct, frozen=True, kw_only=True):
     """One directory of a repo at one snapshot."""
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from .. import clock
 from ..errors import ClockError, UsageError
 from .catalog import Catalog
-from .records import DirectoryState, Record, RepoState
+from .records import DirectoryState, Record, RepoState, place_of
 from .store import Store
 
 _TOLERATED = timedelta(minutes=5)
@@ -53,7 +53,7 @@ def seal(
     id_ = seal_as or _next_id(store, catalog, present)
     repos = {path: _state(repo, catalog, path, id_) for path, repo in synced.items()}
     trees = {
-        f"{path}/{name}": read.tree for path, repo in synced.items() for name, read in repo.directories.items() if read.tree
+        place_of(path, name): read.tree for path, repo in synced.items() for name, read in repo.directories.items() if read.tree
     }
     if seal_as is None:
         for path in configured:
@@ -121,8 +121,7 @@ def _carry(
     if path in repos and (theirs.directories == synced[path].before or repos[path].read >= theirs.read):
         return
     repos[path] = theirs
-    inside = f"{path}/"
-    for place in [place for place in trees if place.startswith(inside)]:
-        del trees[place]
+    for ours in [ours for ours in trees if f"{ours}/".startswith(f"{path}/")]:
+        del trees[ours]
     links = store.published.links(newest.id)
-    trees.update({f"{inside}{name}": links[f"{inside}{name}"] for name in theirs.directories if f"{inside}{name}" in links})
+    trees.update({at: links[at] for name in theirs.directories if (at := place_of(path, name)) in links})

@@ -6,7 +6,7 @@ from typing import TypedDict
 from ..digests import Digest
 from ..ecosystem import Ecosystem
 from ..store.directories import DirectoryReader
-from ..store.records import Record
+from ..store.records import Record, place_of
 from ..store.store import Store
 
 
@@ -31,7 +31,7 @@ def records(store: Store, ecosystems: Mapping[str, Ecosystem], old: Record, new:
             if was and now and was.digest == now.digest:
                 continue
             one, other = (store.metadata.directory(state.blob) if state else None for state in (was, now))
-            _directory(ecosystems[kind], one, other, f"{path}/{name}", found)
+            _directory(ecosystems[kind], one, other, place_of(path, name), found)
     return found
 
 

@@ -1,15 +1,25 @@
 """One directory on its way through a sync: read, planned, settled, finished."""
 
+import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from .. import addresses, clock
 from ..digests import Digest
 from ..ecosystem import Ecosystem, File, Known, Reading, Repo, Selection
-from ..errors import AbsentError, HelperEnded, MismatchError, ShrinkError, SnapmirrorError, TransportError, UpstreamError
+from ..errors import (
+    AbsentError,
+    DamagedError,
+    HelperEnded,
+    MismatchError,
+    ShrinkError,
+    SnapmirrorError,
+    TransportError,
+    UpstreamError,
+)
 from ..store.directories import Assembled, Directory, DirectoryReader
 from ..store.index import Seen
-from ..store.records import DirectoryState
+from ..store.records import DirectoryState, place_of
 from ..store.store import Store
 from ..validators import Validators
 from . import export
@@ -60,7 +70,7 @@ class DirectorySync:
     @property
     def path(self) -> str:
         """Where the directory is published."""
-        return f"{self.repo.path}/{self.name}"
+        return place_of(self.repo.path, self.name)
 
     @property
     def reader(self) -> DirectoryReader | None:
@@ -286,6 +296,18 @@ class DirectorySync:
         before = self.reader.document.withheld if self.reader else {}
         now = self.plan.withheld if self.plan and not self.problem else {}
         return {file: reason for file, reason in now.items() if file not in before}
+
+    def replaced(self) -> list[str]:
+        """Files that have other bytes than before under the same name."""
+        if self.plan is None or self.problem or self.reader is None:
+            return []
+        found = []
+        for leaf in self.plan.leaves.values():
+            with contextlib.suppress(DamagedError):
+                before = self.reader.read_leaf(leaf.name)
+                old = {file.name: file.sha256 for file in self.ecosystem.files(before)} if before else {}
+                found += [file.name for file in leaf.files if file.sha256 and old.get(file.name) not in (None, file.sha256)]
+        return found
 
     def report(self, *, planned: bool) -> DirectoryReport:
         """What became of it, in values."""

@@ -215,6 +215,8 @@ class Sync:
             return
         self._report.snapshot = record.id
         for directory in self._all:
+            for file in directory.replaced():
+                self._progress.message(f"{directory.path}/{file}: upstream has other bytes than before under this name")
             directory.remember()
 
     def _register(self, http: Http, registration: Registration) -> None:

@@ -155,9 +155,7 @@ def _download(store: Store, http: Http, source: Source, progress: Progress, host
             raise _Held(digest, size)
 
 
-def _collect(
-    store: Store, future: Future[Staged], wanted: Wanted, batch: list[tuple[Wanted, Staged]], found: Fetched
-) -> None:
+def _collect(store: Store, future: Future[Staged], wanted: Wanted, batch: list[tuple[Wanted, Staged]], found: Fetched) -> None:
     """Take what came of one transfer."""
     try:
         batch.append((wanted, future.result()))

@@ -4,13 +4,14 @@ urllib3's Retry does statuses, back-off and Retry-After; what it can't do, going
 """
 
 import contextlib
+import email.utils
 import http.client
 import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import requests
 import urllib3
@@ -18,10 +19,10 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from .. import __version__, addresses
-from ..ecosystem import Answer, Notes
+from ..ecosystem import Answer, Notes, Stated
 from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
 from ..validators import Validators
-from .local import get_file
+from .local import get_file, head_file
 from .notes import NoNotes
 from .settings import Download
 
@@ -32,6 +33,8 @@ _RETRIED = (429, 500, 502, 503, 504)
 _PIECE = 1 << 19
 #: what requests and urllib3 raise for a bad connection or a nonsensical answer; ValueError: Location: http://[::1
 _TROUBLE = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError)
+
+_Result = TypeVar("_Result")
 
 
 class RefusedError(TransportError):
@@ -76,7 +79,7 @@ class Http:
             retry = Retry(
                 total=self.settings.retries,
                 status_forcelist=_RETRIED,
-                allowed_methods={"GET"},
+                allowed_methods={"GET", "HEAD"},
                 backoff_factor=0.5,
                 backoff_max=30,
                 retry_after_max=60,  # a server that says "in an hour" is asked again before it: the sync has an end
@@ -114,11 +117,11 @@ class Http:
         with host.gate, self._ask(url, headers, host) as response:
             yield response
 
-    def _ask(self, url: str, headers: dict[str, str], host: "_Host") -> requests.Response:
+    def _ask(self, url: str, headers: dict[str, str], host: "_Host", method: str = "GET") -> requests.Response:
         timeout = (self.settings.connect_seconds, self.settings.stalled.seconds)
         request: dict[str, Any] = {"auth": host.auth, "proxies": host.proxies, "verify": self._bundle}
         try:
-            return self._session().get(url, headers=headers, timeout=timeout, stream=True, **request)
+            return self._session().request(method, url, headers=headers, timeout=timeout, stream=True, **request)
         except _TROUBLE as error:
             kind = RefusedError if isinstance(error, requests.TooManyRedirects | ValueError) else TransportError
             raise kind(addresses.redact(url), _why(error)) from None
@@ -200,20 +203,51 @@ class Http:
 
     def get_many(self, urls: Iterable[str], *, limit: int) -> Iterator[tuple[str, Answer | Exception]]:
         """See `ecosystem.Upstream.get_many`."""
-        running: dict[Future[Answer | None], str] = {self.pool.submit(self.get, url, limit=limit): url for url in urls}
+        for url, answer in self._many({self.pool.submit(self.get, url, limit=limit): url for url in urls}):
+            if answer is not None:
+                yield url, answer
+
+    def head_many(self, urls: Iterable[str]) -> Iterator[tuple[str, Stated | Exception]]:
+        """See `ecosystem.Upstream.head_many`."""
+        return self._many({self.pool.submit(self._head, url): url for url in urls})
+
+    def _many(self, running: "dict[Future[_Result], str]") -> "Iterator[tuple[str, _Result | Exception]]":
+        """What comes of requests under way, as it comes."""
         try:
             for future in as_completed(running):
                 error = future.exception()
-                answer = None if error else future.result()
-                if answer is not None:
-                    yield running[future], answer
+                if error is None:
+                    yield running[future], future.result()
                 elif isinstance(error, UpstreamError):
                     yield running[future], error
-                elif error:
+                else:
                     raise error
         finally:
             for future in running:
                 future.cancel()
+
+    def _head(self, url: str) -> Stated:
+        if url.startswith("file:"):
+            return head_file(url)
+        if self._stopping:
+            raise TransportError(addresses.redact(url), "stopped")
+        host = self._host(url)
+        with host.gate, self._ask(url, {}, host, "HEAD") as response:
+            status, headers = response.status_code, response.headers
+        if status == 501 or (400 <= status < 500 and status not in _NOT_ABSENT):
+            raise AbsentError(addresses.redact(url), status)
+        if status != 200:
+            raise TransportError(addresses.redact(url), status_problem(status))
+        length = headers.get("Content-Length", "") if "Content-Encoding" not in headers else ""
+        return Stated(int(length) if length.isdecimal() else None, _seconds(headers.get("Last-Modified", "")))
+
+
+def _seconds(date: str) -> int | None:
+    """An HTTP date as seconds since 1970, None if it is none."""
+    try:
+        return max(0, int(email.utils.parsedate_to_datetime(date).timestamp()))
+    except (ValueError, OverflowError):
+        return None
 
 
 class _Host(NamedTuple):

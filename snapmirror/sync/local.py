@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ..ecosystem import Answer
+from .. import addresses, codec
+from ..ecosystem import Answer, Stated
 from ..errors import AbsentError, BadIndexError, TransportError
 from ..validators import Validators
 
@@ -47,7 +48,10 @@ def _open(path: str, flags: int) -> int:
 
 
 def get_file(url: str, limit: int, known: Validators | None) -> Answer | None:
-    """As Http.get for a `file:` URL; the state of the inode is its validator."""
+    """As Http.get for a `file:` URL; the state of the inode is its validator. A folder answers with a list of what is in it."""
+    with reading(url):
+        if file_path(url).is_dir():
+            return Answer(_list(url), None)
     with open_file(url) as file:
         status = os.fstat(file.fileno())
         validators = Validators(f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}", "")
@@ -57,3 +61,26 @@ def get_file(url: str, limit: int, known: Validators | None) -> Answer | None:
             raise BadIndexError(url, f"is larger than {limit} bytes")
         with reading(url):
             return Answer(file.read(), validators)
+
+
+def _list(url: str) -> bytes:
+    """A folder as a JSON list of {url, name, size, modified}, and {folder: true} for folders."""
+    found: list[dict[str, object]] = []
+    for entry in sorted(os.scandir(file_path(url)), key=lambda entry: entry.name):
+        try:
+            address = addresses.file_url(addresses.as_folder(url), entry.name)
+            status = entry.stat()
+        except (OSError, UnicodeEncodeError):
+            continue  # a link that leads nowhere; a name that no URL can have
+        if stat.S_ISDIR(status.st_mode):
+            found.append({"name": entry.name, "url": address, "folder": True})
+        elif stat.S_ISREG(status.st_mode):
+            found.append({"name": entry.name, "url": address, "size": status.st_size, "modified": int(status.st_mtime)})
+    return codec.to_json(found)
+
+
+def head_file(url: str) -> Stated:
+    """As Http.head_many for one `file:` URL."""
+    with open_file(url) as file:
+        status = os.fstat(file.fileno())
+    return Stated(status.st_size, int(status.st_mtime))

@@ -124,11 +124,19 @@ def _recall(store: Store, plan: DirectoryPlan, name: str, files: Iterable[File])
     """
     eager = plan.previous is not None and plan.previous.document.mode == "eager"
     before = plan.previous.read_leaf(name) if eager and plan.previous else None
-    old = {(file.name, file.size, file.md5): file.sha256 for file in plan.ecosystem.files(before)} if before else {}
+    old = (
+        {(file.name, file.size, file.md5, file.modified): file.sha256 for file in plan.ecosystem.files(before)}
+        if before
+        else {}
+    )
     found = {}
     for file in files:
         digest = store.index.by_md5(file.md5) if file.md5 else None
-        if digest is None and (candidate := old.get((file.name, file.size, file.md5))) and _is(store, candidate, file):
+        if (
+            digest is None
+            and (candidate := old.get((file.name, file.size, file.md5, file.modified)))
+            and _is(store, candidate, file)
+        ):
             digest = candidate
         if digest:
             found[file.name] = digest

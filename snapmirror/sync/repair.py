@@ -142,7 +142,7 @@ def _sha256_of(path: Path) -> Digest:
 
 
 def _at(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record, place: str) -> tuple[Ecosystem, DirectoryReader]:
-    path, _, name = place.rpartition("/")
+    path, _, name = (place, "", "") if place in record.repos else place.rpartition("/")
     repo = record.repos[path]
     return ecosystems[repo.kind], store.metadata.directory(repo.directories[name].blob)
 

@@ -1,0 +1,55 @@
+"""What a listing says of one file, whatever its form."""
+
+import re
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+#: 2026-11-20 01:00[:30], 2026-Nov-20 01:00, 20-Nov-2026 01:00, 2026-11-20T01:00:30Z; the time may be missing
+DATE = re.compile(
+    r"(?<![\w-])(?:(?P<year>\d{4})-(?P<month>\d\d|[A-Z][a-z]{2})-(?P<day>\d\d)|(?P<day2>\d\d)-(?P<month2>[A-Z][a-z]{2})-(?P<year2>\d{4}))"
+    r"(?:[T\s]\s*(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.\d+)?)?(?:Z|\s*UTC|\s*GMT|\+00:?00)?)?(?![\w:])"
+)
+
+
+class Entry(NamedTuple):
+    """One file of a listing."""
+
+    #: path below the repo
+    name: str
+    #: bytes, if stated exactly
+    size: int | None = None
+    #: seconds since 1970 of upstream's last change
+    modified: int | None = None
+    sha256: bytes | None = None
+    md5: bytes | None = None
+    #: absolute, where the listing states it
+    url: str | None = None
+    #: all that the listing says of it: what is the same here has not changed
+    text: str = ""
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is more than the name."""
+        return any(value is not None for value in (self.size, self.modified, self.sha256, self.md5))
+
+
+def parse_date(text: str) -> int | None:
+    """Seconds since 1970 of a text with a date, read as UTC; None if it holds none, or no real one."""
+    found = DATE.search(text)
+    return seconds(found) if found else None
+
+
+def seconds(found: "re.Match[str]") -> int | None:
+    """Of a match of DATE."""
+    part = found.groupdict()
+    year, month, day = part["year"] or part["year2"], part["month"] or part["month2"], part["day"] or part["day2"]
+    if not month.isdigit():
+        if month.lower() not in _MONTHS:
+            return None
+        month = str(_MONTHS.index(month.lower()) + 1)
+    hour, minute, second = (int(part[unit] or 0) for unit in ("hour", "minute", "second"))
+    try:
+        return max(0, int(datetime(int(year), int(month), int(day), hour, minute, second, tzinfo=UTC).timestamp()))
+    except ValueError:
+        return None

@@ -1,0 +1,109 @@
+"""Files behind a listing as an ecosystem: the methods that `sync` and `serve` call."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from ..digests import Digest
+from ..ecosystem import DocumentPlan, File, FileAt, Known, LeafAt, Reading, Selection, Upstream
+from ..errors import SelectionError
+from ..store.directories import DirectoryReader
+from . import leaf, names, upstream
+from .reading import FilesReading, Kept
+from .settings import FilesRepo
+
+#: endings of what browsers may show
+_TEXTS = (".txt", ".md", ".asc", ".sig", ".sha256", ".md5", "sums")
+
+
+class Files:
+    """Fulfils `ecosystem.Ecosystem`; stateless. A repo is one directory, and a leaf one file."""
+
+    kind = "files"
+    form = 1
+    nested = True
+
+    def directories(self, repo: FilesRepo) -> Sequence[str]:
+        """The repo itself, so that a file's URL is the repo's path and the file's."""
+        return [""]
+
+    def documents(self, repo: FilesRepo) -> Sequence[DocumentPlan]:
+        """None: the listing is made by whoever serves it."""
+        return []
+
+    def read(
+        self, repo: FilesRepo, directory: str, upstream_: Upstream, known: Known, avoid: Collection[str]
+    ) -> Reading | None:
+        """See Ecosystem.read."""
+        listing, bases = upstream.read(repo, upstream_)
+        return FilesReading(listing, bases, upstream_)
+
+    def empty(self, repo: FilesRepo, directory: str) -> Reading:
+        """See Ecosystem.empty."""
+        base = upstream.folder_of(repo.upstreams[0])
+        return FilesReading(upstream.Listing(base, "", {}, {}), (base,), None)
+
+    def settings(self, repo: FilesRepo) -> str:
+        """See Ecosystem.settings."""
+        return f"{self.form} {repo.download} {repo.include} {repo.exclude} {repo.newest} {repo.depth}"
+
+    def ages(self, repo: FilesRepo) -> bool:
+        """See Ecosystem.ages."""
+        return False
+
+    def selects(self, repo: FilesRepo) -> bool:
+        """See Ecosystem.selects. A repo's depth is a selection too: with another one, less may be listed."""
+        return bool(repo.include or repo.exclude or repo.newest or repo.depth)
+
+    def bound(self, repo: FilesRepo) -> Sequence[str]:
+        """See Ecosystem.bound."""
+        return ()
+
+    def select(
+        self, repos: Mapping[str, FilesRepo], readings: Mapping[tuple[str, str], Reading], present: datetime
+    ) -> Mapping[tuple[str, str], Selection]:
+        """See Ecosystem.select."""
+        found = {}
+        for place, reading in readings.items():
+            repo = repos[place[0]]
+            kept, dropped = names.choose(reading.sources, repo.include, repo.exclude, repo.newest)
+            if reading.sources and not kept:
+                raise SelectionError(repo.path, "keeps nothing of what upstream lists; change include, exclude or newest")
+            invalid, _ = names.choose(reading.invalid, repo.include, repo.exclude, 0)
+            problems = {name: reason for name, reason in reading.invalid.items() if name in invalid}
+            found[place] = Selection(Kept(reading, kept, problems), dropped)
+        return found
+
+    def settle(self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str]) -> bytes:
+        """See Ecosystem.settle."""
+        return leaf.settle(leaf_, digests, withheld)
+
+    def files(self, leaf_: bytes) -> tuple[File, ...]:
+        """See Ecosystem.files."""
+        return (leaf.decode(leaf_),)
+
+    def records(self, leaf_: bytes) -> Iterator[tuple[str, bytes]]:
+        """See Ecosystem.records."""
+        yield leaf.decode(leaf_).name, leaf_
+
+    def leaf_of(self, file: str) -> str:
+        """See Ecosystem.leaf_of."""
+        return file
+
+    def leaf_path(self, digest: Digest) -> str | None:
+        """Leaves are not published."""
+        return None
+
+    def locate(self, reader: DirectoryReader, path: str) -> LeafAt | FileAt | None:
+        """See Ecosystem.locate."""
+        found = reader.read_leaf(path)
+        return FileAt(leaf.decode(found).but(url=reader.elsewhere(path, path))) if found else None
+
+    def derive(self, reader: DirectoryReader, document: str) -> bytes:
+        """See Ecosystem.derive."""
+        raise LookupError(f"a folder of files has no document {document}")
+
+    def media_type(self, path: str) -> str:
+        """Content-Type by ending. A page of upstream's is not shown as one: its scripts would be ours."""
+        if path.endswith(".json"):
+            return "application/json"
+        return "text/plain; charset=utf-8" if path.lower().endswith(_TEXTS) else "application/octet-stream"

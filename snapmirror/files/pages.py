@@ -1,0 +1,155 @@
+"""HTML listings of a folder: Anaconda's table, and those that nginx, Apache, fancyindex and their like make.
+
+A page is read row by row: a row has a link, and beside it a size, a date and perhaps a hash, in any order. What a link is
+shown as does not count (servers shorten it), only where it leads.
+"""
+
+import re
+import urllib.parse
+from html.parser import HTMLParser
+from typing import NamedTuple
+
+from ..errors import BadIndexError
+from . import names
+from .entries import DATE, Entry, seconds
+
+_HEADING = re.compile(r"\s*(index of|directory listing|directory:|listing of)", re.IGNORECASE)
+_HASH = re.compile(r"(?<![\w])(?:([0-9a-fA-F]{64})|([0-9a-fA-F]{32}))(?![\w])")
+#: the unit is missing, or B, where the number is exact
+_SIZE = re.compile(r"(?<!\S)(\d{1,15})(\.\d+)?(?: ?(?:B|bytes?)| ?([KMGTP](?:i?B)?))?(?!\S)", re.IGNORECASE)
+_SPACE = re.compile(r"\s+")
+
+
+class Page(NamedTuple):
+    """What a listing lists."""
+
+    files: tuple[Entry, ...]
+    #: names of folders
+    folders: tuple[str, ...]
+    #: what can't be published: {name: reason}
+    invalid: dict[str, str]
+
+
+def parse(body: bytes, url: str, shown: str) -> Page:
+    """Read a listing.
+
+    url: the folder's, ending in a slash; links that lead elsewhere, up, or to a query are no files
+    shown: the same without credentials. Raises BadIndexError for a page that is no listing.
+    """
+    rows = _Rows()
+    rows.feed(body.decode("utf-8", "replace"))
+    rows.close()
+    if rows.asks_for_password:
+        raise BadIndexError(shown, "is no listing but a page to log in")
+    files: dict[str, Entry] = {}
+    folders: dict[str, None] = {}
+    invalid: dict[str, str] = {}
+    for row in rows.found:
+        segments = _below(url, row.href)
+        if not segments:
+            continue
+        folder = segments[-1] == ""
+        name = "/".join(segments[:-1] if folder else segments)
+        if any("/" in segment for segment in segments):
+            invalid[name] = "its name is unsafe (an encoded slash)"
+        elif problem := names.problem_with(name):
+            invalid[name] = problem
+        elif folder:
+            folders[name] = None
+        else:
+            entry = _entry(name, " ".join(row.texts))
+            if _contradict(known := files.get(name, entry), entry):
+                invalid[name] = "it is listed twice, with different hashes"
+            files[name] = entry if entry.says_something else known
+    if not rows.headed and not invalid and not any(entry.says_something for entry in files.values()):
+        raise BadIndexError(shown, "is no listing: it has no heading of one, and no link with a size, a date or a hash")
+    kept = tuple(entry for name, entry in files.items() if name not in invalid)
+    return Page(kept, tuple(folders), invalid)
+
+
+def _contradict(one: Entry, other: Entry) -> bool:
+    return bool(one.sha256 and other.sha256 and one.sha256 != other.sha256)
+
+
+def _below(url: str, href: str) -> list[str]:
+    """The decoded segments of a link below a folder, the last one empty for a folder; none for a link elsewhere."""
+    try:
+        there, here = urllib.parse.urlsplit(urllib.parse.urljoin(url, href.strip())), urllib.parse.urlsplit(url)
+    except ValueError:
+        return []
+    if "?" in href or (there.scheme, there.netloc.rpartition("@")[2]) != (here.scheme, here.netloc.rpartition("@")[2]):
+        return []
+    above = [urllib.parse.unquote(segment) for segment in here.path.split("/")[:-1]]
+    path = [urllib.parse.unquote(segment, errors="replace") for segment in there.path.split("/")]
+    return path[len(above) :] if path[: len(above)] == above and path[len(above) :] != [""] else []
+
+
+def _entry(name: str, text: str) -> Entry:
+    sha256 = md5 = modified = size = None
+    for found in _HASH.finditer(text):
+        sha256, md5 = sha256 or found[1], md5 or found[2]
+    rest = _HASH.sub(" ", text)
+    if date := DATE.search(rest):
+        modified = seconds(date)
+        rest = DATE.sub(" ", rest)
+    if (stated := _SIZE.search(rest)) and not stated[2] and not stated[3]:
+        size = int(stated[1])
+    return Entry(
+        name,
+        size,
+        modified,
+        bytes.fromhex(sha256) if sha256 else None,
+        bytes.fromhex(md5) if md5 else None,
+        text=_SPACE.sub(" ", text).strip(),
+    )
+
+
+class _Row(NamedTuple):
+    """A link, and the texts beside it, which may still come in."""
+
+    href: str
+    texts: list[str]
+
+
+class _Rows(HTMLParser):
+    """Links with the text beside them: in a table that of the whole row, elsewhere that up to the next link."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[_Row] = []
+        self.headed = False
+        self.asks_for_password = False
+        #: the text of the row so far
+        self._texts: list[str] = []
+        self._in_row = self._in_link = self._in_heading = False
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        """See HTMLParser."""
+        values = dict(attributes)
+        if tag == "a" and values.get("href"):
+            if not self._in_row:
+                self._texts = []
+            self.found.append(_Row(values["href"] or "", self._texts))
+            self._in_link = True
+        elif tag == "tr":
+            self._in_row, self._texts = True, []
+        elif tag in ("title", "h1", "h2"):
+            self._in_heading = True
+        elif tag == "input" and (values.get("type") or "").lower() == "password":
+            self.asks_for_password = True
+
+    def handle_endtag(self, tag: str) -> None:
+        """See HTMLParser."""
+        if tag == "a":
+            self._in_link = False
+        elif tag in ("tr", "table", "pre", "ul"):
+            self._in_row, self._texts = False, []
+        elif tag in ("title", "h1", "h2"):
+            self._in_heading = False
+
+    def handle_data(self, data: str) -> None:
+        """See HTMLParser."""
+        if self._in_heading:
+            self.headed = self.headed or bool(_HEADING.match(data))
+        elif not self._in_link:
+            self._texts.append(data)

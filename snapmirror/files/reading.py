@@ -1,0 +1,117 @@
+"""What becomes of a listing: the leaves of its files, with the hash, size and date that upstream has of each elsewhere."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from blake3 import blake3
+
+from .. import addresses
+from ..digests import Digest
+from ..ecosystem import Draft, File, Reading, Stated, Upstream
+from ..errors import AbsentError
+from ..validators import Validators
+from . import leaf, sums
+from .entries import Entry
+from .upstream import Listing, url_of
+
+#: part of every source digest; raise it when other bytes are made of the same listing
+_SALT = b"file 1\0"
+
+
+class FilesReading:
+    """One state of an upstream. Fulfils `ecosystem.Reading`."""
+
+    def __init__(self, listing: Listing, bases: tuple[str, ...], upstream: Upstream | None) -> None:
+        """upstream: None for a listing of nothing"""
+        self._listing = listing
+        self._upstream = upstream
+        self.bases = bases
+        self.info: dict[str, Any] = {}
+        self.extra: dict[str, Any] = {}
+        self.invalid: Mapping[str, str] = listing.invalid
+        self.document = listing.document
+        self.validators: Validators | None = None  # sums and folders change without the page
+        self.sources: Mapping[str, Digest] = {name: self._source(entry) for name, entry in listing.files.items()}
+
+    def _source(self, entry: Entry) -> Digest:
+        """The rows of a file and of the `.sha256` beside it, and what a SHA256SUMS says."""
+        beside = self._sidecar(entry)
+        parts = (addresses.redact(self.bases[0]), entry, beside.text if beside else "")
+        return blake3(_SALT + repr(parts).encode()).digest()
+
+    def _sidecar(self, entry: Entry) -> Entry | None:
+        return None if entry.sha256 else self._listing.files.get(entry.name + sums.SIDECAR)
+
+    def drafts(self, names_: Collection[str]) -> Iterator[Draft]:
+        """See Reading.drafts. Asks upstream for the `.sha256` of a file, and for size and date that the listing rounds."""
+        if self._upstream is None:
+            return
+        entries = {name: self._listing.files[name] for name in names_}
+        hashes, unreadable = self._hashes(entries, self._upstream)
+        known = {name: entry._replace(sha256=entry.sha256 or hashes.get(name)) for name, entry in entries.items()}
+        stated = self._stated(known, self._upstream)
+        for name, entry in known.items():
+            size, modified = stated.get(name, Stated(entry.size, entry.modified))
+            file = File(name, size, entry.sha256, entry.md5, self._elsewhere(entry), modified)
+            problem = unreadable.get(name)
+            if size is None and modified is None and not entry.sha256 and not entry.md5:
+                problem = problem or "there is neither a hash, nor a size, nor a date of it"
+            if problem:
+                yield Draft(name, b"", (), None, {name: problem})
+            else:
+                yield Draft(name, leaf.encode(file), (file,), self.sources[name], {})
+
+    def _hashes(self, entries: Mapping[str, Entry], upstream: Upstream) -> tuple[dict[str, bytes], dict[str, str]]:
+        """What `.sha256` files state, and of which file none could be read."""
+        beside = {url_of(self._listing, sidecar): name for name, entry in entries.items() if (sidecar := self._sidecar(entry))}
+        hashes: dict[str, bytes] = {}
+        problems: dict[str, str] = {}
+        for url, answer in upstream.get_many(beside, limit=sums.LIMIT):
+            name = beside[url]
+            if isinstance(answer, AbsentError):
+                problems[name] = f"its {sums.SIDECAR} file is listed, and upstream answers {answer.status}"
+            elif isinstance(answer, Exception):
+                raise answer
+            elif digest := sums.sidecar(answer.body, name):
+                hashes[name] = digest
+            else:
+                problems[name] = f"its {sums.SIDECAR} file states no SHA-256 of it"
+        return hashes, problems
+
+    def _stated(self, entries: Mapping[str, Entry], upstream: Upstream) -> dict[str, Stated]:
+        """Size and date as upstream's headers have them, where they are needed: pages round both, some to a tenth of a
+        gigabyte. JSON does not.
+        """
+        urls = {
+            url_of(self._listing, entry): name
+            for name, entry in entries.items()
+            if entry.size is None or (entry.url is None and not entry.sha256 and not entry.md5)
+        }
+        found = {}
+        for url, answer in upstream.head_many(urls):
+            entry = entries[urls[url]]
+            if isinstance(answer, Stated):
+                size = entry.size if answer.size is None else answer.size
+                found[entry.name] = Stated(size, entry.modified if answer.modified is None else answer.modified)
+            elif not isinstance(answer, AbsentError):
+                raise answer
+        return found
+
+    def _elsewhere(self, entry: Entry) -> str | None:
+        plain = addresses.redact(addresses.file_url(self.bases[0], entry.name))
+        return entry.url if entry.url and entry.url != plain else None
+
+
+class Kept:
+    """A reading with only the files that are kept. Fulfils `ecosystem.Reading`."""
+
+    def __init__(self, reading: Reading, kept: Collection[str], invalid: Mapping[str, str]) -> None:
+        self._reading = reading
+        self.bases, self.info, self.extra = reading.bases, reading.info, reading.extra
+        self.document, self.validators = reading.document, reading.validators
+        self.invalid: Mapping[str, str] = invalid
+        self.sources: Mapping[str, Digest] = {name: reading.sources[name] for name in reading.sources if name in kept}
+
+    def drafts(self, names_: Collection[str]) -> Iterator[Draft]:
+        """See Reading.drafts."""
+        return self._reading.drafts(names_)

@@ -1,0 +1,118 @@
+"""JSON listings: GitHub's releases (one, or a list of them), lists of {url, name?, size?, sha256?, md5?, modified?}, and
+what nginx writes with `autoindex_format json`.
+
+A file of a release is `<tag>/<name>`, as in GitHub's own addresses: names come again in every release.
+"""
+
+import contextlib
+import urllib.parse
+from collections import Counter
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+
+from .. import addresses
+from ..errors import BadIndexError
+from . import names
+from .entries import Entry, parse_date
+from .pages import Page
+
+#: JSON readers disagree beyond
+_HUGE = 1 << 53
+
+
+def parse(body: bytes, url: str, shown: str) -> Page:
+    """Read a listing. url: its own, for relative addresses; shown: the same without credentials. Raises BadIndexError."""
+    try:
+        content = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadIndexError(shown, f"is no JSON: {error}") from None
+    items = content if isinstance(content, list) else [content]
+    if not all(isinstance(item, dict) and ({"assets", "url", "type"} & item.keys()) for item in items):
+        raise BadIndexError(shown, "is neither a list of releases with `assets` nor a list of files with `url`")
+    files: dict[str, Entry] = {}
+    invalid: dict[str, str] = {}
+    folders: dict[str, None] = {}
+    for name, asset in _assets(items):
+        try:
+            if asset.get("folder") is True:
+                folders[name] = None
+                continue
+            entry = _entry(name, asset, url)
+        except ValueError as problem:
+            invalid[name] = str(problem)
+            continue
+        if files.setdefault(name, entry) != entry:
+            invalid[name] = "it is listed twice, with different words"
+    return Page(tuple(entry for name, entry in files.items() if name not in invalid), tuple(folders), invalid)
+
+
+def _assets(items: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for item in items:
+        if "assets" not in item:
+            yield _name(item, item.get("url")), _from_server(item) if "url" not in item else item
+        elif not item.get("draft"):
+            for asset in item["assets"] if isinstance(item["assets"], list) else ():
+                if isinstance(asset, dict):
+                    address = asset.get("browser_download_url")
+                    yield f"{item.get('tag_name')}/{_name(asset, address)}", {**asset, "url": address}
+
+
+def _from_server(item: dict[str, Any]) -> dict[str, Any]:
+    """An item of nginx's `autoindex_format json`."""
+    modified = None
+    with contextlib.suppress(ValueError, TypeError):
+        modified = int(parsedate_to_datetime(item["mtime"]).timestamp()) if "mtime" in item else None
+    address = f"./{addresses.file_url('', str(item.get('name')))}"
+    return {**item, "url": address, "folder": item["type"] == "directory", "modified": modified}
+
+
+def _name(item: dict[str, Any], address: object) -> str:
+    stated = item.get("name")
+    if isinstance(stated, str):
+        return stated
+    path = urllib.parse.urlsplit(address).path if isinstance(address, str) else ""
+    return urllib.parse.unquote(path.rpartition("/")[2])
+
+
+def _entry(name: str, item: dict[str, Any], base: str) -> Entry:
+    """Raises ValueError with the reason to withhold it."""
+    if problem := names.problem_with(name):
+        raise ValueError(problem)
+    if not isinstance(item["url"], str):
+        raise ValueError("it has no address")
+    size = item.get("size")
+    if size is not None and (type(size) is not int or not 0 <= size < _HUGE):
+        raise ValueError(f"its size is {size!r}")
+    url = addresses.redact(addresses.join(base, item["url"]))
+    modified = item.get("modified", item.get("updated_at"))
+    modified = modified if type(modified) is int and 0 <= modified < _HUGE else parse_date(str(modified))
+    sha256, md5 = _hash(item, "sha256", 32), _hash(item, "md5", 16)
+    return Entry(name, size, modified, sha256, md5, url, repr((url, size, modified, sha256, md5)))
+
+
+def _hash(item: dict[str, Any], kind: str, length: int) -> bytes | None:
+    stated, digest = item.get(kind), item.get("digest")
+    if stated is None and isinstance(digest, str) and digest.startswith(f"{kind}:"):
+        stated = digest.partition(":")[2]
+    if stated is None:
+        return None
+    try:
+        found = bytes.fromhex(stated)
+    except (TypeError, ValueError):
+        found = b""
+    if len(found) != length:
+        raise ValueError(f"its {kind} is no hexadecimal number of {length} bytes")
+    return found
+
+
+def common_base(files: tuple[Entry, ...], default: str) -> str:
+    """The address below which most of these files lie under their names."""
+    bases = Counter(
+        entry.url.removesuffix(quoted)
+        for entry in files
+        if entry.url and entry.url.endswith(quoted := "/" + addresses.file_url("", entry.name))
+    )
+    return addresses.as_folder(bases.most_common(1)[0][0]) if bases else default

@@ -1,0 +1,198 @@
+"""What an upstream lists: its pages folder by folder, or one JSON, with the sums that lie in them."""
+
+import urllib.parse
+from collections.abc import Collection
+from typing import NamedTuple
+
+from .. import addresses
+from ..ecosystem import Upstream
+from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
+from . import names, pages, releases, sums
+from .entries import Entry
+from .pages import Page
+from .settings import FilesRepo
+
+#: bytes of a listing
+_LIMIT = 64 << 20
+_MOST_FOLDERS = 10_000
+_MOST_PAGES = 1000
+_PAGES = (".html", ".htm", ".php", ".json")
+#: statuses by which an upstream says that there is no such folder
+_GONE = (404, 410)
+
+
+class Listing(NamedTuple):
+    """All that was listed."""
+
+    #: where files are, ending in a slash; may hold credentials
+    base: str
+    #: the listing's own address
+    document: str
+    files: dict[str, Entry]
+    invalid: dict[str, str]
+
+
+def read(repo: FilesRepo, upstream: Upstream) -> tuple[Listing, tuple[str, ...]]:
+    """The present state, from the first upstream with a usable listing, and the addresses of all upstreams.
+
+    Raises AbsentError if every upstream says that there is none, else an UpstreamError.
+    """
+    problems: list[UpstreamError] = []
+    for address in repo.upstreams:
+        try:
+            listing = _read_one(address, repo, upstream)
+        except UpstreamError as error:
+            problems.append(error)
+            if len(repo.upstreams) > 1:
+                upstream.warn(f"{error}; trying the next upstream")
+            continue
+        others = tuple(folder_of(other) for other in repo.upstreams if other != address)
+        return listing, (listing.base, *others)
+    raise next((error for error in problems if not isinstance(error, AbsentError)), problems[-1])
+
+
+def folder_of(address: str) -> str:
+    """The folder that an address names, or that the page it names is in."""
+    parts = urllib.parse.urlsplit(address)
+    if parts.path.lower().endswith(_PAGES):
+        parts = parts._replace(path=parts.path.rpartition("/")[0] + "/")
+    return addresses.as_folder(urllib.parse.urlunsplit(parts._replace(query="", fragment="")))
+
+
+def _get(address: str, upstream: Upstream) -> bytes:
+    answer = upstream.get(address, limit=_LIMIT)
+    assert answer is not None  # nothing was said to be known
+    return answer.body
+
+
+def _read_one(address: str, repo: FilesRepo, upstream: Upstream) -> Listing:
+    try:
+        body = _get(address, upstream)
+    except AbsentError:
+        if folder_of(address) == address:
+            raise
+        body = _get(folder_of(address), upstream)  # a server that does not lead on to the folder
+    if not _is_json(body):
+        return _with_sums(_walk(address, body, repo, upstream), upstream)
+    if urllib.parse.urlsplit(address).path.endswith("/releases"):
+        page = _all_pages(address, upstream)
+    else:
+        page = releases.parse(body, address, addresses.redact(address))
+    if page.folders:  # a folder of this machine
+        return _with_sums(_walk(address, body, repo, upstream), upstream)
+    base = addresses.with_credentials(releases.common_base(page.files, folder_of(address)), address)
+    invalid = dict(page.invalid)
+    return _with_sums(Listing(base, address, _without_clashes(page.files, invalid), invalid), upstream)
+
+
+def _is_json(body: bytes) -> bool:
+    return body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{")
+
+
+def _parse(body: bytes, url: str) -> Page:
+    shown = addresses.redact(url)
+    return releases.parse(body, url, shown) if _is_json(body) else pages.parse(body, url, shown)
+
+
+def _all_pages(address: str, upstream: Upstream) -> Page:
+    """GitHub gives its releases in pages of at most 100."""
+    files: dict[str, Entry] = {}
+    invalid: dict[str, str] = {}
+    for number in range(1, _MOST_PAGES):
+        parts = urllib.parse.urlsplit(address)
+        url = urllib.parse.urlunsplit(parts._replace(query=f"per_page=100&page={number}"))
+        page = _parse(_get(url, upstream), url)
+        if all(entry.name in files for entry in page.files) and page.invalid.keys() <= invalid.keys():
+            break
+        files.update({entry.name: entry for entry in page.files})
+        invalid.update(page.invalid)
+    return Page(tuple(files.values()), (), invalid)
+
+
+def _walk(address: str, body: bytes, repo: FilesRepo, upstream: Upstream) -> Listing:
+    """All folders, one level after the other. A folder that lists just what one above it does is a loop."""
+    base = folder_of(address)
+    listed: list[Entry] = []
+    invalid: dict[str, str] = {}
+    seen: dict[str, Page] = {}
+    level = {"": body}
+    unwanted = [pattern for pattern in repo.exclude if pattern.endswith("/")]
+    while level:
+        below: dict[str, None] = {}
+        for path, content in sorted(level.items()):
+            page = _parse(content, addresses.file_url(base, path))
+            if page.files and any(path.startswith(above) and seen[above] == page for above in seen):
+                upstream.warn(
+                    f"{addresses.redact(addresses.file_url(base, path))}: lists what a folder above it lists; a loop?"
+                )
+                continue
+            seen[path] = page
+            room = repo.depth - path.count("/")
+            listed += [entry._replace(name=path + entry.name) for entry in page.files if entry.name.count("/") <= room]
+            invalid.update({path + name: reason for name, reason in page.invalid.items()})
+            folders = (f"{path}{folder}/" for folder in page.folders if folder.count("/") < room)
+            below.update({folder: None for folder in folders if not names.matches_any(folder, unwanted)})
+        if len(below) + len(seen) > _MOST_FOLDERS:
+            raise BadIndexError(addresses.redact(base), f"has more than {_MOST_FOLDERS} folders")
+        level = _read_level(base, [path for path in below if path not in seen], upstream)
+    return Listing(base, address, _without_clashes(tuple(listed), invalid), invalid)
+
+
+def _read_level(base: str, paths: list[str], upstream: Upstream) -> dict[str, bytes]:
+    """{folder: its listing}; a folder that is not there is left out, and said."""
+    urls = {addresses.file_url(base, path): path for path in paths}
+    found = {}
+    for url, answer in upstream.get_many(urls, limit=_LIMIT):
+        if isinstance(answer, AbsentError) and answer.status in _GONE:
+            upstream.warn(f"{answer}, though the folder above lists it")
+        elif isinstance(answer, AbsentError):
+            raise TransportError(answer.url, answer.problem)
+        elif isinstance(answer, Exception):
+            raise answer
+        else:
+            found[urls[url]] = answer.body
+    return found
+
+
+def _without_clashes(listed: Collection[Entry], invalid: dict[str, str]) -> dict[str, Entry]:
+    """Entries by name, but for files that have the name of a folder of others."""
+    files = {entry.name: entry for entry in listed}
+    folders = {name[:end] for name in files for end, letter in enumerate(name) if letter == "/"}
+    for name in files.keys() & folders:
+        invalid[name] = "it has the name of a folder"
+        del files[name]
+    return files
+
+
+def _with_sums(listing: Listing, upstream: Upstream) -> Listing:
+    """Give the files that have no SHA-256 the one that a SHA256SUMS of their folder, or of one above, states."""
+    found = {name for name in listing.files if sums.is_sums(name.rpartition("/")[2])}
+    if not found or all(entry.sha256 for name, entry in listing.files.items() if name not in found):
+        return listing
+    urls = {url_of(listing, listing.files[name]): name for name in found}
+    stated: dict[str, bytes] = {}
+    for url, answer in upstream.get_many(urls, limit=sums.LIMIT):
+        if isinstance(answer, AbsentError):
+            upstream.warn(f"{answer}, though it is listed")
+            continue
+        if isinstance(answer, Exception):
+            raise answer
+        folder = urls[url].rpartition("/")[0]
+        for name, digest in sums.parse(answer.body).items():
+            path = f"{folder}/{name}".lstrip("/")
+            if len(digest) > len(stated.get(path, b"")):
+                stated[path] = digest
+    files = {name: _complete(entry, stated.get(name)) for name, entry in listing.files.items()}
+    return listing._replace(files=files)
+
+
+def _complete(entry: Entry, digest: bytes | None) -> Entry:
+    if digest is None or entry.sha256:
+        return entry
+    return entry._replace(sha256=digest) if len(digest) == 32 else entry._replace(md5=entry.md5 or digest)
+
+
+def url_of(listing: Listing, entry: Entry) -> str:
+    """Where a file is, with the credentials of the upstream if it is there."""
+    plain = addresses.file_url(listing.base, entry.name)
+    return addresses.with_credentials(entry.url, listing.document) if entry.url else plain
