@@ -125,7 +125,7 @@ def test_synopsis() -> None:
         verb = re.match(r"\.Cm (\w+)", part)
         assert verb
         stated[verb[1]] = {
-            f"-{name}": value for name, value in re.findall(r"^\.Op Fl (-[a-z-]+)(?: Ar (\w+))?$", part, re.MULTILINE)
+            f"-{name}": value for name, value in re.findall(r"^\.(?:Op )?Fl (-[a-z-]+)(?: Ar (\w+))?$", part, re.MULTILINE)
         }
     own = {
         name: {option: value for option, value in options.items() if option not in COMMON}
@@ -175,7 +175,12 @@ def test_json_keys(tmp_path: Path) -> None:
     }
     stated["snapshots"] = (stated["snapshots"] | stated["show"]) - {"withheld"}
     assert set(stated) == {name for name, options in commands().items() if "--json" in options}
-    arguments = {"show": ["current"], "diff": ["current", "current"], "forget": ["--retention"], "adopt": ["upstream", "--repo", "greetings"]}
+    arguments = {
+        "show": ["current"],
+        "diff": ["current", "current"],
+        "forget": ["--retention"],
+        "adopt": ["upstream", "--repo", "greetings"],
+    }
     printed = {name: json.loads(run(name, "--json", *arguments.get(name, []), folder=tmp_path)) for name in stated}
     damage(tmp_path)
     printed["check"] = json.loads(run("check", "--json", folder=tmp_path, status=5))
