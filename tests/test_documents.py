@@ -31,9 +31,9 @@ import snapmirror
 from snapmirror import errors
 from snapmirror.cli import app, config
 from snapmirror.conda import CondaRepo
+from snapmirror.conda.settings import Channel, Select
 from snapmirror.ecosystem import Repo
 from snapmirror.files import FilesRepo
-from snapmirror.conda.settings import Channel, Select
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "man").iterdir())
