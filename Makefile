@@ -20,6 +20,7 @@ DEBIAN := apache2:apache2 curl:curl mandoc:mandoc nginx:nginx-light openssl:open
 help:
 	@echo 'make demo      mirror a small channel twice and serve both snapshots, for $(DEMO_SECONDS) seconds (DEMO_SECONDS=...)'
 	@echo 'make test      run the tests (JOBS=n: in n processes; TESTS=tests/test_x.py: only these)'
+	@echo 'make chaos     a bad upstream, mirrored by others and by us, with a client that installs meanwhile'
 	@echo 'make check     lint, format, types and the order of layers'
 	@echo 'make bench     measure against other programs (BENCH=--quick for a short run, BENCH=NAME for one)'
 	@echo 'make man       check the manual pages, and render them to build/man as HTML'
@@ -78,6 +79,10 @@ TESTS ?= tests
 .PHONY: test
 test: $(VENV)/installed-test $(VENV)/debian
 	$(BIN)/python -m pytest --numprocesses $(JOBS) -m 'not long' $(TESTS)
+
+.PHONY: chaos
+chaos: $(VENV)/installed-test $(VENV)/debian
+	$(BIN)/python -m pytest -s --numprocesses 0 -m long tests/test_chaos.py
 
 .PHONY: check
 check: $(VENV)/installed-test
