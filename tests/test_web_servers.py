@@ -184,25 +184,31 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @contextlib.contextmanager
-def proxied(mirror: Mirror, folder: Path, authority: Authority, name: str) -> Iterator[tuple[str, str]]:
-    """`snapmirror serve` behind a proxy: the URLs of the proxy and of the server."""
-    port = free_port()
-    mirror.settings["serve"] = {"port": 0, "public_url": f"https://localhost:{port}/mirror"}
+def serve(mirror: Mirror, **settings: str) -> Iterator[str]:
+    """`snapmirror serve` with settings of its own; its URL."""
+    mirror.settings["serve"] = {"port": 0, **settings}
     with mirror.start("serve") as process:
         try:
             assert process.stderr
-            ours = process.stderr.readline().split()[-1].rstrip("/")
-            places = {
-                "http://127.0.0.1:8080": ours,
-                "/etc/ssl/mirror/server.pem": str(authority.certificate),
-                "/etc/ssl/mirror/server.key": str(authority.key),
-            }
-            start, listening = (nginx, "listen 443") if name.startswith("nginx") else (apache, "*:443")
-            text = example(name, {**places, listening: listening.replace("*:443", f"*:{port}").replace(" 443", f" {port}")})
-            with start(folder, port, text):
-                yield f"https://localhost:{port}/mirror", ours
+            yield process.stderr.readline().split()[-1].rstrip("/")
         finally:
             process.terminate()
+
+
+@contextlib.contextmanager
+def proxied(mirror: Mirror, folder: Path, authority: Authority, name: str) -> Iterator[tuple[str, str]]:
+    """`snapmirror serve` behind a proxy: the URLs of the proxy and of the server."""
+    port = free_port()
+    with serve(mirror, public_url=f"https://localhost:{port}/mirror") as ours:
+        places = {
+            "http://127.0.0.1:8080": ours,
+            "/etc/ssl/mirror/server.pem": str(authority.certificate),
+            "/etc/ssl/mirror/server.key": str(authority.key),
+        }
+        start, listening = (nginx, "listen 443") if name.startswith("nginx") else (apache, "*:443")
+        text = example(name, {**places, listening: listening.replace("*:443", f"*:{port}").replace(" 443", f" {port}")})
+        with start(folder, port, text):
+            yield f"https://localhost:{port}/mirror", ours
 
 
 @pytest.mark.parametrize("name", ["nginx-serve.conf", "apache-serve.conf"])
@@ -230,6 +236,46 @@ def test_serve_below_a_path_with_a_certificate_of_ones_own(
         condarc = yaml.safe_load(session.get(f"{url}/-/config/current/condarc", timeout=9).text)
         assert condarc["channel_alias"] == f"{url}/current"
         assert session.get(f"{condarc['channel_alias']}/chan/noarch/repodata.json", timeout=9).ok
+
+
+def test_nginx_sends_the_bytes_of_files_and_serve_says_what_they_are(synced: Mirror, tmp_path: Path) -> None:
+    port, first = free_port(), synced.snapshots()[0]
+    with serve(synced, accel="/internal/") as behind, serving(synced.store_path) as ours:
+        places = {"http://127.0.0.1:8080": behind, "listen 8081": f"listen 127.0.0.1:{port}"}
+        text = example("nginx-accel.conf", {**places, "/srv/mirror/store/blobs": f"{synced.store_path}/blobs"})
+        with nginx(tmp_path / "server", port, text), requests.Session() as session:
+            url = f"http://127.0.0.1:{port}"
+            for path in [f"{at}/{path}" for at in ("current", first) for path in files(synced.store_path / "published" / at)]:
+                here = requests.get(f"{ours}/{path}", headers=IDENTITY, timeout=9)
+                etag = here.headers["ETag"]
+                for more in (
+                    {},
+                    {"Range": "bytes=2-5"},
+                    {"Range": "bytes=2-5", "If-Range": etag},
+                    {"Range": "bytes=2-5", "If-Range": '"another"'},
+                    {"If-None-Match": etag},
+                    {"If-None-Match": '"another"'},
+                    {"If-Modified-Since": "Sat, 21 Nov 2099 00:00:00 GMT"},
+                ):
+                    here, there = (session.get(f"{at}/{path}", headers=IDENTITY | more, timeout=9) for at in (ours, url))
+                    assert (there.status_code, there.content) == (here.status_code, here.content), (path, more)
+                    assert settled(there) == settled(here), (path, more)
+                here, there = (session.head(f"{at}/{path}", headers=IDENTITY, timeout=9) for at in (ours, url))
+                assert settled(there) == settled(here)
+            assert session.get(f"{url}/current/chan/noarch/no-1.0-0.conda", timeout=9).status_code == 404
+            blob = next((synced.store_path / "blobs").glob("*/*"))
+            assert session.get(f"{url}/internal/{blob.parent.name}/{blob.name}", timeout=9).status_code == 404
+            package = requests.get(f"{behind}/current/chan/noarch/lib-1.0-0.conda", timeout=9)
+            assert (package.status_code, package.content) == (200, b"")  # it is nginx that sends them
+            assert set(install(f"{url}/current/chan", "tool", tmp_path / "client")) == {"tool", "lib"}
+
+
+def settled(answer: requests.Response) -> dict[str, str]:
+    """The headers of an answer, without those of the server and the connection."""
+    changing = {"Date", "Server", "Connection", "Transfer-Encoding"}
+    if answer.status_code == 206:
+        changing.add("Accept-Ranges")  # nginx leaves it out of a part: it goes without saying
+    return {name: value for name, value in answer.headers.items() if name not in changing}
 
 
 def test_an_rsync_module_gives_the_bytes_that_are_served(synced: Mirror, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from .. import clock, units
 from ..ecosystem import Repo
 from ..errors import SelectorError
 from ..store.catalog import CURRENT, Catalog
-from ..store.records import Record, RepoState
+from ..store.records import Record, RepoState, place_of
 from ..store.store import Store
 from .context import ConfigOption, JsonOption, opened, printable, show, show_json
 from .snapshots import describe
@@ -95,7 +95,7 @@ def _withheld(store: Store, catalog: Catalog, current: Record) -> dict[str, dict
         for name, state in repo.directories.items():
             if reasons := store.metadata.directory(state.blob).document.withheld:
                 since = _since(store, history, path, name, reasons)
-                found[f"{path}/{name}".rstrip("/")] = {
+                found[place_of(path, name)] = {
                     file: {"reason": reason, "since": since[file]} for file, reason in reasons.items()
                 }
     return found
@@ -122,10 +122,7 @@ def _print(found: dict[str, Any]) -> None:
         show(f"{path}: {read}" + (f"; older than its max_age of {repo['max_age']}" if repo["late"] else ""))
         for name, directory in repo["directories"].items():
             if directory["kept"]:
-                show(
-                    f"{path}/{name}".rstrip("/")
-                    + f": the last sync could not read it; it keeps the state of {directory['read']}"
-                )
+                show(place_of(path, name) + f": the last sync could not read it; it keeps the state of {directory['read']}")
     for directory, files in found["withheld"].items():
         for file, why in files.items():
             show(f"withheld: {directory}/{printable(file)}: since {why['since']}: {printable(why['reason'])}")

@@ -64,6 +64,7 @@ class Server:
         self._store = store
         self._ecosystems = ecosystems
         self._public_url = settings.public_url
+        self._accel = settings.accel
         self._watch = Watch(store)
         self._present = self._begin(self._watch.view())
         self._bodies = Bodies()
@@ -152,7 +153,7 @@ class Server:
 
     def _send_blob(self, request: web.BaseRequest, path: str, ready: _Ready, present: _Present) -> Reply:
         try:
-            return respond(request, ready.head, ready.body, ready.place)
+            return respond(request, ready.head, ready.body, ready.place, self._accel)
         except Missing as error:
             present.ready.pop(path, None)
             _log.error("%s: blob %s: %s", path, ready.head.etag, error)

@@ -14,11 +14,15 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     workers: int = 1
     #: where clients find us if a proxy puts us elsewhere (`https://example.org/mirror`); for pages and settings
     public_url: str = ""
+    #: the path below which an nginx in front of us has the store's blobs, so that it sends their bytes; empty: we do
+    accel: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port {self.port} is none: write 0 to 65535")
         if not 1 <= self.workers <= 256:
             raise ValueError(f"{self.workers} workers: write 1 to 256")
+        if self.accel and not (self.accel.startswith("/") and self.accel.endswith("/")):
+            raise ValueError(f"accel {self.accel!r} is no path of a folder: it begins and ends with a slash")
         if self.public_url and not self.public_url.startswith(("http://", "https://")):
             raise ValueError(f"public_url {self.public_url!r} is no URL: it begins with http:// or https://")
