@@ -55,6 +55,7 @@ def blob(mirror: Mirror, path: Path) -> Path:
 
 
 def test_a_tree_becomes_a_snapshot_without_a_byte_being_copied(mirror: Mirror, tree: Path, upstream: Upstream) -> None:
+    mirror.repos.append({"kind": "files", "path": "installers", "upstream": f"{upstream.url}/installers/"})
     before = state(tree)
     done = mirror.run("adopt", str(tree), "--repo", "chan", "--json").json["trees"][0]
     assert (done["linked"], done["copied"], done["withheld"]) == (3, 0, {})
@@ -64,7 +65,7 @@ def test_a_tree_becomes_a_snapshot_without_a_byte_being_copied(mirror: Mirror, t
         assert stat.S_IMODE(path.stat().st_mode) == 0o444
     assert upstream.paths() == []
     adopted = mirror.published()
-    mirror.sync()
+    mirror.sync("chan")
     assert not [path for path in upstream.paths() if path.endswith((".conda", ".tar.bz2"))]
     assert mirror.published() == adopted
 

@@ -20,7 +20,7 @@ from ..sync.engine import Options
 from ..sync.local import file_path
 from ..sync.report import Report
 from .config import Config
-from .context import ConfigOption, JsonOption, opened, printable, say, show, show_json, waiting
+from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, printable, say, show, show_json, waiting
 from .progress import progress
 from .sync import seal_time
 
@@ -150,11 +150,13 @@ def _id_of(day: str, catalog: Catalog, present: datetime) -> str | None:
 
 
 def _adopt(tree: _Tree, repo: CondaRepo, settings: Config, store: Store, *, dry_run: bool) -> tuple[TreeReport, int]:
-    there = msgspec.structs.replace(repo, upstream=tree.folder.as_uri())
+    there = msgspec.structs.replace(repo, upstream=tree.folder.as_uri(), packages="")
     configured = [there if one.path == repo.path else one for one in settings.repo]
     options = Options(dry_run, tree.seal_as, allow_shrink=tree.seal_as is not None, waiting=waiting)
     with progress() as bars:
-        run = Adoption(store, {repo.kind: CondaTree()}, configured, settings.download, settings.publish, bars, options)
+        run = Adoption(
+            store, {**ECOSYSTEMS, repo.kind: CondaTree()}, configured, settings.download, settings.publish, bars, options
+        )
         report = run.run([there])
     linked, copied = run.linked, run.copied
     withheld = {

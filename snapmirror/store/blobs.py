@@ -145,19 +145,23 @@ class LocalBlobs:
 
     def _link(self, original: Original) -> OSError | None:
         """By way of a name that is no blob's: only then it is certain which file the path has led to."""
-        if self.size(original.sha256) == original.size:
-            return None
-        temporary = f"{self._incoming}/put-{secrets.token_hex(8)}"
-        try:
-            fs.link(original.path, temporary)
-            if identity(os.lstat(temporary)) != original.identity:
+        while self.size(original.sha256) != original.size:
+            temporary = f"{self._incoming}/put-{secrets.token_hex(8)}"
+            try:
+                fs.link(original.path, temporary)
+            except OSError as error:
+                return error
+            try:
+                if identity(os.lstat(temporary)) != original.identity:
+                    fs.unlink(temporary)
+                    return OSError(errno.ESTALE, "was changed while it was read")
+                os.chmod(temporary, 0o444)
+                fs.rename(temporary, self._name(original.sha256))
+            except FileNotFoundError:  # a gc has taken it for a partial of long ago, which is what its date says
+                continue
+            except OSError as error:
                 fs.unlink(temporary)
-                return OSError(errno.ESTALE, "was changed while it was read")
-            os.chmod(temporary, 0o444)
-            fs.rename(temporary, self._name(original.sha256))
-        except OSError as error:
-            fs.unlink(temporary)
-            return error
+                return error
         return None
 
     def read(self, digest: Digest) -> bytes:
