@@ -104,7 +104,9 @@ class Mirror:
     def _popen(self, *arguments: str) -> "subprocess.Popen[str]":
         # Nothing of whoever runs the tests: no proxy, no netrc, no configuration of theirs.
         inherited = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
-        environment = inherited | {"HOME": str(self.root), "NETRC": str(self.root / "netrc")} | self.env
+        environment = (
+            inherited | {"HOME": str(self.root), "NETRC": str(self.root / "netrc"), "SNAPMIRROR_DEBUG": "1"} | self.env
+        )
         command = [sys.executable, "-W", "error", "-m", "snapmirror", *arguments]
         none, pipe = subprocess.DEVNULL, subprocess.PIPE
         return subprocess.Popen(command, env=environment, cwd=self.root, stdin=none, stdout=pipe, stderr=pipe, text=True)

@@ -4,6 +4,8 @@ import fcntl
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +31,7 @@ CONFIGURATIONS = [
     (f'{REPO}subdir = ["linux-64"]', ["line 5", "[[repo]] number 1", "subdir", "did you mean subdirs"]),
     ("[download]\nretries = 'many'", ["[download], key retries", "int", "str"]),
     ("[download]\nconnect_timeout = '5 parsecs'", ["5 parsecs", "write for example"]),
+    ('[[repo]]\nkind = "conda"\npath = "a"\nupstream = "http://[::1/a"\n', ["[[repo]] number 1", "upstream can't be used"]),
     ("[download]\nmin_free = 'much'", ["min_free", "write for example"]),
     (f'{REPO}subdirs = "linux-64"', ["[[repo]] number 1, key subdirs", "array", "str"]),
     (f'{REPO}subdirs = ["linux-64/../../x"]', ["linux-64/../../x", "no subdir"]),
@@ -326,3 +329,15 @@ def test_status_of_a_sync_that_is_locked_out_of_all_it_should_do(mirror: Mirror)
         result = mirror.sync("--json", status=4)
     assert json.loads(result.out)["snapshot"] is None
     assert len(mirror.snapshots()) == 1
+
+
+def test_fault_of_our_own_is_a_line_and_no_traceback() -> None:
+    """Nobody should ever see one; somebody will."""
+    script = "import snapmirror.cli as cli; cli.app = lambda: 1 // 0; cli.main()"
+    environment = {key: value for key, value in os.environ.items() if key != "SNAPMIRROR_DEBUG"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "snapmirror: a fault of snapmirror itself (ZeroDivisionError: integer division or modulo by zero); "
+        "SNAPMIRROR_DEBUG=1 shows where. Please report it"
+    ]

@@ -82,3 +82,9 @@ def main() -> None:
     except _Interrupted:
         say("snapmirror: interrupted; what was published is as it was, and what was fetched is kept")
         os._exit(130)  # a transfer may sit in a pause of many seconds; nothing that is cut short here matters
+    except Exception as error:
+        if "SNAPMIRROR_DEBUG" in os.environ:
+            raise
+        kind = type(error).__name__
+        say(f"snapmirror: a fault of snapmirror itself ({kind}: {error}); SNAPMIRROR_DEBUG=1 shows where. Please report it")
+        sys.exit(1)

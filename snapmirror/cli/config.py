@@ -165,7 +165,10 @@ def _check_repo(path: Path, where: str, repo: Repo) -> None:
     if not repo.upstreams:
         raise ConfigError(path, where, "upstream names no URL")
     for upstream in repo.upstreams:
-        parts = urllib.parse.urlsplit(upstream)
+        try:
+            parts = urllib.parse.urlsplit(upstream)
+        except ValueError as error:
+            raise ConfigError(path, where, f"upstream can't be used: {error}") from None
         if parts.scheme not in ("http", "https", "file") or not (parts.netloc or parts.scheme == "file"):
             raise ConfigError(path, where, "upstream must be a URL that begins with http://, https:// or file:///")
     if repo.download == "redirect" and any(upstream.startswith("file:") for upstream in repo.upstreams):
