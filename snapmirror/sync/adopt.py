@@ -99,9 +99,8 @@ def _look(source: Source, user: int) -> tuple[str, os.stat_result]:
 
 
 def _look_at(url: str, source: Source, user: int) -> tuple[str, os.stat_result]:
-    where = addresses.redact(url)
     if not url.startswith("file:"):
-        raise NotTakenError(where, f"is not in the tree but at {where}")
+        raise NotTakenError(addresses.redact(url), "is not in the tree but at that address")
     path = str(file_path(url))
     try:
         status = os.lstat(path)
@@ -109,15 +108,15 @@ def _look_at(url: str, source: Source, user: int) -> tuple[str, os.stat_result]:
             path = os.path.realpath(path)
             status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise NotTakenError(where, "is not there") from None
+        raise NotTakenError(url, "is not there") from None
     except (OSError, ValueError) as error:
-        raise NotTakenError(where, f"can't be looked at: {getattr(error, 'strerror', None) or error}") from None
+        raise NotTakenError(url, f"can't be looked at: {getattr(error, 'strerror', None) or error}") from None
     if not stat.S_ISREG(status.st_mode):
-        raise NotTakenError(where, "is no regular file")
+        raise NotTakenError(url, "is no regular file")
     if status.st_uid != user:
-        raise NotTakenError(where, f"belongs to user {status.st_uid}, not to user {user}, who runs this")
+        raise NotTakenError(url, f"belongs to user {status.st_uid}, not to user {user}, who runs this")
     if source.file.size not in (None, status.st_size):
-        raise MismatchError(where, "size", str(source.file.size), str(status.st_size))
+        raise MismatchError(url, "size", str(source.file.size), str(status.st_size))
     return path, status
 
 
@@ -240,15 +239,14 @@ def _hashed(candidates: Sequence[Candidate], arrived: Arrived) -> Iterator[tuple
 
 def _hash(candidate: Candidate, arrived: Arrived) -> Original | UpstreamError:
     source, sums = candidate.wanted.source, candidate.wanted.source.new_sums()
-    where = addresses.redact(source.urls[0])
     try:
         with open(candidate.path, "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
             while piece := file.read(min(_PIECE, status.st_size + 1)):
                 sums.update(piece)
-        verify(sums, source, where)
+        verify(sums, source, source.urls[0])
     except OSError as error:
-        return NotTakenError(where, f"can't be read: {error.strerror or error}")
+        return NotTakenError(addresses.redact(source.urls[0]), f"can't be read: {error.strerror or error}")
     except UpstreamError as error:
         return error
     arrived(sums.size)

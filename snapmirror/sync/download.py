@@ -261,14 +261,20 @@ def _verified(partial: BinaryIO, sums: Sums, source: Source, url: str) -> Staged
 
 def verify(sums: Sums, source: Source, url: str) -> None:
     """Compare with what the metadata says. Raises MismatchError."""
-    file, where = source.file, addresses.redact(url)
+    if mismatch := _mismatch(sums, source.file):
+        raise MismatchError(addresses.redact(url), *mismatch)
+
+
+def _mismatch(sums: Sums, file: File) -> tuple[str, str, str] | None:
+    """What is wrong, what it should be, and what it is."""
     if file.size is not None and sums.size != file.size:
         longer = " or more" if sums.size > file.size else ""
-        raise MismatchError(where, "size", str(file.size), f"{sums.size}{longer}")
+        return "size", str(file.size), f"{sums.size}{longer}"
     if file.sha256 is not None and sums.sha256 != file.sha256:
-        raise MismatchError(where, "sha256", file.sha256.hex(), sums.sha256.hex())
+        return "sha256", file.sha256.hex(), sums.sha256.hex()
     if file.sha256 is None and file.md5 is not None and sums.md5 != file.md5:
-        raise MismatchError(where, "md5", file.md5.hex(), (sums.md5 or b"").hex())
+        return "md5", file.md5.hex(), (sums.md5 or b"").hex()
+    return None
 
 
 def _take(url: str, partial: BinaryIO, source: Source, arrived: Arrived) -> Staged:
