@@ -431,15 +431,17 @@ def test_a_listing_that_shrinks(upstream: Upstream, mirror: Mirror) -> None:
 
 def test_files_that_are_pages(upstream: Upstream, mirror: Mirror) -> None:
     """A server that answers every address with a page to log in: no such page becomes an installer."""
-    upstream.fault("/x/", Body(plain_list("a.sh")))
-    upstream.fault("*", Html())
+    digest = hashlib.sha256(b"installer").hexdigest().encode()
+    page = plain_list("by-size.sh", "rounded.sh", "by-hash.sh", "good.sh").splitlines()
+    rounded, hashed = page[2].replace(b" 3", b"3M"), page[3].replace(b" 3", b"- " + digest)
+    upstream.fault("/x/", Body(b"\n".join([*page[:2], rounded, hashed, *page[4:]])))
+    write(upstream.root, {"x/good.sh": b"abc"})
+    upstream.fault("/x/[!g]*", Html())
     mirror.add("x", f"{upstream.url}/x/", kind="files")
-    # Without a hash nobody can tell: the size that HEAD states is that of the page. With one it is withheld.
-    digest = hashlib.sha256(b"abc").hexdigest().encode()
-    upstream.heal()
-    upstream.fault("/x/", Body(plain_list("a.sh").replace(b"    3\n", b"   3 " + digest + b"\n")))
-    upstream.fault("*", Html())
-    assert "x/a.sh: withheld" in mirror.sync(status=3).err
+    err = mirror.sync(status=3).err
+    for name, problem in [("by-size", "headers state"), ("rounded", "headers state"), ("by-hash", "sha256 is")]:
+        assert re.search(f"x/{name}.sh: withheld: .*{problem}", err), err
+    assert tree(mirror, "x") == {"good.sh": b"abc"}
 
 
 # What is kept

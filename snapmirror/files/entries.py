@@ -25,8 +25,16 @@ class Entry(NamedTuple):
     md5: bytes | None = None
     #: absolute, where the listing states it
     url: str | None = None
+    #: bytes, if stated in rounded units
+    about: int | None = None
     #: all that the listing says of it: what is the same here has not changed
     text: str = ""
+
+    def contradicts(self, size: int) -> bool:
+        """Whether a size can't be the one that the listing states, exactly or rounded."""
+        if self.size is not None:
+            return size != self.size
+        return self.about is not None and not self.about / 2 <= size <= self.about * 2 + 1024
 
     @property
     def says_something(self) -> bool:

@@ -17,6 +17,7 @@ _HEADING = re.compile(r"\s*(index of|directory listing|directory:|listing of)", 
 _HASH = re.compile(r"(?<![\w])(?:([0-9a-fA-F]{64})|([0-9a-fA-F]{32}))(?![\w])")
 #: the unit is missing, or B, where the number is exact
 _SIZE = re.compile(r"(?<!\S)(\d{1,15})(\.\d+)?(?: ?(?:B|bytes?)| ?([KMGTP](?:i?B)?))?(?!\S)", re.IGNORECASE)
+_UNITS = "bkmgtp"
 _SPACE = re.compile(r"\s+")
 
 
@@ -85,14 +86,16 @@ def _below(url: str, href: str) -> list[str]:
 
 
 def _entry(name: str, text: str) -> Entry:
-    sha256 = md5 = modified = size = None
+    sha256 = md5 = modified = size = about = None
     for found in _HASH.finditer(text):
         sha256, md5 = sha256 or found[1], md5 or found[2]
     rest = _HASH.sub(" ", text)
     if date := DATE.search(rest):
         modified = seconds(date)
         rest = DATE.sub(" ", rest)
-    if (stated := _SIZE.search(rest)) and not stated[2] and not stated[3]:
+    if (stated := _SIZE.search(rest)) and (stated[2] or stated[3]):
+        about = int(float(stated[1] + (stated[2] or "")) * 1000 ** _UNITS.index((stated[3] or "b")[0].lower()))
+    elif stated:
         size = int(stated[1])
     return Entry(
         name,
@@ -100,6 +103,7 @@ def _entry(name: str, text: str) -> Entry:
         modified,
         bytes.fromhex(sha256) if sha256 else None,
         bytes.fromhex(md5) if md5 else None,
+        about=about,
         text=_SPACE.sub(" ", text).strip(),
     )
 

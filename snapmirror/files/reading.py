@@ -54,6 +54,8 @@ class FilesReading:
             size, modified = stated.get(name, Stated(entry.size, entry.modified))
             file = File(name, size, entry.sha256, entry.md5, self._elsewhere(entry), modified)
             problem = unreadable.get(name)
+            if size is not None and entry.contradicts(size):
+                problem = problem or f"upstream's headers state {size} bytes of it, its listing another size"
             if size is None and modified is None and not entry.sha256 and not entry.md5:
                 problem = problem or "there is neither a hash, nor a size, nor a date of it"
             if problem:

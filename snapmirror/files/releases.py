@@ -90,7 +90,7 @@ def _entry(name: str, item: dict[str, Any], base: str) -> Entry:
     modified = item.get("modified", item.get("updated_at"))
     modified = modified if type(modified) is int and 0 <= modified < _HUGE else parse_date(str(modified))
     sha256, md5 = _hash(item, "sha256", 32), _hash(item, "md5", 16)
-    return Entry(name, size, modified, sha256, md5, url, repr((url, size, modified, sha256, md5)))
+    return Entry(name, size, modified, sha256, md5, url, text=repr((url, size, modified, sha256, md5)))
 
 
 def _hash(item: dict[str, Any], kind: str, length: int) -> bytes | None:
