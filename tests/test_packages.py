@@ -100,13 +100,14 @@ def test_a_package_on_its_way_waits_for_the_next_sync(package: Package, mirror: 
 
 
 def test_packages_that_lie_or_are_none(mirror: Mirror, built: Path) -> None:
-    put(built, TOOL, LIB)
+    put(built, TOOL, LIB, make_package("odd", license={"a": 1}, noarch=7))
     shutil.copy(built / "noarch" / LIB.filename, built / "linux-64")
     (built / "noarch/page-1.0-0.conda").write_bytes(b"<html>not found</html>")
     (built / "noarch/notes.txt").write_text("not a package")
     result = mirror.sync(status=3)
     assert result.line("own/linux-64/lib-1.0-0.conda", "is for noarch")
     assert result.line("own/noarch/page-1.0-0.conda", "can't be read")
+    assert result.line("own/noarch/odd-1.0-0.conda", "can't be read")
     assert set(records(mirror, "own/linux-64")) == {TOOL.filename}
 
 

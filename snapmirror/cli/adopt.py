@@ -153,7 +153,7 @@ def _adopt(tree: _Tree, repo: CondaRepo, settings: Config, store: Store, *, dry_
     there = msgspec.structs.replace(repo, upstream=tree.folder.as_uri(), packages="")
     configured = [there if one.path == repo.path else one for one in settings.repo]
     options = Options(dry_run, tree.seal_as, allow_shrink=tree.seal_as is not None, waiting=waiting)
-    with progress() as bars:
+    with progress("adopt") as bars:
         run = Adoption(
             store, {**ECOSYSTEMS, repo.kind: CondaTree()}, configured, settings.download, settings.publish, bars, options
         )

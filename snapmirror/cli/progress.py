@@ -15,11 +15,11 @@ _EVERY = 30.0
 
 
 @contextlib.contextmanager
-def progress() -> Iterator["Bars | Lines"]:
-    """Fulfils sync.fetch.Progress."""
+def progress(verb: str = "fetch") -> Iterator["Bars | Lines"]:
+    """Fulfils sync.fetch.Progress. `verb`: what is done with the files."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield Lines()
+        yield Lines(verb)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as drawn:
@@ -53,7 +53,8 @@ class Bars:
 class Lines:
     """For logs: a line at the start, one now and then, one at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, verb: str = "fetch") -> None:
+        self._verb = verb
         self._total = self._done = 0
         self._started = self._said = 0.0
 
@@ -62,10 +63,10 @@ class Lines:
         say(text)
 
     def begin(self, files: int, size: int) -> None:
-        """What is going to be fetched."""
+        """What is going to come."""
         self._total, self._done, self._started = size, 0, time.monotonic()
         self._said = self._started
-        say(f"fetching {units.plural(files, 'file')}, {units.size(size)}")
+        say(f"{self._verb}ing {units.plural(files, 'file')}, {units.size(size)}")
 
     def arrived(self, size: int) -> None:
         """Count; threads may lose a few bytes of the count to each other, which only a display sees."""
@@ -75,9 +76,9 @@ class Lines:
             self._said = now
             rate = self._done / (now - self._started)
             left = f", {(self._total - self._done) / rate / 60:.0f} min left" if rate and self._total > self._done else ""
-            say(f"fetched {units.size(self._done)} of {units.size(self._total)}, {units.size(int(rate))}/s{left}")
+            say(f"{self._verb}ed {units.size(self._done)} of {units.size(self._total)}, {units.size(int(rate))}/s{left}")
 
     def end(self) -> None:
-        """What was fetched."""
+        """What has come."""
         took = max(time.monotonic() - self._started, 0.001)
-        say(f"fetched {units.size(self._done)} in {took:.1f} s")
+        say(f"{self._verb}ed {units.size(self._done)} in {took:.1f} s")

@@ -109,7 +109,7 @@ def _index(files: Sequence[tuple[Path, os.stat_result]], notes: Notes) -> Iterat
             continue
         try:
             record = _open(path, status)
-        except (OSError, EOFError, ValueError) as error:
+        except Exception as error:  # py-rattler promises no types; whatever it is, it stops no other package
             yield path, f"can't be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         else:
             fresh[str(path)] = msgspec.json.encode(_Noted(status.st_size, status.st_mtime_ns, record))
@@ -118,7 +118,7 @@ def _index(files: Sequence[tuple[Path, os.stat_result]], notes: Notes) -> Iterat
 
 
 def _open(path: Path, before: os.stat_result) -> dict[str, Any]:
-    """A record as an index has it. Raises OSError, EOFError, ValueError for what is no whole package."""
+    """A record as an index has it. Raises an exception of any type for what is no whole package."""
     text = asyncio.run(_read_to_the_end(path))
     if text is None:
         raise ValueError(f"it has no {_INDEX}")
