@@ -371,17 +371,19 @@ def test_a_name_that_moves(upstream: Upstream, mirror: Mirror) -> None:
         (b'{"message": "API rate limit exceeded"}', "neither a list of releases"),
         (b'[{"url": ', "is no JSON"),
         (b"", "is no listing"),
+        (Status(403), "upstream answers 403"),
+        (Status(500), "upstream answers 500"),
     ],
 )
-def test_what_is_no_listing_changes_nothing(upstream: Upstream, mirror: Mirror, page: bytes, problem: str) -> None:
+def test_what_is_no_listing_changes_nothing(upstream: Upstream, mirror: Mirror, page: bytes | Status, problem: str) -> None:
     write(upstream.root / "x", {"a.sh": b"abc"})
     rule = upstream.fault("/x/", Body(plain_list("a.sh")), times=1)
-    upstream.fault("/x/", Body(page))
+    upstream.fault("/x/", page if isinstance(page, Status) else Body(page))
     mirror.add("x", f"{upstream.url}/x/", kind="files")
     mirror.sync()
     assert rule.hits == 1
     before = mirror.snapshots()
-    assert problem in mirror.sync(status=1).err
+    assert problem in mirror.sync("--allow-shrink", status=1).err
     assert (mirror.snapshots(), tree(mirror, "x")) == (before, {"a.sh": b"abc"})
 
 
@@ -402,8 +404,12 @@ def test_folders_in_a_loop(upstream: Upstream, mirror: Mirror) -> None:
     write(upstream.root, {"x/a.sh": b"abc", "x/sub/b.sh": b"abc"})
     upstream.fault("/x/sub/", Body(plain_list("b.sh", "gone/", "own/", "b.sh/")))
     upstream.fault("/x/sub/gone/", Status(404))
-    upstream.fault("*/", Body(plain_list("a.sh", "loop/", "sub/", "own/")))  # x itself, and x/loop, which is x
+    upstream.fault("/x/odd/", Html(), times=1)
+    upstream.fault("/x/odd/", Body(plain_list()))
+    upstream.fault("*/", Body(plain_list("a.sh", "loop/", "sub/", "own/", "odd/")))  # x itself, and x/loop, which is x
     mirror.add("x", f"{upstream.url}/x/", kind="files", depth=9, exclude=["own/"])
+    assert "is no listing: it has no heading of one" in (err := mirror.sync(status=1).err)
+    assert 'exclude = ["/odd/"] leaves it out' in err
     err = mirror.sync().err
     assert "/x/sub/gone/: upstream answers 404, though the folder above lists it" in err
     assert "/x/loop/: lists what a folder above it lists; a loop?" in err

@@ -42,6 +42,8 @@ def read(repo: FilesRepo, upstream: Upstream) -> tuple[Listing, tuple[str, ...]]
         try:
             listing = _read_one(address, repo, upstream)
         except UpstreamError as error:
+            if isinstance(error, AbsentError) and error.status not in _GONE:  # GitHub's 403: too many requests
+                error = TransportError(error.url, error.problem)
             problems.append(error)
             if len(repo.upstreams) > 1:
                 upstream.warn(f"{error}; trying the next upstream")
@@ -120,7 +122,7 @@ def _walk(address: str, body: bytes, repo: FilesRepo, upstream: Upstream) -> Lis
     while level:
         below: dict[str, None] = {}
         for path, content in sorted(level.items()):
-            page = _parse(content, addresses.file_url(base, path))
+            page = _parse_folder(content, base, path)
             if page.files and any(path.startswith(above) and seen[above] == page for above in seen):
                 upstream.warn(
                     f"{addresses.redact(addresses.file_url(base, path))}: lists what a folder above it lists; a loop?"
@@ -136,6 +138,15 @@ def _walk(address: str, body: bytes, repo: FilesRepo, upstream: Upstream) -> Lis
             raise BadIndexError(addresses.redact(base), f"has more than {_MOST_FOLDERS} folders")
         level = _read_level(base, [path for path in below if path not in seen], upstream)
     return Listing(base, address, _without_clashes(tuple(listed), invalid), invalid)
+
+
+def _parse_folder(content: bytes, base: str, path: str) -> Page:
+    try:
+        return _parse(content, addresses.file_url(base, path))
+    except BadIndexError as error:
+        if path:
+            raise BadIndexError(error.url, f'{error.problem}; exclude = ["/{path}"] leaves it out') from None
+        raise
 
 
 def _read_level(base: str, paths: list[str], upstream: Upstream) -> dict[str, bytes]:
