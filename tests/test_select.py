@@ -214,6 +214,18 @@ def test_dry_run_says_what_python_and_all_that_it_needs_would_take(tmp_path: Pat
     assert 50_000_000 < sum(directory.fetch_bytes for directory in directories) < 500_000_000
 
 
+def test_counts_of_a_revision_are_those_of_what_is_kept(tmp_path: Path, upstream: Upstream) -> None:
+    """CEP 48: a mirror that leaves records out must count again."""
+    made = Channel(upstream.root / "own")
+    made.add(make_package("tool", timestamp=1_000), make_package("tool", "2.0", timestamp=2_000), v3=True)
+    made.publish()
+    with store_at(tmp_path / "store") as store:
+        sync(store, CondaRepo(path="own", upstream=f"{upstream.url}/own", select=Select(newest=1)))
+        found = repodata(store, store.catalog().records[-1], "own", "noarch")
+    assert found["info"]["repodata_revisions"]["v3"] == {"n_packages": 1, "oldest": 2_000, "newest": 2_000}
+    assert set(found["v3"]["conda"]) == {"tool-2.0-0"}
+
+
 def test_changed_selection_takes_effect_though_upstream_has_not_changed_and_is_no_shrinking(
     tmp_path: Path, upstream: Upstream, own: Channel
 ) -> None:

@@ -59,6 +59,11 @@ class Shelf:
         """The records of a name that was read, without those that a rule drops."""
         return self._records.get(name, [])
 
+    def all_kept(self) -> Iterator[Listed]:
+        """Every record that is kept."""
+        for name, files in self.kept.items():
+            yield from (record for record in self.records(name) if record.file in files)
+
     def keep(self, name: str, record: Listed) -> None:
         """Keep a record."""
         self.kept.setdefault(name, set()).add(record.file)

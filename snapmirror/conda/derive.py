@@ -11,6 +11,7 @@ from .. import codec
 from ..store.directories import DirectoryReader
 from . import leaf as leaves
 from .leaf import SECTIONS, Record, Shard
+from .revisions import has_counts, recounted
 
 _HASHES = ("md5", "sha256")
 
@@ -69,10 +70,9 @@ def shard_index(reader: DirectoryReader) -> bytes:
 
 
 def _info(reader: DirectoryReader) -> dict[str, Any]:
-    """Upstream's `info`; the counts of `repodata_revisions` must match what is published (CEP 48)."""
+    """Upstream's `info`; its counts are those of what is published."""
     info = reader.document.info
-    revisions = info.get("repodata_revisions")
-    if not reader.document.withheld or not isinstance(revisions, dict) or not isinstance(revisions.get("v3"), dict):
+    if not reader.document.withheld or not has_counts(info):
         return info
     records = [
         record
@@ -80,10 +80,7 @@ def _info(reader: DirectoryReader) -> dict[str, Any]:
         for part in (leaves.decode(leaf).get("v3") or {}).values()
         for record in part.values()
     ]
-    times = sorted(time for record in records if isinstance(time := record.get("timestamp"), int))
-    counted = {**revisions["v3"], "n_packages": len(records)}
-    counted.update({"oldest": times[0], "newest": times[-1]} if times else {})
-    return {**info, "repodata_revisions": {**revisions, "v3": counted}}
+    return recounted(info, [record.get("timestamp") for record in records])
 
 
 def current_repodata(reader: DirectoryReader) -> bytes:

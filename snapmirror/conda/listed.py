@@ -44,13 +44,13 @@ _DECODER = msgspec.msgpack.Decoder(_Leaf)
 class Listed:
     """One record."""
 
-    __slots__ = ("_facts", "build", "file", "revision")
+    __slots__ = ("_facts", "build", "file", "in_v3")
 
-    def __init__(self, file: str, facts: _Facts, revision: bool) -> None:
+    def __init__(self, file: str, facts: _Facts, in_v3: bool) -> None:
         #: its file name
         self.file = file
         #: whether it stands in `v3` (CEP 48)
-        self.revision = revision
+        self.in_v3 = in_v3
         self._facts = facts
         self.build = Build(facts.name, facts.version, facts.build, facts.build_number, facts.subdir, facts.license)
 
@@ -58,6 +58,11 @@ class Listed:
     def size(self) -> int:
         """Bytes, as stated; 0 if it is not."""
         return self._facts.size if isinstance(self._facts.size, int) else 0
+
+    @property
+    def timestamp(self) -> object:
+        """As upstream has it."""
+        return self._facts.timestamp
 
     @property
     def sha256(self) -> bytes | None:
@@ -86,10 +91,10 @@ def listed(leaf: bytes) -> Iterator[Listed]:
     """The records of a leaf that snapmirror made."""
     found = _DECODER.decode(leaf)
     for part in (found.packages, found.conda):
-        yield from (Listed(file, facts, revision=False) for file, facts in part.items())
+        yield from (Listed(file, facts, in_v3=False) for file, facts in part.items())
     for kind, records in found.v3.items():
         for key, facts in records.items():
-            yield Listed(names.v3_file(kind, key, {"fn": facts.fn, "url": facts.url}), facts, revision=True)
+            yield Listed(names.v3_file(kind, key, {"fn": facts.fn, "url": facts.url}), facts, in_v3=True)
 
 
 def _seconds(stamp: object) -> float | None:

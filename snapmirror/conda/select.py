@@ -15,6 +15,7 @@ from ..ecosystem import Draft, Reading, Selection
 from ..errors import SelectionError
 from . import leaf, wanted
 from .closure import Closure, Shelf, Wanted
+from .revisions import has_counts, recounted
 from .rules import Rules, Specs
 from .settings import CondaRepo, Select
 
@@ -74,6 +75,8 @@ class SelectedReading:
         self.bases, self.extra = reading.bases, reading.extra
         self.document, self.validators = reading.document, reading.validators
         self.info: dict[str, Any] = reading.info
+        if has_counts(reading.info):
+            self.info = recounted(reading.info, [record.timestamp for record in shelf.all_kept() if record.in_v3])
         kept = {name: files for name in shelf.drafts if (files := shelf.kept.get(name.lower()))}
         self._drafts = {name: shelf.drafts[name] for name in kept}
         self._kept = kept
