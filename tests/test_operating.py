@@ -33,6 +33,7 @@ def layout(tmp_path: Path, upstream: Upstream) -> Mirror:
     made = Mirror(tmp_path / "mirror")
     made.add("anaconda/pkgs", f"{upstream.url}/pkgs", channels=["main", "r"])
     made.add("anaconda/cloud", f"{upstream.url}/cloud", channels=["conda-forge", "numba/label/dev"])
+    made.add("copy/conda-forge", f"{upstream.url}/cloud/conda-forge")  # once more: it has to go by another name
     made.add("team", (upstream.root / "team").as_uri())
     made.sync()
     return made
@@ -73,10 +74,11 @@ def test_conda_finds_every_channel_by_its_name(layout: Mirror) -> None:
             assert requests.get(f"{url}/-/config/{selector}/condarc", timeout=9).text == text
             conda = Conda(text)
             assert conda.settings["channels"] == ["conda-forge"]
-            for name, package in {"conda-forge": "conda-forge", "numba/label/dev": "dev", "team": "team"}.items():
+            assert conda.settings["mirrored_channels"] == {"conda-forge": conda.urls("conda-forge")}
+            for name in ("conda-forge", "numba/label/dev", "copy/conda-forge", "team"):
                 [channel] = conda.urls(name)
                 assert conda.name(channel) == name
-                assert f"{package}-1.0-0.conda" in requests.get(f"{channel}/noarch/repodata.json", timeout=9).text
+                assert f"{name.split('/')[-1]}-1.0-0.conda" in requests.get(f"{channel}/noarch/repodata.json", timeout=9).text
             assert [conda.name(channel) for channel in conda.urls("defaults")] == ["pkgs/main", "pkgs/r"]
             assert all(requests.get(f"{one}/noarch/repodata.json", timeout=9).ok for one in conda.urls("defaults"))
 
@@ -106,7 +108,8 @@ def test_mamba_is_told_where_each_name_is(layout: Mirror) -> None:
         text = layout.run("client", "mamba", "--base-url", url).out
         assert requests.get(f"{url}/-/config/current/mambarc", timeout=9).text == text
         found = yaml.safe_load(text)
-        assert set(found["mirrored_channels"]) == {"conda-forge", "numba/label/dev", "team"}
+        names = {"conda-forge", "copy/conda-forge", "numba/label/dev", "pkgs/main", "pkgs/r", "team"}
+        assert set(found["mirrored_channels"]) == names
         mirrors = [one for channel in found["mirrored_channels"].values() for one in channel]
         for channel in (*found["default_channels"], *mirrors):
             assert requests.get(f"{channel}/noarch/repodata.json", timeout=9).ok
@@ -140,7 +143,7 @@ def test_pixi_asks_the_mirror_and_keeps_the_canonical_urls(layout: Mirror, tmp_p
     assert done.returncode == 0, done.stderr
     [record] = json.loads(done.stdout)
     assert record == "https://conda.anaconda.org/conda-forge/noarch/conda-forge-1.0-0.conda"
-    assert f"only here, to be named by URL: {url}/current/team" in text
+    assert f"only here, to be named by URL: {url}/current/copy/conda-forge, {url}/current/team" in text
 
 
 def test_pip_and_uv_are_for_mirrors_of_python_packages(layout: Mirror) -> None:

@@ -56,17 +56,19 @@ class Site(NamedTuple):
 
 
 def mirrored(store: Store, answers: Mapping[str, Record]) -> list[Mirrored]:
-    """The repos of what `Catalog.answers` gave. Raises DamagedError."""
-    found = []
+    """The repos of what `Catalog.answers` gave; no two have the same name. Raises DamagedError."""
+    found: dict[str, Mirrored] = {}
     for path, record in answers.items():
         repo = record.repos[path]
-        origin = ""
-        for directory, state in repo.directories.items():
-            origin = store.metadata.directory(state.blob).document.origin.rstrip("/").removesuffix(f"/{directory}")
-        found.append(
-            Mirrored(path, repo.kind, *_identity(path, origin)) if repo.kind == "conda" else Mirrored(path, repo.kind, path)
-        )
-    return found
+        name, address = path, ""
+        if repo.kind == "conda":
+            for directory, state in repo.directories.items():
+                origin = store.metadata.directory(state.blob).document.origin.rstrip("/").removesuffix(f"/{directory}")
+                name, address = _identity(path, origin)
+        if name in found:  # of a channel that is mirrored twice the first is what its name means
+            name, address = path, ""
+        found[name] = Mirrored(path, repo.kind, name, address)
+    return list(found.values())
 
 
 def _identity(path: str, origin: str) -> tuple[str, str]:
@@ -115,18 +117,27 @@ def _condarc(site: Site, repos: Sequence[Mirrored]) -> str:
         content["default_channels"] = [site.url(f"{alias}/{name}".lstrip("/")) for name in defaults]
     if custom:
         content["custom_channels"] = {name: site.url(folder) for name, folder in custom.items()}
+    if "conda-forge" in places:  # conda ignores it
+        content["mirrored_channels"] = {"conda-forge": [site.url(f"{places['conda-forge']}/conda-forge".lstrip("/"))]}
     migrated: dict[str, Any] = {"migrated_channel_aliases": [site.old(alias)]}
     if custom:
         migrated["migrated_custom_channels"] = {name: site.old(folder) for name, folder in custom.items()}
     return "\n".join(
         [
             *_about(site, "conda", "~/.condarc", "other names that there are", places, content["channels"]),
+            *(_FORGE if "conda-forge" in places else ()),
             _yaml(content),
             *_migration(site, _yaml(migrated)),
             "# For https with a certificate of your own authority:",
             "# ssl_verify: /path/to/ca.pem\n",
         ]
     )
+
+
+_FORGE = (
+    "# mirrored_channels is for mamba, which Miniforge has told to ask upstream for conda-forge; for all channels it has",
+    "# settings of its own, `mambarc`.",
+)
 
 
 def _migration(site: Site, text: str) -> list[str]:
@@ -146,9 +157,7 @@ def _mambarc(site: Site, repos: Sequence[Mirrored]) -> str:
     content: dict[str, Any] = {"channels": _channels(by_name, defaults)}
     if defaults:
         content["default_channels"] = [site.url(by_name[name]) for name in defaults]
-    mirrors = {name: [site.url(path)] for name, path in by_name.items() if name not in defaults}
-    if mirrors:
-        content["mirrored_channels"] = mirrors
+    content["mirrored_channels"] = {name: [site.url(path)] for name, path in by_name.items()}
     return "\n".join(
         [
             *_about(site, "mamba and micromamba", "~/.mambarc", "other names that there are", by_name, content["channels"]),
