@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from channels import Channel, make_package
 from clients import install
 from mirror import Mirror
 from serving import serving
+from upstream import Upstream
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "web"
 MODULES = Path("/usr/lib/apache2/modules")
@@ -90,18 +92,18 @@ def apache(folder: Path, port: int, text: str) -> contextlib.AbstractContextMana
 
 
 @pytest.fixture
-def synced(mirror: Mirror, channel: Channel, tmp_path: Path) -> Mirror:
-    """A mirror with two snapshots, which a server that runs as somebody else may read."""
-    mirror.repos[0]["bz2"] = True
-    mirror.sync()
-    channel.add(make_package("tool", "2.0", subdir="linux-64", depends=["lib"]))
-    channel.publish()
-    mirror.sync()
-    for path in (tmp_path, *tmp_path.parents):
-        with contextlib.suppress(PermissionError):
-            path.chmod(path.stat().st_mode | 0o011)
-    (tmp_path / "server").mkdir()
-    return mirror
+def synced(upstream: Upstream, channel: Channel) -> Iterator[Mirror]:
+    """A mirror with two snapshots, and a folder `server` beside it; pytest's own folders are closed to Apache's user."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        (Path(folder) / "server").mkdir()
+        mirror = Mirror(Path(folder) / "mirror")
+        mirror.add("chan", f"{upstream.url}/chan", subdirs=["linux-64"], bz2=True)
+        mirror.sync()
+        channel.add(make_package("tool", "2.0", subdir="linux-64", depends=["lib"]))
+        channel.publish()
+        mirror.sync()
+        yield mirror
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -134,7 +136,7 @@ TREES = {"nginx": nginx_tree, "Apache": apache_tree}
 def test_exported_snapshots_are_served_as_serve_does(synced: Mirror, tmp_path: Path, server: str) -> None:
     first, second = synced.snapshots()
     published = synced.store_path / "published"
-    with serving(synced.store_path) as ours, TREES[server](synced, tmp_path / "server") as url:
+    with serving(synced.store_path) as ours, TREES[server](synced, synced.root.parent / "server") as url:
         for selector in ("current", first):
             for path in files(published / selector):
                 answer = requests.get(f"{url}/{selector}/{path}", headers=IDENTITY, timeout=9)
@@ -215,7 +217,7 @@ def proxied(mirror: Mirror, folder: Path, authority: Authority, name: str) -> It
 def test_serve_below_a_path_with_a_certificate_of_ones_own(
     synced: Mirror, tmp_path: Path, authority: Authority, name: str
 ) -> None:
-    with proxied(synced, tmp_path / "server", authority, name) as (url, ours), requests.Session() as session:
+    with proxied(synced, synced.root.parent / "server", authority, name) as (url, ours), requests.Session() as session:
         with pytest.raises(requests.exceptions.SSLError):
             session.get(f"{url}/", timeout=9)
         session.verify = str(authority.ca)
@@ -243,7 +245,7 @@ def test_nginx_sends_the_bytes_of_files_and_serve_says_what_they_are(synced: Mir
     with serve(synced, accel="/internal/") as behind, serving(synced.store_path) as ours:
         places = {"http://127.0.0.1:8080": behind, "listen 8081": f"listen 127.0.0.1:{port}"}
         text = example("nginx-accel.conf", {**places, "/srv/mirror/store/blobs": f"{synced.store_path}/blobs"})
-        with nginx(tmp_path / "server", port, text), requests.Session() as session:
+        with nginx(synced.root.parent / "server", port, text), requests.Session() as session:
             url = f"http://127.0.0.1:{port}"
             for path in [f"{at}/{path}" for at in ("current", first) for path in files(synced.store_path / "published" / at)]:
                 here = requests.get(f"{ours}/{path}", headers=IDENTITY, timeout=9)
