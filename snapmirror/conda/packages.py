@@ -10,6 +10,7 @@ import bz2
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,10 @@ class _Noted(msgspec.Struct, array_like=True):
     record: dict[str, Any]
 
 
+#: packages that are opened before what they say is noted: what a kill can cost
+_BATCH = 64
+#: a file, with size and time
+_Place = tuple[Path, os.stat_result]
 #: what a package says of itself, or why it can't be listed
 Found = dict[str, Any] | str
 
@@ -86,7 +91,7 @@ def _as_here(found: Found, subdir: str) -> Found:
     return found
 
 
-def _list(folder: Path) -> list[tuple[Path, os.stat_result]]:
+def _list(folder: Path) -> list[_Place]:
     """The packages in a folder, with size and time. A name that begins with a dot is one of a file on its way."""
     try:
         with os.scandir(folder) as entries:
@@ -98,23 +103,34 @@ def _list(folder: Path) -> list[tuple[Path, os.stat_result]]:
         raise TransportError(folder.as_uri(), error.strerror or str(error)) from None
 
 
-def _index(files: Sequence[tuple[Path, os.stat_result]], notes: Notes) -> Iterator[tuple[Path, Found]]:
+def _index(files: Sequence[_Place], notes: Notes) -> Iterator[tuple[Path, Found]]:
     """What each package says of itself; only those are opened of which that is not known."""
-    known = notes.get([str(path) for path, _ in files])
-    fresh = {}
+    known = notes.get([_key(path) for path, _ in files])
+    fresh = []
     for path, status in files:
-        noted = msgspec.json.decode(known[str(path)], type=_Noted) if str(path) in known else None
+        noted = msgspec.json.decode(known[_key(path)], type=_Noted) if _key(path) in known else None
         if noted and (noted.size, noted.modified) == (status.st_size, status.st_mtime_ns):
             yield path, noted.record
-            continue
-        try:
-            record = _open(path, status)
-        except Exception as error:  # py-rattler promises no types; whatever it is, it stops no other package
-            yield path, f"can't be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         else:
-            fresh[str(path)] = msgspec.json.encode(_Noted(status.st_size, status.st_mtime_ns, record))
-            yield path, record
-    notes.put(fresh)
+            fresh.append((path, status))
+    with ThreadPoolExecutor(thread_name_prefix="index") as pool:
+        for start in range(0, len(fresh), _BATCH):
+            batch = fresh[start : start + _BATCH]
+            found = list(pool.map(_try, batch))
+            rows = [(path, status, one) for (path, status), one in zip(batch, found, strict=True) if not isinstance(one, str)]
+            notes.put({_key(path): msgspec.json.encode(_Noted(at.st_size, at.st_mtime_ns, one)) for path, at, one in rows})
+            yield from zip((path for path, _ in batch), found, strict=True)
+
+
+def _key(path: Path) -> str:
+    return f"conda package {path}"
+
+
+def _try(place: _Place) -> Found:
+    try:
+        return _open(*place)
+    except Exception as error:  # py-rattler promises no types; whatever it is, it stops no other package
+        return f"can't be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
 
 
 def _open(path: Path, before: os.stat_result) -> dict[str, Any]:
