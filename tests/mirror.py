@@ -277,7 +277,12 @@ def write_shards(folder: Path, shards: Mapping[str, bytes], **top: Any) -> None:
 
 
 def _assign(key: str, value: Any) -> str:
-    """A line of TOML. JSON's texts, numbers and lists are TOML's."""
+    """A line of TOML."""
+    return f"{key} = {_toml(value)}"
+
+
+def _toml(value: Any) -> str:
+    """A value on one line; JSON's texts and numbers are TOML's."""
     if isinstance(value, Mapping):
-        return f"{key} = {{ {', '.join(_assign(*item) for item in value.items())} }}"
-    return f"{key} = {json.dumps(value)}"
+        return f"{{ {', '.join(_assign(*item) for item in value.items())} }}"
+    return f"[{', '.join(map(_toml, value))}]" if isinstance(value, list | tuple) else json.dumps(value)

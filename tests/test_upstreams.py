@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -399,6 +400,26 @@ def test_upstream_may_be_a_folder(mirror: Mirror, channel: Channel, upstream: Up
     mirror.sync()
     assert mirror.directories() == before
     assert upstream.requests == []
+
+
+def test_many_channels_in_one_table_one_of_which_vanishes(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+    other = Channel(upstream.root / "other" / "label" / "dev", subdirs=["win-64"])
+    other.add(make_package("win", subdir="win-64"))
+    other.publish()
+    mirror.repos.clear()
+    channels = ["chan", {"name": "other/label/dev", "subdirs": ["win-64"]}]
+    mirror.add("cloud", upstream.url, channels=channels, subdirs=["linux-64"])
+    mirror.sync("cloud")
+    assert mirror.listed("cloud/chan/linux-64") == {"tool-1.0-0.conda"}
+    assert mirror.listed("cloud/other/label/dev/win-64") == {"win-1.0-0.conda"}
+
+    shutil.rmtree(upstream.root / "other")
+    channel.add(make_package("newer"))
+    channel.publish()
+    result = mirror.sync("cloud", status=3)
+    result.line("cloud/other/label/dev/win-64", "404", "keeps its old state")
+    assert mirror.listed("cloud/other/label/dev/win-64") == {"win-1.0-0.conda"}
+    assert "newer-1.0-0.conda" in mirror.listed("cloud/chan/noarch")
 
 
 def test_redirect_repo_keeps_the_metadata_and_fetches_no_file(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
