@@ -64,7 +64,8 @@ class Mirror:
             partial.rename(target)
 
     def _curl(self, url: str, target: Path, *options: str, needed: bool = True) -> bool:
-        command = ["curl", "-o", target, "-sSfL", "--retry", "10", "--retry-delay", "0", "--speed-time", "15", "--speed-limit", "5000", *options, url]
+        patience = ["--retry", "10", "--retry-delay", "0", "--speed-time", "15", "--speed-limit", "5000"]
+        command = ["curl", "-o", target, "-sSfL", *patience, *options, url]
         done = subprocess.run(command, capture_output=True, timeout=60)
         if done.returncode and needed:
             self.failed.append(url)
