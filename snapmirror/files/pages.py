@@ -18,6 +18,9 @@ _HASH = re.compile(r"(?<![\w])(?:([0-9a-fA-F]{64})|([0-9a-fA-F]{32}))(?![\w])")
 #: the unit is missing, or B, where the number is exact
 _SIZE = re.compile(r"(?<!\S)(\d{1,15})(\.\d+)?(?: ?(?:B|bytes?)| ?([KMGTP](?:i?B)?))?(?!\S)", re.IGNORECASE)
 _UNITS = "bkmgtp"
+#: what HTMLParser would look for the end of again and again: a page of such would take it hours
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_UNCLOSED = re.compile(r"<(?![^<>]{0,8192}>)")
 _SPACE = re.compile(r"\s+")
 
 
@@ -38,7 +41,7 @@ def parse(body: bytes, url: str, shown: str) -> Page:
     shown: the same without credentials. Raises BadIndexError for a page that is no listing.
     """
     rows = _Rows()
-    rows.feed(body.decode("utf-8", "replace"))
+    rows.feed(_UNCLOSED.sub("&lt;", _COMMENT.sub("", body.decode("utf-8", "replace"))))
     rows.close()
     if rows.asks_for_password:
         raise BadIndexError(shown, "is no listing but a page to log in")
