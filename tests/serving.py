@@ -1,11 +1,13 @@
-"""The real server, in a process of its own, on a free port."""
+"""Real servers, each in a process of its own, on a free port: ours, and others."""
 
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -25,3 +27,25 @@ def serving(store: Path, *options: str) -> Iterator[str]:
             finally:
                 process.send_signal(signal.SIGTERM)
                 process.wait(20)
+
+
+def free_port() -> int:
+    """A port of loopback that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextmanager
+def running(command: Sequence[str | Path], port: int) -> Iterator[str]:
+    """Any server that stays in the foreground, once it listens; gives its URL, without a slash at the end."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            for _ in range(400):
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                assert process.poll() is None, process.stdout and process.stdout.read()
+                time.sleep(0.05)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(30)

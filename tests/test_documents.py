@@ -13,7 +13,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tomllib
@@ -26,6 +25,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import pytest
 import typer.main
+from serving import free_port
 
 import snapmirror
 from snapmirror import errors
@@ -345,12 +345,6 @@ def blocks(*languages: str) -> list[Block]:
         before = readme()[: match.start()].rstrip().rpartition("\n\n")[2]
         found.append(Block(match[1], match[2], " ".join(before.split())))
     return [block for block in found if block.language in languages]
-
-
-def free_port() -> int:
-    """A port of loopback that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @contextlib.contextmanager

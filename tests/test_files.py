@@ -6,19 +6,17 @@ import json
 import os
 import re
 import shutil
-import socket
-import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mirror import Mirror
-from serving import serving
+from serving import free_port, running, serving
 from upstream import Body, Html, Status, Upstream
 
 from snapmirror.digests import sha256
@@ -126,29 +124,6 @@ def test_the_table_of_anaconda(upstream: Upstream, mirror: Mirror, tmp_path: Pat
         assert fetched(second) == 0
     here, there = (one.reader("anaconda/archive/", "current").leaves for one in (mirror, second))
     assert here == there
-
-
-@contextlib.contextmanager
-def running(command: list[str], port: int) -> Iterator[str]:
-    """A web server in the foreground, until the block ends."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        try:
-            for _ in range(200):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                    break
-                assert process.poll() is None, process.stdout and process.stdout.read()
-                time.sleep(0.05)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-    return port
 
 
 def nginx(folder: Path, root: Path, options: str) -> contextlib.AbstractContextManager[str]:

@@ -226,6 +226,14 @@ def test_counts_of_a_revision_are_those_of_what_is_kept(tmp_path: Path, upstream
     assert set(found["v3"]["conda"]) == {"tool-2.0-0"}
 
 
+def test_record_with_another_name_than_its_file_is_selected_by_its_own(tmp_path: Path, upstream: Upstream) -> None:
+    made = Channel(upstream.root / "own")
+    made.add(make_package("tool"), make_package("lib"), make_package("old"))
+    made.hotfix("tool-1.0-0.conda", name="renamed")
+    made.publish({"json"})
+    assert kept(tmp_path, upstream, exclude=["old"])[0] == {"tool-1.0-0.conda", "lib-1.0-0.conda"}
+
+
 def test_changed_selection_takes_effect_though_upstream_has_not_changed_and_is_no_shrinking(
     tmp_path: Path, upstream: Upstream, own: Channel
 ) -> None:

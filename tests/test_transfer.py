@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
@@ -270,7 +271,7 @@ def test_size_that_is_wrong_withholds_the_record_that_states_it_and_no_other(
 # Answers
 
 
-class Folder(BaseHTTPRequestHandler):
+class Folder(ABC, BaseHTTPRequestHandler):
     """Serves a folder as a subclass says; a server such as no library would make."""
 
     root: Path
@@ -282,8 +283,9 @@ class Folder(BaseHTTPRequestHandler):
         else:
             self.send_error(404)
 
+    @abstractmethod
     def answer(self, data: bytes) -> None:
-        raise NotImplementedError
+        """Send a file, head and body."""
 
     def log_message(self, *_: object) -> None: ...
 

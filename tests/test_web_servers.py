@@ -6,10 +6,8 @@ Each server listens on a port of loopback, has a configuration and a folder of i
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +18,7 @@ import yaml
 from channels import Channel, make_package
 from clients import install
 from mirror import Mirror
-from serving import serving
+from serving import free_port, running, serving
 from upstream import Upstream
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "web"
@@ -33,11 +31,6 @@ def program(name: str) -> str:
     return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") or pytest.skip(f"{name} is not installed")
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def example(name: str, changes: dict[str, str]) -> str:
     """An example, with other places than the ones in it."""
     text = (EXAMPLES / name).read_text(encoding="utf-8")
@@ -47,23 +40,7 @@ def example(name: str, changes: dict[str, str]) -> str:
     return text
 
 
-@contextlib.contextmanager
-def running(command: list[str | Path], port: int) -> Iterator[None]:
-    """A server in the foreground."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        try:
-            for _ in range(400):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                    break
-                assert process.poll() is None, process.stdout and process.stdout.read()
-                time.sleep(0.05)
-            yield
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def nginx(folder: Path, port: int, text: str) -> contextlib.AbstractContextManager[None]:
+def nginx(folder: Path, port: int, text: str) -> contextlib.AbstractContextManager[str]:
     """nginx with the types that Debian gives it."""
     places = " ".join(f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     user = "user root;" if os.geteuid() == 0 else ""
@@ -72,7 +49,7 @@ def nginx(folder: Path, port: int, text: str) -> contextlib.AbstractContextManag
     return running([program("nginx"), "-e", folder / "log", "-c", folder / "conf"], port)
 
 
-def apache(folder: Path, port: int, text: str) -> contextlib.AbstractContextManager[None]:
+def apache(folder: Path, port: int, text: str) -> contextlib.AbstractContextManager[str]:
     """Apache with the modules that Debian switches on, and those that the examples name."""
     server = program("apache2")
     (folder / "html").mkdir(exist_ok=True)

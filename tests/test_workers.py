@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from channels import make_package
+from serving import free_port
 from test_serve import Built, Served, built, eventually
 
 from snapmirror.errors import UsageError
@@ -124,13 +125,6 @@ def serving(built: Built, serve: str = "port = 0") -> Iterator[Process]:
             yield running
         finally:
             running.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def slow_download(running: Process) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse, bytes]:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from ..digests import Digest
 from ..ecosystem import Draft, Reading
 from .listed import Listed, listed
+from .names import leaf_of
 from .rules import RULES, Rules, Specs
 from .specs import dependency
 
@@ -51,6 +52,7 @@ class Shelf:
         wanted = [found for name in names if (found := self._names.get(name)) and found not in self.drafts]
         for draft in self.reading.drafts(wanted) if wanted else ():
             self.drafts[draft.name] = draft
+            self._names.setdefault(draft.name.lower(), draft.name)  # a record may have another name than its file
             records = list(listed(draft.content)) if draft.content else []
             self.dropped |= self.rules.dropped(records)
             self._records[draft.name.lower()] = [record for record in records if record not in self.dropped]
@@ -127,7 +129,7 @@ class Closure:
             files = self._wanted.files.get(shelf.directory, {})
             by_name: dict[str, list[str]] = {}
             for file in files:
-                by_name.setdefault(file.rsplit("-", 2)[0].lower(), []).append(file)
+                by_name.setdefault(leaf_of(file).lower(), []).append(file)
             shelf.read(by_name)
             for name, found in by_name.items():
                 for record in shelf.records(name):
@@ -141,6 +143,8 @@ class Closure:
         names = {name for shelf in self._own for name in (include.names(shelf.names) if include else shelf.names)}
         for shelf in self._own:
             shelf.read(sorted(names))
+        if not include:
+            names = {name for shelf in self._own for name in shelf.names}
         for name in sorted(names):
             found = {shelf: [one for one in shelf.records(name) if not include or include.match(one)] for shelf in self._own}
             yield from self._keep_newest(name, found)

@@ -82,10 +82,12 @@ class SelectedReading:
         self._kept = kept
         #: records of names that are kept in part may be invalid; of others nobody asks
         self.invalid: Mapping[str, str] = {}
-        self.sources: Mapping[str, Digest] = {name: self._source(reading.sources.get(name, b""), name) for name in kept}
+        self.sources: Mapping[str, Digest] = {name: self._source(reading.sources.get(name), name) for name in kept}
 
-    def _source(self, source: Digest, name: str) -> Digest:
+    def _source(self, source: Digest | None, name: str) -> Digest:
         """A leaf is a function of what it is read from and of what is kept of that."""
+        if source is None:  # all its records are in files of other names
+            source = blake3(_SALT + self._drafts[name].content).digest()
         if not self._dropped(name):
             return source
         return blake3(_SALT + source + "\0".join(sorted(self._kept[name])).encode()).digest()

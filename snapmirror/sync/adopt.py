@@ -9,23 +9,21 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from .. import addresses
-from ..ecosystem import Ecosystem, Repo
 from ..errors import MismatchError, TransportError, UpstreamError
 from ..store.blobs import Original, identity
-from ..store.store import Store
 from .download import Arrived, Source, verify
-from .engine import Options, Sync
-from .fetch import Fetched, Progress, Wanted, merged
+from .engine import Sync
+from .fetch import Fetched, Wanted, merged
 from .http import Http
 from .local import file_path
 from .plan import DirectoryPlan
-from .settings import Download, Publish
 
 #: files and seconds between two batches: each syncs up to 256 folders, and is what a kill can cost of hashing
 _BATCH_FILES = 10_000
@@ -123,21 +121,14 @@ def _look_at(url: str, source: Source, user: int) -> tuple[str, os.stat_result]:
 class Adoption(Sync):
     """A sync from a tree of this machine. Its repos' upstreams are `file:` URLs."""
 
-    def __init__(
-        self,
-        store: Store,
-        ecosystems: Mapping[str, Ecosystem],
-        configured: Sequence[Repo],
-        download: Download,
-        publish: Publish,
-        progress: Progress,
-        options: Options,
-    ) -> None:
-        super().__init__(store, ecosystems, configured, download, publish, progress, options)
-        #: files that have come in by a second name, and as copies
-        self.linked = Amount()
-        self.copied = Amount()
-        self._failed: Fetched = {}
+    #: files that have come in by a second name, and as copies
+    linked = Amount()
+    copied = Amount()
+
+    @cached_property
+    def _failed(self) -> Fetched:
+        """What could not be taken, and why."""
+        return {}
 
     def plan_files(self) -> AdoptPlan:
         """What a run would do; after a dry run, what it would have done. Pure."""
