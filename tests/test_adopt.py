@@ -15,14 +15,16 @@ from channels import Channel, make_package
 from inprocess import store_at
 from mirror import Mirror
 from test_crash import _calls, _in_child, problems
-from upstream import Upstream
+from test_files import table, write
+from upstream import Body, Upstream
 
-from snapmirror.cli.adopt import _adopt, _Tree
+from snapmirror.cli.adopt import _adopt
 from snapmirror.cli.config import Config
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import Sums
 from snapmirror.store import fs
 from snapmirror.store.blobs import Original, identity
+from snapmirror.sync.adopt_trees import Tree
 from snapmirror.sync.settings import Download
 
 
@@ -74,7 +76,7 @@ def test_again_there_is_nothing_to_do(mirror: Mirror, tree: Path) -> None:
     mirror.run("adopt", str(tree), "--repo", "chan")
     before = mirror.published()
     done = mirror.run("adopt", str(tree), "--repo", "chan", "--json").json["trees"][0]
-    assert (done["files"], done["linked"], done["copied"]) == (3, 0, 0)
+    assert (done["repos"]["chan"]["files"], done["linked"], done["copied"]) == (3, 0, 0)
     assert mirror.published() == before
     assert {path.stat().st_nlink for path in packages(tree)} == {3}  # the tree's, the blob, the published tree
 
@@ -211,6 +213,80 @@ def test_one_tree_can_be_dated(mirror: Mirror, tree: Path) -> None:
     assert mirror.snapshots() == ["20240506T235959Z"]
 
 
+# Several repos at once
+
+
+@pytest.fixture
+def anaconda(mirror: Mirror, tree: Path, upstream: Upstream, tmp_path: Path) -> Path:
+    """A tree in the usual layout, and the configuration of it: a channel, one that has not come, and installers."""
+    write(upstream.root / "miniconda", {"Miniconda3-latest-Linux-x86_64.sh": b"installer"})
+    upstream.fault("/miniconda/", Body(table(upstream.root / "miniconda", hashes=False)))
+    mirror.repos = []
+    mirror.add("anaconda/cloud/chan", f"{upstream.url}/chan", subdirs=["linux-64"])
+    mirror.add("anaconda/cloud/late", f"{upstream.url}/chan")
+    mirror.add("anaconda/miniconda", f"{upstream.url}/miniconda/", kind="files")
+    (tmp_path / "usual/cloud").mkdir(parents=True)
+    tree.rename(tmp_path / "usual/cloud/chan")
+    shutil.copytree(upstream.root / "miniconda", tmp_path / "usual/miniconda")
+    return tmp_path / "usual"
+
+
+def test_all_repos_below_a_path_become_one_snapshot(mirror: Mirror, anaconda: Path, upstream: Upstream) -> None:
+    """Those of which nothing is there, or whose files are not kept, are said and stay as they are."""
+    mirror.add("anaconda/pointers", f"{upstream.url}/chan", download="redirect")
+    mirror.add("elsewhere", f"{upstream.url}/chan")
+    before = state(anaconda)
+    result = mirror.run("adopt", str(anaconda), "--repo", "anaconda/")
+    assert result.line("anaconda/cloud/late", "holds nothing of it", "it stays as it is")
+    assert result.line("anaconda/pointers", "redirect", "it stays as it is")
+    (record,) = mirror.catalog().records
+    assert record.repos.keys() == {"anaconda/cloud/chan", "anaconda/miniconda"}
+    assert state(anaconda) == before
+    installers = [*anaconda.rglob("*.sh")]
+    for path in [*packages(anaconda), *installers]:
+        assert (mirror.tree("anaconda") / path.relative_to(anaconda)).samefile(path)
+    assert upstream.paths() == []
+    mirror.sync("anaconda/cloud/chan", "anaconda/miniconda")
+    sent = [request.path for request in upstream.requests if request.method == "GET" and request.sent]
+    assert sent == [path for path in sent if "repodata" in path or path.endswith("/")]
+
+
+def test_dated_trees_of_several_repos(mirror: Mirror, anaconda: Path, tmp_path: Path) -> None:
+    """A date is one snapshot of all that there is of it; what has a snapshot of that date is passed over."""
+    mirror.sync("anaconda/miniconda")
+    for day in ("2024-01-01", "2024-01-03"):
+        shutil.copytree(anaconda, tmp_path / "dated" / day)
+    shutil.copytree(anaconda / "cloud", tmp_path / "dated/2024-01-02/cloud")
+    mirror.run("adopt", str(tmp_path / "dated"), "--repo", "anaconda")
+    before = mirror.snapshots()
+    assert before[:-1] == ["20240101T235959Z", "20240102T235959Z", "20240103T235959Z"]
+    assert mirror.record("2024-01-03").repos.keys() == {"anaconda/cloud/chan", "anaconda/miniconda"}
+    assert mirror.record("2024-01-02", "anaconda/cloud/chan").id == before[1]
+    assert mirror.record("2024-01-02", "anaconda/miniconda").id == before[0]
+    again = mirror.run("adopt", str(tmp_path / "dated"), "--repo", "anaconda")
+    assert again.line("2024-01-01", "anaconda/miniconda", "already")
+    assert mirror.snapshots() == before
+
+
+def test_dates_that_fit_into_no_order_are_refused_before_the_first(mirror: Mirror, anaconda: Path, tmp_path: Path) -> None:
+    """One repo has only newer snapshots, which can only be gone back from; the other only older ones."""
+    mirror.sync("anaconda/miniconda")
+    mirror.run("adopt", str(anaconda / "cloud/chan"), "--repo", "anaconda/cloud/chan", "--seal-as", "2020-01-01")
+    before = mirror.snapshots()
+    for day in ("2024-01-01", "2024-01-02"):
+        shutil.copytree(anaconda, tmp_path / "dated" / day)
+    assert "one by one" in mirror.run("adopt", str(tmp_path / "dated"), "--repo", "anaconda", status=2).err
+    assert mirror.snapshots() == before
+
+
+def test_a_folder_with_nothing_of_any_repo(mirror: Mirror, anaconda: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty/2024-01-01/cloud/other/noarch").mkdir(parents=True)
+    err = mirror.run("adopt", str(tmp_path / "empty"), "--repo", "anaconda", status=2).err
+    assert "holds no tree of a repo at or below anaconda (these would be its folders cloud/chan, cloud/late, miniconda)" in err
+    assert "holds none of the files" in mirror.run("adopt", str(anaconda), "--repo", "anaconda/miniconda", status=2).err
+    assert mirror.snapshots() == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -247,7 +323,8 @@ def test_a_file_that_changes_while_it_is_read_is_left(tmp_path: Path, tree: Path
 
 def adopt_in_process(root: Path, repo: CondaRepo, tree: Path) -> None:
     with store_at(root) as store:
-        _, status = _adopt(_Tree(tree, None), repo, Config(repo=[repo], download=Download(min_free="0%")), store, dry_run=False)
+        settings = Config(repo=[repo], download=Download(min_free="0%"))
+        _, status = _adopt(Tree(tree, {repo.path: tree}, None), settings, store, dry_run=False)
         assert status == 0
 
 

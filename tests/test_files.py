@@ -492,6 +492,90 @@ def test_a_selection(upstream: Upstream, mirror: Mirror) -> None:
     assert "keeps nothing" in mirror.sync(status=None).err
 
 
+# Adopted from a folder that other tools have filled
+
+
+@pytest.fixture
+def archive(upstream: Upstream, mirror: Mirror, tmp_path: Path) -> Path:
+    """A copy of upstream's folder as a script leaves it: with versions that are not kept, and what it did not finish."""
+    folder = upstream.root / "archive"
+    write(folder, {LINUX: b"linux" * 1000, WINDOWS: b"windows", "Anaconda3-5.3.1-Linux-x86_64.sh": b"old", "deep/a.sh": b"a"})
+    mirror.add("archive", f"{upstream.url}/archive/", kind="files", exclude=["*.exe"], newest=1)
+    shutil.copytree(folder, tmp_path / "tree")
+    shutil.rmtree(folder / "deep")
+    write(tmp_path / "tree", {f".downloading.{LINUX}": b"lin", ".rsync/partial": b"par"})
+    return tmp_path / "tree"
+
+
+@pytest.mark.parametrize("stated", ["sha256", "md5", "size and date"])
+def test_adopted_files_are_not_transferred_again(
+    upstream: Upstream, mirror: Mirror, archive: Path, stated: str, tmp_path: Path
+) -> None:
+    """Whatever upstream says of them is enough, though the folder said nothing but size and date."""
+    folder = upstream.root / "archive"
+    page = table(folder, hashes=stated != "size and date")
+    for path in folder.iterdir() if stated == "md5" else ():
+        content = path.read_bytes()
+        page = page.replace(hashlib.sha256(content).hexdigest().encode(), hashlib.md5(content).hexdigest().encode())
+    upstream.fault("/archive/", Body(page))
+    result = mirror.run("adopt", str(archive), "--repo", "archive")
+    assert result.line(str(archive), "1 hidden")
+    assert tree(mirror, "archive") == {LINUX: b"linux" * 1000}
+    assert (mirror.store_path / "published/current/archive" / LINUX).samefile(archive / LINUX)
+    assert {path.stat().st_nlink for path in archive.rglob("*") if path.is_file() and path.name != LINUX} == {1}
+    [(_, adopted)] = mirror.reader("archive/").contents()
+    assert leaf.decode(adopted) == File(LINUX, 5000, sha256(b"linux" * 1000), None, modified=WHEN)
+    assert upstream.paths() == []
+    assert fetched(mirror) == 0
+    assert tree(mirror, "archive") == {LINUX: b"linux" * 1000}
+    assert [request.path for request in upstream.requests if request.method == "GET"] == ["/archive/"]
+
+
+def test_what_contradicts_a_sum_is_not_adopted(upstream: Upstream, mirror: Mirror, archive: Path) -> None:
+    """It is listed and left as it lies there; the sync fetches it, and nothing else."""
+
+    def line(name: str) -> str:
+        return f"{hashlib.sha256(name.encode()).hexdigest()}  {name}\n"
+
+    names_ = ["good.sh", "bad.sh", "good.zip", "bad.zip"]
+    write(upstream.root / "archive", {name: name.encode() for name in names_})
+    upstream.fault("/archive/", Body(table(upstream.root / "archive")))
+    write(archive, {name: name.encode() if "good" in name else b"rotten" for name in names_})
+    write(archive, {f"{name}.sha256": line(name).encode() for name in names_[:2]})
+    write(archive, {"SHA256SUMS": (line("good.zip") + line("bad.zip")).encode()})
+    mirror.repos[0] |= {"include": names_}
+    report = mirror.run("adopt", str(archive), "--repo", "archive", "--json", status=3).json["trees"][0]
+    assert {path: reason.split()[0] for path, reason in report["withheld"].items()} == {
+        str(archive / name): "sha256" for name in ("bad.sh", "bad.zip")
+    }
+    assert {path.name for path in archive.iterdir() if path.stat().st_nlink == 3} == {"good.sh", "good.zip"}
+    assert {(archive / name).read_bytes() for name in ("bad.sh", "bad.zip")} == {b"rotten"}
+    assert tree(mirror, "archive").keys() == {"good.sh", "good.zip"}
+    mirror.sync()
+    fetched_ = [one.path for one in upstream.requests if one.method == "GET" and one.path != "/archive/"]
+    assert sorted(fetched_) == ["/archive/bad.sh", "/archive/bad.zip"]
+
+
+def test_dated_folders_and_releases_are_adopted(upstream: Upstream, mirror: Mirror, tmp_path: Path) -> None:
+    """Releases lie in folders named by their tags, which no depth has to allow."""
+    for number, day in enumerate(("2024-01-01", "2024-02-01")):
+        write(tmp_path / "dated" / day, {"v1.0/tool.sh": day.encode(), ".git/config": b"hidden"}, WHEN + number)
+    listed = {"name": "tool.sh", "browser_download_url": f"{upstream.url}/dl/v1.0/tool.sh", "size": 10}
+    write(upstream.root / "dl/v1.0", {"tool.sh": b"2024-02-01"})
+    upstream.fault("/releases", Body(json.dumps([{"tag_name": "v1.0", "assets": [listed | _digest(b"2024-02-01")]}]).encode()))
+    mirror.add("tool", f"{upstream.url}/releases", kind="files")
+    mirror.run("adopt", str(tmp_path / "dated"), "--repo", "tool")
+    assert mirror.snapshots() == ["20240101T235959Z", "20240201T235959Z"]
+    for day in ("2024-01-01", "2024-02-01"):
+        assert tree(mirror, "tool", mirror.record(day).id) == {"v1.0/tool.sh": day.encode()}
+    assert fetched(mirror) == 0
+    assert "/dl/v1.0/tool.sh" not in upstream.paths()
+
+
+def _digest(content: bytes) -> dict[str, str]:
+    return {"digest": f"sha256:{hashlib.sha256(content).hexdigest()}"}
+
+
 # As any other repo
 
 

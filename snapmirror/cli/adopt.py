@@ -1,28 +1,42 @@
 """snapmirror adopt: take a mirror that other tools have made into the store."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
-from .. import clock, units
-from ..conda import CondaRepo
+from .. import units
 from ..conda.tree import CondaTree
+from ..ecosystem import Repo
 from ..errors import UsageError
-from ..store import seal
-from ..store.catalog import Catalog
+from ..files.tree import FilesTree
+from ..store.records import place_of
 from ..store.store import Store
+from ..sync import adopt_trees
 from ..sync.adopt import Adoption, Amount
+from ..sync.adopt_trees import Tree, TreeReader
 from ..sync.engine import Options
 from ..sync.local import file_path
 from ..sync.report import Report
 from .config import Config
 from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, printable, say, show, show_json, waiting
 from .progress import progress
-from .sync import seal_time
+from .sync import choose, seal_time
+
+READERS: dict[str, TreeReader] = {"conda": CondaTree(), "files": FilesTree()}
+
+
+class RepoTree(msgspec.Struct, kw_only=True):
+    """What became of one repo's part of a tree."""
+
+    folder: str
+    #: why nothing of it could be taken
+    problem: str | None
+    #: files that the snapshot lists of the repo
+    files: int
+    bytes: int
 
 
 class TreeReport(msgspec.Struct, kw_only=True):
@@ -31,12 +45,9 @@ class TreeReport(msgspec.Struct, kw_only=True):
     folder: str
     #: id of the snapshot that was sealed; None if none was
     snapshot: str | None
-    #: why nothing of it could be taken
-    problem: str | None
-    #: files that it lists, without those that were not taken
-    files: int
-    bytes: int
-    #: of these, those that came in by a second name and as copies; the others were held already
+    #: by path
+    repos: dict[str, RepoTree]
+    #: files that came in by a second name and as copies; the others were held already
     linked: int
     linked_bytes: int
     copied: int
@@ -52,17 +63,15 @@ class AdoptReport(msgspec.Struct, kw_only=True):
 
     dry_run: bool
     trees: list[TreeReport] = []
-
-
-class _Tree(msgspec.Struct, frozen=True):
-    folder: Path
-    #: id that its snapshot gets; None: now
-    seal_as: str | None
+    #: repos that were asked for and stay as they are: {path: why}
+    left: dict[str, str] = {}
 
 
 def adopt(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The tree, or a folder of trees named by their dates.")],
-    repo: Annotated[str, typer.Option("--repo", metavar="PATH", help="Path of the repo that it is a mirror of.")],
+    repo: Annotated[
+        str, typer.Option("--repo", metavar="PATH", help="What it is a mirror of: the repo with that path, or all below it.")
+    ],
     seal_as: Annotated[
         str | None,
         typer.Option(
@@ -74,12 +83,20 @@ def adopt(
     config: ConfigOption = None,
 ) -> None:
     """Take an existing mirror tree into the store, by hard links where possible, and seal a snapshot of it."""
-    at = seal_time(seal_as)
+    at, path, folder = seal_time(seal_as), repo.strip("/"), folder.resolve()
     report, statuses = AdoptReport(dry_run=dry_run), []
     with opened(config, write=True, create=not dry_run) as (settings, store):
-        chosen = _find(settings, repo)
-        for tree in _trees(folder.resolve(), chosen, at, store):
-            done, status = _adopt(tree, chosen, settings, store, dry_run=dry_run)
+        chosen = choose(settings.repo, [path])
+        report.left = {one.path: problem for one in chosen if (problem := _problem_with(one))}
+        if len(report.left) == len(chosen):
+            raise UsageError(f"--repo {path}: {report.left[chosen[0].path]}")
+        possible = [one for one in chosen if one.path not in report.left]
+        found = adopt_trees.find(folder, path, possible, READERS, at, store.catalog(), store.now())
+        report.left |= dict.fromkeys(found.without, f"{folder} holds nothing of it")
+        for message in [*(f"{one}: {problem}; it stays as it is" for one, problem in report.left.items()), *found.done]:
+            say(message)
+        for tree in found.trees:
+            done, status = _adopt(tree, settings, store, dry_run=dry_run)
             report.trees.append(done)
             statuses.append(status)
             if not json:
@@ -89,79 +106,27 @@ def adopt(
     raise typer.Exit(next((status for status in (1, 4, 3) if status in statuses), 0))
 
 
-def _find(settings: Config, path: str) -> CondaRepo:
-    """The repo that is meant. Raises UsageError if a tree can't become a state of it."""
-    found = next((repo for repo in settings.repo if repo.path == path.strip("/")), None)
-    if found is None:
-        known = ", ".join(repo.path for repo in settings.repo) or "none"
-        raise UsageError(f"--repo {path}: there is no [[repo]] with that path (configured: {known})")
-    if not isinstance(found, CondaRepo):
-        raise UsageError(f"--repo {path}: only a tree of a conda channel can be adopted, and this is {found.kind!r}")
-    if found.download != "eager":
-        raise UsageError(f'--repo {path}: it has download = "{found.download}", so it keeps no files; make it "eager" first')
-    return found
+def _problem_with(repo: Repo) -> str | None:
+    """Why no tree can become a state of a repo; None if one can."""
+    if repo.kind not in READERS:
+        return f"only trees of kind conda and files can be adopted, and this is {repo.kind!r}"
+    if repo.download != "eager":
+        return f'it has download = "{repo.download}", so it keeps no files; make it "eager" first'
+    return None
 
 
-def _trees(folder: Path, repo: CondaRepo, seal_as: str | None, store: Store) -> list[_Tree]:
-    """The trees to adopt, in the order in which they can be sealed. Raises UsageError if there is none."""
-    subdirs = {*repo.subdirs, "noarch"}
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: is no folder")
-    inside = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir()}
-    if subdirs & inside.keys():
-        return [_Tree(folder, seal_as)]
-    dated = {name: path for name, path in inside.items() if clock.parse_day(name)}
-    days = {name: path for name, path in dated.items() if any((path / subdir).is_dir() for subdir in subdirs)}
-    if not days:
-        wanted = ", ".join(sorted(subdirs))
-        raise UsageError(f"{folder}: holds none of the subdirs that {repo.path} is configured with ({wanted}), nor dated trees")
-    if seal_as:
-        raise UsageError(f"--seal-as {seal_as}: {folder} holds trees named by their dates, and these count")
-    return _dated(days, repo.path, store.catalog(), store.now())
-
-
-def _dated(days: Mapping[str, Path], repo: str, catalog: Catalog, present: datetime) -> list[_Tree]:
-    """By date; what lies before the repo's oldest snapshot the other way round, or the second could not be sealed."""
-    sealed = {entry.id[:8] for entry in catalog.entries if repo in entry.repos}
-    taken = [entry.id for entry in catalog.entries if repo in entry.repos]
-    before, after = [], []
-    for day, path in sorted(days.items()):
-        id_ = _id_of(day, catalog, present)
-        if day.replace("-", "") in sealed:
-            say(f"{path}: there is a snapshot of {repo} of that date already")
-        elif id_ and taken and id_ < min(taken):
-            before.append(_Tree(path, id_))
-        else:
-            after.append(_Tree(path, id_))
-    for tree in after:
-        if tree.seal_as:
-            seal.check_past(catalog, tree.seal_as, [repo], present)
-    return [*reversed(before), *after]
-
-
-def _id_of(day: str, catalog: Catalog, present: datetime) -> str | None:
-    """The last second of a day that no snapshot of another repo has; None for today, which has not come to its end."""
-    instant = clock.parse_time(day)
-    if instant is None or instant.date() == present.date():
-        return None
-    while clock.to_id(instant) in catalog.by_id:
-        instant -= timedelta(seconds=1)
-    return clock.to_id(instant)
-
-
-def _adopt(tree: _Tree, repo: CondaRepo, settings: Config, store: Store, *, dry_run: bool) -> tuple[TreeReport, int]:
-    there = msgspec.structs.replace(repo, upstream=tree.folder.as_uri(), packages="")
-    configured = [there if one.path == repo.path else one for one in settings.repo]
+def _adopt(tree: Tree, settings: Config, store: Store, *, dry_run: bool) -> tuple[TreeReport, int]:
+    there = {repo.path: READERS[repo.kind].at(repo, tree.repos[repo.path]) for repo in settings.repo if repo.path in tree.repos}
+    configured = [there.get(repo.path, repo) for repo in settings.repo]
     options = Options(dry_run, tree.seal_as, allow_shrink=tree.seal_as is not None, waiting=waiting)
     with progress("adopt") as bars:
-        run = Adoption(
-            store, {**ECOSYSTEMS, repo.kind: CondaTree()}, configured, settings.download, settings.publish, bars, options
-        )
-        report = run.run([there])
+        run = Adoption(store, {**ECOSYSTEMS, **READERS}, configured, settings.download, settings.publish, bars, options)
+        report = run.run(list(there.values()))
     linked, copied = run.linked, run.copied
     withheld = {
-        f"{tree.folder}/{name}/{file}": reason
-        for name, directory in report.repos[repo.path].directories.items()
+        f"{place_of(str(tree.repos[path]), name)}/{file}": reason
+        for path, repo in report.repos.items()
+        for name, directory in repo.directories.items()
         for file, reason in directory.withheld.items()
     }
     if dry_run:
@@ -169,29 +134,36 @@ def _adopt(tree: _Tree, repo: CondaRepo, settings: Config, store: Store, *, dry_
         linked, copied = (Amount(len(part), sum(one.size for one in part)) for part in (plan.link, plan.copy))
         refused = [(source, error) for wanted, error in plan.refused for source in wanted.stated]
         withheld |= {str(file_path(source.urls[0])): error.problem for source, error in refused}
-    return _report(tree, report, repo.path, linked, copied, withheld), 3 if withheld else report.exit_status(strict=True)
+    return _report(tree, report, linked, copied, withheld), 3 if withheld else report.exit_status(strict=True)
 
 
-def _report(tree: _Tree, report: Report, path: str, linked: Amount, copied: Amount, withheld: dict[str, str]) -> TreeReport:
-    repo = report.repos[path]
+def _report(tree: Tree, report: Report, linked: Amount, copied: Amount, withheld: Mapping[str, str]) -> TreeReport:
+    kept = {
+        place_of(path, name): directory.problem
+        for path, repo in report.repos.items()
+        for name, directory in repo.directories.items()
+        if directory.problem
+    }
     return TreeReport(
         folder=str(tree.folder),
         snapshot=report.snapshot,
-        problem=repo.problem,
-        files=repo.files,
-        bytes=repo.bytes,
+        repos={
+            path: RepoTree(folder=str(tree.repos[path]), problem=repo.problem, files=repo.files, bytes=repo.bytes)
+            for path, repo in report.repos.items()
+        },
         linked=linked.files,
         linked_bytes=linked.bytes,
         copied=copied.files,
         copied_bytes=copied.bytes,
-        withheld=withheld,
-        kept={f"{path}/{name}": found.problem for name, found in repo.directories.items() if found.problem},
+        withheld=dict(withheld),
+        kept=kept,
     )
 
 
 def _print(tree: TreeReport, *, dry_run: bool) -> None:
-    if tree.problem:
-        say(f"{tree.folder}: {tree.problem}")
+    for repo in tree.repos.values():
+        if repo.problem:
+            say(f"{repo.folder}: {repo.problem}")
     for path, problem in tree.kept.items():
         say(f"{path}: {problem}; nothing of it is taken")
     for path, reason in tree.withheld.items():
@@ -200,5 +172,8 @@ def _print(tree: TreeReport, *, dry_run: bool) -> None:
     linked = f"{units.plural(tree.linked, 'file')}, {units.size(tree.linked_bytes)}, {would}linked"
     copied = f"{tree.copied:,}, {units.size(tree.copied_bytes)}, {would}copied"
     show(f"{tree.folder}: {linked}; {copied}; {len(tree.withheld):,} not taken")
+    for path, repo in tree.repos.items():
+        if tree.snapshot and not repo.problem:
+            show(f"{path}: {units.plural(repo.files, 'file')}, {units.size(repo.bytes)} in total")
     if tree.snapshot:
-        show(f"Sealed snapshot {tree.snapshot}: {units.plural(tree.files, 'file')}, {units.size(tree.bytes)}")
+        show(f"Sealed snapshot {tree.snapshot}")

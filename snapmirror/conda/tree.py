@@ -1,6 +1,9 @@
 """A mirror tree on this machine, as other tools leave it: `adopt` takes it as it is."""
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import msgspec
 
 from .. import addresses
 from ..ecosystem import Known, Reading, Upstream
@@ -10,7 +13,22 @@ from .settings import CondaRepo
 
 
 class CondaTree(Conda):
-    """Reads a channel from a folder: its files lie beside their index, whatever that says, and all of it is kept."""
+    """Reads a channel from a folder: its files lie beside their index, whatever that says, and all of it is kept.
+
+    Fulfils `sync.adopt_trees.TreeReader`.
+    """
+
+    def holds(self, repo: CondaRepo, folder: Path) -> bool:
+        """See TreeReader.holds."""
+        return any((folder / subdir).is_dir() for subdir in _subdirs(repo))
+
+    def looks_for(self, repo: CondaRepo) -> str:
+        """See TreeReader.looks_for."""
+        return f"subdirs that {repo.path} is configured with ({', '.join(_subdirs(repo))})"
+
+    def at(self, repo: CondaRepo, folder: Path) -> CondaRepo:
+        """See TreeReader.at."""
+        return msgspec.structs.replace(repo, upstream=folder.as_uri(), packages="")
 
     def read(
         self, repo: CondaRepo, directory: str, upstream_: Upstream, known: Known, avoid: Collection[str]
@@ -32,3 +50,7 @@ class CondaTree(Conda):
     def bound(self, repo: CondaRepo) -> Sequence[str]:
         """See Ecosystem.bound."""
         return ()
+
+
+def _subdirs(repo: CondaRepo) -> list[str]:
+    return sorted({*repo.subdirs, "noarch"})

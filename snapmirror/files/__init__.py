@@ -9,6 +9,7 @@ releases    JSON listings: GitHub's releases, lists of {url, sha256}
 sums        SHA256SUMS, and the `.sha256` beside a file
 names       names of files, globs, versions in names
 leaf        one file
+tree        a folder that other tools have mirrored
 """
 
 from .files import Files as Files

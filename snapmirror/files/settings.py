@@ -6,7 +6,7 @@ from ..ecosystem import Repo
 from . import names
 
 #: folders below folders; beyond, no URL of ours would be answered
-_DEEPEST = 50
+DEEPEST = 50
 
 
 class FilesRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="files"):
@@ -25,7 +25,7 @@ class FilesRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
         super().__post_init__()
         if self.newest < 0:
             raise ValueError("newest can't be negative")
-        if not 0 <= self.depth <= _DEEPEST:
-            raise ValueError(f"depth must be between 0 and {_DEEPEST}")
+        if not 0 <= self.depth <= DEEPEST:
+            raise ValueError(f"depth must be between 0 and {DEEPEST}")
         for pattern in self.include + self.exclude:
             names.glob(pattern)

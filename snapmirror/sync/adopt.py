@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from .. import addresses
+from ..digests import Sums
 from ..errors import MismatchError, TransportError, UpstreamError
 from ..store.blobs import Original, identity
 from .download import Arrived, Source, verify
@@ -229,7 +230,8 @@ def _hashed(candidates: Sequence[Candidate], arrived: Arrived) -> Iterator[tuple
 
 
 def _hash(candidate: Candidate, arrived: Arrived) -> Original | UpstreamError:
-    source, sums = candidate.wanted.source, candidate.wanted.source.new_sums()
+    source = candidate.wanted.source
+    sums = Sums(md5=source.file.sha256 is None)  # upstream may have stated an MD5 that the tree has nowhere
     try:
         with open(candidate.path, "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
