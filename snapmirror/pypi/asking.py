@@ -1,0 +1,171 @@
+"""Asking for the pages of projects: conditionally, many side by side, each judged by itself.
+
+What was found out of a page is noted: its validators, the source digest that came of it, its serial, and since when it is
+404. Notes may be lost at any time; then a page is asked for anew.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import NamedTuple
+
+import msgspec
+from blake3 import blake3
+
+from .. import addresses, clock
+from ..digests import Digest
+from ..ecosystem import Draft
+from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
+from ..validators import Validators
+from . import page
+from .listing import source_of
+from .protocol import Answer, Upstream
+
+#: JSON is what has everything; HTML comes from indexes that have no JSON
+ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
+
+#: pages asked for at a time: what has arrived waits in memory until it is made a leaf
+_BATCH = 256
+#: pages in a row that fail in transport; nobody waits for the retries of the other thousands
+_PATIENCE = 16
+#: seconds that a project must be 404 before it counts as deleted
+_HOUR = 3600
+_GONE = (404, 410)
+
+
+class Same(NamedTuple):
+    """The page is as it was."""
+
+    source: Digest
+
+
+class Gone(NamedTuple):
+    """There is no such project any more."""
+
+
+class Kept(NamedTuple):
+    """The page can't be used: the project keeps its old state."""
+
+    reason: str
+    error: UpstreamError | None = None
+
+
+Outcome = Draft | Same | Gone | Kept
+
+
+class _Noted(msgspec.Struct, array_like=True, frozen=True):
+    source: Digest = b""
+    #: -1 if it had none
+    serial: int = -1
+    validators: Validators = Validators()
+    #: seconds since 1970 of the first of an unbroken row of 404; 0 if it was not 404
+    missing: int = 0
+
+
+_NOTED = msgspec.msgpack.Decoder(_Noted)
+
+
+class Pages:
+    """The pages of the projects of one index."""
+
+    def __init__(self, upstream: Upstream, base: str, serials: Mapping[str, int | None] | None = None) -> None:
+        """base: what project names are appended to, ending in a slash
+        serials: of the list of all projects; None where only named projects are asked for
+        """
+        self.base = base
+        self.upstream = upstream
+        self._serials = serials
+        #: requests in a row that failed in transport, and how the last of them did
+        self._failed = 0
+        self._problem: UpstreamError | None = None
+
+    def url(self, name: str) -> str:
+        """Of the page of a project."""
+        return f"{addresses.file_url(self.base, name)}/"
+
+    def known(self, names: Iterable[str]) -> set[str]:
+        """Those of these projects of whose pages something is noted that saves asking for the whole."""
+        return {name for name, noted in self._notes(list(names)).items() if noted.source and noted.validators}
+
+    def ask(self, names: Iterable[str], *, conditionally: bool) -> Iterator[tuple[str, Outcome]]:
+        """What comes of the pages of these projects, in any order. Raises nothing of upstream's."""
+        left = iter(names)
+        while batch := list(islice(left, _BATCH)):
+            yield from self._ask(batch, conditionally)
+
+    def _ask(self, names: list[str], conditionally: bool) -> Iterator[tuple[str, Outcome]]:
+        urls = {self.url(name): name for name in names}
+        noted = self._notes(names)
+        known = {url: noted[name].validators for url, name in urls.items() if name in noted and noted[name].source}
+        changed: dict[str, bytes] = {}
+        asked = known.get if conditionally else None
+        answers = self.upstream.get_many(list(urls), limit=page.LIMIT, known=asked, accept=ACCEPT)
+        while self._failed < _PATIENCE and (found := next(answers, None)):
+            name = urls.pop(found[0])
+            before = noted.get(name, _Noted())
+            outcome, after = self._judge(name, found[1], before)
+            self._problem = outcome.error if isinstance(outcome, Kept) else None
+            self._failed = self._failed + 1 if isinstance(self._problem, TransportError) else 0
+            if after != before:
+                changed[self._key(name)] = msgspec.msgpack.encode(after)
+            yield name, outcome
+        for name in urls.values():
+            if self._failed >= _PATIENCE:
+                yield name, Kept("not asked for: upstream fails again and again", self._problem)
+            else:
+                yield name, Same(noted[name].source)
+                if noted[name].missing:
+                    changed[self._key(name)] = msgspec.msgpack.encode(msgspec.structs.replace(noted[name], missing=0))
+        self.upstream.notes.put(changed)
+
+    def _key(self, name: str) -> str:
+        return f"pypi page 1 {addresses.redact(self.url(name))}"
+
+    def _notes(self, names: list[str]) -> dict[str, _Noted]:
+        keys = {self._key(name): name for name in names}
+        found = {}
+        for key, row in self.upstream.notes.get(keys).items():
+            try:
+                found[keys[key]] = _NOTED.decode(row)
+            except msgspec.DecodeError:
+                continue  # of another version
+        return found
+
+    def _judge(self, name: str, answer: Answer | Exception, before: _Noted) -> tuple[Outcome, _Noted]:
+        """What an answer means, and what to note of it."""
+        if isinstance(answer, AbsentError) and answer.status in _GONE:
+            return self._missing(name, answer, before)
+        if isinstance(answer, UpstreamError):
+            return Kept(answer.problem, answer), before
+        if isinstance(answer, Exception):
+            raise answer
+        try:
+            return self._read(name, answer, before)
+        except BadIndexError as error:
+            return Kept(error.problem, error), before
+
+    def _missing(self, name: str, error: AbsentError, before: _Noted) -> tuple[Outcome, _Noted]:
+        """A cache or a deployment may have lost a page for a minute; what the list still has is not deleted at all."""
+        if self._serials is not None and name in self._serials:
+            return Kept(f"upstream lists it, and answers {error.status}", error), before
+        present = self.upstream.now()
+        since = before.missing or int(present.timestamp())
+        after = msgspec.structs.replace(before, missing=since)
+        if before.missing and present.timestamp() - since >= _HOUR:
+            return Gone(), after
+        begin = clock.to_id(clock.from_seconds(since))
+        return Kept(f"upstream answers {error.status} since {begin}; if it still does an hour later, it is deleted"), after
+
+    def _read(self, name: str, answer: Answer, before: _Noted) -> tuple[Outcome, _Noted]:
+        found = page.read(answer, name)
+        serial = page.serial(answer, found)
+        listed = self._serials.get(name) if self._serials else None
+        newest = max(before.serial, -1 if listed is None else listed)
+        if serial is not None and serial < newest:
+            return Kept(f"upstream answers an old page of it: its serial is {serial}, and was {newest}"), before
+        if listed is None:
+            stated = addresses.redact(answer.url).encode() + b"\0" + blake3(answer.body).digest()
+        else:
+            stated = str(listed if serial is None else serial).encode()
+        source = source_of(addresses.redact(self.base), name, stated)
+        noted = _Noted(source, newest if serial is None else serial, answer.validators or Validators())
+        return page.draft(name, found, answer.url, source), noted

@@ -1,0 +1,180 @@
+"""What the kept files depend on (`with_dependencies`): their Requires-Dist, and what that depends on in turn.
+
+For every kept file and every requirement in its metadata that holds on one of the configured machines: the versions of
+that project that fulfil it, and of these the newest so many if the selection says so.
+"""
+
+import io
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+from packaging.metadata import parse_email
+from packaging.requirements import InvalidRequirement, Requirement
+
+from .. import addresses
+from ..digests import sha256
+from ..ecosystem import Draft, File
+from ..errors import UpstreamError
+from . import names
+from .platforms import Machines, pythons
+from .protocol import Upstream
+from .reading import ProjectsReading
+from .requirements import Need
+from .rules import Asked, Rules, listed
+from .settings import Select
+
+#: bytes of a metadata file, and of a wheel that is fetched for the one in it
+_METADATA_LIMIT = 16 << 20
+_WHEEL_LIMIT = 1 << 30
+_REQUIRES = msgspec.msgpack.Decoder(list[str])
+
+
+class _Wheel(NamedTuple):
+    """A kept file, as far as its metadata goes."""
+
+    file: File
+    metadata: File | None
+
+
+class Closure:
+    """Grows what is asked of projects until nothing kept lacks what it needs."""
+
+    def __init__(self, reading: ProjectsReading, rules: Rules, select: Select) -> None:
+        self._reading = reading
+        self._rules = rules
+        self._machines = Machines(pythons(select.python), select.platforms)
+        self._asked: dict[str, Asked] = {}
+        self._drafts: dict[str, Draft] = {}
+        self._requires: dict[str, list[str]] = {}
+
+    def asked(self, name: str) -> Asked:
+        """What is wanted of a project in the end."""
+        return self._asked.get(name, Asked())
+
+    def run(self, asked: Mapping[str, Asked]) -> None:
+        """Ask for the pages of what is needed, in rounds. Raises UpstreamError."""
+        self._asked = dict(asked)
+        changed = set(asked)
+        while changed:
+            self._read_pages(changed)
+            kept = {name: self._kept(name) for name in sorted(changed) if name in self._drafts}
+            self._read_metadata([wheel for wheels in kept.values() for wheel in wheels])
+            changed = {
+                name
+                for project, wheels in kept.items()
+                for requirement in self._needed(project, wheels)
+                if self._add(name := names.normalise(requirement.name), requirement)
+            }
+
+    def _read_pages(self, wanted: Iterable[str]) -> None:
+        missing = [name for name in sorted(wanted) if name not in self._drafts]
+        self._reading.ask_for([name for name in missing if name not in self._reading.sources])
+        there = [name for name in missing if name in self._reading.sources]
+        self._drafts.update({draft.name: draft for draft in self._reading.drafts(there)})
+
+    def _kept(self, name: str) -> list[_Wheel]:
+        """The files that are kept of a project, by what is asked of it so far."""
+        draft = self._drafts[name]
+        chosen = self._rules.choose(name, listed(draft.content), self._asked[name]).files
+        by_name = {file.name: file for file in draft.files}
+        return [_Wheel(by_name[file], by_name.get(file + names.METADATA)) for file in sorted(chosen)]
+
+    def _add(self, name: str, requirement: Requirement) -> bool:
+        """Ask for what a requirement means; whether that is new."""
+        need = Need(requirement.specifier, frozenset(map(names.normalise, requirement.extras)))
+        before = self._asked.get(name, Asked())
+        if any(need.text == known.text for known in before.needs) or (before.whole and not need.extras):
+            return False
+        self._asked[name] = before._replace(needs=(*before.needs, need))
+        return True
+
+    def _needed(self, project: str, wheels: Iterable[_Wheel]) -> Iterator[Requirement]:
+        extras = frozenset(extra for need in self._asked[project].needs for extra in need.extras)
+        for text in sorted({text for wheel in wheels for text in self._requires.get(_key(wheel), ())}):
+            try:
+                requirement = Requirement(text)
+            except InvalidRequirement:
+                continue  # of a time before PEP 508; no installer fulfils it either
+            if requirement.url is None and self._machines.need(requirement.marker, extras):
+                yield requirement
+
+    # Metadata
+
+    def _read_metadata(self, wheels: Iterable[_Wheel]) -> None:
+        """Of files whose metadata was not read yet; the same metadata, which most wheels of a release have, once."""
+        unread = {_key(wheel): wheel for wheel in wheels if _key(wheel) not in self._requires}
+        upstream = self._reading.upstream
+        if not unread or upstream is None:
+            return
+        noted = upstream.notes.get([f"pypi requires {key}" for key in unread])
+        for key in list(unread):
+            if row := noted.get(f"pypi requires {key}"):
+                self._requires[key] = _REQUIRES.decode(row)
+                del unread[key]
+        self._fetch(unread, upstream)
+        for key, wheel in unread.items():
+            if key not in self._requires and wheel.file.name.endswith(".whl"):
+                self._requires[key] = self._unpack(wheel.file, upstream)
+            elif key not in self._requires:
+                self._requires[key] = []  # an sdist says what it needs only when it is built
+        rows = {f"pypi requires {key}": msgspec.msgpack.encode(self._requires[key]) for key in unread if wheel_sum(key)}
+        upstream.notes.put(rows)
+
+    def _fetch(self, unread: Mapping[str, _Wheel], upstream: Upstream) -> None:
+        """The metadata files that upstream has (PEP 658)."""
+        urls: dict[str, str] = {}
+        for key, wheel in unread.items():
+            if wheel.metadata:
+                urls.setdefault(self._address(wheel.metadata), key)
+        for url, answer in upstream.get_many(urls, limit=_METADATA_LIMIT):
+            metadata = unread[urls[url]].metadata
+            if isinstance(answer, Exception):
+                upstream.warn(f"{answer}; reading the wheel instead")
+            elif metadata and metadata.sha256 not in (None, sha256(answer.body)):
+                upstream.warn(f"{addresses.redact(url)}: is not what its index promises; reading the wheel instead")
+            else:
+                self._requires[urls[url]] = requires_of(answer.body)
+
+    def _unpack(self, file: File, upstream: Upstream) -> list[str]:
+        """What a wheel needs, from the metadata in it."""
+        try:
+            answer = upstream.get(self._address(file), limit=_WHEEL_LIMIT)
+            assert answer is not None  # nothing was said to be known
+            return requires_of(metadata_in(answer.body))
+        except (UpstreamError, ValueError) as error:
+            upstream.warn(f"{file.name}: what it depends on can't be told: {error}")
+            return []
+
+    def _address(self, file: File) -> str:
+        return addresses.with_credentials(file.url or "", self._reading.bases[0])
+
+
+def _key(wheel: _Wheel) -> str:
+    """What says the same needs: the metadata's sum, or the file's."""
+    digest = (wheel.metadata.sha256 if wheel.metadata else None) or wheel.file.sha256
+    return digest.hex() if digest else wheel.file.url or wheel.file.name
+
+
+def wheel_sum(key: str) -> bool:
+    """Whether a key is a sum, which means the same for ever, rather than an address."""
+    return len(key) == 64 and "/" not in key
+
+
+def requires_of(metadata: bytes) -> list[str]:
+    """The Requires-Dist of core metadata; bytes that are none have none."""
+    raw, _ = parse_email(metadata)
+    return raw.get("requires_dist", [])
+
+
+def metadata_in(wheel: bytes) -> bytes:
+    """The METADATA in a wheel (packaging.python.org: Binary distribution format). Raises ValueError if there is none."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+            found = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith(".dist-info/METADATA")]
+            if len(found) != 1 or archive.getinfo(found[0]).file_size > _METADATA_LIMIT:
+                raise ValueError("the wheel has no METADATA")
+            return archive.read(found[0])
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"the wheel can't be read: {error}") from None

@@ -1,0 +1,112 @@
+"""Pages in HTML (PEP 503), read with pypi-simple, and what JSON would say in their place."""
+
+import re
+import urllib.parse
+from typing import Any
+
+from pypi_simple import Link, RepositoryPage, UnsupportedRepoVersionError, parse_links_stream
+
+from .. import addresses
+from ..errors import BadIndexError
+from . import names
+from .page import check_version
+from .protocol import Answer
+
+#: bytes of a project's page in HTML, whose tree takes 50 times as many
+_LIMIT = 32 << 20
+#: what generators of such pages call them
+_HEADING = re.compile(rb"<(?:title|h1)[^>]*>\s*(?:links for|simple index|index of|directory listing)", re.IGNORECASE)
+_SERIAL = re.compile(rb"<!--\s*SERIAL\s+(\d{1,18})\s*-->")
+_HASH = re.compile(r"(md5|sha1|sha224|sha256|sha384|sha512|blake2b)[=:]([0-9a-fA-F]+)")
+
+
+def project(answer: Answer, name: str) -> dict[str, Any]:
+    """The page of a project. Raises BadIndexError for what is none: a login page, say."""
+    found = _parse(answer)
+    files = [_file(link) for link in found.links if names.is_archive(_name_of(link.url))]
+    if not files and found.repository_version is None and not _HEADING.search(answer.body[:4096]):
+        raise BadIndexError(addresses.redact(answer.url), "is HTML, and no page of a project: no link in it leads to a release")
+    meta: dict[str, Any] = {"api-version": found.repository_version or "1.0"}
+    if serial := _SERIAL.search(answer.body[-200:]):
+        meta["_last-serial"] = int(serial[1])
+    elif (stated := answer.headers.get("x-pypi-last-serial", "")).isdecimal():
+        meta["_last-serial"] = int(stated[:18])
+    page: dict[str, Any] = {"meta": meta, "name": name, "files": files}
+    if status := found.pypi_meta.get("project-status"):
+        reason = found.pypi_meta.get("project-status-reason")
+        page["project-status"] = {"status": status[0], **({"reason": reason[0]} if reason else {})}
+    return page
+
+
+def _parse(answer: Answer) -> RepositoryPage:
+    shown = addresses.redact(answer.url)
+    if len(answer.body) > _LIMIT:
+        raise BadIndexError(shown, f"is HTML of more than {_LIMIT} bytes; an index of that size has JSON")
+    try:
+        return RepositoryPage.from_html(answer.body, answer.url, _charset(answer))
+    except UnsupportedRepoVersionError as error:
+        version = error.declared_version
+        raise BadIndexError(shown, f"has version {version} of the API, and this version of snapmirror knows 1") from None
+    except (ValueError, AssertionError, RecursionError) as error:
+        raise BadIndexError(shown, f"can't be parsed as HTML: {error}") from None
+
+
+def _charset(answer: Answer) -> str | None:
+    found = re.search(r"charset=\"?([\w-]+)", answer.headers.get("content-type", ""))
+    return found[1] if found else None
+
+
+def _name_of(url: str) -> str:
+    """The name of the file that a link leads to: what it is shown as may be shortened, or be another."""
+    return urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
+
+
+def _file(link: Link) -> dict[str, Any]:
+    """A link as JSON would have it; `data-` attributes that are no part of HTML's version are read too."""
+    attributes = {key: value for key, value in link.attrs.items() if isinstance(value, str)}
+    file: dict[str, Any] = {
+        "filename": _name_of(link.url),
+        "url": urllib.parse.urldefrag(link.url)[0],
+        "hashes": _hashes(urllib.parse.urlsplit(link.url).fragment),
+        "requires-python": attributes.get("data-requires-python"),
+    }
+    if "data-yanked" in attributes:
+        file["yanked"] = attributes["data-yanked"] or True
+    stated = attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata"))
+    if stated is not None:
+        file["core-metadata"] = _hashes(stated) or stated.lower() == "true"
+    if "data-provenance" in attributes:
+        file["provenance"] = attributes["data-provenance"]
+    if "data-upload-time" in attributes:
+        file["upload-time"] = attributes["data-upload-time"]
+    if attributes.get("data-size", "").isdecimal():
+        file["size"] = int(attributes["data-size"][:18])
+    return file
+
+
+def _hashes(text: str) -> dict[str, str]:
+    return {kind: digits.lower() for kind, digits in _HASH.findall(text)}
+
+
+def listing(answer: Answer) -> tuple[list[str], str | None]:
+    """The projects that a list links to, and the version of the API if it states one. Raises BadIndexError.
+
+    A link leads to a folder below the page, or below where `<base>` says, whose name is that of the project.
+    """
+    shown = addresses.redact(answer.url)
+    version = re.search(rb"<meta[^>]*pypi:repository-version[^>]*content=[\"']?([\d.]+)", answer.body[:4096])
+    if version:
+        check_version(version[1].decode(), shown)
+    try:
+        text = answer.body.decode(_charset(answer) or "utf-8", "replace")
+    except LookupError:
+        raise BadIndexError(shown, f"is HTML in an unknown encoding, {_charset(answer)}") from None
+    found: list[str] = []
+    for link in parse_links_stream([text], answer.url):
+        folder = urllib.parse.urlsplit(link.url).path.rstrip("/").rpartition("/")[2]
+        name = names.normalise(urllib.parse.unquote(folder))
+        if names.is_project(name) and names.normalise(link.text.rstrip("/")) == name:
+            found.append(name)
+    if not found and not version and not _HEADING.search(answer.body[:4096]):
+        raise BadIndexError(shown, "is HTML, and no list of projects: no link in it leads to one")
+    return found, version[1].decode() if version else None

@@ -1,0 +1,198 @@
+"""Leaves: the page of one project as PEP 691 has it in JSON, as canonical MessagePack.
+
+Everything is as upstream wrote it, known to us or not, but: `url` is absolute, without credentials and fragment; files
+that can't be published are missing; the computed SHA-256 is added to `hashes` where it is missing, the size to a file
+without one, and the computed SHA-256 of a metadata file to a `core-metadata` that is only `true`.
+"""
+
+import re
+import urllib.parse
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from .. import codec
+from ..digests import Digest
+from ..ecosystem import File
+from .names import METADATA
+
+#: names of one and the same thing: of the specification (PEP 714), of its first version (PEP 658), and what PyPI writes
+METADATA_KEYS = ("core-metadata", "dist-info-metadata", "data-dist-info-metadata")
+#: how PyPI's file addresses end: the BLAKE2b of the content, and the file's name
+_PACKAGES = re.compile(r"/packages/([0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60})/([^/]+)")
+#: the same, below a repo of ours
+PATH = re.compile(r"packages/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/([^/]+)")
+
+
+class _Record(msgspec.Struct, gc=False):
+    """The part of a record that finds its bytes; decoding the rest is skipped."""
+
+    filename: str
+    url: str
+    hashes: dict[str, str]
+    size: int | None = None
+    upload_time: str | None = msgspec.field(name="upload-time", default=None)
+    core: bool | dict[str, str] | None = msgspec.field(name="core-metadata", default=None)
+    dist_info: bool | dict[str, str] | None = msgspec.field(name="dist-info-metadata", default=None)
+    data: bool | dict[str, str] | None = msgspec.field(name="data-dist-info-metadata", default=None)
+
+    @property
+    def metadata(self) -> bool | dict[str, str]:
+        """What is said of its metadata file: that there is none, that there is one, or its hashes."""
+        return next((value for value in (self.core, self.dist_info, self.data) if value is not None), False)
+
+
+class _Files(msgspec.Struct, gc=False):
+    files: list[_Record]
+
+
+class _Meta(msgspec.Struct, gc=False):
+    serial: Any = msgspec.field(name="_last-serial", default=None)
+
+
+class _Head(msgspec.Struct, gc=False):
+    name: str
+    meta: _Meta
+
+
+_FILES = msgspec.msgpack.Decoder(_Files)
+_HEAD = msgspec.msgpack.Decoder(_Head)
+_PAGE: msgspec.msgpack.Decoder[dict[str, Any]] = msgspec.msgpack.Decoder(dict[str, Any])
+_PROBLEMS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def encode(page: dict[str, Any]) -> bytes:
+    """The leaf of a page."""
+    try:
+        return codec.to_msgpack(page)
+    except OverflowError:
+        _drop_huge_numbers(page)
+        return codec.to_msgpack(page)
+
+
+def _drop_huge_numbers(value: Any) -> None:
+    """MessagePack has no integers beyond 64 bits; as a float the number is the same to every JSON reader but Python's."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in list(items):
+        if isinstance(item, int) and not -(2**63) <= item < 2**64:
+            value[key] = float(item)
+        else:
+            _drop_huge_numbers(item)
+
+
+def decode(leaf: bytes) -> dict[str, Any]:
+    """The page of a leaf. Raises ValueError if these are not the bytes of one."""
+    try:
+        _FILES.decode(leaf)
+        return _PAGE.decode(leaf)
+    except _PROBLEMS as error:
+        raise ValueError(f"not a project's page: {error}") from None
+
+
+def head(leaf: bytes) -> tuple[str, int | None]:
+    """The name of a project as upstream writes it, and the page's serial if it has one."""
+    try:
+        found = _HEAD.decode(leaf)
+    except _PROBLEMS as error:
+        raise ValueError(f"not a project's page: {error}") from None
+    return found.name, found.meta.serial if isinstance(found.meta.serial, int) else None
+
+
+def files(leaf: bytes) -> tuple[File, ...]:
+    """The files that a leaf lists, each followed by its metadata file if it has one. Raises ValueError."""
+    try:
+        records = _FILES.decode(leaf).files
+    except _PROBLEMS as error:
+        raise ValueError(f"not a project's page: {error}") from None
+    return tuple(file for record in records for file in _files(record))
+
+
+def _files(record: _Record) -> Iterator[File]:
+    sha256, md5 = record.hashes.get("sha256"), record.hashes.get("md5")
+    modified = _seconds(record.upload_time) if record.upload_time else None
+    yield File(
+        record.filename,
+        record.size,
+        bytes.fromhex(sha256) if sha256 else None,
+        bytes.fromhex(md5) if md5 else None,
+        record.url,
+        modified,
+    )
+    if record.metadata:
+        stated = record.metadata.get("sha256") if isinstance(record.metadata, dict) else None
+        digest = bytes.fromhex(stated) if stated else None
+        yield File(record.filename + METADATA, None, digest, None, metadata_url(record.url), modified)
+
+
+def _seconds(time: str) -> int:
+    """Of a time that was checked when the leaf was made."""
+    return max(0, int(datetime.fromisoformat(time).timestamp()))
+
+
+def metadata_url(url: str) -> str:
+    """Where the metadata of a file is (PEP 658): its address with an ending, before a query."""
+    parts = urllib.parse.urlsplit(url)
+    return urllib.parse.urlunsplit(parts._replace(path=parts.path + METADATA))
+
+
+def settle(
+    leaf: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int] | None = None
+) -> bytes:
+    """A leaf with computed digests and sizes {file: …} added where upstream states none, and withheld files taken out.
+
+    A metadata file that is withheld is no longer advertised; its wheel stays.
+    """
+    page = decode(leaf)
+    page["files"] = [record for record in page["files"] if record["filename"] not in withheld]
+    for record in page["files"]:
+        file = record["filename"]
+        if file in digests:
+            record["hashes"].setdefault("sha256", digests[file].hex())
+        if sizes and file in sizes and record.get("size") is None:
+            record["size"] = sizes[file]
+        _settle_metadata(record, digests.get(file + METADATA), file + METADATA in withheld)
+    return encode(page)
+
+
+def _settle_metadata(record: dict[str, Any], digest: Digest | None, withheld: bool) -> None:
+    for key in METADATA_KEYS:
+        value = record.get(key)
+        if withheld and value:
+            record[key] = False
+        elif digest and value and not (isinstance(value, dict) and "sha256" in value):
+            record[key] = {**(value if isinstance(value, dict) else {}), "sha256": digest.hex()}
+
+
+def advertised(record: dict[str, Any]) -> bool | dict[str, str]:
+    """What a record of a leaf says of its metadata file, under whichever name."""
+    found: bool | dict[str, str] = next((record[key] for key in METADATA_KEYS if record.get(key) is not None), False)
+    return found
+
+
+def path_of(file: File) -> str | None:
+    """Where a file is published, below its repo: as upstream's address ends, or in that shape by its SHA-256.
+
+    None for a file of which neither is known. A metadata file is beside its wheel, whose own file is to be given.
+    """
+    name = file.name
+    found = _PACKAGES.search(urllib.parse.urlsplit(file.url or "").path)
+    if found and urllib.parse.unquote(found[2]) == name:
+        return f"packages/{found[1]}/{name}"
+    if file.sha256 is None:
+        return None
+    digits = file.sha256.hex()
+    return f"packages/{digits[:2]}/{digits[2:4]}/{digits[4:]}/{name}"
+
+
+def paths(leaf: bytes) -> dict[str, File]:
+    """{path below the repo: file} of all files of a leaf that have one."""
+    found: dict[str, File] = {}
+    beside: str | None = None
+    for file in files(leaf):
+        path = beside + METADATA if beside and file.name == beside.rpartition("/")[2] + METADATA else path_of(file)
+        if path:
+            found[path] = file
+        beside = path
+    return found

@@ -1,0 +1,140 @@
+"""The list of all projects of an index, JSON (PEP 691) or HTML (PEP 503): 700,000 names, and a serial for each on PyPI."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from blake3 import blake3
+
+from .. import addresses
+from ..digests import Digest
+from ..errors import BadIndexError
+from . import names, page
+from .protocol import Answer
+
+#: bytes of a list; PyPI's was 40 MB in 2026
+LIMIT = 1 << 30
+
+
+class _Meta(msgspec.Struct, gc=False):
+    version: str = msgspec.field(name="api-version", default="1.0")
+    serial: Any = msgspec.field(name="_last-serial", default=None)
+
+
+class _Project(msgspec.Struct, gc=False):
+    name: str
+    serial: int | None = msgspec.field(name="_last-serial", default=None)
+
+
+class _List(msgspec.Struct, gc=False):
+    projects: list[_Project]
+    meta: _Meta = msgspec.field(default_factory=_Meta)
+
+
+_LIST = msgspec.json.Decoder(_List)
+
+
+class Listing:
+    """What upstream lists."""
+
+    def __init__(self, serials: dict[str, int | None], serial: int | None, certain: bool) -> None:
+        #: normalised name -> serial of its last change, None if the list says nothing of it
+        self.serials = serials
+        #: of the list itself
+        self.serial = serial
+        #: whether it is a list for certain: a page with links to folders may be any page
+        self.certain = certain
+
+
+def read(answer: Answer) -> Listing:
+    """The list in a document. Raises BadIndexError."""
+    url = addresses.redact(answer.url)
+    if not page.is_json(answer):
+        return _from_html(answer)
+    try:
+        found = _LIST.decode(answer.body.removeprefix(page.BOM))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = _leniently(answer.body.removeprefix(page.BOM), url)
+    page.check_version(found.meta.version, url)
+    listed = [project.name for project in found.projects]
+    serials = dict(zip(normalised(listed), [project.serial for project in found.projects], strict=True))
+    serial = found.meta.serial
+    return Listing(_without_impossible(serials), serial if isinstance(serial, int) else None, certain=True)
+
+
+def _leniently(body: bytes, url: str) -> _List:
+    """A list in which something has not the type that it should have: what is no project is left out."""
+    top = page.decode(body, url)
+    if not isinstance(top.get("projects"), list):
+        raise BadIndexError(url, "is no list of projects")
+    projects = [
+        _Project(one["name"], serial if type(serial := one.get("_last-serial")) is int else None)
+        for one in top["projects"]
+        if isinstance(one, dict) and isinstance(one.get("name"), str)
+    ]
+    return _List(projects, _Meta(top["meta"].get("api-version", "1.0"), top["meta"].get("_last-serial")))
+
+
+def normalised(listed: list[str]) -> list[str]:
+    """The names as `names.normalise` has them, all in one text: one by one, 700,000 took longer than to parse."""
+    text = "\n".join(listed).lower().replace("_", "-").replace(".", "-")
+    while "--" in text:
+        text = text.replace("--", "-")
+    found = text.split("\n") if listed else []
+    return found if len(found) == len(listed) else [names.normalise(name) for name in listed]
+
+
+def _without_impossible(serials: dict[str, int | None]) -> dict[str, int | None]:
+    """Names that nobody could ask for are none of projects: with a slash, say. One search finds that there is none."""
+    if _POSSIBLE("\n".join(serials)):
+        return serials
+    return {name: serial for name, serial in serials.items() if names.is_project(name)}
+
+
+#: lines that are all names; what does not match is looked at more closely
+_POSSIBLE = re.compile(r"(?:[a-z0-9][a-z0-9-]{0,199}(?:\n|\Z))*+").fullmatch
+
+
+def _from_html(answer: Answer) -> Listing:
+    from . import html  # slow to load
+
+    found, version = html.listing(answer)
+    return Listing(_without_impossible(dict.fromkeys(normalised(found))), None, certain=version is not None)
+
+
+#: part of every source digest; raise it when other bytes are made of the same page
+_SALT = b"pypi page 1"
+
+
+def source_of(base: str, name: str, stated: bytes) -> Digest:
+    """What a leaf is known by that is read from a page.
+
+    base: of the index, without credentials; stated: what identifies the page: its serial, or a digest of its bytes
+    """
+    return blake3(b"\0".join((_SALT, base.encode(), name.encode(), stated))).digest()
+
+
+class Sources(Mapping[str, Digest]):
+    """Name -> digest of name and serial, made when asked for: 700,000 at once take longer than parsing the list."""
+
+    def __init__(self, base: str, serials: Mapping[str, int | None], others: Mapping[str, Digest]) -> None:
+        """others: of names without a serial"""
+        self._prefix = b"\0".join((_SALT, base.encode(), b""))
+        self._serials = serials
+        self._others = others
+
+    def __getitem__(self, name: str) -> Digest:
+        serial = self._serials[name]
+        if serial is None:
+            return self._others[name]
+        return blake3(self._prefix + f"{name}\0{serial}".encode()).digest()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._serials)
+
+    def __len__(self) -> int:
+        return len(self._serials)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._serials

@@ -1,0 +1,209 @@
+"""A project's page as upstream wrote it, JSON (PEP 691) or HTML (PEP 503), made into a leaf.
+
+Of the page's own keys all are kept, known to us or not. What is wrong with one file takes out that file and nothing else.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from .. import addresses
+from ..digests import Digest
+from ..ecosystem import Draft
+from ..errors import BadIndexError
+from . import leaf, names
+from .protocol import Answer
+
+#: bytes of a page; PyPI's largest was 20 MB in 2026
+LIMIT = 100 << 20
+
+#: that some servers put before JSON
+BOM = b"\xef\xbb\xbf"
+
+_JSON: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+_VERSION = re.compile(r"(\d+)\.(\d+)")
+_HEX = re.compile(r"[0-9a-fA-F]+")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)")
+#: hexadecimal digits of the hashes that verify a file
+_DIGITS = {"sha256": 64, "md5": 32}
+
+
+def read(answer: Answer, project: str) -> dict[str, Any]:
+    """The page of a project (normalised name). Raises BadIndexError."""
+    if is_json(answer):
+        page = _from_json(answer.body, addresses.redact(answer.url))
+    else:
+        from . import html  # slow to load, and PyPI answers JSON
+
+        page = html.project(answer, project)
+    stated = page.get("name", project)
+    if not isinstance(stated, str) or names.normalise(stated) != project:
+        raise BadIndexError(addresses.redact(answer.url), f"is the page of another project, {stated!r}")
+    page["name"] = stated
+    return page
+
+
+def is_json(answer: Answer) -> bool:
+    """Whether a document is JSON rather than HTML. Raises BadIndexError for one that is not what it says it is."""
+    begin = answer.body[:64].removeprefix(BOM).lstrip()[:1]
+    if "json" in answer.headers.get("content-type", "") and begin != b"{":
+        text = answer.body[:40]
+        raise BadIndexError(addresses.redact(answer.url), f"says that it is JSON, and begins with {text!r}")
+    return begin == b"{"
+
+
+def decode(body: bytes, url: str) -> dict[str, Any]:
+    """A JSON object of an API version that we can read. url: without credentials. Raises BadIndexError."""
+    try:
+        page = _JSON.decode(body.removeprefix(BOM))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadIndexError(url, f"can't be parsed: {error}") from None
+    if not isinstance(page, dict):
+        raise BadIndexError(url, "is no JSON object")
+    meta = page.setdefault("meta", {})
+    if not isinstance(meta, dict):
+        raise BadIndexError(url, "its `meta` is no object")
+    check_version(meta.get("api-version", "1.0"), url)
+    return page
+
+
+def check_version(version: object, url: str) -> None:
+    """Raises BadIndexError for a major version of the API that we can't know (PEP 629: clients must stop then)."""
+    found = _VERSION.fullmatch(version) if isinstance(version, str) else None
+    if not found:
+        raise BadIndexError(url, f"states {version!r} as its API version")
+    if found[1] != "1":
+        raise BadIndexError(url, f"has version {version} of the API, and this version of snapmirror knows 1")
+
+
+def _from_json(body: bytes, url: str) -> dict[str, Any]:
+    page = decode(body, url)
+    if not isinstance(page.get("files"), list):
+        raise BadIndexError(url, "is no page of a project: it has no list of files")
+    return page
+
+
+def serial(answer: Answer, page: dict[str, Any]) -> int | None:
+    """The serial of a page (PyPI's `_last-serial`, or the header), None if it has none."""
+    for stated in (page["meta"].get("_last-serial"), answer.headers.get("x-pypi-last-serial")):
+        if isinstance(stated, int) and not isinstance(stated, bool):
+            return stated
+        if isinstance(stated, str) and stated.isascii() and stated.isdecimal():
+            return int(stated[:18])
+    return None
+
+
+def draft(name: str, page: dict[str, Any], url: str, source: Digest | None) -> Draft:
+    """Check a page and make a leaf of it (it is changed in place).
+
+    url: where it was, for relative links
+    source: digest of what it was read from
+    """
+    invalid: dict[str, str] = {}
+    _tidy(page)
+    kept: dict[str, dict[str, Any]] = {}
+    for number, record in enumerate(page["files"]):
+        file = record.get("filename") if isinstance(record, dict) else None
+        if not isinstance(file, str):
+            invalid[f"{name}, file {number}"] = "it has no file name"
+            continue
+        try:
+            _check(record, file, name, url)
+        except ValueError as problem:
+            invalid[file] = str(problem)
+            continue
+        if file in kept and _promise(kept[file]) != _promise(record):
+            invalid[file] = "two records give it different hashes"
+        kept.setdefault(file, record)
+    page["files"] = [record for file, record in kept.items() if file not in invalid]
+    content = leaf.encode(page)
+    return Draft(name, content, leaf.files(content), source, invalid)
+
+
+def _tidy(page: dict[str, Any]) -> None:
+    """What readers would stumble over at the top of a page."""
+    versions = page.get("versions")
+    if "versions" in page:
+        if isinstance(versions, list) and all(isinstance(version, str) for version in versions):
+            page["versions"] = list(dict.fromkeys(versions))
+        else:
+            del page["versions"]
+    status = page.get("project-status")
+    if status is not None and not (isinstance(status, dict) and isinstance(status.get("status"), str)):
+        del page["project-status"]
+    elif status and status["status"] == "quarantined":
+        page["files"] = []  # PEP 792: an index must not offer any
+
+
+def _check(record: dict[str, Any], file: str, project: str, url: str) -> None:
+    """Bring one record into our form. Raises ValueError with the reason to withhold it."""
+    if problem := names.problem_with(file, project):
+        raise ValueError(problem)
+    stated = record.get("url")
+    if not isinstance(stated, str) or not stated:
+        raise ValueError("it has no address")
+    try:
+        record["url"] = addresses.redact(addresses.join(url, stated.partition("#")[0]))
+    except ValueError as error:
+        raise ValueError(f"its address can't be used: {error}") from None
+    _check_promise(record)
+    _check_types(record)
+
+
+def _check_promise(record: dict[str, Any]) -> None:
+    """What verifies the file."""
+    size = record.get("size")
+    if size is not None and (type(size) is not int or not 0 <= size < 1 << 53):  # beyond, JSON's readers disagree
+        raise ValueError(f"its size is {size!r}")
+    hashes = record.setdefault("hashes", {})
+    if not _are_hashes(hashes):
+        raise ValueError("its hashes are no hexadecimal numbers of the right length")
+    if size is None and not any(kind in hashes for kind in _DIGITS):
+        raise ValueError("it has neither a hash nor a size")
+
+
+def _check_types(record: dict[str, Any]) -> None:
+    """What clients would refuse the whole page for."""
+    for key, allowed in _TYPES.items():
+        if not isinstance(record.get(key), allowed):
+            raise ValueError(f"its {key} is {record[key]!r}")
+    if record.get("upload-time") is not None:
+        seconds(record["upload-time"])
+    for key in leaf.METADATA_KEYS:
+        value = record.get(key)
+        if value is not None and not isinstance(value, bool) and not _are_hashes(value):
+            raise ValueError(f"its {key} is {value!r}")
+
+
+_NONE = type(None)
+_TYPES = {
+    "requires-python": (str, _NONE),
+    "upload-time": (str, _NONE),
+    "yanked": (str, bool, _NONE),
+    "provenance": (str, _NONE),
+    "gpg-sig": (bool, _NONE),
+}
+
+
+def _are_hashes(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(digits, str) and _HEX.fullmatch(digits) and len(digits) == _DIGITS.get(kind, len(digits))
+        for kind, digits in value.items()
+    )
+
+
+def _promise(record: dict[str, Any]) -> object:
+    """What a record says of the bytes of its file."""
+    return {kind: digits.lower() for kind, digits in record["hashes"].items()}, record.get("size")
+
+
+def seconds(time: str) -> int:
+    """Seconds since 1970 of an upload-time (PEP 700), without fractions. Raises ValueError."""
+    if not _TIME.fullmatch(time):
+        raise ValueError(f"its upload-time {time[:40]!r} is no time")
+    try:
+        return max(0, int(datetime.fromisoformat(time).astimezone(UTC).timestamp()))
+    except (ValueError, OverflowError):
+        raise ValueError(f"its upload-time {time[:40]!r} is no time") from None

@@ -1,0 +1,159 @@
+"""Pythons and platforms that a mirror is for: which wheels run there, and what markers say there (PEP 425, 508, 600, 656)."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+
+from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.tags import Tag, mac_platforms
+
+#: (major, minor) of a Python
+Python = tuple[int, int]
+
+#: those that there were, and some that there will be
+_PYTHONS: tuple[Python, ...] = ((2, 6), (2, 7), *((3, minor) for minor in range(21)))
+#: a specifier may speak of a patch release; one that means any of these means the Python
+_PATCHES = (0, 4, 8, 12, 99)
+
+_MANYLINUX = re.compile(r"manylinux_(\d+)_(\d+)_(\w+)")
+_MUSLLINUX = re.compile(r"musllinux_(\d+)_(\d+)_(\w+)")
+_MACOS = re.compile(r"macosx_(\d+)_(\d+)_(\w+)")
+_FIXED = {"win32", "win_amd64", "win_arm64", "any"}
+#: names from before PEP 600 {minor of glibc 2: name}
+_LEGACY = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
+_TAG = re.compile(r"(py|cp|pp|ip|jy|graalpy)(\d)(\d*)")
+
+#: what markers are evaluated for where no platform is configured
+_USUAL = (
+    "manylinux_2_28_x86_64",
+    "manylinux_2_28_aarch64",
+    "macosx_11_0_arm64",
+    "macosx_10_9_x86_64",
+    "win_amd64",
+)
+
+
+def problem_with_platform(platform: str) -> str | None:
+    """Why a text names no platform, None if it does."""
+    if platform in _FIXED or any(form.fullmatch(platform) for form in (_MANYLINUX, _MUSLLINUX, _MACOS)):
+        return None
+    if re.fullmatch(r"(linux|android|ios|freebsd|manylinux\d+|pyodide|emscripten|wasi)_\w+", platform):
+        return None
+    return f"{platform!r} is no platform; write for example manylinux_2_28_x86_64, macosx_11_0_arm64 or win_amd64"
+
+
+def accepted(platforms: Iterable[str]) -> frozenset[str]:
+    """The platform tags of all wheels that run on one of these machines."""
+    return frozenset(tag for platform in platforms for tag in _accepted(platform)) | {"any"}
+
+
+def _accepted(platform: str) -> Iterator[str]:
+    yield platform
+    if found := _MANYLINUX.fullmatch(platform):
+        yield f"linux_{found[3]}"
+        for minor in range(int(found[2]) + 1):
+            yield f"manylinux_{found[1]}_{minor}_{found[3]}"
+            if found[1] == "2" and minor in _LEGACY:
+                yield f"{_LEGACY[minor]}_{found[3]}"
+    elif found := _MUSLLINUX.fullmatch(platform):
+        yield f"linux_{found[3]}"
+        yield from (f"musllinux_{found[1]}_{minor}_{found[3]}" for minor in range(int(found[2]) + 1))
+    elif found := _MACOS.fullmatch(platform):
+        yield from mac_platforms((int(found[1]), int(found[2])), found[3])
+
+
+def pythons(specifiers: Sequence[str]) -> tuple[Python, ...]:
+    """The Pythons that one of these specifiers means; all, if there is none."""
+    if not specifiers:
+        return _PYTHONS
+    return tuple(python for python in _PYTHONS if any(means(specifier, python) for specifier in specifiers))
+
+
+@lru_cache(65_536)
+def means(specifier: str, python: Python) -> bool:
+    """Whether a specifier means some release of a Python; one that is no specifier (there are such on PyPI) means any."""
+    try:
+        parsed = _specifier(specifier)
+    except InvalidSpecifier:
+        return True
+    return any(parsed.contains(f"{python[0]}.{python[1]}.{patch}", prereleases=True) for patch in _PATCHES)
+
+
+@lru_cache(16_384)
+def _specifier(text: str) -> SpecifierSet:
+    return SpecifierSet(text)
+
+
+def runs(tag: Tag, targets: Iterable[Python]) -> bool:
+    """Whether a wheel with such a tag can be installed for one of these Pythons."""
+    found = _TAG.fullmatch(tag.interpreter)
+    if not found:
+        return False
+    major, minor = int(found[2]), int(found[3] or 0)
+    later = found[1] == "py" or tag.abi in ("abi3", "abi3t")  # runs on all later ones of the same major
+    return any(
+        python[0] == major and (python[1] >= minor if later or not found[3] else python[1] == minor) for python in targets
+    )
+
+
+class Machines:
+    """Every environment that dependencies are looked up for: each Python on each platform."""
+
+    def __init__(self, targets: Sequence[Python], platforms: Sequence[str]) -> None:
+        unique = {tuple(sorted(_environment(platform).items())) for platform in platforms or _USUAL}
+        self._environments = [
+            dict(platform)
+            | {
+                "python_version": f"{major}.{minor}",
+                "python_full_version": f"{major}.{minor}.0",
+                "implementation_version": f"{major}.{minor}.0",
+            }
+            for platform in sorted(unique)
+            for major, minor in targets
+        ]
+        self._answers: dict[tuple[str, frozenset[str]], bool] = {}
+
+    def need(self, marker: Marker | None, extras: frozenset[str]) -> bool:
+        """Whether a requirement with that marker holds in one of them, for somebody who asks for these extras."""
+        if marker is None:
+            return True
+        key = str(marker), extras
+        if key not in self._answers:
+            self._answers[key] = any(
+                _holds(marker, {**environment, "extra": extra})
+                for environment in self._environments
+                for extra in ("", *sorted(extras))
+            )
+        return self._answers[key]
+
+
+def _holds(marker: Marker, environment: dict[str, str]) -> bool:
+    """A marker that can't be evaluated holds: more is mirrored then, not less."""
+    try:
+        return marker.evaluate(environment)
+    except (UndefinedComparison, UndefinedEnvironmentName, InvalidSpecifier):
+        return True
+
+
+def _environment(platform: str) -> dict[str, str]:
+    """What markers say of a platform, without what depends on the Python. `platform_release` and such are unknown."""
+    system, os_name, sys_platform = "Linux", "posix", "linux"
+    machine = platform.partition("_")[2]
+    if platform.startswith("win"):
+        system, os_name, sys_platform = "Windows", "nt", "win32"
+        machine = {"win32": "x86", "win_amd64": "AMD64", "win_arm64": "ARM64"}.get(platform, machine)
+    elif found := _MACOS.fullmatch(platform):
+        system, sys_platform, machine = "Darwin", "darwin", found[3]
+    elif found := _MANYLINUX.fullmatch(platform) or _MUSLLINUX.fullmatch(platform):
+        machine = found[3]
+    return {
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+        "os_name": os_name,
+        "platform_machine": machine,
+        "platform_release": "",
+        "platform_system": system,
+        "platform_version": "",
+        "sys_platform": sys_platform,
+    }

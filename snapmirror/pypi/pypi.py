@@ -1,0 +1,122 @@
+"""PyPI as an ecosystem: the methods that `sync` and `serve` call."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from .. import codec
+from ..digests import Digest
+from ..ecosystem import DocumentPlan, File, FileAt, Known, LeafAt, Reading, Selection
+from ..store.directories import DirectoryReader
+from . import leaf, names, upstream
+from .protocol import Upstream
+from .settings import PypiRepo, Select
+
+
+class Pypi:
+    """Fulfils `ecosystem.Ecosystem`; stateless. A repo is one directory, and a leaf the page of a project."""
+
+    kind = "pypi"
+    form = 1
+    nested = False
+    #: leaves hold the addresses of their files themselves: a directory need not list them under `elsewhere`
+    addressed = True
+
+    def directories(self, repo: PypiRepo) -> Sequence[str]:
+        """The repo itself: `simple/` and `packages/` are below it."""
+        return [""]
+
+    def documents(self, repo: PypiRepo, info: Mapping[str, Any]) -> Sequence[DocumentPlan]:
+        """None: pages are made when they are asked for, each from one leaf."""
+        return []
+
+    def follower(self, repo: PypiRepo) -> None:
+        """A repo has no other directories."""
+
+    def read(self, repo: PypiRepo, directory: str, upstream_: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
+        """See Ecosystem.read."""
+        if repo.projects == "all":
+            return upstream.read_all(repo, upstream_, known)
+        from . import requirements
+
+        wanted = requirements.read(repo)
+        return upstream.read_named(repo, [*dict.fromkeys([*repo.named, *wanted.projects])], upstream_)
+
+    def empty(self, repo: PypiRepo, directory: str) -> Reading:
+        """See Ecosystem.empty."""
+        return upstream.empty(repo)
+
+    def settings(self, repo: PypiRepo) -> str:
+        """See Ecosystem.settings. Files that name requirements count by what is in them."""
+        sums = [blake3(path.read_bytes()).hexdigest() for name in repo.requirements if (path := Path(name)).is_file()]
+        return f"{self.form} {repo.download} {repo.projects} {repo.provenance} {repo.select} {sums}"
+
+    def ages(self, repo: PypiRepo) -> bool:
+        """See Ecosystem.ages."""
+        return bool(repo.select.min_age)
+
+    def selects(self, repo: PypiRepo) -> bool:
+        """See Ecosystem.selects."""
+        return repo.select != Select() or bool(repo.requirements)
+
+    def bound(self, repo: PypiRepo) -> Sequence[str]:
+        """See Ecosystem.bound."""
+        return ()
+
+    def select(
+        self, repos: Mapping[str, PypiRepo], readings: Mapping[tuple[str, str], Reading], present: datetime
+    ) -> Mapping[tuple[str, str], Selection]:
+        """See Ecosystem.select."""
+        from . import select
+
+        return select.select(repos, readings, present)
+
+    def settle(
+        self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int] | None = None
+    ) -> bytes:
+        """See Ecosystem.settle. sizes: bytes of files {file: …}, for those of which upstream states none."""
+        return leaf.settle(leaf_, digests, withheld, sizes)
+
+    def files(self, leaf_: bytes) -> tuple[File, ...]:
+        """See Ecosystem.files."""
+        return leaf.files(leaf_)
+
+    def records(self, leaf_: bytes) -> Iterator[tuple[str, bytes]]:
+        """See Ecosystem.records."""
+        for record in leaf.decode(leaf_)["files"]:
+            yield record["filename"], codec.to_msgpack(record)
+
+    def leaf_of(self, file: str) -> str:
+        """See Ecosystem.leaf_of."""
+        return names.leaf_of(file)
+
+    def leaf_path(self, digest: Digest) -> str | None:
+        """Leaves are not published as they are."""
+        return None
+
+    def locate(self, reader: DirectoryReader, path: str) -> LeafAt | FileAt | None:
+        """See Ecosystem.locate. Only files have paths that name them for ever; pages are made by whoever serves them."""
+        found = leaf.PATH.fullmatch(path)
+        if not found:
+            return None
+        name = reader.name_of(found[1]) or names.leaf_of(found[1])
+        content = reader.read_leaf(name)
+        file = leaf.paths(content).get(path) if content else None
+        return FileAt(file) if file else None
+
+    def published(self, leaf_: bytes) -> Mapping[str, File]:
+        """{path below the repo: file} of all files of a leaf: what a tree links, and what `locate` finds."""
+        return leaf.paths(leaf_)
+
+    def derive(self, reader: DirectoryReader, document: str) -> bytes:
+        """See Ecosystem.derive."""
+        raise LookupError(f"an index has no document {document}")
+
+    def media_type(self, path: str) -> str:
+        """Content-Type of a file. Archives are never sent with a Content-Encoding."""
+        if path.endswith(names.METADATA):
+            return "text/plain; charset=utf-8"
+        return "application/json" if path.endswith(".json") else "application/octet-stream"

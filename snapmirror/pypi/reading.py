@@ -1,0 +1,142 @@
+"""States of an index, as `sync` plans with them: of named projects, or of all that a list has."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from blake3 import blake3
+
+from .. import addresses
+from ..digests import Digest
+from ..ecosystem import Draft, Notes
+from ..errors import TransportError, UpstreamError
+from ..validators import Validators
+from .asking import Gone, Kept, Pages, Same
+from .listing import Listing, Sources
+from .protocol import Upstream
+
+#: bytes of leaves that wait in memory until they are planned; beyond, a page is asked for again
+_WAITING = 256 << 20
+
+_SERIALS = msgspec.msgpack.Decoder(dict[str, int])
+
+
+class Changes(NamedTuple):
+    """What has changed since an earlier state."""
+
+    #: projects to plan
+    changed: Collection[str]
+    #: projects that are there no more
+    gone: Collection[str]
+
+
+class ProjectsReading:
+    """One state of some projects, or of all. Fulfils `ecosystem.Reading`."""
+
+    def __init__(self, pages: Sequence[Pages], document: str) -> None:
+        """pages: of each upstream; one is asked where those before it fail"""
+        self._pages = pages
+        self.bases: tuple[str, ...] = tuple(one.base for one in pages) or (document,)
+        self.info: dict[str, Any] = {}
+        self.extra: dict[str, Any] = {}
+        self.invalid: Mapping[str, str] = {}
+        self.document = document
+        self.validators: Mapping[str, Validators] = {}
+        self.sources: Mapping[str, Digest] = {}
+        #: projects that keep their old state, with the reason; complete once `drafts` has ended
+        self.kept: dict[str, str] = {}
+        #: named projects that upstream has deleted for certain
+        self.gone: set[str] = set()
+        #: through which it was read; None for a state of nothing
+        self.upstream: Upstream | None = pages[0].upstream if pages else None
+        self._ready: dict[str, Draft] = {}
+        self._waiting = 0
+
+    @property
+    def notes(self) -> Notes | None:
+        """Where what is found out of this upstream is noted."""
+        return self.upstream.notes if self.upstream else None
+
+    def ask_for(self, names: Collection[str]) -> None:
+        """Ask for the pages of these projects as well, each if it has changed. Raises UpstreamError if none answers."""
+        sources = dict(self.sources)
+        for name, found in self._ask(names, conditionally=True):
+            if isinstance(found, Same):
+                sources[name] = found.source
+            elif found.source:
+                sources[name] = found.source
+                if self._waiting < _WAITING:
+                    self._ready[name] = found
+                    self._waiting += len(found.content)
+        self.sources = sources
+
+    def drafts(self, names: Collection[str]) -> Iterator[Draft]:
+        """See Reading.drafts. Of projects whose page can't be used there is none, and a reason in `kept`."""
+        yield from (self._ready[name] for name in names if name in self._ready)
+        rest = [name for name in names if name not in self._ready and name not in self.kept]
+        for _, found in self._ask(rest, conditionally=False):
+            if isinstance(found, Draft):
+                yield found
+
+    def _ask(self, names: Collection[str], *, conditionally: bool) -> Iterator[tuple[str, Draft | Same]]:
+        """Pages that can be used; of the others `kept` and `gone` tell. Raises UpstreamError if there is no answer at all."""
+        answered, left = False, list(names)
+        problem: UpstreamError | None = None
+        for pages in self._pages:
+            failed = []
+            for name, outcome in pages.ask(left, conditionally=conditionally):
+                self.kept.pop(name, None)
+                if isinstance(outcome, Kept):
+                    self.kept[name] = outcome.reason
+                    if isinstance(outcome.error, TransportError):
+                        problem = outcome.error
+                        failed.append(name)
+                        continue
+                elif isinstance(outcome, Gone):
+                    self.gone.add(name)
+                else:
+                    yield name, outcome
+                answered = True
+            left = failed
+        if problem and not answered:
+            raise problem
+
+
+class ListedReading(ProjectsReading):
+    """One state of all that an index lists. A list is read when it has changed, a page when its serial has."""
+
+    def __init__(self, pages: Pages, listing: Listing, document: str, validators: Validators | None) -> None:
+        super().__init__([pages], document)
+        self.validators = {document: validators} if validators else {}
+        if listing.serial is not None:
+            self.info = {"_last-serial": listing.serial}
+        self._serials = listing.serials
+        unknown = [name for name, serial in listing.serials.items() if serial is None]
+        self.sources = Sources(addresses.redact(pages.base), listing.serials, self._ask_without_serials(unknown))
+
+    def _ask_without_serials(self, names: list[str]) -> dict[str, Digest]:
+        """The sources of projects of which the list says nothing: pages that were read before are asked for if changed.
+
+        Those that were not are left to `drafts`: nobody knows the bytes of 700,000 of them, and nothing is called so.
+        """
+        known = self._pages[0].known(names)
+        self.ask_for([name for name in names if name in known])
+        found = self.sources
+        return {name: found.get(name) or blake3(b"unread\0" + name.encode()).digest() for name in names}
+
+    def mark(self) -> bytes:
+        """The state in short, for `since`: to be taken when all is planned, kept with the directory that came of it."""
+        serials = {name: serial for name, serial in self._serials.items() if serial is not None and name not in self.kept}
+        return msgspec.msgpack.encode(serials)
+
+    def since(self, mark: bytes) -> Changes | None:
+        """What differs from an earlier state; None if the mark is none.
+
+        700,000 serials are compared in a tenth of a second. Looking up what is known of as many sources takes a minute.
+        """
+        try:
+            before = _SERIALS.decode(mark)
+        except msgspec.DecodeError:
+            return None
+        changed = [name for name, serial in self._serials.items() if serial is None or before.get(name) != serial]
+        return Changes(changed, before.keys() - self._serials.keys())

@@ -1,0 +1,208 @@
+"""What a selection keeps of one project: the rules that look at its files and at nothing else."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
+from typing import NamedTuple
+
+import msgspec
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from .. import units
+from . import names, page, platforms
+from .names import Named
+from .requirements import Need
+from .settings import Select
+
+#: what a file may be dropped for, in the order in which it is asked; `requirements`: nobody asks for it
+RULES = (
+    "not_match", "match", "types", "versions", "prereleases", "yanked", "python", "platforms", "max_size", "min_age",
+    "requirements", "newest",
+)  # fmt: skip
+_FOREVER = 1 << 62
+_OLDEST = Version("0.dev0")
+
+
+class Listed(msgspec.Struct, gc=False, eq=False):
+    """What a selection needs to know of a file; all else stays undecoded."""
+
+    filename: str
+    hashes: dict[str, str]
+    size: int | None = None
+    yanked: bool | str | None = None
+    requires_python: str | None = msgspec.field(name="requires-python", default=None)
+    upload_time: str | None = msgspec.field(name="upload-time", default=None)
+
+    @property
+    def sha256(self) -> str:
+        """In hexadecimal digits, as the files that name what to keep have it; empty if unknown."""
+        return self.hashes.get("sha256", "").lower()
+
+    @property
+    def uploaded(self) -> int | None:
+        """Seconds since 1970."""
+        return page.seconds(self.upload_time) if self.upload_time else None
+
+
+class _Leaf(msgspec.Struct, gc=False):
+    files: list[Listed]
+
+
+_LEAF = msgspec.msgpack.Decoder(_Leaf)
+
+
+def listed(leaf: bytes) -> list[Listed]:
+    """The files of a leaf that snapmirror made."""
+    return _LEAF.decode(leaf).files
+
+
+class Asked(NamedTuple):
+    """What is wanted of a project."""
+
+    #: all that the rules leave of it
+    whole: bool = False
+    needs: tuple[Need, ...] = ()
+    #: what constraints allow
+    bound: SpecifierSet | None = None
+    #: of locks, which no rule drops: {file: its hexadecimal SHA-256; none: any}
+    files: Mapping[str, set[str]] = MappingProxyType({})
+
+    @property
+    def text(self) -> str:
+        """The same for the same wishes."""
+        files = sorted((file, sorted(hashes)) for file, hashes in self.files.items())
+        return f"{self.whole} {sorted({need.text for need in self.needs})} {self.bound} {files}"
+
+
+class Choice(NamedTuple):
+    """What is kept of a project."""
+
+    files: frozenset[str]
+    #: how many files each rule drops
+    dropped: Counter[str]
+    #: seconds since 1970 from which on more of it would be old enough
+    until: int
+
+
+class Rules:
+    """What one repo's selection says of the files of one project."""
+
+    def __init__(self, select: Select, present: datetime) -> None:
+        self._select = select
+        self._match = [re.compile(pattern).search for pattern in select.match]
+        self._not_match = [re.compile(pattern).search for pattern in select.not_match]
+        self._versions: dict[str, SpecifierSet] = {
+            names.normalise(name): SpecifierSet(text) for name, text in select.versions.items()
+        }
+        self._pythons = platforms.pythons(select.python)
+        self._platforms = platforms.accepted(select.platforms)
+        self._max_size = units.parse_size(select.max_size) if select.max_size else None
+        self._min_age = int(units.parse_duration(select.min_age).total_seconds()) if select.min_age else None
+        self._present = int(present.timestamp())
+        self._exempt = {names.normalise(name) for name in select.min_age_except}
+
+    def choose(self, project: str, files: Sequence[Listed], asked: Asked) -> Choice:
+        """What is kept of the files on the page of a project."""
+        locked = {one.filename for one in files if _is_locked(one, asked)}
+        dropped: Counter[str] = Counter()
+        left: dict[Listed, Named] = {}
+        until = _FOREVER
+        for one in files:
+            named = names.parse(one.filename, project)
+            rule = self._rule(project, one, named)
+            if rule is None:
+                left[one] = named
+            elif one.filename not in locked:
+                dropped[rule] += 1
+                if rule == "min_age" and self._min_age and one.uploaded is not None:
+                    until = min(until, one.uploaded + self._min_age)
+        kept = locked | self._wanted(left, asked, dropped, locked)
+        return Choice(frozenset(kept), dropped, until)
+
+    def _wanted(self, left: dict[Listed, Named], asked: Asked, dropped: Counter[str], locked: Collection[str]) -> set[str]:
+        """Of what the rules leave, the newest versions of what is asked for, for each need by itself: the newest of the
+        lower of two overlapping ranges lies in both.
+        """
+        allowed = {one: named for one, named in left.items() if asked.bound is None or _is_in(named, asked.bound)}
+        groups = [allowed] if asked.whole else []
+        groups += [
+            {
+                one: named
+                for one, named in allowed.items()
+                if _is_in(named, need.specifier) and (not need.hashes or one.sha256 in need.hashes)
+            }
+            for need in asked.needs
+        ]
+        kept = {one.filename for group in groups for one in self._newest(group)}
+        meant = {one.filename for group in groups for one in group}
+        for one in left:
+            if one.filename not in kept and one.filename not in locked:
+                dropped["newest" if one.filename in meant else "requirements"] += 1
+        return kept
+
+    def _rule(self, project: str, one: Listed, named: Named) -> str | None:
+        """The first rule that drops a file, None if none does."""
+        select = self._select
+        if any(search(one.filename) for search in self._not_match):
+            return "not_match"
+        if self._match and not any(search(one.filename) for search in self._match):
+            return "match"
+        if select.types and named.kind not in select.types:
+            return "types"
+        if project in self._versions and not _is_in(named, self._versions[project]):
+            return "versions"
+        if not select.prereleases and (version := named.parsed) and version.is_prerelease:
+            return "prereleases"
+        if not select.yanked and one.yanked not in (None, False):
+            return "yanked"
+        return self._machine_rule(one, named) or self._size_or_age_rule(project, one)
+
+    def _machine_rule(self, one: Listed, named: Named) -> str | None:
+        if self._select.python:
+            targets = [python for python in self._pythons if platforms.means(one.requires_python or "", python)]
+            if not targets or (named.kind == "wheel" and not any(platforms.runs(tag, targets) for tag in named.tags)):
+                return "python"
+        if self._select.platforms and named.kind == "wheel" and not any(tag.platform in self._platforms for tag in named.tags):
+            return "platforms"
+        return None
+
+    def _size_or_age_rule(self, project: str, one: Listed) -> str | None:
+        if self._max_size is not None and (one.size or 0) > self._max_size:
+            return "max_size"
+        if self._min_age is None or project in self._exempt:
+            return None
+        return "min_age" if one.uploaded is None or one.uploaded + self._min_age > self._present else None
+
+    def _newest(self, files: dict[Listed, Named]) -> Iterable[Listed]:
+        """Those of the newest versions."""
+        if not self._select.newest:
+            return files
+        versions: dict[object, list[Listed]] = {}
+        for one, named in files.items():
+            versions.setdefault(named.parsed or named.version, []).append(one)
+        order = _upload if self._select.newest_by == "upload-time" else _version
+        newest = sorted(versions.items(), key=order, reverse=True)[: self._select.newest]
+        return [one for _, group in newest for one in group]
+
+
+def _is_locked(one: Listed, asked: Asked) -> bool:
+    hashes = asked.files.get(one.filename)
+    return hashes is not None and (not hashes or one.sha256 in hashes)
+
+
+def _is_in(named: Named, specifier: SpecifierSet) -> bool:
+    """Whether a version is meant; one from before PEP 440 only by a specifier that means all."""
+    version = named.parsed
+    return specifier.contains(version, prereleases=True) if version else not str(specifier)
+
+
+def _version(item: tuple[object, list[Listed]]) -> tuple[Version, str]:
+    return (item[0], "") if isinstance(item[0], Version) else (_OLDEST, str(item[0]))
+
+
+def _upload(item: tuple[object, list[Listed]]) -> tuple[int, Version, str]:
+    """By when the first of its files came: a wheel that is added later makes a version no newer."""
+    return (min((one.uploaded or 0 for one in item[1]), default=0), *_version(item))

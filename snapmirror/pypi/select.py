@@ -1,0 +1,211 @@
+"""Selections (`[repo.select]`, `requirements`): a reading cut down to what is kept of it.
+
+What is kept of a project depends on its page and on the settings, so pages that have not changed are not read again for
+it. Two things are not so: with `min_age` time changes it, so it is noted until when a choice stands; with
+`with_dependencies` other projects do, so all are read.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from blake3 import blake3
+
+from .. import addresses
+from ..digests import Digest
+from ..ecosystem import Draft, Notes, Reading, Selection
+from ..errors import SelectionError
+from ..validators import Validators
+from . import leaf, names, requirements
+from .closure import Closure
+from .reading import Changes, ListedReading, ProjectsReading
+from .requirements import Wanted
+from .rules import Asked, Choice, Rules, listed
+from .settings import PypiRepo, Select
+
+_SALT = b"selected 1\0"
+
+
+def select(
+    repos: Mapping[str, PypiRepo], readings: Mapping[tuple[str, str], Reading], present: datetime
+) -> dict[tuple[str, str], Selection]:
+    """What is kept of readings {(repo, directory): reading}; those of repos that select nothing come back whole.
+
+    The counts of what rules drop are complete once the drafts are read, of the projects that were read.
+    Raises SelectionError; UpstreamError where dependencies have to be asked for.
+    """
+    return {place: _select(repos[place[0]], reading, present) for place, reading in readings.items()}
+
+
+def _select(repo: PypiRepo, reading: Any, present: datetime) -> Selection:
+    if repo.select == Select() and not repo.requirements:
+        return Selection(reading, {})
+    rules = Rules(repo.select, present)
+    asked = wishes(repo, requirements.read(repo))
+    if repo.select.with_dependencies:
+        closure = Closure(reading, rules, repo.select)
+        closure.run({name: asked(name) for name in reading.sources})
+        asked = closure.asked
+    selected = SelectedReading(repo, reading, rules, asked, present)
+    return Selection(selected, selected.dropped)
+
+
+def wishes(repo: PypiRepo, wanted: Wanted) -> Callable[[str], Asked]:
+    """What is wanted of each project."""
+    named = set(repo.named)
+
+    def asked(name: str) -> Asked:
+        return Asked(
+            repo.projects == "all" or name in named,
+            tuple(wanted.needs.get(name, ())),
+            wanted.bounds.get(name),
+            wanted.files.get(name, {}),
+        )
+
+    return asked
+
+
+class _Aged(msgspec.Struct, array_like=True, frozen=True):
+    """A choice that stands until some file is old enough."""
+
+    #: what it was made of: page and settings
+    source: Digest
+    #: what it came to
+    chosen: Digest
+    #: seconds since 1970
+    until: int
+
+
+_AGED = msgspec.msgpack.Decoder(_Aged)
+
+
+class SelectedReading:
+    """A reading with only the files that are kept. Fulfils `ecosystem.Reading`."""
+
+    def __init__(
+        self,
+        repo: PypiRepo,
+        reading: ProjectsReading,
+        rules: Rules,
+        asked: Callable[[str], Asked],
+        present: datetime,
+    ) -> None:
+        self._repo = repo
+        self._reading = reading
+        self._rules = rules
+        self._asked = asked
+        self._present = int(present.timestamp())
+        self.bases, self.info, self.extra = reading.bases, reading.info, reading.extra
+        self.document, self.invalid = reading.document, reading.invalid
+        self.validators: Mapping[str, Validators] = reading.validators
+        self.gone = reading.gone
+        #: how many files each rule has dropped, of projects that were read
+        self.dropped: Counter[str] = Counter()
+        self._settings = blake3(f"{repo.select}".encode()).digest()
+        self._any = False
+        self._notes: Notes | None = reading.notes
+        self.sources: Mapping[str, Digest] = _Sources(reading.sources, self._source)
+        if repo.select.min_age:
+            self.sources = self._aged_sources()
+
+    @property
+    def kept(self) -> Mapping[str, str]:
+        """See ProjectsReading.kept."""
+        return self._reading.kept
+
+    def mark(self) -> bytes:
+        """See ListedReading.mark; empty where there is none."""
+        return self._reading.mark() if isinstance(self._reading, ListedReading) and not self._repo.select.min_age else b""
+
+    def since(self, mark: bytes) -> Changes | None:
+        """See ListedReading.since."""
+        return self._reading.since(mark) if isinstance(self._reading, ListedReading) and mark else None
+
+    def _source(self, name: str, source: Digest) -> Digest:
+        """A leaf is a function of the page and of what is asked of it."""
+        return blake3(_SALT + source + self._settings + self._asked(name).text.encode()).digest()
+
+    def _aged_sources(self) -> dict[str, Digest]:
+        """Choices that still stand are known by what they came to; the others by nothing that is known."""
+        keys = {self._key(name): name for name in self._reading.sources}
+        standing: dict[str, Digest] = {}
+        for key, row in (self._notes.get(keys) if self._notes else {}).items():
+            name, aged = keys[key], _AGED.decode(row)
+            if aged.until > self._present and aged.source == self._source(name, self._reading.sources[name]):
+                standing[name] = aged.chosen
+        return {
+            name: standing.get(name) or blake3(f"unread {self._present} {name}".encode()).digest()
+            for name in self._reading.sources
+        }
+
+    def _key(self, name: str) -> str:
+        return f"pypi aged {self._repo.path} {addresses.redact(self.bases[0])}{name}"
+
+    def drafts(self, names_: Collection[str]) -> Iterator[Draft]:
+        """See Reading.drafts. Raises SelectionError if nothing is kept of everything."""
+        aged: dict[str, bytes] = {}
+        for draft in self._reading.drafts(names_):
+            asked = self._asked(draft.name)
+            choice = self._rules.choose(draft.name, listed(draft.content), asked)
+            self.dropped.update(choice.dropped)
+            self._any = self._any or bool(choice.files)
+            source = self._source(draft.name, draft.source) if draft.source else None
+            if source and self._repo.select.min_age:
+                chosen = blake3(source + "\0".join(sorted(choice.files)).encode()).digest()
+                aged[self._key(draft.name)] = msgspec.msgpack.encode(_Aged(source, chosen, choice.until))
+                source = chosen
+            yield cut(draft, choice, asked)._replace(source=source)
+        if self._notes:
+            self._notes.put(aged)
+        if names_ and not self._any and len(names_) >= len(self.sources) and not self._repo.select.allow_empty:
+            raise SelectionError(self._repo.path, "keeps nothing of what upstream lists; change it, or set allow_empty = true")
+
+
+def cut(draft: Draft, choice: Choice, asked: Asked) -> Draft:
+    """A leaf with only the chosen files; empty if none of those that it has is chosen.
+
+    What a lock names and the page has not is said to be withheld: nobody could install from that lock.
+    """
+    invalid = {file: reason for file, reason in draft.invalid.items() if _concerns(file, asked)}
+    missing = asked.files.keys() - choice.files - invalid.keys()
+    invalid |= dict.fromkeys(sorted(missing), "a lock names it, and upstream has no such file with that hash")
+    whole = leaf.decode(draft.content)
+    if not choice.files and whole["files"]:
+        return draft._replace(content=b"", files=(), invalid=invalid)
+    if len(choice.files) == len(whole["files"]):
+        return draft._replace(invalid=invalid)
+    whole["files"] = [record for record in whole["files"] if record["filename"] in choice.files]
+    if "versions" in whole:
+        kept = {_version(file, draft.name) for file in choice.files}
+        whole["versions"] = [version for version in whole["versions"] if (names.parse_version(version) or version) in kept]
+    content = leaf.encode(whole)
+    return draft._replace(content=content, files=leaf.files(content), invalid=invalid)
+
+
+def _concerns(file: str, asked: Asked) -> bool:
+    """Whether somebody would miss an invalid file: where only a lock's files are wanted, the others are nobody's."""
+    return asked.whole or bool(asked.needs) or file in asked.files
+
+
+def _version(file: str, project: str) -> object:
+    named = names.parse(file, project)
+    return named.parsed or named.version
+
+
+class _Sources(Mapping[str, Digest]):
+    """Sources made when asked for."""
+
+    def __init__(self, sources: Mapping[str, Digest], make: Callable[[str, Digest], Digest]) -> None:
+        self._sources = sources
+        self._make = make
+
+    def __getitem__(self, name: str) -> Digest:
+        return self._make(name, self._sources[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)

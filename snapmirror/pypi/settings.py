@@ -1,0 +1,137 @@
+"""The keys of a `[[repo]]` with `kind = "pypi"`."""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from .. import units
+from ..ecosystem import Repo
+from . import names
+from .platforms import problem_with_platform
+
+Type = Literal["sdist", "wheel"]
+
+
+class Select(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """`[repo.select]`: what to keep of the files of a project. What is left out is on no page that we publish."""
+
+    #: {project: specifier (PEP 440)}: only these versions of it
+    versions: dict[str, str] = {}
+    #: so many versions of a project, 0 for all
+    newest: int = 0
+    newest_by: Literal["version", "upload-time"] = "version"
+    prereleases: bool = True
+    yanked: bool = True
+    #: none: all, also those that nobody uploads any more (eggs, installers)
+    types: list[Type] = []
+    #: specifiers of Pythons; none: all
+    python: list[str] = []
+    #: platforms as wheels name them, of the machines that install; none: all
+    platforms: list[str] = []
+    max_size: str = ""
+    #: regular expressions that are searched for in the name of a file; the second wins
+    match: list[str] = []
+    not_match: list[str] = []
+    #: a file uploaded less than that ago is not published yet, nor one of which nobody says when
+    min_age: str = ""
+    #: projects whose files need not be so old
+    min_age_except: list[str] = []
+    #: also what the kept files depend on
+    with_dependencies: bool = False
+    #: a selection that keeps nothing is no mistake
+    allow_empty: bool = False
+
+    def __post_init__(self) -> None:
+        if self.newest < 0:
+            raise ValueError("newest can't be negative")
+        if self.max_size:
+            units.parse_size(self.max_size)
+        if self.min_age:
+            units.parse_duration(self.min_age)
+        for specifier in [*self.versions.values(), *self.python]:
+            _check_specifier(specifier)
+        for name in [*self.versions, *self.min_age_except]:
+            _check_project(name)
+        for pattern in [*self.match, *self.not_match]:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        for platform in self.platforms:
+            if problem := problem_with_platform(platform):
+                raise ValueError(problem)
+
+
+def _check_specifier(text: str) -> None:
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier:
+        raise ValueError(f"{text!r} is no version specifier; write for example >=4,<5") from None
+
+
+def _check_project(name: str) -> None:
+    if not names.is_project(names.normalise(name)):
+        raise ValueError(f"{name!r} is no name of a project; write for example urllib3")
+
+
+class PypiRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="pypi"):
+    """A Python package index."""
+
+    #: `PyPI`, or the address of an index, with or without `/simple` at its end
+    upstream: str | list[str] = ""
+    #: names, or `all` that upstream lists
+    projects: Literal["all"] | list[str] = msgspec.field(default_factory=list)
+    #: files that name what to keep: requirements.txt, constraints.txt, pylock.toml, uv.lock
+    requirements: list[str] = msgspec.field(default_factory=list)
+    #: instead of an upstream: a folder of wheels and sdists
+    packages: str = ""
+    #: instead of an upstream: paths of repos that are published as one; a project is that of the first that has it
+    merge: list[str] = msgspec.field(default_factory=list)
+    #: mirror the attestations of files too (PEP 740)
+    provenance: bool = False
+    select: Select = Select()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        stated = [key for key in ("upstream", "packages", "merge") if getattr(self, key)]
+        if len(stated) != 1:
+            which = f"both {' and '.join(stated)}" if stated else "neither upstream nor packages nor merge"
+            raise ValueError(f"it has {which}; give one of them: an index, a folder of files, or repos to publish as one")
+        wanted = bool(self.projects or self.requirements)
+        if self.upstream and not wanted:
+            raise ValueError('it names no projects; write projects = ["six"], requirements = ["requirements.txt"] or "all"')
+        if wanted and not self.upstream:
+            raise ValueError(f"projects and requirements are read from an upstream; {stated[0]} has none")
+        if self.projects == "all" and self.requirements:
+            raise ValueError('projects = "all" leaves nothing for requirements to add')
+        if self.projects == "all" and self.select.with_dependencies:
+            raise ValueError('projects = "all" leaves nothing for with_dependencies to add')
+        if self.projects != "all":
+            for name in self.projects:
+                _check_project(name)
+        if not self.upstream and (self.download != "eager" or self.select != Select() or self.provenance):
+            raise ValueError(f"what {stated[0]} has is published whole: no download, select or provenance")
+
+    @property
+    def upstreams(self) -> list[str]:
+        """The addresses; `PyPI` is spelled out."""
+        if self.packages:
+            return [Path(self.packages).absolute().as_uri()]
+        return [address_of(one) for one in super().upstreams if one]
+
+    @property
+    def named(self) -> list[str]:
+        """The projects that are named, normalised and without repetition, in their order; none if all are meant."""
+        return [] if self.projects == "all" else list(dict.fromkeys(map(names.normalise, self.projects)))
+
+
+def address_of(upstream: str) -> str:
+    """The address that an `upstream` stands for."""
+    if upstream.lower() != "pypi":
+        return upstream
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT  # slow to load
+
+    return PYPI_SIMPLE_ENDPOINT

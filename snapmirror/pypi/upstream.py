@@ -1,0 +1,132 @@
+"""Where an index is, and what is read of it: a list of all projects, or the pages of those that are named."""
+
+import urllib.parse
+from collections.abc import Collection
+
+from .. import addresses
+from ..ecosystem import Known
+from ..errors import AbsentError, BadIndexError, UpstreamError
+from . import listing, page
+from .asking import ACCEPT, Pages
+from .listing import Listing
+from .protocol import Answer, Upstream
+from .reading import ListedReading, ProjectsReading
+from .settings import PypiRepo, address_of
+
+_SIMPLE = "simple/"
+
+
+def read_named(repo: PypiRepo, names: Collection[str], upstream: Upstream) -> ProjectsReading:
+    """The present state of some projects; the list of all is never asked for. Raises UpstreamError if nobody answers."""
+    pages = [Pages(upstream, _find_base(address, names, upstream)) for address in repo.upstreams]
+    reading = ProjectsReading(pages, pages[0].base)
+    reading.ask_for(names)
+    return reading
+
+
+def read_all(repo: PypiRepo, upstream: Upstream, known: Known) -> ListedReading | None:
+    """The present state of all projects, by the first upstream with a usable list; None if its list is unchanged.
+
+    Raises AbsentError if every upstream says that there is none, else the last UpstreamError.
+    """
+    problems: list[UpstreamError] = []
+    for address in repo.upstreams:
+        try:
+            return _read_list(address, upstream, known)
+        except UpstreamError as error:
+            problems.append(error)
+            if len(repo.upstreams) > 1:
+                upstream.warn(f"{error}; trying the next upstream")
+    raise next((error for error in problems if not isinstance(error, AbsentError)), problems[-1])
+
+
+def empty(repo: PypiRepo) -> ProjectsReading:
+    """What is published where upstream has never had anything."""
+    return ProjectsReading([], candidates(repo.upstreams[0])[0])
+
+
+def candidates(address: str) -> list[str]:
+    """Where an index may be, in the order in which that is tried: as stated, and in the folder that most have it in."""
+    parts = urllib.parse.urlsplit(address_of(address))
+    given = addresses.as_folder(urllib.parse.urlunsplit(parts._replace(query="", fragment="")))
+    return [given] if given.endswith(f"/{_SIMPLE}") else [given, given + _SIMPLE]
+
+
+def _noted_base(address: str, upstream: Upstream) -> str | None:
+    key = _base_key(address)
+    found = upstream.notes.get([key]).get(key)
+    return next((base for base in candidates(address) if found == base.removeprefix(candidates(address)[0]).encode()), None)
+
+
+def _note_base(address: str, base: str, upstream: Upstream) -> None:
+    if _noted_base(address, upstream) != base:
+        upstream.notes.put({_base_key(address): base.removeprefix(candidates(address)[0]).encode()})
+
+
+def _base_key(address: str) -> str:
+    return f"pypi base {addresses.redact(candidates(address)[0])}"
+
+
+def _find_base(address: str, names: Collection[str], upstream: Upstream) -> str:
+    """What names are appended to: where the first of the projects that has a page anywhere has it.
+
+    If no page is found it is the address as stated: an upstream that fails, or deleted projects, prove nothing.
+    """
+    bases = candidates(address)
+    if len(bases) == 1:
+        return bases[0]
+    if noted := _noted_base(address, upstream):
+        return noted
+    for name in names:
+        for base in bases:
+            try:
+                answer = upstream.get(Pages(upstream, base).url(name), limit=page.LIMIT, accept=ACCEPT)
+                assert answer is not None  # nothing was said to be known
+                page.read(answer, name)
+            except (AbsentError, BadIndexError):
+                continue
+            except UpstreamError:
+                return bases[0]
+            _note_base(address, base, upstream)
+            return base
+    return bases[0]
+
+
+def _read_list(address: str, upstream: Upstream, known: Known) -> ListedReading | None:
+    problems: list[UpstreamError] = []
+    doubtful: tuple[str, Answer, Listing] | None = None
+    noted = _noted_base(address, upstream)
+    for base in [noted] if noted else candidates(address):
+        try:
+            answer = upstream.get(base, limit=listing.LIMIT, known=known(base), accept=ACCEPT)
+            if answer is None:
+                return None
+            found = listing.read(answer)
+        except (AbsentError, BadIndexError) as error:
+            problems.append(error)
+            continue
+        if found.certain:
+            return _listed(address, base, answer, found, upstream)
+        doubtful = doubtful or (base, answer, found)
+    if doubtful:
+        return _listed(address, *doubtful, upstream)
+    raise next((error for error in problems if not isinstance(error, AbsentError)), problems[0])
+
+
+def _listed(address: str, base: str, answer: Answer, found: Listing, upstream: Upstream) -> ListedReading:
+    _note_base(address, base, upstream)
+    _refuse_older(base, answer, found, upstream)
+    return ListedReading(Pages(upstream, base, found.serials), found, base, answer.validators)
+
+
+def _refuse_older(base: str, answer: Answer, found: Listing, upstream: Upstream) -> None:
+    """A cache that answers an old list would make the projects of the time since seem deleted. Raises BadIndexError."""
+    serial = found.serial if found.serial is not None else page.serial(answer, {"meta": {}})
+    if serial is None:
+        return
+    key = f"pypi list {addresses.redact(base)}"
+    before = int(upstream.notes.get([key]).get(key, b"0"))
+    if serial < before:
+        raise BadIndexError(addresses.redact(base), f"is an old list: its serial is {serial}, and was {before}")
+    if serial > before:
+        upstream.notes.put({key: str(serial).encode()})
