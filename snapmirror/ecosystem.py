@@ -79,6 +79,8 @@ class Draft(NamedTuple):
     source: Digest | None
     #: records that are invalid in themselves and so are withheld: {file: reason}
     invalid: Mapping[str, str]
+    #: bytes of files that came with it and need not be fetched
+    bodies: Mapping[Digest, bytes] = {}
 
 
 class Reading(Protocol):
@@ -94,9 +96,10 @@ class Reading(Protocol):
     sources: Mapping[str, Digest]
     #: records that belong to no leaf: {file: reason}
     invalid: Mapping[str, str]
-    #: the document read and its validators, to ask "changed since?" next time
+    #: the document read
     document: str
-    validators: Validators | None
+    #: URL -> validators of all documents read, to ask "changed since?" next time
+    validators: Mapping[str, Validators]
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
         """The leaves of these names, and of any other name that they bear on. Raises UpstreamError."""
@@ -140,8 +143,12 @@ class Upstream(Protocol):
         """A document of at most `limit` bytes; None if `known` still describes it. Raises UpstreamError."""
         ...
 
-    def get_many(self, urls: Iterable[str], *, limit: int) -> Iterator[tuple[str, Answer | Exception]]:
-        """Many documents side by side, in any order, each with its answer or its UpstreamError."""
+    def get_many(
+        self, urls: Iterable[str], *, limit: int, known: "Known | None" = None
+    ) -> Iterator[tuple[str, Answer | Exception]]:
+        """Many documents side by side, in any order, each with its answer or its UpstreamError; none that `known` still
+        describes.
+        """
         ...
 
     def head_many(self, urls: Iterable[str]) -> Iterator[tuple[str, Stated | Exception]]:
@@ -199,8 +206,12 @@ class Ecosystem(Protocol):
         """The directories of a repo, as paths below it; "" is the repo itself, which then has no other."""
         ...
 
-    def documents(self, repo: Any) -> Sequence[DocumentPlan]:
-        """The documents that every directory of a repo publishes."""
+    def documents(self, repo: Any, info: Mapping[str, Any]) -> Sequence[DocumentPlan]:
+        """The documents that a directory of a repo publishes. info: what the directory says of itself"""
+        ...
+
+    def follower(self, repo: Any) -> "Follower | None":
+        """What makes the directory "" of a repo that has others: all that upstream says beside these, of what they list."""
         ...
 
     def read(self, repo: Any, directory: str, upstream: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
@@ -272,4 +283,22 @@ class Ecosystem(Protocol):
 
     def media_type(self, path: str) -> str:
         """The Content-Type of a document, leaf or file."""
+        ...
+
+
+class Follower(Ecosystem, Protocol):
+    """The ecosystem of a directory that is read with the others of its repo and planned once these are settled."""
+
+    def follow(
+        self,
+        repo: Any,
+        reading: Reading,
+        others: Mapping[str, DirectoryReader],
+        previous: DirectoryReader | None,
+        upstream: Upstream,
+    ) -> Reading:
+        """What is published of a reading that `read` made, beside the others as they are going to be published.
+
+        previous: the directory as it was. Raises UpstreamError.
+        """
         ...

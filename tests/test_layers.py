@@ -16,10 +16,11 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 
 #: layer -> the layers that it may import from; `base` is every module directly in the package
 ALLOWED = {
-    "cli": {"cli", "sync", "serve", "conda", "files", "store", "base"},
+    "cli": {"cli", "sync", "serve", "conda", "pypi", "files", "store", "base"},
     "sync": {"sync", "store", "base"},
     "serve": {"serve", "store", "base"},
     "conda": {"conda", "store", "base"},
+    "pypi": {"pypi", "store", "base"},
     "files": {"files", "store", "base"},
     "store": {"store", "base"},
     "base": {"base"},

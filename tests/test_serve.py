@@ -95,12 +95,11 @@ class Built:
                     subdir: seal.Read(
                         self._directory(store, list(packages), mode, elsewhere or {}, keep_documents, shards or {}).hex(),
                         clock.to_id(self.clock()),
-                        None,
                     )
                     for subdir, packages in subdirs.items()
                 }
                 newest = store.catalog().newest(repo)
-                synced[repo] = seal.Synced("conda", read, newest.repos[repo].directories if newest else {})
+                synced[repo] = seal.Synced("conda", read, {}, newest.repos[repo].directories if newest else {})
             with store.lock(None) as catalog:
                 return seal.seal(store, catalog, synced, list(repos), seal_as).id
 

@@ -128,7 +128,7 @@ def listed(store: Store, path: str) -> set[str]:
 
 TREES, NO_TREES = Publish(), Publish(trees=[])
 REGISTER = "snapmirror.sync.engine:Sync._register"
-LISTING = "snapmirror.sync.export:tree_listing"
+LISTING = "snapmirror.sync.trees:RepoTrees.listing"
 LINKING = "snapmirror.store.trees:Trees.build"
 SYNCED = "snapmirror.sync.engine:Sync._synced"
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from ..conda import Conda
+from ..conda import Conda, Sidecars
 from ..ecosystem import Ecosystem
 from ..errors import ConfigError, UsageError
 from ..files import Files
@@ -25,7 +25,7 @@ class _Ecosystems(dict[str, Ecosystem]):
         raise UsageError(f"the store holds repos of kind {kind!r}, which this version of snapmirror does not know; upgrade it")
 
 
-ECOSYSTEMS: dict[str, Ecosystem] = _Ecosystems(conda=Conda(), files=Files())
+ECOSYSTEMS: dict[str, Ecosystem] = _Ecosystems({one.kind: one for one in (Conda(), Sidecars(), Files())})
 
 ConfigOption = Annotated[
     Path | None,

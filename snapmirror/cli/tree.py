@@ -2,7 +2,7 @@
 
 from ..store.records import Record, place_of
 from ..store.store import Store
-from ..sync import export
+from ..sync.trees import RepoTrees
 from .context import ECOSYSTEMS, ConfigOption, opened, say, show, waiting
 from .snapshots import SnapshotArgument
 
@@ -23,10 +23,9 @@ def tree(snapshot: SnapshotArgument, config: ConfigOption = None) -> None:
 
 
 def _build(store: Store, record: Record, plain: bool) -> dict[str, str]:
-    links = {}
+    links: dict[str, str] = {}
     for path, repo in record.repos.items():
-        for name, state in repo.directories.items():
-            reader = store.metadata.directory(state.blob)
-            if reader.document.mode == "eager":
-                links[place_of(path, name)] = export.build_tree(store, ECOSYSTEMS[repo.kind], reader, plain=plain)
+        readers = {name: store.metadata.directory(state.blob) for name, state in repo.directories.items()}
+        built = RepoTrees(store, ECOSYSTEMS, readers).build({}, plain=plain)
+        links |= {place_of(path, place): tree for place, tree in built.items()}
     return links

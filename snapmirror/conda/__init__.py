@@ -6,5 +6,6 @@ Start with `leaf` (the one form that everything is kept in), `flat` and `sharded
 
 from .conda import Conda
 from .settings import CondaRepo
+from .sidecars import Sidecars
 
-__all__ = ["Conda", "CondaRepo"]
+__all__ = ["Conda", "CondaRepo", "Sidecars"]

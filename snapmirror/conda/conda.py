@@ -4,16 +4,18 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, File, FileAt, Known, LeafAt, Reading, Selection, Upstream
+from ..ecosystem import DocumentPlan, File, FileAt, Follower, Known, LeafAt, Reading, Selection, Upstream
 from ..errors import DamagedError
 from ..store.directories import DirectoryReader
 from . import derive, leaf, names, upstream
 from .settings import CondaRepo, Select
+from .sidecars import Sidecars
 
 _SHARD = re.compile(r"shards/([0-9a-f]{64})\.msgpack\.zst")
 _DOCUMENTS = {
@@ -34,13 +36,17 @@ class Conda:
         """The subdirs; every channel must have noarch."""
         return sorted({*repo.subdirs, "noarch"})
 
-    def documents(self, repo: CondaRepo) -> Sequence[DocumentPlan]:
+    def documents(self, repo: CondaRepo, info: Mapping[str, Any]) -> Sequence[DocumentPlan]:
         """What clients ask for: shards first since 2026, `.zst` since conda 23, the plain form before."""
         plain = ("", ".zst", ".bz2") if repo.bz2 else ("", ".zst")
         planned = [DocumentPlan("repodata.json", plain), DocumentPlan("repodata_shards.msgpack", (".zst",))]
         if repo.current_repodata:
             planned.append(DocumentPlan("current_repodata.json", ("", ".zst")))
         return planned
+
+    def follower(self, repo: CondaRepo) -> Follower | None:
+        """See Ecosystem.follower."""
+        return Sidecars() if repo.sidecars else None
 
     def read(
         self, repo: CondaRepo, directory: str, upstream_: Upstream, known: Known, avoid: Collection[str]
@@ -59,7 +65,7 @@ class Conda:
     def settings(self, repo: CondaRepo) -> str:
         """See Ecosystem.settings. Files that are included from count by what is in them."""
         sums = [blake3(path.read_bytes()).hexdigest() for name in repo.select.include_from if (path := Path(name)).is_file()]
-        return f"{self.form} {repo.download} {self.documents(repo)} {repo.select} {sums}"
+        return f"{self.form} {repo.download} {self.documents(repo, {})} {repo.select} {sums}"
 
     def ages(self, repo: CondaRepo) -> bool:
         """See Ecosystem.ages."""

@@ -37,11 +37,11 @@ def _write(reader: DirectoryReader, shards: Iterable[Shard]) -> bytes:
         "repodata_version": b"1",
         **{key: codec.to_json(value) for key, value in reader.document.extra.items()},
         "removed": codec.to_json(sorted(removed)),
-        **{section: _join(members) for section, members in maps.items()},
+        **{section: join(members) for section, members in maps.items()},
     }
     if v3:
-        top["v3"] = _join(codec.to_json(kind) + b":" + _join(members) for kind, members in sorted(v3.items()))
-    return _join(codec.to_json(key) + b":" + text for key, text in top.items())
+        top["v3"] = join(codec.to_json(kind) + b":" + join(members) for kind, members in sorted(v3.items()))
+    return join(codec.to_json(key) + b":" + text for key, text in top.items())
 
 
 def _members(records: dict[str, Record]) -> Iterator[bytes]:
@@ -53,7 +53,8 @@ def _members(records: dict[str, Record]) -> Iterator[bytes]:
         yield codec.to_json(key) + b":" + codec.to_json(record)
 
 
-def _join(members: Iterable[bytes]) -> bytes:
+def join(members: Iterable[bytes]) -> bytes:
+    """A JSON object from the texts of its members."""
     return b"{" + b",".join(members) + b"}"
 
 

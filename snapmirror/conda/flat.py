@@ -35,7 +35,7 @@ class FlatReading:
         """url: of repodata.json itself, for relative addresses; body: its plain text. Raises BadIndexError."""
         self._url = url
         self.document = document
-        self.validators = validators
+        self.validators: Mapping[str, Validators] = {document: validators} if validators else {}
         top = _decode_top(url, body)
         self.info: dict[str, Any] = dict(_decode(url, top.get("info", b"{}"), dict[str, Any] | None) or {})
         if not isinstance(self.info.get("subdir"), str):  # CEP 36 lets it out; rattler refuses a shard index without it

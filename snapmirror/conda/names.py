@@ -20,9 +20,14 @@ def problem_with(file: str) -> str | None:
         return f"its file name is longer than {LONGEST} bytes"
     if "/" in file or "\\" in file or file.startswith(".") or not file.isprintable():
         return "its file name is unsafe (a path, a leading dot or a control character)"
-    if file.split(".")[0] in _OURS:
+    if is_ours(file):
         return "its file name is that of an index"
     return None
+
+
+def is_ours(file: str) -> bool:
+    """Whether it is a name of what a directory publishes itself."""
+    return file.split(".")[0] in _OURS
 
 
 def leaf_of(file: str) -> str:

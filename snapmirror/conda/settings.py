@@ -8,9 +8,12 @@ import msgspec
 
 from .. import addresses, clock, units
 from ..ecosystem import Repo
+from . import names
+from .parts import BY_FILE, CHANNELDATA
 
 #: CEP 26; `noarch` is always published
 _SUBDIR = re.compile(r"noarch|[a-z0-9]+-[a-z0-9_]+")
+_SIDECAR = re.compile(r"\*\.[A-Za-z0-9._-]{1,40}|[A-Za-z0-9_][A-Za-z0-9._-]{,200}")
 
 Format = Literal["conda", "tar.bz2"]
 
@@ -93,6 +96,9 @@ class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
     bz2: bool = False
     #: also publish `current_repodata.json`, which conda before 26 asks for
     current_repodata: bool = False
+    #: documents beside repodata to mirror where upstream has them, at the channel's root or in its subdirs; `*.ending`: what
+    #: upstream has at each package's address with that ending
+    sidecars: list[str] = msgspec.field(default_factory=lambda: [CHANNELDATA, "notices.json", *BY_FILE])
     select: Select = Select()
 
     def __post_init__(self) -> None:
@@ -107,6 +113,9 @@ class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
                 raise ValueError(f"{subdir!r} is no subdir; write for example linux-64 or noarch")
         if len(set(self.subdirs)) < len(self.subdirs):
             raise ValueError("a subdir is listed twice")
+        for sidecar in self.sidecars:
+            if not _SIDECAR.fullmatch(sidecar) or names.is_ours(sidecar):
+                raise ValueError(f"{sidecar!r} can't be a sidecar; write for example notices.json, or *.v0.sigs")
 
     @property
     def upstreams(self) -> list[str]:

@@ -34,7 +34,7 @@ class ShardedReading:
     def __init__(self, url: str, body: bytes, upstream: Upstream, validators: Validators | None) -> None:
         """url: of the index; body: as fetched. Raises BadIndexError."""
         self.document = url
-        self.validators = validators
+        self.validators: Mapping[str, Validators] = {url: validators} if validators else {}
         self._upstream = upstream
         try:
             content = codec.decompress(body, INDEX_LIMIT)

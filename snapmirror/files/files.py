@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, File, FileAt, Known, LeafAt, Reading, Selection, Upstream
+from ..ecosystem import DocumentPlan, File, FileAt, Follower, Known, LeafAt, Reading, Selection, Upstream
 from ..errors import SelectionError
 from ..store.directories import DirectoryReader
 from . import leaf, names, upstream
@@ -26,9 +27,13 @@ class Files:
         """The repo itself, so that a file's URL is the repo's path and the file's."""
         return [""]
 
-    def documents(self, repo: FilesRepo) -> Sequence[DocumentPlan]:
+    def documents(self, repo: FilesRepo, info: Mapping[str, Any]) -> Sequence[DocumentPlan]:
         """None: the listing is made by whoever serves it."""
         return []
+
+    def follower(self, repo: FilesRepo) -> Follower | None:
+        """See Ecosystem.follower."""
+        return None
 
     def read(
         self, repo: FilesRepo, directory: str, upstream_: Upstream, known: Known, avoid: Collection[str]

@@ -30,7 +30,7 @@ class FilesReading:
         self.extra: dict[str, Any] = {}
         self.invalid: Mapping[str, str] = listing.invalid
         self.document = listing.document
-        self.validators: Validators | None = None  # sums and folders change without the page
+        self.validators: Mapping[str, Validators] = {}  # sums and folders change without the page
         self.sources: Mapping[str, Digest] = {name: self._source(entry) for name, entry in listing.files.items()}
 
     def _source(self, entry: Entry) -> Digest:

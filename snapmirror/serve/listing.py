@@ -2,14 +2,14 @@
 
 import html
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from .. import clock
 from ..ecosystem import Ecosystem
 from ..store.catalog import CURRENT, Catalog
 from ..store.directories import DirectoryReader
-from ..store.records import DirectoryState
+from ..store.records import DirectoryState, RepoState
 from ..store.store import Store
 
 
@@ -59,22 +59,41 @@ def repos(title: str, prefix: str, found: Iterable[str]) -> bytes:
     return _page(title, {"": [Row(name) for name in names]})
 
 
-def directories(title: str, names: Iterable[str], public_url: str) -> bytes:
-    """A repo: its directories."""
-    return _page(title, {"": [Row(f"{name}/") for name in names]}, public_url)
+def directories(title: str, names: Iterable[str], rows: Iterable[Row], public_url: str) -> bytes:
+    """A repo: its directories, and what it has beside them."""
+    return _page(title, {"": [*(Row(f"{name}/") for name in names), *rows]}, public_url)
 
 
-def directory(title: str, store: Store, ecosystem: Ecosystem, state: DirectoryState) -> bytes:
-    """A directory: its documents, the folder of its leaves, its files."""
+def directory(title: str, store: Store, ecosystem: Ecosystem, state: DirectoryState, rows: Iterable[Row]) -> bytes:
+    """A directory: the folder of its leaves, its documents, what the repo has beside it, its files."""
     reader = store.metadata.directory(state.blob)
-    documents = [
+    folder = leaf_folder(ecosystem)
+    files = [Row(file.name, file.size) for _, leaf in reader.contents() for file in ecosystem.files(leaf)]
+    documents = _documents(store, reader, state)
+    return _page(title, {"": [*([Row(f"{folder}/")] if folder else []), *documents, *rows, *sorted(files)]})
+
+
+def _documents(store: Store, reader: DirectoryReader, state: DirectoryState) -> list[Row]:
+    return [
         Row(name + suffix, _document_size(store, derived.sha256, suffix, derived.size), _times(state.since))
         for name, derived in sorted(reader.document.documents.items())
         for suffix in derived.suffixes
     ]
-    folder = leaf_folder(ecosystem)
+
+
+def beside(store: Store, ecosystems: Mapping[str, Ecosystem], repo: RepoState, folder: str) -> list[Row]:
+    """What a repo has beside its directories, in the folder of one of them; "" for the repo's own."""
+    state = repo.directories.get("")
+    if state is None or len(repo.directories) == 1:
+        return []
+    reader = store.metadata.directory(state.blob)
+    ecosystem = ecosystems[reader.document.kind]
     files = [Row(file.name, file.size) for _, leaf in reader.contents() for file in ecosystem.files(leaf)]
-    return _page(title, {"": [*([Row(f"{folder}/")] if folder else []), *documents, *sorted(files)]})
+    return [
+        row._replace(name=row.name[len(folder) + 1 :] if folder else row.name)
+        for row in [*_documents(store, reader, state), *sorted(files)]
+        if next((name for name in repo.directories if name and row.name.startswith(f"{name}/")), "") == folder
+    ]
 
 
 def is_folder(reader: DirectoryReader, path: str) -> bool:

@@ -7,14 +7,14 @@ to a folder on disk. One resolver serves one view of the store, so that whatever
 import logging
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from .. import addresses, clock
 from ..ecosystem import Ecosystem, File, FileAt, LeafAt
 from ..errors import DamagedError, Forgotten, SelectorError
 from ..store.catalog import CURRENT
 from ..store.directories import DirectoryReader
-from ..store.records import DirectoryState, Record, place_of
+from ..store.records import Record, RepoState, place_of
 from ..store.store import Store
 from . import listing
 from .answers import (
@@ -140,23 +140,29 @@ class Resolver:
         state = record.repos[repo]
         if state.kind not in self._ecosystems:
             raise Refused(503, f"{repo}: this version can't serve repos of kind {state.kind}", place)
-        for length in range(len(inner), -1, -1):
+        beside = state.directories.get("") if len(state.directories) > 1 else None
+        for length in range(len(inner), -1, -1) if inner or beside is None else ():
             name, rest = "/".join(inner[:length]), "/".join(inner[length:])
             if name in state.directories:
-                return self._in_directory(place, selector, repo, name, state.directories[name], rest, folder)
+                answer = self._in_directory(place, selector, repo, name, state, rest, folder)
+                if beside is None or not name or not isinstance(answer, UnlistedAnswer):
+                    return answer
         if not inner:
             others = [other.removeprefix(f"{repo}/") for other in self._answering(selector) if other.startswith(f"{repo}/")]
-            names = sorted({*state.directories, *(other.split("/")[0] for other in others)})
+            names = sorted({*filter(None, state.directories), *(other.split("/")[0] for other in others)})
             public = f"{self._public_url}/{selector}/{repo}" if self._public_url else ""
             title = f"{selector}/{repo}/"
-            return FolderAnswer(place, (title, *names), lambda: listing.directories(title, names, public))
+            key = (title, beside.digest if beside else "", *names)
+            rows = partial(listing.beside, self._store, self._ecosystems, state, "")
+            return FolderAnswer(place, key, lambda: listing.directories(title, names, rows(), public))
         if selector == CURRENT and len(inner) > 1 and not folder:
             return UnlistedAnswer(place, repo, "/".join(inner), current=True)
         raise Refused(404, f"{'/'.join(inner)}: is not in {repo} of snapshot {record.id}", place)
 
     def _in_directory(
-        self, place: Place, selector: str, repo: str, name: str, state: DirectoryState, rest: str, folder: bool
+        self, place: Place, selector: str, repo: str, name: str, states: RepoState, rest: str, folder: bool
     ) -> Answer:
+        state = states.directories[name]
         reader = self._store.metadata.directory(state.blob)
         ecosystem = self._ecosystems[reader.document.kind]
         title = f"{selector}/{place_of(repo, name)}/"
@@ -164,8 +170,9 @@ class Resolver:
             title += f"{rest}/" if rest else ""
             return FolderAnswer(place, (title, state.digest, ""), lambda: listing.table(title, reader, ecosystem, rest))
         if not rest:
-            key = (title, state.digest, state.since)
-            return FolderAnswer(place, key, lambda: listing.directory(title, self._store, ecosystem, state))
+            key = (title, state.digest, state.since, *(one.digest for other, one in states.directories.items() if not other))
+            rows = partial(listing.beside, self._store, self._ecosystems, states, name)
+            return FolderAnswer(place, key, lambda: listing.directory(title, self._store, ecosystem, state, rows()))
         if rest == listing.leaf_folder(ecosystem):
             title += f"{rest}/"
             key = (title, state.digest, "")

@@ -132,7 +132,6 @@ class Search:
                 if state is not None and state.digest not in seen:
                     seen.add(state.digest)
                     yield _State(unlisted.place._replace(snapshot=record.id), state, "/".join(segments[length:]))
-                    break
 
 
 def _pass_over(unlisted: UnlistedAnswer, place: Place, error: Exception) -> None:

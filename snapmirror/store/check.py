@@ -159,7 +159,8 @@ def _trees(store: Store) -> Iterator[Problem]:
     """Links lead to tree objects, and what these hold are the blobs themselves."""
     used = set()
     for id_ in store.published.snapshots():
-        for place, tree in store.published.links(id_).items():
+        for place, link in store.published.links(id_).items():
+            tree = link.split("/")[0]
             if not store.trees.path(tree).is_dir():
                 yield Problem(f"published/{id_}/{place}", f"leads to the tree object {tree}, which is missing")
             used.add(tree)

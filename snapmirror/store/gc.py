@@ -176,7 +176,7 @@ def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
 
 def _drop_trees(store: Store) -> int:
     """Remove tree objects that no snapshot links to; the bytes of documents that only they held."""
-    used = {tree for id_ in store.published.snapshots() for tree in store.published.links(id_).values()}
+    used = {link.split("/")[0] for id_ in store.published.snapshots() for link in store.published.links(id_).values()}
     freed = 0
     for path in store.layout.trees.iterdir():
         if path.name in used:

@@ -10,7 +10,7 @@ All of it is derived from the records and the tree objects; whoever writes next 
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -20,10 +20,20 @@ from ..errors import SelectorError
 from . import fs
 from .catalog import CURRENT, Catalog
 from .layout import Layout
-from .records import Record, place_of
+from .records import Record
 
-#: "repo/directory" -> name of the tree object
+#: "repo/directory" -> name of the tree object; "repo/file", of what a repo has beside its directories -> object/file
 Links = dict[str, str]
+
+
+def links_of(repo: str, links: Mapping[str, str], repos: Iterable[str]) -> Links:
+    """The links of one of these repos. The path of a repo may lead below that of another."""
+    inner = [f"{other}/" for other in repos if other.startswith(f"{repo}/")]
+    return {
+        place: tree
+        for place, tree in links.items()
+        if f"{place}/".startswith(f"{repo}/") and not f"{place}/".startswith(tuple(inner))
+    }
 
 
 class Published:
@@ -92,12 +102,9 @@ class Published:
         for repo in catalog.repos:
             with contextlib.suppress(SelectorError):
                 records[repo] = catalog.resolve(selector, repo, present)
-        links = {
-            place_of(repo, directory): tree
-            for repo, record in records.items()
-            for directory in record.repos[repo].directories
-            if (tree := trees.get(record.id, {}).get(place_of(repo, directory)))
-        }
+        links: Links = {}
+        for repo, record in records.items():
+            links |= links_of(repo, trees.get(record.id, {}), record.repos)
         for snapshot in {record.id for record in records.values()}:
             if trees.get(snapshot) == links:
                 return snapshot if links else None
@@ -121,7 +128,7 @@ def _read_links(folder: Path) -> Links:
         for name in folders + files:
             path = os.path.join(parent, name)
             if os.path.islink(path):
-                found[os.path.relpath(path, folder)] = os.path.basename(os.readlink(path))
+                found[os.path.relpath(path, folder)] = os.readlink(path).rpartition(".trees/")[2]
     return found
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from .. import clock
 from ..errors import ClockError, UsageError
 from .catalog import Catalog
+from .published import links_of
 from .records import DirectoryState, Record, RepoState, place_of
 from .store import Store
 
@@ -20,8 +21,6 @@ class Read(NamedTuple):
     digest: str
     #: when upstream was read for it, in the form of an id
     read: str
-    #: name of its tree object, None if the repo has no trees
-    tree: str | None
 
 
 class Synced(NamedTuple):
@@ -29,6 +28,8 @@ class Synced(NamedTuple):
 
     kind: str
     directories: Mapping[str, Read]
+    #: its tree objects: {place below it: object, or a file in one}
+    links: Mapping[str, str]
     #: the state that it was compared with
     before: Mapping[str, DirectoryState]
 
@@ -52,12 +53,10 @@ def seal(
         check_past(catalog, seal_as, synced, present)
     id_ = seal_as or _next_id(store, catalog, present)
     repos = {path: _state(repo, catalog, path, id_) for path, repo in synced.items()}
-    trees = {
-        place_of(path, name): read.tree for path, repo in synced.items() for name, read in repo.directories.items() if read.tree
-    }
+    trees = {place_of(path, place): tree for path, repo in synced.items() for place, tree in repo.links.items()}
     if seal_as is None:
         for path in configured:
-            _carry(store, catalog, path, repos, trees, synced)
+            _carry(store, catalog, path, repos, trees, synced, configured)
     record = Record(id=id_, number=catalog.next_number, partial=seal_as is not None, repos=dict(sorted(repos.items())))
     store.published.publish(id_, trees)  # first: a disk that is full here, or a crash, has published nothing
     store.snapshots.write(record)  # the commit
@@ -109,6 +108,7 @@ def _carry(
     repos: dict[str, RepoState],
     trees: dict[str, str],
     synced: Mapping[str, Synced],
+    configured: Sequence[str],
 ) -> None:
     """Rebase one repo onto the newest record: keep what is there if somebody else has read it, and later.
 
@@ -121,7 +121,6 @@ def _carry(
     if path in repos and (theirs.directories == synced[path].before or repos[path].read >= theirs.read):
         return
     repos[path] = theirs
-    for ours in [ours for ours in trees if f"{ours}/".startswith(f"{path}/")]:
+    for ours in links_of(path, trees, configured):
         del trees[ours]
-    links = store.published.links(newest.id)
-    trees.update({at: links[at] for name in theirs.directories if (at := place_of(path, name)) in links})
+    trees.update(links_of(path, store.published.links(newest.id), newest.repos))

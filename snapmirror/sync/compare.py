@@ -24,13 +24,13 @@ def records(store: Store, ecosystems: Mapping[str, Ecosystem], old: Record, new:
     found: Changes = {"added": [], "removed": [], "changed": []}
     for path in sorted(repos):
         before, after = old.repos.get(path), new.repos.get(path)
-        kind = (after or before).kind  # type: ignore[union-attr]
         for name in sorted({*(before.directories if before else ()), *(after.directories if after else ())}):
             was = before.directories.get(name) if before else None
             now = after.directories.get(name) if after else None
             if was and now and was.digest == now.digest:
                 continue
             one, other = (store.metadata.directory(state.blob) if state else None for state in (was, now))
+            kind = (other or one).document.kind  # type: ignore[union-attr]
             _directory(ecosystems[kind], one, other, place_of(path, name), found)
     return found
 

@@ -65,7 +65,6 @@ class DirectorySync:
     #: whether what is planned is a root of gc
     registered: bool = False
     _finished: bool = False
-    tree: str | None = None
 
     @property
     def path(self) -> str:
@@ -253,7 +252,7 @@ class DirectorySync:
         """Derive documents, which completes the directory. Sets `unchanged` if it comes out as it was."""
         if self.plan is None or self.problem:
             return
-        wanted = self.ecosystem.documents(self.repo)
+        wanted = self.ecosystem.documents(self.repo, self.plan.header.info)
         old = self.reader.document.documents if self.reader else {}
         same = {planned.name: planned.suffixes for planned in wanted} == {name: was.suffixes for name, was in old.items()}
         if same and self.previous and build_directory(self.plan, old).digest == self.previous.blob:
@@ -267,16 +266,17 @@ class DirectorySync:
             self.final = build_directory(self.plan, export.derive(self.store, self.ecosystem, reader, wanted, plain=plain))
         self._finished = True
 
-    def build_tree(self, publish: Publish, known: str | None) -> None:
-        """Make the tree object of what is going to be published, unless the one it had stands for it."""
-        if not publish.wants_tree(self.repo.path, self.repo.download) or self.digest is None:
-            return
-        reader = self.store.metadata.directory(self.digest)
-        same = self.previous is not None and self.digest == self.previous.blob
-        if known and same and export.stands(self.store, known, reader, plain=publish.plain):
-            self.tree = known
-        elif reader.document.mode == "eager":
-            self.tree = export.build_tree(self.store, self.ecosystem, reader, plain=publish.plain)
+    @property
+    def changed(self) -> bool:
+        """Whether something else is going to be published than before."""
+        return self.digest != (self.previous.blob if self.previous else None)
+
+    @property
+    def published(self) -> DirectoryReader | None:
+        """What is going to be published, once it is finished: the directory itself may not be stored yet."""
+        if self.final is not None and not self.problem:
+            return DirectoryReader(self.store.metadata, self.final.digest, self.final.directory)
+        return self.reader
 
     @property
     def digest(self) -> Digest | None:
@@ -345,6 +345,6 @@ class DirectorySync:
             return
         header = self.plan.header
         made = {f"{self.path} {self.settings}": Seen(Validators(), self.digest)} if self.ecosystem.selects(self.repo) else {}
-        if header.validators and header.document and not self.failed:
-            made[self._seen_key(header.document)] = Seen(header.validators, self.digest)
+        if not self.failed:
+            made |= {self._seen_key(url): Seen(validators, self.digest) for url, validators in header.validators.items()}
         self.store.index.put_seen(made)

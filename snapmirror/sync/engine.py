@@ -25,12 +25,14 @@ from ..store.syncing import Registration
 from .directory import DirectorySync
 from .download import Source
 from .fetch import Fetched, Progress, fetch
+from .following import FollowingSync
 from .group import Group, no_garbage_collection
 from .http import Http
 from .notes import StoreNotes
 from .plan import DirectoryPlan
 from .report import RepoReport, Report
 from .settings import Download, Publish
+from .trees import RepoTrees
 
 #: groups of directories that are read at once: reading is waiting, but a large index takes a gigabyte until it is planned
 _SIDE_BY_SIDE = 4
@@ -71,6 +73,8 @@ class Sync:
         self._report = Report(dry_run=options.dry_run)
         self._directories: dict[str, list[DirectorySync]] = {}
         self._groups: list[Group] = []
+        #: {path of a repo: what is published beside its directories}
+        self._followers: dict[str, FollowingSync] = {}
         #: paths of the repos whose locks we hold
         self._locked: list[str] = []
 
@@ -103,6 +107,10 @@ class Sync:
     def _all(self) -> list[DirectorySync]:
         return [directory for directories in self._directories.values() for directory in directories]
 
+    @property
+    def _following(self) -> list[FollowingSync]:
+        return [self._followers[path] for path in self._directories if path in self._followers]
+
     # Read and plan
 
     def _bound(self, repos: Sequence[Repo]) -> list[list[Repo]]:
@@ -124,10 +132,14 @@ class Sync:
         directories = []
         for repo in bound:
             states = self._before(self._store.catalog(), repo.path)  # read only now that the repo is ours
-            directories += [
+            own = [
                 DirectorySync(self._store, ecosystem, repo, name, states.get(name), self._options.allow_shrink)
                 for name in ecosystem.directories(repo)
             ]
+            directories += own
+            if follower := ecosystem.follower(repo):
+                following = FollowingSync(self._store, follower, repo, states.get(""), own, self._publish)
+                self._followers[repo.path] = following
         together = any(ecosystem.selects(repo) for repo in bound)
         parts = [directories] if together else [[directory] for directory in directories]
         return [Group(ecosystem, part, self._store.now()) for part in parts]
@@ -203,6 +215,8 @@ class Sync:
     def _carry_out(self, http: Http) -> None:
         registration = Registration(self._store.layout)
         try:
+            with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="read") as pool:
+                list(pool.map(lambda following: following.read(http), self._following))
             self._fetch(http, registration)
             record = self._seal(http, registration)
         except DiskFull:
@@ -217,6 +231,7 @@ class Sync:
         for directory in self._all:
             for file in directory.replaced():
                 self._progress.message(f"{directory.path}/{file}: upstream has other bytes than before under this name")
+        for directory in [*self._all, *self._following]:
             directory.remember()
 
     def _register(self, http: Http, registration: Registration) -> None:
@@ -228,20 +243,24 @@ class Sync:
             catalog = self._store.catalog()
             for directory in lost:
                 directory.previous = self._before(catalog, directory.repo.path).get(directory.name)
-            self._read_again(lost, http)
+            self._read_again([directory for directory in lost if not isinstance(directory, FollowingSync)], http)
+            for directory in lost:
+                if isinstance(directory, FollowingSync):
+                    directory.again(http)
 
     def _try_to_register(self, registration: Registration) -> list[DirectorySync]:
         """The directories whose ground a gc has taken away; if there are any, nothing is registered."""
-        staged = [directory.stage() for directory in self._all]
+        every = [*self._all, *self._following]
+        staged = [directory.stage() for directory in every]
         while True:
             with self._store.lock(self._options.waiting) as catalog:
-                if lost := [directory for directory in self._all if directory.lost_ground(catalog.directories)]:
+                if lost := [directory for directory in every if directory.lost_ground(catalog.directories)]:
                     return lost
                 gone = [data for one in staged for digest, data in one.items() if self._store.blobs.size(digest) is None]
                 if not gone:
-                    done = [one.digest for one in self._all if one.digest and one.unfinished is None]
-                    registration.write(done, [one.unfinished for one in self._all if one.unfinished])
-                    for directory in self._all:
+                    done = [one.digest for one in every if one.digest and one.unfinished is None]
+                    registration.write(done, [one.unfinished for one in every if one.unfinished])
+                    for directory in every:
                         directory.registered = True
                     return []
             self._store.put(gone)  # a gc without grace took them between our writing and our lock
@@ -277,6 +296,11 @@ class Sync:
     def _seal(self, http: Http, registration: Registration) -> Record | None:
         for directory in self._all:
             directory.finish(self._publish)
+        for path, following in list(self._followers.items()):
+            if path in self._directories:
+                following.follow(http)
+            if following.empty:
+                del self._followers[path]
         self._register(http, registration)
         self._fetch_lost(http)
         synced: dict[str, seal.Synced] = {}
@@ -307,23 +331,44 @@ class Sync:
 
     def _synced(self, path: str, directories: Sequence[DirectorySync]) -> seal.Synced:
         """A repo as it goes into the record: new states, and the old ones of directories that keep theirs."""
+        every = [*directories, self._followers[path]] if path in self._followers else list(directories)
+        found = {}
+        for directory in every:
+            if directory.problem and directory.previous:
+                found[directory.name] = seal.Read(directory.previous.digest, directory.previous.read)
+            elif directory.digest and not directory.problem:
+                found[directory.name] = seal.Read(directory.digest.hex(), directory.read_at)
+        before = {directory.name: directory.previous for directory in every if directory.previous}
+        return seal.Synced(directories[0].repo.kind, found, self._build_trees(path, every), before)
+
+    def _build_trees(self, path: str, directories: Sequence[DirectorySync]) -> dict[str, str]:
+        """The tree objects of what is going to be published; one that a directory had stands if nothing in it has changed."""
+        if not self._publish.wants_tree(path, directories[0].repo.download):
+            return {}
         newest = self._store.catalog().newest(path)
         links = self._store.published.links(newest.id) if newest else {}
-        found = {}
-        for directory in directories:
-            directory.build_tree(self._publish, links.get(directory.path))
-            if directory.problem and directory.previous:
-                found[directory.name] = seal.Read(directory.previous.digest, directory.previous.read, directory.tree)
-            elif directory.digest and not directory.problem:
-                found[directory.name] = seal.Read(directory.digest.hex(), directory.read_at, directory.tree)
-        before = {directory.name: directory.previous for directory in directories if directory.previous}
-        return seal.Synced(directories[0].repo.kind, found, before)
+        plain = self._publish.plain
+        trees = RepoTrees(self._store, self._ecosystems, {one.name: found for one in directories if (found := one.published)})
+        following = self._followers.get(path)
+        beside = newest.repos[path].directories.get("") if newest and directories[0].name else None
+        standing = {
+            one.name: link
+            for one in directories
+            if not one.changed
+            and (following.digest if following else None) == (beside.blob if beside else None)
+            and (link := links.get(one.path))
+            and trees.stands(one.name, link, plain=plain)
+        }
+        return trees.build(standing, plain=plain)
 
     # Report
 
     def _describe(self) -> None:
         for path, directories in self._directories.items():
-            self._report.repos[path].directories = {one.name: one.report(planned=self._options.dry_run) for one in directories}
+            every: list[DirectorySync] = list(directories)
+            if path in self._followers and not self._options.dry_run:
+                every.append(self._followers[path])
+            self._report.repos[path].directories = {one.name: one.report(planned=self._options.dry_run) for one in every}
         if self._options.dry_run:
             usage = shutil.disk_usage(self._store.layout.root)
             planned = sum(one.fetch_bytes for repo in self._report.repos.values() for one in repo.directories.values())

@@ -96,7 +96,7 @@ class _Watched:
         self.sources: Mapping[str, Digest] = reading.sources
         self.invalid: Mapping[str, str] = reading.invalid
         self.document = reading.document
-        self.validators: Validators | None = reading.validators
+        self.validators: Mapping[str, Validators] = reading.validators
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
         try:

@@ -19,7 +19,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from .. import __version__, addresses
-from ..ecosystem import Answer, Notes, Stated
+from ..ecosystem import Answer, Known, Notes, Stated
 from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
 from ..validators import Validators
 from .local import get_file, head_file
@@ -201,9 +201,12 @@ class Http:
             raise _BrokenBody(error.url, error.problem) from None
         return b"".join(found)
 
-    def get_many(self, urls: Iterable[str], *, limit: int) -> Iterator[tuple[str, Answer | Exception]]:
+    def get_many(
+        self, urls: Iterable[str], *, limit: int, known: Known | None = None
+    ) -> Iterator[tuple[str, Answer | Exception]]:
         """See `ecosystem.Upstream.get_many`."""
-        for url, answer in self._many({self.pool.submit(self.get, url, limit=limit): url for url in urls}):
+        running = {self.pool.submit(self.get, url, limit=limit, known=known(url) if known else None): url for url in urls}
+        for url, answer in self._many(running):
             if answer is not None:
                 yield url, answer
 

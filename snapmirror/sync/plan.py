@@ -21,7 +21,7 @@ class Header(NamedTuple):
     info: dict[str, Any]
     extra: dict[str, Any]
     document: str
-    validators: Validators | None
+    validators: Mapping[str, Validators]
 
 
 @dataclass
@@ -36,7 +36,7 @@ class DirectoryPlan:
     #: leaves that stay as they are
     kept: dict[str, Digest] = field(default_factory=dict)
     leaves: dict[str, PlannedLeaf] = field(default_factory=dict)
-    #: bytes of leaves that are not in the store yet
+    #: bytes of leaves that are not in the store yet, and of files that came with them
     blobs: dict[Digest, bytes] = field(default_factory=dict)
     #: records that are not published, with the reason
     withheld: dict[str, str] = field(default_factory=dict)
@@ -96,7 +96,7 @@ def make_plan(
     for leaf, compressed in press(store, _drafts(store, plan, reading.drafts(changed)), len(changed)) if changed else ():
         plan.take(leaf, compressed)
     if repo.download == "eager":
-        plan.wanted = missing(plan, store.index.held)
+        plan.wanted = [file for file in missing(plan, store.index.held) if file.sha256 not in plan.blobs]
     return plan
 
 
@@ -108,6 +108,7 @@ def _drafts(store: Store, plan: DirectoryPlan, drafts: Iterable[Draft]) -> Itera
     """Complete drafts with the digests that can be had without fetching."""
     for draft in drafts:
         plan.withheld.update(draft.invalid)
+        plan.blobs.update(draft.bodies)
         content, files = draft.content, draft.files
         unnamed = [file for file in files if file.sha256 is None]
         if unnamed and plan.repo.download == "eager" and (found := _recall(store, plan, draft.name, unnamed)):

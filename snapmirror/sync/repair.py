@@ -15,10 +15,10 @@ from ..store.check import Problem
 from ..store.directories import DirectoryReader
 from ..store.records import Record
 from ..store.store import Store
-from . import export
 from .download import Source
 from .fetch import Progress, fetch
 from .http import Http
+from .trees import RepoTrees
 
 
 def sources(
@@ -36,7 +36,7 @@ def sources(
                 with contextlib.suppress(DamagedError):  # it can't be had from upstream; all else can
                     reader = store.metadata.directory(state.blob)
                     if reader.document.mode == "eager":
-                        for digest, file in _lost(store, ecosystems[repo.kind], reader, missing):
+                        for digest, file in _lost(store, ecosystems[reader.document.kind], reader, missing):
                             found.setdefault(digest, Source(file, _urls(file, name, reader.document.origin, upstreams)))
     return found
 
@@ -108,23 +108,24 @@ def tree_problems(store: Store, ecosystems: Mapping[str, Ecosystem]) -> Iterator
     except DamagedError:
         return  # the check names it
     for record in records:
-        for place, tree in store.published.links(record.id).items():
+        for place, link in store.published.links(record.id).items():
+            tree = link.split("/")[0]
             if tree not in seen and store.trees.path(tree).is_dir():
                 seen.add(tree)
                 with contextlib.suppress(DamagedError):  # of a leaf, which `check` names
-                    if wrong := _wrong_in(store, ecosystems, record, place, tree):
+                    trees, name = _at(store, ecosystems, record, place)
+                    if wrong := _wrong_in(store, trees, name, tree):
                         yield Problem(f"published/{record.id}/{place}/{wrong}", "is missing, or is not what the snapshot lists")
 
 
-def _wrong_in(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record, place: str, tree: str) -> str | None:
-    """A file of a tree object that is missing, or is not the blob that it should be."""
-    ecosystem, reader = _at(store, ecosystems, record, place)
+def _wrong_in(store: Store, trees: RepoTrees, name: str, tree: str) -> str | None:
+    """A file of the tree object of a directory that is missing, or is not the blob that it should be."""
     folder = store.trees.path(tree)
-    for name, blob in export.blobs_in(ecosystem, reader):
-        if not _same(store, folder / name, blob):
-            return name
+    for path, blob in trees.blobs(name):
+        if not _same(store, folder / path, blob):
+            return path
     # whether the plain forms are there is a matter of the configuration as it was then
-    return next((name for name in export.documents_in(reader, plain=False) if not (folder / name).exists()), None)
+    return next((path for path in trees.documents(name, plain=False) if not (folder / path).exists()), None)
 
 
 def _same(store: Store, path: Path, digest: Digest) -> bool:
@@ -141,25 +142,27 @@ def _sha256_of(path: Path) -> Digest:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _at(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record, place: str) -> tuple[Ecosystem, DirectoryReader]:
-    path, _, name = (place, "", "") if place in record.repos else place.rpartition("/")
-    repo = record.repos[path]
-    return ecosystems[repo.kind], store.metadata.directory(repo.directories[name].blob)
+def _at(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record, place: str) -> tuple[RepoTrees, str]:
+    """The trees of the repo that has a place, and the name of the directory to which it belongs. Raises DamagedError."""
+    path = max((path for path in record.repos if f"{place}/".startswith(f"{path}/")), key=len)
+    readers = {name: store.metadata.directory(state.blob) for name, state in record.repos[path].directories.items()}
+    trees = RepoTrees(store, ecosystems, readers)
+    return trees, trees.at(place[len(path) + 1 :])
 
 
 def _mend_tree(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record, *, plain: bool) -> list[str]:
     """Make the tree objects of a snapshot again that are gone, lack a file or have another in its place."""
     links, done = store.published.links(record.id), []
-    for place, tree in list(links.items()):
+    for place, link in list(links.items()):
+        tree = link.split("/")[0]
         try:
-            folder = store.trees.path(tree)
-            if folder.is_dir() and _wrong_in(store, ecosystems, record, place, tree) is None:
+            trees, name = _at(store, ecosystems, record, place)
+            if store.trees.path(tree).is_dir() and _wrong_in(store, trees, name, tree) is None:
                 continue
-            ecosystem, reader = _at(store, ecosystems, record, place)
-            if any(store.blobs.size(blob) is None for _, blob in export.blobs_in(ecosystem, reader)):
+            if any(store.blobs.size(blob) is None for _, blob in trees.blobs(name)):
                 continue  # the check names the file
-            fs.remove_tree(folder)
-            links[place] = export.build_tree(store, ecosystem, reader, plain=plain)
+            fs.remove_tree(store.trees.path(tree))
+            links[place] = trees.build_one(name, plain=plain) + link[len(tree) :]
         except DamagedError:
             continue  # of a leaf, which the check names too
         done.append(f"linked published/{record.id}/{place} again")

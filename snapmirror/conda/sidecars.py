@@ -1,0 +1,118 @@
+"""What a channel has beside its repodata as an ecosystem: the methods that `sync` and `serve` call."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from .. import codec
+from ..digests import Digest
+from ..ecosystem import DocumentPlan, File, FileAt, Follower, Known, LeafAt, Reading, Selection, Upstream
+from ..store.directories import DirectoryReader
+from . import leaf, names, parts
+from .beside import Beside, Followed, read
+from .settings import CondaRepo
+
+
+class Sidecars:
+    """Fulfils `ecosystem.Follower`; stateless."""
+
+    kind = "conda-sidecars"
+    form = 1
+    nested = False
+
+    def directories(self, repo: CondaRepo) -> Sequence[str]:
+        """The channel itself."""
+        return [""]
+
+    def documents(self, repo: CondaRepo, info: Mapping[str, Any]) -> Sequence[DocumentPlan]:
+        """Those that were cut into parts, of which `info` keeps the rest."""
+        return [DocumentPlan(path) for path in info]
+
+    def follower(self, repo: CondaRepo) -> Follower | None:
+        """See Ecosystem.follower."""
+        return None
+
+    def read(self, repo: CondaRepo, directory: str, upstream: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
+        """See Ecosystem.read."""
+        return read(repo, sorted({*repo.subdirs, "noarch"}), upstream, known)
+
+    def empty(self, repo: CondaRepo, directory: str) -> Reading:
+        """See Ecosystem.empty."""
+        return Beside(repo, {})
+
+    def follow(
+        self,
+        repo: CondaRepo,
+        reading: Reading,
+        others: Mapping[str, DirectoryReader],
+        previous: DirectoryReader | None,
+        upstream: Upstream,
+    ) -> Reading:
+        """See Follower.follow."""
+        assert isinstance(reading, Beside)
+        return Followed(repo, reading, others, previous, upstream)
+
+    def settings(self, repo: CondaRepo) -> str:
+        """See Ecosystem.settings."""
+        return f"{self.form} {repo.subdirs} {repo.sidecars}"
+
+    def selects(self, repo: CondaRepo) -> bool:
+        """See Ecosystem.selects. What is left out follows from the other directories."""
+        return False
+
+    def ages(self, repo: CondaRepo) -> bool:
+        """See Ecosystem.ages."""
+        return False
+
+    def bound(self, repo: CondaRepo) -> Sequence[str]:
+        """See Ecosystem.bound."""
+        return ()
+
+    def select(
+        self, repos: Mapping[str, CondaRepo], readings: Mapping[tuple[str, str], Reading], present: datetime
+    ) -> Mapping[tuple[str, str], Selection]:
+        """See Ecosystem.select."""
+        return {place: Selection(reading, {}) for place, reading in readings.items()}
+
+    def settle(self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str]) -> bytes:
+        """See Ecosystem.settle. Files come with their digests, and nothing of it can be withheld."""
+        return leaf_
+
+    def files(self, leaf_: bytes) -> tuple[File, ...]:
+        """See Ecosystem.files."""
+        return leaf.files(leaf_)
+
+    def records(self, leaf_: bytes) -> Iterator[tuple[str, bytes]]:
+        """See Ecosystem.records."""
+        for path, entry in leaf.decode(leaf_)["packages"].items():
+            yield path, codec.to_msgpack(entry)
+
+    def leaf_of(self, file: str) -> str:
+        """See Ecosystem.leaf_of."""
+        return names.leaf_of(file)
+
+    def leaf_path(self, digest: Digest) -> str | None:
+        """Leaves are not published."""
+        return None
+
+    def locate(self, reader: DirectoryReader, path: str) -> LeafAt | FileAt | None:
+        """See Ecosystem.locate."""
+        found = reader.read_leaf(reader.name_of(path) or names.leaf_of(path))
+        file = next((file for file in leaf.files(found) if file.name == path), None) if found else None
+        return FileAt(file) if file else None
+
+    def derive(self, reader: DirectoryReader, document: str) -> bytes:
+        """See Ecosystem.derive."""
+        folder = document.rpartition("/")[0]
+        found = (
+            leaf.decode(content)["documents"].get(document)
+            for name, content in ((name, reader.read_leaf(name) or b"") for name in reader.leaves)
+            if name.rpartition("/")[0] == folder
+        )
+        return parts.whole(reader.document.info[document], (part for part in found if part))
+
+    def media_type(self, path: str) -> str:
+        """Content-Type by ending."""
+        if path.endswith(".json"):
+            return "application/json"
+        return "application/zstd" if path.endswith(".zst") else "application/octet-stream"

@@ -1,0 +1,109 @@
+"""The tree objects of a repo: one for each of its directories, with what the repo has beside that, and one for the rest."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
+
+from ..digests import Digest, sha256
+from ..ecosystem import Ecosystem
+from ..store.directories import DirectoryReader
+from ..store.store import Store
+from ..store.trees import Source, source
+from . import export
+
+_Value = TypeVar("_Value")
+
+
+class RepoTrees:
+    """Trees of one state of a repo, under the names that clients ask for."""
+
+    def __init__(self, store: Store, ecosystems: Mapping[str, Ecosystem], readers: Mapping[str, DirectoryReader]) -> None:
+        """readers: its directories by name."""
+        self._store = store
+        self._ecosystems = ecosystems
+        self._readers = readers
+        #: whether the directory "" is what there is beside others
+        self._follows = "" in readers and len(readers) > 1
+
+    def build(self, standing: Mapping[str, str], *, plain: bool) -> dict[str, str]:
+        """Make the objects; {place below the repo: object, or a file in one}, {} if there is no eager directory.
+
+        standing: {name of a directory: object} of those that are there already. Raises DamagedError.
+        """
+        names = [name for name, reader in self._readers.items() if reader.document.mode == "eager"]
+        if not any(name or not self._follows for name in names):
+            return {}
+        links: dict[str, str] = {}
+        for name in names:
+            if name in standing:
+                links[name] = standing[name]
+            elif name or not self._follows:
+                links[name] = self.build_one(name, plain=plain)
+            elif files := [path for path, _ in self.blobs("")] + list(self.documents("", plain=plain)):
+                tree = self.build_one("", plain=plain)
+                links |= {path: f"{tree}/{path}" for path in files}
+        return links
+
+    def build_one(self, name: str, *, plain: bool) -> str:
+        """Make the object of one directory, or of what no other directory has. Raises DamagedError."""
+        for shown in {name, ""} & self._readers.keys():
+            export.refill(self._store, self._ecosystem(shown), self._readers[shown], plain=plain)
+        return self._store.trees.build(self.listing(name, plain=plain))
+
+    def at(self, place: str) -> str:
+        """The directory to which a place below the repo belongs."""
+        return place if place in self._readers else ""
+
+    def stands(self, name: str, tree: str, *, plain: bool) -> bool:
+        """Whether the object of a directory that has not changed is there, with the forms that are wanted now."""
+        folder = self._store.trees.path(tree)
+        plains = (path for path, (_, suffix) in self.documents(name, plain=True).items() if not suffix)
+        return folder.is_dir() and all((folder / path).exists() == plain for path in plains)
+
+    def listing(self, name: str, *, plain: bool) -> dict[str, Source]:
+        """Files, leaves and documents below a directory; documents are in the cache."""
+        listing = {path: self._store.trees.blob(blob) for path, blob in self.blobs(name)}
+        for path, (digest, suffix) in self.documents(name, plain=plain).items():
+            document = self._store.documents.path(digest, suffix)
+            listing[path] = source(document, sha256(document.read_bytes()) if suffix else digest)
+        return listing
+
+    def blobs(self, name: str) -> Iterator[tuple[str, Digest]]:
+        """Files and leaves below a directory. Raises DamagedError."""
+        return self._below(name, self._blobs_of)
+
+    def documents(self, name: str, *, plain: bool) -> dict[str, tuple[Digest, str]]:
+        """Documents in every form below a directory: digest of the plain form, and suffix."""
+        found = self._below(name, _documents_of)
+        return {path: (digest, suffix) for path, (digest, suffix) in found if suffix or plain}
+
+    def _below(
+        self, name: str, entries: Callable[[str, DirectoryReader], Iterable[tuple[str, _Value]]]
+    ) -> Iterator[tuple[str, _Value]]:
+        """What a directory has, and what the repo has beside it in the same folder."""
+        if name or not self._follows:
+            yield from entries(name, self._readers[name])
+        if self._follows:
+            for path, value in entries("", self._readers[""]):
+                if self._folder_of(path) == name:
+                    yield path[len(name) + 1 :] if name else path, value
+
+    def _folder_of(self, path: str) -> str:
+        return next((name for name in self._readers if name and path.startswith(f"{name}/")), "")
+
+    def _blobs_of(self, name: str, reader: DirectoryReader) -> Iterator[tuple[str, Digest]]:
+        ecosystem = self._ecosystem(name)
+        for leaf in reader.leaves.values():
+            if path := ecosystem.leaf_path(leaf):
+                yield path, leaf
+            for file in ecosystem.files(reader.read(leaf)):
+                if file.sha256:
+                    yield file.name, file.sha256
+
+    def _ecosystem(self, name: str) -> Ecosystem:
+        return self._ecosystems[self._readers[name].document.kind]
+
+
+def _documents_of(name: str, reader: DirectoryReader) -> Iterator[tuple[str, tuple[Digest, str]]]:
+    for document, derived in reader.document.documents.items():
+        for suffix in derived.suffixes:
+            yield document + suffix, (derived.sha256, suffix)
