@@ -26,6 +26,7 @@ import msgspec
 from channels import Repodata, read_document, read_shards
 
 from snapmirror.conda import Conda
+from snapmirror.conda.parts import BY_FILE
 from snapmirror.store.catalog import CURRENT, Catalog
 from snapmirror.store.directories import DirectoryReader
 from snapmirror.store.records import Record
@@ -239,7 +240,7 @@ def check(folder: Path) -> None:
     for kind, records in v3.items():
         listed |= {record.get("fn", f"{key}.{kind}"): record["sha256"] for key, record in records.items()}
     assert {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in listed} == listed
-    indexes = {"repodata.json", "repodata_shards.msgpack", "current_repodata.json"}
+    indexes = {"repodata.json", "repodata_shards.msgpack", "current_repodata.json", *BY_FILE}
     others = {path.name for path in folder.iterdir()} - set(listed) - {"shards"}
     assert {name.removesuffix(".zst").removesuffix(".bz2") for name in others} <= indexes
 

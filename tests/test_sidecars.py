@@ -1,0 +1,272 @@
+"""What a channel has beside its repodata: mirrored, cut down to what is listed, and kept for every date."""
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+from channels import Channel, make_package, read_document
+from hypothesis import given
+from hypothesis import strategies as st
+from mirror import Mirror
+from serving import serving
+from upstream import Html, Status, Upstream
+
+from snapmirror.conda import names, parts
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+LIB, DATA = make_package("lib"), make_package("data", ext=".tar.bz2")
+TOOL = make_package("tool", subdir="linux-64", depends=["lib"])
+NOTICES = b'{"notices": [{"id": "1",   "message": "hello", "level": "info"}]}\n'
+
+
+@pytest.fixture
+def channel(channel: Channel) -> Channel:
+    publish(channel)
+    return channel
+
+
+def publish(channel: Channel, **more: Any) -> None:
+    """The channel, with a document of each kind beside it. more: run_exports of some packages."""
+    channel.publish()
+    every: dict[str, Any] = {}
+    for subdir in ("noarch", "linux-64"):
+        repodata = channel.repodata(subdir)
+        maps = {section: repodata[section] for section in ("packages", "packages.conda")}
+        every |= {record["name"]: record for records in maps.values() for record in records.values()}
+        exports = {key: {file: _exports(file, more) for file in records} for key, records in maps.items()}
+        write(channel, f"{subdir}/run_exports.json", {"info": {"subdir": subdir, "version": 1}, **exports})
+        write(channel, f"{subdir}/repodata_from_packages.json", {**repodata, "kept": {"as": "it is"}})
+        patch = {key: {file: {"license": "MIT"} for file in records} for key, records in maps.items()}
+        write(
+            channel, f"{subdir}/patch_instructions.json", {"patch_instructions_version": 1, **patch, "remove": [], "revoke": []}
+        )
+    about = {name: {"version": record["version"], "subdirs": [record["subdir"], "win-64"]} for name, record in every.items()}
+    write(
+        channel, "channeldata.json", {"channeldata_version": 1, "packages": about, "subdirs": ["linux-64", "noarch", "win-64"]}
+    )
+    (channel.root / "notices.json").write_bytes(NOTICES)
+
+
+def _exports(file: str, more: dict[str, Any]) -> dict[str, Any]:
+    name = names.leaf_of(file)
+    return {"run_exports": {"weak": [f"{name} {more.get(name, '>=1')}"]}}
+
+
+def write(channel: Channel, path: str, document: Any) -> None:
+    (channel.root / path).write_text(json.dumps(document))
+
+
+def read(channel: Channel, path: str) -> Any:
+    return json.loads((channel.root / path).read_bytes())
+
+
+@pytest.fixture
+def site(mirror: Mirror) -> Iterator[str]:
+    """A server of the mirror, once it has been synced."""
+    mirror.sync()
+    with serving(mirror.store_path) as url:
+        yield url
+
+
+PATHS = [
+    *(f"{subdir}/{name}.json" for subdir in ("noarch", "linux-64") for name in ("run_exports", "repodata_from_packages")),
+    "linux-64/patch_instructions.json",
+]
+
+
+def test_they_are_served_as_upstream_has_them(channel: Channel, mirror: Mirror, site: str) -> None:
+    """At every date, with and without compression, and in the folders for other web servers."""
+    snapshot = mirror.snapshots()[0]
+    for path in PATHS:
+        for url in (f"{site}/current/chan/{path}", f"{site}/{snapshot}/chan/{path}", f"{site}/chan/{path}"):
+            assert requests.get(url, timeout=5).json() == read(channel, path)
+        compressed = requests.get(f"{site}/current/chan/{path}.zst", timeout=5)
+        assert json.loads(zstd.decompress(compressed.content)) == read(channel, path)
+        assert compressed.headers["Content-Type"] == "application/zstd"
+        assert read_document(mirror.tree("chan") / path) == read(channel, path)
+        assert read_document(mirror.tree("chan") / f"{path}.zst") == read(channel, path)
+    about = requests.get(f"{site}/current/chan/channeldata.json", timeout=5)
+    assert about.json()["subdirs"] == ["linux-64", "noarch"]  # win-64 is not mirrored
+    assert about.json()["packages"]["tool"] == {"version": "1.0", "subdirs": ["linux-64"]}
+    assert read_document(mirror.tree("chan") / "channeldata.json") == about.json()
+    notices = requests.get(f"{site}/current/chan/notices.json", timeout=5)
+    assert (notices.content, notices.headers["Content-Type"]) == (NOTICES, "application/json")
+    assert (mirror.tree("chan") / "notices.json").read_bytes() == NOTICES
+    assert requests.get(f"{site}/current/chan/unheard_of.json", timeout=5).status_code == 404
+    page = requests.get(f"{site}/current/chan/", timeout=5).text
+    assert all(f'href="{name}"' in page for name in ("linux-64/", "noarch/", "channeldata.json", "notices.json"))
+    assert 'href="run_exports.json.zst"' in requests.get(f"{site}/current/chan/linux-64/", timeout=5).text
+
+
+def test_they_say_nothing_of_what_is_not_listed(channel: Channel, mirror: Mirror) -> None:
+    """Be it left out by a selection, or withheld because its bytes are not there."""
+    mirror.repos[0]["select"] = {"exclude": ["lib"]}
+    (channel.root / "noarch" / DATA.filename).unlink()
+    mirror.sync(status=3)
+    assert mirror.listed("chan/noarch") == set()
+    tree = mirror.tree("chan")
+    for name in ("run_exports", "repodata_from_packages", "patch_instructions"):
+        found = read_document(tree / f"noarch/{name}.json")
+        assert (found["packages"], found["packages.conda"]) == ({}, {})
+        assert TOOL.filename in read_document(tree / f"linux-64/{name}.json")["packages.conda"]
+    assert set(read_document(tree / "channeldata.json")["packages"]) == {"tool"}
+
+
+def test_a_date_keeps_what_it_had(channel: Channel, mirror: Mirror, site: str) -> None:
+    first = mirror.snapshots()[0]
+    publish(channel, lib=">=1,<2")
+    (channel.root / "notices.json").unlink()
+    (channel.root / "linux-64" / "patch_instructions.json").unlink()
+    mirror.sync()
+    path = "noarch/run_exports.json"
+    now, then = (requests.get(f"{site}/{at}/chan/{path}", timeout=5).json() for at in ("current", first))
+    assert now["packages.conda"][LIB.filename] == {"run_exports": {"weak": ["lib >=1,<2"]}}
+    assert then["packages.conda"][LIB.filename] == {"run_exports": {"weak": ["lib >=1"]}}
+    assert requests.get(f"{site}/{first}/chan/notices.json", timeout=5).content == NOTICES
+    gone = requests.get(f"{site}/current/chan/linux-64/patch_instructions.json", timeout=5)
+    assert gone.status_code == 404
+    (channel.root / "noarch" / "run_exports.json").unlink()
+    mirror.sync()
+    mirror.run("gc", "--grace", "0s")
+    mirror.run("check", "--read-data")
+    assert requests.get(f"{site}/{first}/chan/{path}", timeout=5).json() == then
+
+
+def test_what_is_unchanged_is_neither_sent_nor_stored_again(channel: Channel, mirror: Mirror, upstream: Upstream) -> None:
+    mirror.sync()
+    before, blobs = mirror.directories(), _blobs(mirror)
+    upstream.clear()
+    mirror.sync()
+    asked = [request for request in upstream.requests if request.path.endswith(".json") and request.status != 404]
+    assert asked
+    assert {request.status for request in asked} == {304}
+    assert (mirror.directories(), _blobs(mirror)) == (before, blobs)
+    publish(channel, lib=">=1,<2")
+    mirror.sync()
+    changed = {path for path, digest in mirror.directories().items() if before[path] != digest}
+    assert changed == {"chan/"}
+    assert len(_blobs(mirror) - blobs) == 3  # one part, one bucket, one directory
+
+
+def _blobs(mirror: Mirror) -> set[str]:
+    return {path.name for path in (mirror.store_path / "blobs").rglob("*") if path.is_file()}
+
+
+def test_what_upstream_says_early_is_published_with_the_package(channel: Channel, mirror: Mirror) -> None:
+    """Its document was the same the day before, when nothing listed the package yet."""
+    new = make_package("new")
+    path = channel.root / "noarch" / "run_exports.json"
+    document = read(channel, "noarch/run_exports.json")
+    document["packages.conda"][new.filename] = {"run_exports": {"weak": ["new"]}}
+    path.write_text(json.dumps(document))
+    mirror.sync()
+    assert new.filename not in read_document(mirror.tree("chan") / "noarch/run_exports.json")["packages.conda"]
+    channel.add(new)
+    channel.publish()
+    mirror.sync()
+    assert read_document(mirror.tree("chan") / "noarch/run_exports.json") == document
+
+
+def test_a_signature_is_asked_for_once_a_package(channel: Channel, mirror: Mirror, upstream: Upstream) -> None:
+    mirror.repos[0]["sidecars"] = ["*.v0.sigs"]
+    signature = b"[\n {} ]"
+    (channel.root / "linux-64" / f"{TOOL.filename}.v0.sigs").write_bytes(signature)
+    mirror.sync()
+    assert (mirror.tree("chan") / "linux-64" / f"{TOOL.filename}.v0.sigs").read_bytes() == signature
+    with serving(mirror.store_path) as url:
+        assert requests.get(f"{url}/current/chan/linux-64/{TOOL.filename}.v0.sigs", timeout=5).content == signature
+    asked = [path for path in upstream.paths() if path.endswith(".v0.sigs")]
+    assert sorted(asked) == sorted(f"/chan/{one.record['subdir']}/{one.filename}.v0.sigs" for one in (LIB, TOOL, DATA))
+    upstream.clear()
+    channel.add(make_package("tool", "2.0", subdir="linux-64"))
+    channel.publish()
+    mirror.sync()
+    assert [path for path in upstream.paths() if path.endswith(".v0.sigs")] == ["/chan/linux-64/tool-2.0-0.conda.v0.sigs"]
+    assert (mirror.tree("chan") / "linux-64" / f"{TOOL.filename}.v0.sigs").read_bytes() == signature
+
+
+def test_sidecars_of_any_name_are_asked_for_at_the_root_and_in_subdirs(channel: Channel, mirror: Mirror) -> None:
+    mirror.repos[0] |= {"sidecars": ["keyring.json", "index.html"], "download": "redirect"}
+    (channel.root / "keyring.json").write_bytes(b"{}")
+    (channel.root / "noarch" / "index.html").write_bytes(b"<p>hello")
+    mirror.sync()
+    with serving(mirror.store_path) as url:
+        assert requests.get(f"{url}/current/chan/keyring.json", timeout=5).content == b"{}"
+        page = requests.get(f"{url}/current/chan/noarch/index.html", timeout=5)
+        assert (page.content, page.headers["Content-Type"]) == (b"<p>hello", "application/octet-stream")
+    mirror.run("gc", "--grace", "0s")
+    assert mirror.run("check", "--read-data").out
+
+
+@pytest.mark.parametrize("fault", [Html(), Status(503)], ids=["login page", "503"])
+def test_a_document_that_becomes_unreadable_keeps_its_old_state(
+    fault: Any, channel: Channel, mirror: Mirror, upstream: Upstream
+) -> None:
+    """And the packages go on."""
+    mirror.sync()
+    before = read_document(mirror.tree("chan") / "channeldata.json")
+    channel.add(make_package("new"))
+    publish(channel)
+    upstream.fault("*/channeldata.json", fault)
+    assert "channeldata.json" in mirror.sync(status=3).line("chan: ", "it keeps its old state")
+    assert "new-1.0-0.conda" in mirror.listed("chan/noarch")
+    assert read_document(mirror.tree("chan") / "channeldata.json") == before
+    upstream.heal()
+    mirror.sync()
+    assert "new" in read_document(mirror.tree("chan") / "channeldata.json")["packages"]
+
+
+def test_a_page_in_the_place_of_one_that_never_was_is_left_out(mirror: Mirror, upstream: Upstream, channel: Channel) -> None:
+    """Some servers say "not found" with the status 200."""
+    upstream.fault("*/run_exports.json*", Html())
+    upstream.fault("*/notices.json", Html())
+    result = mirror.sync()
+    assert result.line("notices.json", "it is left out")
+    assert not (mirror.tree("chan") / "notices.json").exists()
+    assert not (mirror.tree("chan") / "noarch" / "run_exports.json").exists()
+    assert (mirror.tree("chan") / "channeldata.json").exists()
+
+
+@pytest.mark.parametrize("name", ["repodata.json.sig", "../secret", "*", "*conda", "a/b", "", "shards"])
+def test_a_name_that_can_be_no_sidecar_is_refused(name: str, mirror: Mirror) -> None:
+    mirror.repos[0]["sidecars"] = [name]
+    assert "sidecar" in mirror.sync(status=2).err
+
+
+_FILES = st.sampled_from([f"{name}-{version}-0.conda" for name in ("a", "b-c", "d") for version in "123"])
+_MAPS = st.dictionaries(
+    _FILES, st.dictionaries(st.text(max_size=3), st.integers() | st.none() | st.text(max_size=3), max_size=2)
+)
+_DOCUMENTS = st.fixed_dictionaries(
+    {"packages.conda": _MAPS},
+    optional={
+        "packages": _MAPS,
+        "v3": st.dictionaries(st.sampled_from(["conda", "whl"]), _MAPS, max_size=2),
+        "remove": st.lists(_FILES, unique=True),
+        "info": st.dictionaries(st.text(max_size=3), st.booleans()),
+    },
+)
+
+
+@given(_DOCUMENTS, st.sets(_FILES))
+def test_the_parts_of_a_document_make_it_whole_again(document: dict[str, Any], listed: set[str]) -> None:
+    """Less what is not listed: in a map, a list, or `v3`."""
+    keys = listed | {f"{kind}/{file}" for kind in ("conda", "whl") for file in listed}
+    cut = parts.Cut(json.dumps(document).encode(), by_name=False)
+    made = json.loads(parts.whole(cut.skeleton, [cut.part(name, keys) for name in sorted(cut.names)]))
+    expected = dict(document)
+    for section in ("packages", "packages.conda"):
+        if section in document:
+            expected[section] = {file: value for file, value in document[section].items() if file in listed}
+    if "v3" in document:
+        expected["v3"] = {kind: {key: v for key, v in one.items() if key in listed} for kind, one in document["v3"].items()}
+    if "remove" in document:
+        expected["remove"] = sorted(set(document["remove"]) & listed)
+    assert made == {key: value for key, value in expected.items() if key != "v3" or value}
