@@ -454,3 +454,13 @@ def test_bytes_that_two_repos_list_come_from_whichever_upstream_has_them(tmp_pat
         for repo in repos:
             listed = repodata(store, record, repo.path, "noarch")["packages.conda"]
             assert set(listed) == {package.filename, twin.filename}
+
+
+def test_a_repo_whose_path_leads_below_another_is_synced_alone(mirror: Mirror, channel: Channel) -> None:
+    """As a channel and its labels are: the folders of both stay what they were."""
+    mirror.add("chan/label/dev", channel.root.as_uri())
+    mirror.sync()
+    before = mirror.published()
+    assert any(path.startswith("chan/label/dev/noarch/") for path in before)
+    mirror.sync("chan/label/dev")
+    assert mirror.published() == before

@@ -54,7 +54,7 @@ def show(snapshot: SnapshotArgument, json: JsonOption = False, config: ConfigOpt
         for name, directory in repo["directories"].items():
             size = units.size(directory["bytes"])
             print_line(
-                f"  {name}: {units.plural(directory['files'], 'file')}, {size}, {directory['mode']}, {directory['digest']}"
+                f"  {name or path.rpartition('/')[2]}: {units.plural(directory['files'], 'file')}, {size}, {directory['mode']}, {directory['digest']}"
             )
     for directory, files in found["withheld"].items():
         for file, reason in files.items():

@@ -56,7 +56,7 @@ def seal(
     trees = {place_of(path, place): tree for path, repo in synced.items() for place, tree in repo.links.items()}
     if seal_as is None:
         for path in configured:
-            _carry(store, catalog, path, repos, trees, synced, configured)
+            _carry(store, catalog, path, repos, trees, synced)
     record = Record(id=id_, number=catalog.next_number, partial=seal_as is not None, repos=dict(sorted(repos.items())))
     store.published.publish(id_, trees)  # first: a disk that is full here, or a crash, has published nothing
     store.snapshots.write(record)  # the commit
@@ -108,7 +108,6 @@ def _carry(
     repos: dict[str, RepoState],
     trees: dict[str, str],
     synced: Mapping[str, Synced],
-    configured: Sequence[str],
 ) -> None:
     """Rebase one repo onto the newest record: keep what is there if somebody else has read it, and later.
 
@@ -121,6 +120,6 @@ def _carry(
     if path in repos and (theirs.directories == synced[path].before or repos[path].read >= theirs.read):
         return
     repos[path] = theirs
-    for ours in links_of(path, trees, configured):
+    for ours in links_of(path, trees, repos):
         del trees[ours]
     trees.update(links_of(path, store.published.links(newest.id), newest.repos))
