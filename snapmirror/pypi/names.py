@@ -27,6 +27,9 @@ _OTHERS = (".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg")
 #: how a version begins, also those from before PEP 440
 _VERSION = re.compile(r"v?\d|(?:dev|alpha|beta|rc|r\d|snapshot|trunk)", re.IGNORECASE)
 
+#: where a version from before PEP 440 stands
+OLDEST = Version("0.dev0")
+
 
 class Named(NamedTuple):
     """What the name of a file says."""

@@ -41,7 +41,6 @@ class ProjectsReading:
         self.extra: dict[str, Any] = {}
         self.invalid: Mapping[str, str] = {}
         self.document = document
-        self.validators: Mapping[str, Validators] = {}
         self.sources: Mapping[str, Digest] = {}
         #: projects that keep their old state, with the reason; complete once `drafts` has ended
         self.kept: dict[str, str] = {}
@@ -49,6 +48,8 @@ class ProjectsReading:
         self.gone: set[str] = set()
         #: through which it was read; None for a state of nothing
         self.upstream: Upstream | None = pages[0].upstream if pages else None
+        #: see Reading.validators; none once a project keeps its old state: it must be asked for again
+        self.validators: Mapping[str, Validators] = {}
         self._ready: dict[str, Draft] = {}
         self._waiting = 0
 
@@ -88,6 +89,7 @@ class ProjectsReading:
                 self.kept.pop(name, None)
                 if isinstance(outcome, Kept):
                     self.kept[name] = outcome.reason
+                    self.validators = {}
                     if isinstance(outcome.error, TransportError):
                         problem = outcome.error
                         failed.append(name)
@@ -107,7 +109,8 @@ class ListedReading(ProjectsReading):
 
     def __init__(self, pages: Pages, listing: Listing, document: str, validators: Validators | None) -> None:
         super().__init__([pages], document)
-        self.validators = {document: validators} if validators else {}
+        #: a list without serials says nothing of pages that have changed
+        self.validators = {document: validators} if validators and None not in listing.serials.values() else {}
         if listing.serial is not None:
             self.info = {"_last-serial": listing.serial}
         self._serials = listing.serials

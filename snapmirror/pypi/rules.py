@@ -23,7 +23,6 @@ RULES = (
     "requirements", "newest",
 )  # fmt: skip
 _FOREVER = 1 << 62
-_OLDEST = Version("0.dev0")
 
 
 class Listed(msgspec.Struct, gc=False, eq=False):
@@ -200,7 +199,7 @@ def _is_in(named: Named, specifier: SpecifierSet) -> bool:
 
 
 def _version(item: tuple[object, list[Listed]]) -> tuple[Version, str]:
-    return (item[0], "") if isinstance(item[0], Version) else (_OLDEST, str(item[0]))
+    return (item[0], "") if isinstance(item[0], Version) else (names.OLDEST, str(item[0]))
 
 
 def _upload(item: tuple[object, list[Listed]]) -> tuple[int, Version, str]:

@@ -159,6 +159,7 @@ class SelectedReading:
             yield cut(draft, choice, asked)._replace(source=source)
         if self._notes:
             self._notes.put(aged)
+        self.validators = self._reading.validators
         if names_ and not self._any and len(names_) >= len(self.sources) and not self._repo.select.allow_empty:
             raise SelectionError(self._repo.path, "keeps nothing of what upstream lists; change it, or set allow_empty = true")
 

@@ -1,0 +1,57 @@
+"""Which form of a page a client wants (PEP 691, "Version + Format Selection"; RFC 9110 section 12.5.1)."""
+
+from functools import lru_cache
+
+JSON = "application/vnd.pypi.simple.v1+json"
+HTML = "application/vnd.pypi.simple.v1+html"
+TEXT = "text/html"
+
+#: what a client may ask for, and what it gets; of equally welcome ones the first, as PyPI decides
+_OFFERS = {
+    TEXT: TEXT,
+    HTML: HTML,
+    "application/vnd.pypi.simple.latest+html": HTML,
+    JSON: JSON,
+    "application/vnd.pypi.simple.latest+json": JSON,
+}
+
+
+@lru_cache(1024)
+def choose(accept: str | None, format_: str | None = None) -> str:
+    """The media type to answer with: JSON, HTML or TEXT.
+
+    accept: the Accept field, None if there is none; of what it accepts we may have nothing: text/html then, as PyPI
+    format_: the value of `?format=`, which wins; one that we don't know says nothing
+    """
+    if format_ and (found := _OFFERS.get(format_.strip().lower().replace(" ", "+"))):
+        return found
+    ranges = dict(_range(part) for part in (accept or "").lower().split(",") if part.strip())
+    weights = {offer: _weight(offer, ranges) for offer in _OFFERS}
+    best = max(_OFFERS, key=lambda offer: weights[offer])  # max gives the first of equals
+    return _OFFERS[best] if weights[best] > 0 else TEXT
+
+
+def _weight(offer: str, ranges: dict[str, float]) -> float:
+    """How welcome a type is: by the most specific range that has it."""
+    for name in (offer, f"{offer.partition('/')[0]}/*", "*/*"):
+        if name in ranges:
+            return ranges[name]
+    return 0.0
+
+
+def _range(part: str) -> tuple[str, float]:
+    """One element of the list; a weight that is none counts as 0."""
+    name, *parameters = (piece.strip() for piece in part.split(";"))
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key.strip() == "q":
+            try:
+                return name, min(max(float(value), 0.0), 1.0)
+            except ValueError:
+                return name, 0.0
+    return name, 1.0
+
+
+def media_type(form: str) -> str:
+    """The Content-Type field of a form."""
+    return form if form == JSON else f"{form}; charset=utf-8"

@@ -1,0 +1,138 @@
+"""Pages as they are served: a project's from its leaf, and the list of all, in JSON (PEP 691, 700, 714, 740, 792) and HTML
+(PEP 503, 592, 629, 714, 740, 792; frozen at 1.4 by PEP 833).
+
+The same leaf always makes the same bytes.
+"""
+
+import html
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from .. import codec
+from . import leaf, names
+from .leaf import METADATA_KEYS
+
+#: version of the API, where all is there that it demands
+VERSION = "1.4"
+#: version that promises neither sizes nor versions
+_FIRST = "1.0"
+#: what may stand in a path as it is; `+` of local versions may not, for there are servers that read it as a space
+SAFE = "/!~*'(),;:@&=$-._"
+#: from `<repo>/simple/<project>/`
+_UP = "../../"
+
+
+class Project(NamedTuple):
+    """A line of the list."""
+
+    #: normalised: what links lead to
+    name: str
+    #: as upstream writes it
+    title: str
+    serial: int | None
+
+
+def project_json(content: bytes) -> bytes:
+    """The page of a project in JSON. content: its leaf, uncompressed. Raises ValueError if it is none."""
+    page = leaf.decode(content)
+    links = _links(content)
+    page["files"] = [_record(record, links) for record in page["files"]]
+    page["meta"] = {**page["meta"], "api-version": version_of(page)}
+    page["versions"] = versions(page)
+    return codec.to_json(page)
+
+
+def project_html(content: bytes) -> bytes:
+    """The page of a project in HTML. content: its leaf, uncompressed. Raises ValueError if it is none."""
+    page = leaf.decode(content)
+    links = _links(content)
+    title = html.escape(f"Links for {page['name']}")
+    status = page.get("project-status") or {}
+    heads = [("pypi:repository-version", VERSION)]
+    heads += [("pypi:project-status", status["status"])] if "status" in status else []
+    heads += [("pypi:project-status-reason", status["reason"])] if isinstance(status.get("reason"), str) else []
+    lines = [f"    {_anchor(record, links)}<br/>\n" for record in page["files"]]
+    _, serial = leaf.head(content)
+    return _document(title, heads, lines, serial)
+
+
+def index_json(projects: Iterable[Project], serial: int | None) -> bytes:
+    """The list of all projects in JSON. serial: of the list, if it has one."""
+    meta = {"api-version": VERSION, **({} if serial is None else {"_last-serial": serial})}
+    listed = [{"name": one.title, **({} if one.serial is None else {"_last-serial": one.serial})} for one in projects]
+    return codec.to_json({"meta": meta, "projects": listed})
+
+
+def index_html(projects: Iterable[Project], serial: int | None) -> bytes:
+    """The list of all projects in HTML."""
+    lines = [f'    <a href="{one.name}/">{html.escape(one.title)}</a><br/>\n' for one in projects]
+    return _document("Simple index", [("pypi:repository-version", VERSION)], lines, serial)
+
+
+def version_of(page: Mapping[str, Any]) -> str:
+    """The version of the API that a page fulfils: since 1.1 (PEP 700) every file has a size, and not every upstream says it."""
+    return VERSION if all(record.get("size") is not None for record in page["files"]) else _FIRST
+
+
+def versions(page: Mapping[str, Any]) -> list[str]:
+    """The versions of a project: as upstream states them, or else those of its files, oldest first."""
+    if isinstance(page.get("versions"), list):
+        return list(page["versions"])
+    project = names.normalise(page["name"])
+    found = {names.parse(record["filename"], project).version for record in page["files"]} - {""}
+    return sorted(found, key=lambda version: (names.parse_version(version) or names.OLDEST, version))
+
+
+def _links(content: bytes) -> dict[str, str]:
+    """{file: address for its page}; upstream's own for a file that has no path here."""
+    found = {file.name: file.url or "" for file in leaf.files(content)}
+    for path, file in leaf.paths(content).items():
+        found[file.name] = _UP + urllib.parse.quote(path, safe=SAFE)
+    return found
+
+
+def _record(record: dict[str, Any], links: Mapping[str, str]) -> dict[str, Any]:
+    """A record as it is served: under the one name that all clients know, what is said of its metadata (PEP 714)."""
+    served = {**record, "url": links[record["filename"]]}
+    served.pop("dist-info-metadata", None)
+    if any(key in record for key in METADATA_KEYS):
+        served["core-metadata"] = leaf.advertised(record)
+    if record.get("gpg-sig"):
+        served["gpg-sig"] = False  # signatures are not mirrored
+    return served
+
+
+def _anchor(record: dict[str, Any], links: Mapping[str, str]) -> str:
+    hash_ = _hash(record["hashes"])
+    attributes = {"href": links[record["filename"]] + (f"#{hash_}" if hash_ else "")}
+    if record.get("requires-python") is not None:
+        attributes["data-requires-python"] = record["requires-python"]
+    if metadata := leaf.advertised(record):
+        stated = _hash(metadata) if isinstance(metadata, dict) else "true"
+        attributes["data-dist-info-metadata"] = attributes["data-core-metadata"] = stated
+    if record.get("yanked"):
+        attributes["data-yanked"] = "" if record["yanked"] is True else record["yanked"]
+    if record.get("provenance"):
+        attributes["data-provenance"] = record["provenance"]
+    if record.get("upload-time"):
+        attributes["data-upload-time"] = record["upload-time"]
+    if record.get("size") is not None:
+        attributes["data-size"] = str(record["size"])
+    stated = " ".join(f'{key}="{html.escape(value)}"' for key, value in attributes.items())
+    return f"<a {stated}>{html.escape(record['filename'])}</a>"
+
+
+def _hash(hashes: Mapping[str, str]) -> str:
+    """The one hash that HTML has place for: `sha256=…` if it is there."""
+    kind = "sha256" if "sha256" in hashes else min(hashes, default="")
+    return f"{kind}={hashes[kind]}" if kind else ""
+
+
+def _document(title: str, heads: Iterable[tuple[str, str]], lines: Iterable[str], serial: int | None) -> bytes:
+    metas = "".join(f'    <meta name="{name}" content="{html.escape(content)}">\n' for name, content in heads)
+    end = "" if serial is None else f"<!--SERIAL {serial}-->"
+    return (
+        f"<!DOCTYPE html>\n<html>\n  <head>\n{metas}    <title>{title}</title>\n  </head>\n  <body>\n"
+        f"    <h1>{title}</h1>\n{''.join(lines)}  </body>\n</html>\n{end}"
+    ).encode("utf-8", "surrogatepass")

@@ -1,0 +1,266 @@
+"""A package index for tests: an `Upstream` that makes the pages of projects; and a reader that keeps what it has read."""
+
+import base64
+import hashlib
+import html
+import io
+import json
+import re
+import zipfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import as_completed
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from upstream import Headers, Status, Upstream, _Plan
+
+from snapmirror import addresses
+from snapmirror.digests import Digest
+from snapmirror.ecosystem import Known
+from snapmirror.errors import AbsentError, TransportError, UpstreamError
+from snapmirror.pypi import Pypi, PypiRepo
+from snapmirror.pypi.protocol import Answer
+from snapmirror.sync.http import Http
+from snapmirror.sync.settings import Download
+from snapmirror.validators import Validators
+
+JSON = "application/vnd.pypi.simple.v1+json"
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def make_wheel(name: str, version: str, requires: Iterable[str] = (), tag: str = "py3-none-any") -> tuple[str, bytes, bytes]:
+    """File name, content and metadata of a wheel."""
+    stem = f"{name.replace('-', '_')}-{version}"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    metadata += "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
+    body = io.BytesIO()
+    with zipfile.ZipFile(body, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(f"{stem}.dist-info/METADATA"), metadata)
+    return f"{stem}-{tag}.whl", body.getvalue(), metadata.encode()
+
+
+@dataclass(eq=False)
+class Index(Upstream):
+    """An index below `simple`, with files below `/packages`; as PyPI answers unless it is told otherwise."""
+
+    simple: str = "/simple/"
+    #: whether it knows JSON, and whether it has serials
+    json: bool = True
+    serials: bool = True
+    serial: int = 100
+    #: {normalised name: page}; may be changed at any time
+    pages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: {normalised name: page in HTML}, instead
+    html: dict[str, str] = field(default_factory=dict)
+
+    def upload(
+        self, project: str, file: str, content: bytes = b"", metadata: bytes | None = None, **keys: Any
+    ) -> dict[str, Any]:
+        """Add a file to a project; its record. keys: of the record, with `_` for `-`."""
+        content = content or file.encode()
+        digits = hashlib.blake2b(content, digest_size=32).hexdigest()
+        path = f"packages/{digits[:2]}/{digits[2:4]}/{digits[4:]}/{file}"
+        self.write(path, content)
+        record = {
+            "filename": file,
+            "url": f"{self.url}/{path}",
+            "hashes": {"sha256": hashlib.sha256(content).hexdigest()},
+            "requires-python": None,
+            "size": len(content),
+            "upload-time": "2026-11-01T10:00:00.123456Z",
+            "yanked": False,
+            "core-metadata": False,
+        }
+        if metadata is not None:
+            self.write(f"{path}.metadata", metadata)
+            record["core-metadata"] = {"sha256": hashlib.sha256(metadata).hexdigest()}
+        record |= {key.replace("_", "-"): value for key, value in keys.items()}
+        page = self.pages.setdefault(project.lower(), {"meta": {"api-version": "1.4"}, "name": project, "files": []})
+        page["files"].append(record)
+        self.touch(project.lower())
+        return record
+
+    def wheel(self, project: str, version: str, requires: Iterable[str] = (), tag: str = "py3-none-any", **keys: Any) -> str:
+        """Upload a wheel with its metadata; its file name."""
+        file, content, metadata = make_wheel(project, version, requires, tag)
+        self.upload(project, file, content, metadata, **keys)
+        return file
+
+    def touch(self, project: str) -> None:
+        """Something about a project has changed."""
+        self.serial += 1
+        if self.serials:
+            self.pages[project]["meta"]["_last-serial"] = self.serial
+
+    def write(self, path: str, content: bytes) -> None:
+        """A file of the folder that is served."""
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+    def asked(self) -> list[str]:
+        """The projects whose page was asked for, or `the list`, with the status of the answer; forgets them."""
+        found = []
+        for request in self.requests:
+            if match := re.fullmatch(f"{self.simple}(?:([^/]+)/)?", request.path):
+                found.append(f"{match[1] or 'the list'} {request.status}")
+        self.clear()
+        return sorted(found)
+
+    def _answer(self, method: str, path: str, headers: Headers) -> tuple[Status, _Plan]:
+        made = self._made(path, headers)
+        if made is None or self._forbids(headers):
+            return super()._answer(method, path, headers)
+        body, fields = made
+        plan = _Plan()
+        for fault in self._faults(path):
+            plan.add(fault)
+        if plan.answer is not None:
+            return plan.answer, plan
+        status = self._serve(method, path, headers, body if plan.content is None else plan.content, None)
+        return replace(status, headers={**status.headers, **fields}), plan
+
+    def _forbids(self, headers: Headers) -> bool:
+        proof = base64.b64encode(":".join(self.credentials or ()).encode()).decode()
+        return self.credentials is not None and headers.get("authorization") != f"Basic {proof}"
+
+    def _made(self, path: str, headers: Headers) -> tuple[bytes, dict[str, str]] | None:
+        """A page, and the fields that go with it."""
+        match = re.fullmatch(f"{self.simple}(?:([^/]+)/)?", path)
+        if not match or (match[1] and match[1] not in {*self.pages, *self.html}):
+            return None
+        if self.json and headers.get("accept", "").startswith(JSON) and match[1] not in self.html:
+            page = self.pages[match[1]] if match[1] else self.list()
+            serial = page.get("meta", {}).get("_last-serial")
+            fields = {"Content-Type": JSON} | ({"X-PyPI-Last-Serial": str(serial)} if serial else {})
+            return json.dumps(page).encode(), fields
+        text = self.html.get(match[1]) or self._html(match[1])
+        return text.encode(), {"Content-Type": "text/html; charset=utf-8"}
+
+    def list(self) -> dict[str, Any]:
+        """The list of all projects."""
+        pages = self.pages.values()
+        listed = [{"name": one["name"]} | {k: v for k, v in one["meta"].items() if k == "_last-serial"} for one in pages]
+        meta = {"api-version": "1.4"} | ({"_last-serial": self.serial} if self.serials else {})
+        return {"meta": meta, "projects": listed}
+
+    def _html(self, project: str | None) -> str:
+        if project is None:
+            rows = [f'<a href="{self.simple}{name}/">{page["name"]}</a><br/>' for name, page in self.pages.items()]
+        else:
+            rows = [
+                f'<a href="{html.escape(one["url"])}#sha256={one["hashes"]["sha256"]}">{one["filename"]}</a><br/>'
+                for one in self.pages[project]["files"]
+            ]
+        return "<!DOCTYPE html><html><body>\n" + "\n".join(rows) + "\n</body></html>"
+
+
+class Remembered:
+    """Notes in memory. Fulfils `ecosystem.Notes`."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, bytes] = {}
+
+    def get(self, keys: Collection[str]) -> Mapping[str, bytes]:
+        return {key: self.rows[key] for key in keys if key in self.rows}
+
+    def put(self, rows: Mapping[str, bytes]) -> None:
+        self.rows.update(rows)
+
+
+class Asking(Http):
+    """`sync`'s requests, with what PyPI needs of an answer. Fulfils `pypi.protocol.Upstream`."""
+
+    time = NOON
+
+    def now(self) -> datetime:
+        return self.time
+
+    def get(self, url: str, *, limit: int, known: Validators | None = None, accept: str = "") -> Answer | None:  # type: ignore[override]
+        fields = {"Accept": accept}
+        if known:
+            fields |= {"If-None-Match": known.etag, "If-Modified-Since": known.modified}
+        shown = addresses.redact(url)
+        with self.open(url, {name: value for name, value in fields.items() if value}) as response:
+            if response.status_code == 304:
+                return None
+            if response.status_code in (403, 404, 410):
+                raise AbsentError(shown, response.status_code)
+            if response.status_code != 200:
+                raise TransportError(shown, f"upstream answers {response.status_code}")
+            body = b"".join(self.pieces(response, url))
+            validators = Validators(response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""))
+            return Answer(body, validators, response.url, {name.lower(): text for name, text in response.headers.items()})
+
+    def get_many(  # type: ignore[override]
+        self, urls: Iterable[str], *, limit: int, known: Known | None = None, accept: str = ""
+    ) -> Iterator[tuple[str, Answer | Exception]]:
+        running = {
+            self.pool.submit(self.get, url, limit=limit, known=known(url) if known else None, accept=accept): url
+            for url in urls
+        }
+        for future in as_completed(running):
+            error = future.exception()
+            if error is not None and not isinstance(error, UpstreamError):
+                raise error
+            if answer := error or future.result():
+                yield running[future], answer
+
+
+@dataclass
+class Follower:
+    """Follows an index as a sync does: what is known by its source is not read again, what is kept stays as it was."""
+
+    repo: PypiRepo
+    notes: Remembered = field(default_factory=Remembered)
+    time: datetime = NOON
+    #: {project: leaf}
+    leaves: dict[str, bytes] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+    invalid: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    #: projects whose page was read in the last sync
+    read: set[str] = field(default_factory=set)
+    _made: dict[Digest, bytes] = field(default_factory=dict)
+    _known: dict[str, Validators] = field(default_factory=dict)
+
+    def sync(self, later: timedelta = timedelta(), **download: Any) -> dict[str, bytes]:
+        """The leaves afterwards. later: than the time before"""
+        self.time += later
+        settings = Download(**({"retries": 0} | download))
+        with Asking(settings, self.warnings.append, self.notes) as http:
+            http.time = self.time
+            self._sync(Pypi(), http)
+        return self.leaves
+
+    def _sync(self, pypi: Pypi, http: Asking) -> None:
+        self.read, self.kept = set(), {}
+        reading: Any = pypi.read(self.repo, "", http, self._known.get, ())
+        if reading is None:
+            return
+        if pypi.selects(self.repo):
+            selection = pypi.select({self.repo.path: self.repo}, {(self.repo.path, ""): reading}, self.time)
+            reading, self.dropped = selection[self.repo.path, ""]
+        found = {
+            name: leaf
+            for name, source in reading.sources.items()
+            if (leaf := self._made.get(source)) and self.leaves.get(name) == leaf
+        }
+        for draft in reading.drafts([name for name in reading.sources if name not in found]):
+            self.read.add(draft.name)
+            self.invalid |= draft.invalid
+            if draft.content:
+                found[draft.name] = draft.content
+            if draft.source and not draft.invalid:
+                self._made[draft.source] = draft.content
+        self.kept = dict(reading.kept)
+        found |= {name: self.leaves[name] for name in self.kept if name in self.leaves}
+        self.leaves = found
+        self._known = {} if self.kept else dict(reading.validators)
+
+
+def follow(index: Index, *names: str, **keys: Any) -> Follower:
+    """A follower of some projects of an index, or of all that it lists if none is named."""
+    return Follower(PypiRepo(path="pypi", upstream=keys.pop("upstream", index.url), projects=list(names) or "all", **keys))
