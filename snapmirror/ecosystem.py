@@ -237,6 +237,18 @@ class Ecosystem(Protocol):
         """Whether what is kept of the same reading changes with time."""
         ...
 
+    def dated(self, repo: Any) -> bool:
+        """Whether leaves are to say when each file was first seen here."""
+        ...
+
+    def dates(self, leaf: bytes) -> Mapping[str, int]:
+        """When files were first seen as a leaf says, milliseconds since 1970, of those of which it does."""
+        ...
+
+    def date(self, leaf: bytes, seen: Mapping[str, int]) -> bytes:
+        """A leaf that says of these files when they were first seen."""
+        ...
+
     def bound(self, repo: Any) -> Collection[str]:
         """Paths of repos of which something is kept for this one's sake: they are read and selected together."""
         ...

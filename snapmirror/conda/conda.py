@@ -65,7 +65,7 @@ class Conda:
     def settings(self, repo: CondaRepo) -> str:
         """See Ecosystem.settings. Files that are included from count by what is in them."""
         sums = [blake3(path.read_bytes()).hexdigest() for name in repo.select.include_from if (path := Path(name)).is_file()]
-        return f"{self.form} {repo.download} {self.documents(repo, {})} {repo.select} {sums}"
+        return f"{self.form} {repo.download} {self.documents(repo, {})} {repo.select} {sums} {repo.indexed_timestamp}"
 
     def ages(self, repo: CondaRepo) -> bool:
         """See Ecosystem.ages."""
@@ -74,6 +74,18 @@ class Conda:
     def selects(self, repo: CondaRepo) -> bool:
         """See Ecosystem.selects."""
         return repo.select != Select()
+
+    def dated(self, repo: CondaRepo) -> bool:
+        """See Ecosystem.dated."""
+        return repo.indexed_timestamp == "first-seen"
+
+    def dates(self, leaf_: bytes) -> Mapping[str, int]:
+        """See Ecosystem.dates."""
+        return leaf.dates(leaf_)
+
+    def date(self, leaf_: bytes, seen: Mapping[str, int]) -> bytes:
+        """See Ecosystem.date."""
+        return leaf.date(leaf_, seen)
 
     def bound(self, repo: CondaRepo) -> Sequence[str]:
         """See Ecosystem.bound."""

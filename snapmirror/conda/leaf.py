@@ -208,6 +208,24 @@ def settle(leaf: bytes, digests: Mapping[str, Digest], withheld: Collection[str]
     return _encode(shard)
 
 
+def dates(leaf: bytes) -> dict[str, int]:
+    """The `indexed_timestamp` of files (CEP 47), milliseconds since 1970, of those that have one."""
+    return {
+        file: stamp
+        for holder, key, file in places(decode(leaf))
+        if isinstance(holder[key], dict) and type(stamp := holder[key].get("indexed_timestamp")) is int
+    }
+
+
+def date(leaf: bytes, seen: Mapping[str, int]) -> bytes:
+    """A leaf with this `indexed_timestamp` of files, milliseconds since 1970."""
+    shard = decode(leaf)
+    for holder, key, file in places(shard):
+        if file in seen:
+            holder[key]["indexed_timestamp"] = seen[file]
+    return _encode(shard)
+
+
 class _Sums(msgspec.Struct):
     """The part of a record that finds its bytes; decoding the rest is skipped."""
 

@@ -96,6 +96,8 @@ class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
     bz2: bool = False
     #: also publish `current_repodata.json`, which conda before 26 asks for
     current_repodata: bool = False
+    #: `first-seen`: where upstream does not say when it first listed a file (CEP 47), say when this mirror did
+    indexed_timestamp: Literal["upstream", "first-seen"] = "upstream"
     #: documents beside repodata to mirror where upstream has them, at the channel's root or in its subdirs; `*.ending`: what
     #: upstream has at each package's address with that ending
     sidecars: list[str] = msgspec.field(default_factory=lambda: [CHANNELDATA, "notices.json", *BY_FILE])

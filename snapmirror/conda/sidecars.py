@@ -64,6 +64,18 @@ class Sidecars:
         """See Ecosystem.ages."""
         return False
 
+    def dated(self, repo: CondaRepo) -> bool:
+        """See Ecosystem.dated."""
+        return False
+
+    def dates(self, leaf_: bytes) -> Mapping[str, int]:
+        """See Ecosystem.dates."""
+        return {}
+
+    def date(self, leaf_: bytes, seen: Mapping[str, int]) -> bytes:
+        """See Ecosystem.date."""
+        return leaf_
+
     def bound(self, repo: CondaRepo) -> Sequence[str]:
         """See Ecosystem.bound."""
         return ()

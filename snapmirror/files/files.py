@@ -59,6 +59,18 @@ class Files:
         """See Ecosystem.selects. A repo's depth is a selection too: with another one, less may be listed."""
         return bool(repo.include or repo.exclude or repo.newest or repo.depth)
 
+    def dated(self, repo: FilesRepo) -> bool:
+        """See Ecosystem.dated."""
+        return False
+
+    def dates(self, leaf_: bytes) -> Mapping[str, int]:
+        """See Ecosystem.dates."""
+        return {}
+
+    def date(self, leaf_: bytes, seen: Mapping[str, int]) -> bytes:
+        """See Ecosystem.date."""
+        return leaf_
+
     def bound(self, repo: FilesRepo) -> Sequence[str]:
         """See Ecosystem.bound."""
         return ()

@@ -5,6 +5,7 @@ their second names in batches: bytes durable, names, names durable, index rows. 
 """
 
 import errno
+import hashlib
 import os
 import stat
 import threading
@@ -16,7 +17,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from .. import addresses
-from ..digests import Sums
+from ..digests import Digest, Sums
 from ..errors import MismatchError, TransportError, UpstreamError
 from ..store.blobs import Original, identity
 from .download import Arrived, Source, verify
@@ -127,8 +128,8 @@ class Adoption(Sync):
     copied = Amount()
 
     @cached_property
-    def _failed(self) -> Fetched:
-        """What could not be taken, and why."""
+    def _seen(self) -> Fetched:
+        """What was taken, and what could not be, and why."""
         return {}
 
     def plan_files(self) -> AdoptPlan:
@@ -145,25 +146,35 @@ class Adoption(Sync):
         return 0 if linked else super().bytes_to_write(plan)
 
     def get(self, http: Http, sources: Sequence[Source]) -> Fetched:
-        """See Sync. A tree does not mend itself as an upstream may: what failed is not looked at twice."""
-        found: Fetched = {source.key: self._failed[source.key] for source in sources if source.key in self._failed}
+        """See Sync. A tree does not change as an upstream may: no file is looked at twice, unless a gc has taken it."""
+        found: Fetched = {source.key: self._seen[source.key] for source in sources if self._still_holds(source.key)}
         plan = self._plan(source for source in sources if source.key not in found)
         for wanted, error in plan.refused:
             found |= wanted.fail(error)
         copy = [*plan.copy, *self._link(plan.link, found)]
         found |= self._copy(http, copy)
-        self._failed.update({key: error for key, error in found.items() if isinstance(error, UpstreamError)})
+        self._seen.update(found)
         return found
+
+    def _still_holds(self, key: str) -> bool:
+        """Whether what came of a source is so still."""
+        seen = self._seen.get(key)
+        return self._store.blobs.size(seen) is not None if isinstance(seen, bytes) else seen is not None
 
     def _copy(self, http: Http, candidates: Sequence[Candidate]) -> Fetched:
         if not candidates:
             return {}
         sources = [replace(source, link=False) for one in candidates for source in one.wanted.stated]
         found = super().get(http, sources)
+        md5: dict[bytes, Digest] = {}
         for one in candidates:
             digest = found[one.wanted.stated[0].key]
             if isinstance(digest, bytes):
                 self.copied = self.copied.plus(self._store.blobs.size(digest) or 0)
+                if one.wanted.source.file.sha256 is None:  # as in _hash
+                    with self._store.blobs.open(digest) as blob:
+                        md5[hashlib.file_digest(blob, "md5").digest()] = digest  # type: ignore[arg-type]
+        self._store.index.put_blobs({}, md5)
         return {
             key: NotTakenError(error.url, error.problem) if isinstance(error, TransportError) else error
             for key, error in found.items()

@@ -23,6 +23,7 @@ from ..store.records import DirectoryState, place_of
 from ..store.store import Store
 from ..validators import Validators
 from . import export
+from .dated import Dated
 from .download import Source
 from .http import Http
 from .plan import DirectoryPlan, build_directory, make_plan, missing
@@ -42,6 +43,8 @@ class DirectorySync:
     #: in the snapshot before, None if it was not there
     previous: DirectoryState | None
     allow_shrink: bool
+    #: id in the past that the snapshot gets
+    seal_as: str | None = None
     #: a text of all settings that bear on what is made of a reading
     settings: str = ""
     #: what upstream lists, until it is planned
@@ -106,8 +109,12 @@ class DirectorySync:
     def make_plan(self, selection: Selection) -> None:
         """Plan what was read, or is kept of it. Sets `plan`, or `problem`. Raises UpstreamError for an unusable reading."""
         self.dropped = dict(selection.dropped)
+        reading = selection.reading
+        if self.ecosystem.dated(self.repo):
+            seen = self.seal_as or self.read_at
+            reading = Dated(self.store, self.ecosystem, self.repo, self.name, reading, seen, self.seal_as)
         try:
-            self.plan = make_plan(self.store, self.ecosystem, self.repo, self.name, selection.reading, self.reader)
+            self.plan = make_plan(self.store, self.ecosystem, self.repo, self.name, reading, self.reader)
             self._refuse_to_shrink(self.plan)
         except (ShrinkError, HelperEnded) as error:
             self.problem = error

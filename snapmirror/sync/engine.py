@@ -132,8 +132,9 @@ class Sync:
         directories = []
         for repo in bound:
             states = self._before(self._store.catalog(), repo.path)  # read only now that the repo is ours
+            allow, past = self._options.allow_shrink, self._options.seal_as
             own = [
-                DirectorySync(self._store, ecosystem, repo, name, states.get(name), self._options.allow_shrink)
+                DirectorySync(self._store, ecosystem, repo, name, states.get(name), allow, past)
                 for name in ecosystem.directories(repo)
             ]
             directories += own
