@@ -6,13 +6,11 @@ JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
 TEXT = "text/html"
 
-#: what a client may ask for, and what it gets; of equally welcome ones the first, as PyPI decides
-_OFFERS = {
-    TEXT: TEXT,
-    HTML: HTML,
-    "application/vnd.pypi.simple.latest+html": HTML,
-    JSON: JSON,
-    "application/vnd.pypi.simple.latest+json": JSON,
+#: what we have, with its other name; of equally welcome ones the first, as PyPI decides
+_FORMS = {
+    TEXT: "",
+    HTML: "application/vnd.pypi.simple.latest+html",
+    JSON: "application/vnd.pypi.simple.latest+json",
 }
 
 
@@ -23,17 +21,18 @@ def choose(accept: str | None, format_: str | None = None) -> str:
     accept: the Accept field, None if there is none; of what it accepts we may have nothing: text/html then, as PyPI
     format_: the value of `?format=`, which wins; one that we don't know says nothing
     """
-    if format_ and (found := _OFFERS.get(format_.strip().lower().replace(" ", "+"))):
+    stated = (format_ or "").strip().lower().replace(" ", "+")  # as a `+` that is not quoted arrives
+    if found := next((form for form, other in _FORMS.items() if stated and stated in (form, other)), None):
         return found
     ranges = dict(_range(part) for part in (accept or "").lower().split(",") if part.strip())
-    weights = {offer: _weight(offer, ranges) for offer in _OFFERS}
-    best = max(_OFFERS, key=lambda offer: weights[offer])  # max gives the first of equals
-    return _OFFERS[best] if weights[best] > 0 else TEXT
+    weights = {form: max(_weight(form, ranges), ranges.get(other, 0.0)) for form, other in _FORMS.items()}
+    best = max(_FORMS, key=lambda form: weights[form])  # max gives the first of equals
+    return best if weights[best] > 0 else TEXT
 
 
-def _weight(offer: str, ranges: dict[str, float]) -> float:
+def _weight(form: str, ranges: dict[str, float]) -> float:
     """How welcome a type is: by the most specific range that has it."""
-    for name in (offer, f"{offer.partition('/')[0]}/*", "*/*"):
+    for name in (form, f"{form.partition('/')[0]}/*", "*/*"):
         if name in ranges:
             return ranges[name]
     return 0.0

@@ -1,0 +1,398 @@
+"""Leaves of projects and the pages made of them, read by pypi-simple, which knows nothing of us."""
+
+import hashlib
+import json
+import string
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import unquote, urljoin
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pypi_simple import IndexPage, ProjectPage
+
+from snapmirror.ecosystem import Draft, FileAt
+from snapmirror.pypi import Pypi, leaf, legacy, names, negotiate, page, pages
+from snapmirror.pypi.protocol import Answer
+
+BASE = "https://index.example/simple/foo-bar/"
+HEX = "ab" * 32
+BLAKE = f"packages/{HEX[:2]}/{HEX[2:4]}/{HEX[4:]}"
+WHEEL, SDIST = "foo_bar-1.0-py3-none-any.whl", "foo-bar-1.0.tar.gz"
+
+
+def record(file: str = WHEEL, **keys: Any) -> dict[str, Any]:
+    """What PyPI says of a file."""
+    return {
+        "filename": file,
+        "url": f"https://files.example/{BLAKE}/{file}",
+        "hashes": {"sha256": hashlib.sha256(file.encode()).hexdigest()},
+        "requires-python": ">=3.8,<4",
+        "size": 10,
+        "upload-time": "2026-11-01T10:00:00.5Z",
+        "yanked": False,
+        "core-metadata": {"sha256": "cd" * 32},
+    } | {key.replace("_", "-"): value for key, value in keys.items()}
+
+
+def answer(body: bytes | dict[str, Any], **fields: str) -> Answer:
+    """Of upstream."""
+    body = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Answer(body, None, BASE, {key.replace("_", "-"): value for key, value in fields.items()})
+
+
+def draft(*records: Any, **keys: Any) -> Draft:
+    """The leaf of a page with these records."""
+    whole = {"meta": {"api-version": "1.4", "_last-serial": 7}, "name": "Foo.Bar", "files": list(records)} | keys
+    return page.draft("foo-bar", page.read(answer(whole), "foo-bar"), BASE, b"s" * 32)
+
+
+# What is wrong with one file takes out that file
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (record("../foo_bar-1.0.zip"), "unsafe"),
+        (record("foo-bar-1.0/x.tar.gz"), "unsafe"),
+        (record(".foo-bar-1.0.zip"), "unsafe"),
+        (record("foo-bar-1.0\n.zip"), "unsafe"),
+        (record("foo-bar-" + "1" * 300 + ".zip"), "longer than"),
+        (record(WHEEL + ".metadata"), "that of a metadata file"),
+        (record("foo_baz-1.0-py3-none-any.whl"), "belongs to another project"),
+        (record("foo_bar_more-1.0-py3-none-any.whl"), "belongs to another project"),
+        (record("foo-bar-more-1.0.tar.gz"), "belongs to another project"),
+        (record("foo.tar.gz"), "belongs to another project"),
+        (record(url="ftp://x/y"), "its address can't be used"),
+        (record(url="file:///etc/passwd"), "its address can't be used"),
+        (record(url=""), "no address"),
+        (record(hashes={}, size=None), "neither a hash nor a size"),
+        (record(hashes={"sha512": "ab"}, size=None), "neither a hash nor a size"),
+        (record(hashes={"sha256": "xyz"}), "no hexadecimal numbers"),
+        (record(hashes=["sha256"]), "no hexadecimal numbers"),
+        (record(size="10"), "its size is '10'"),
+        (record(size=True), "its size is True"),
+        (record(size=-1), "its size is -1"),
+        (record(upload_time="yesterday"), "is no time"),
+        (record(upload_time="2026-13-01T10:00:00Z"), "is no time"),
+        (record(upload_time=7), "its upload-time is 7"),
+        (record(yanked={}), "its yanked is {}"),
+        (record(requires_python=3), "its requires-python is 3"),
+        (record(core_metadata="sha256=1"), "its core-metadata is"),
+        (record(provenance=1), "its provenance is 1"),
+        ({"url": "x"}, "no file name"),
+        ("text", "no file name"),
+    ],
+)
+def test_a_bad_file(bad: Any, reason: str) -> None:
+    good = record(SDIST)
+    found = draft(good, bad)
+    assert [reason in text for text in found.invalid.values()] == [True]
+    assert leaf.decode(found.content)["files"] == [good]
+
+
+def test_the_same_file_twice() -> None:
+    """Is one file; with other hashes, whichever we published might be the wrong one."""
+    assert draft(record(), record()).files == draft(record()).files
+    found = draft(record(), record(SDIST), record(size=11))
+    assert [file.name for file in found.files] == [SDIST, SDIST + ".metadata"]
+    assert found.invalid == {WHEEL: "two records give it different hashes"}
+
+
+@pytest.mark.parametrize(
+    ("file", "project", "version"),
+    [
+        ("foo_bar-1.0-py3-none-any.whl", "foo-bar", "1.0"),
+        ("Foo.Bar-1.0+local.1-1-cp39-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl", "foo-bar", "1.0+local.1"),
+        ("foo-bar-1.0.tar.gz", "foo-bar", "1.0"),
+        ("foo-2.0-1.tar.gz", "foo", "2.0.post1"),
+        ("foo-2-bar-1.0.zip", "foo-2-bar", "1.0"),
+        ("foo-1.0.win32-py2.7.exe", "foo", "1.0"),
+        ("foo-1.0-py2.7.egg", "foo", "1.0"),
+        ("foo-dev-20100101.tar.gz", "foo", "dev-20100101"),
+    ],
+)
+def test_names_of_files(file: str, project: str, version: str) -> None:
+    assert names.problem_with(file, project) is None
+    found = names.parse(file, project)
+    assert names.parse_version(found.version) == names.parse_version(version)
+
+
+def test_sums_that_come_later() -> None:
+    """A computed sum is added where upstream has none; what can't be had is not advertised any more; all else stays."""
+    first = draft(record(hashes={"md5": "0" * 32}, core_metadata=True, size=None, x={"y": [1]}), record(SDIST)).content
+    wheel, metadata, *_ = leaf.files(first)
+    assert (wheel.sha256, wheel.md5, wheel.size, wheel.modified) == (None, bytes(16), None, 1_793_527_200)
+    assert (metadata.name, metadata.sha256, metadata.url) == (f"{WHEEL}.metadata", None, f"{wheel.url}.metadata")
+
+    settled = leaf.settle(first, {WHEEL: b"w" * 32, f"{WHEEL}.metadata": b"m" * 32}, {f"{SDIST}.metadata"}, {WHEEL: 5})
+    found = leaf.decode(settled)["files"]
+    assert found == [
+        record(
+            hashes={"md5": "0" * 32, "sha256": (b"w" * 32).hex()},
+            size=5,
+            core_metadata={"sha256": (b"m" * 32).hex()},
+            x={"y": [1]},
+        ),
+        record(SDIST, core_metadata=False),
+    ]
+    assert [file.name for file in leaf.files(settled)] == [WHEEL, f"{WHEEL}.metadata", SDIST]
+    assert leaf.decode(leaf.settle(first, {}, {WHEEL}))["files"] == [record(SDIST)]
+    assert leaf.decode(leaf.settle(first, {}, {WHEEL, SDIST}))["name"] == "Foo.Bar"
+
+
+@pytest.mark.parametrize("key", leaf.METADATA_KEYS)
+def test_metadata_under_all_its_names(key: str) -> None:
+    """PEP 658, PEP 714, and what PyPI writes: one thing, that is advertised or not."""
+    plain = {name: value for name, value in record().items() if name != "core-metadata"}
+    made = draft({**plain, key: {"sha256": HEX}}).content
+    assert leaf.files(made)[1].sha256 == bytes.fromhex(HEX)
+    (served,) = json.loads(pages.project_json(made))["files"]
+    assert served["core-metadata"] == {"sha256": HEX}
+    assert "dist-info-metadata" not in served
+    withheld = leaf.settle(made, {}, {f"{WHEEL}.metadata"})
+    assert HEX not in json.dumps(leaf.decode(withheld)["files"][0] | {"url": ""})
+    assert b"data-core-metadata" not in pages.project_html(withheld)
+
+
+def test_numbers_that_messagepack_has_not() -> None:
+    found = draft(record(x=1 << 70))
+    assert json.loads(pages.project_json(found.content))["files"][0]["x"] == float(1 << 70)
+
+
+# Paths
+
+
+class Reader(SimpleNamespace):
+    """A directory of leaves."""
+
+    def name_of(self, file: str) -> str | None:
+        return {"foo-2.0-1.tar.gz": "foo", "foo-2.0-1.tar.gz.metadata": "foo"}.get(file)
+
+    def read_leaf(self, name: str) -> bytes | None:
+        found: bytes | None = self.leaves.get(name)
+        return found
+
+
+def test_where_files_are() -> None:
+    """As upstream's addresses end, or in that shape; every link of a page leads to the file that it says."""
+    odd = record("foo-2.0-1.tar.gz", url="https://elsewhere.example/x?name=foo-2.0-1.tar.gz")
+    local = record("foo-1.0+cpu-py3-none-any.whl", url=f"https://files.example/{BLAKE}/foo-1.0%2Bcpu-py3-none-any.whl")
+    whole = {"name": "foo", "files": [odd, local]}
+    content = page.draft("foo", page.read(answer(whole), "foo"), BASE, b"").content
+    reader: Any = Reader(leaves={"foo": content, "foo-bar": draft(record()).content})
+    digits = odd["hashes"]["sha256"]
+    for path, file, url in [
+        (f"{BLAKE}/{WHEEL}", WHEEL, record()["url"]),
+        (f"{BLAKE}/{WHEEL}.metadata", f"{WHEEL}.metadata", record()["url"] + ".metadata"),
+        (f"{BLAKE}/foo-1.0+cpu-py3-none-any.whl", local["filename"], local["url"]),
+        (f"packages/{digits[:2]}/{digits[2:4]}/{digits[4:]}/foo-2.0-1.tar.gz", odd["filename"], odd["url"]),
+        (
+            f"packages/{digits[:2]}/{digits[2:4]}/{digits[4:]}/foo-2.0-1.tar.gz.metadata",
+            "foo-2.0-1.tar.gz.metadata",
+            "https://elsewhere.example/x.metadata?name=foo-2.0-1.tar.gz",
+        ),
+    ]:
+        found = Pypi().locate(reader, path)
+        assert isinstance(found, FileAt)
+        assert (found.file.name, found.file.url) == (file, url)
+    for path in (f"{BLAKE[:-1]}0/{WHEEL}", f"{BLAKE}/{SDIST}", WHEEL, f"{BLAKE}/../{WHEEL}", "simple/foo/"):
+        assert Pypi().locate(reader, path) is None
+    links = [urljoin("/r/simple/foo/", one["url"]) for one in json.loads(pages.project_json(content))["files"]]
+    assert {unquote(link).removeprefix("/r/") for link in links} <= set(Pypi().published(content))
+
+
+@pytest.mark.parametrize("file", [WHEEL, SDIST, "foo.bar-1.0-py2.7.egg", f"{WHEEL}.metadata", f"{SDIST}.metadata"])
+def test_the_project_of_a_file(file: str) -> None:
+    assert names.leaf_of(file) == "foo-bar"
+
+
+# Pages
+
+_TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=20)
+_HASH = st.binary(min_size=32, max_size=32).map(bytes.hex)
+_ANY = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | _TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3),
+    max_leaves=5,
+)
+_OPTIONAL: dict[str, Any] = {
+    "requires-python": st.none() | st.sampled_from([">=3.8", "<4,>=3", ">=\"3\" & 'x'"]),
+    "yanked": st.booleans() | _TEXT.filter(bool),
+    "upload-time": st.sampled_from(["2026-11-01T10:00:00Z", "1999-01-01T00:00:00.123456Z"]),
+    "core-metadata": st.booleans() | st.fixed_dictionaries({"sha256": _HASH}),
+    "dist-info-metadata": st.booleans(),
+    "provenance": st.none() | st.just("https://index.example/integrity/x?a=1&b=2"),
+}
+_RECORD = st.fixed_dictionaries(
+    {"hashes": st.fixed_dictionaries({"sha256": _HASH}, optional={"md5": st.just("0" * 32)}), "size": st.integers(0, 1 << 40)},
+    optional=_OPTIONAL,
+)
+_VERSION = st.text(string.digits, min_size=1, max_size=3).map(lambda digits: f"1.{int(digits)}")
+_PAGE = st.builds(
+    lambda records, unknown, status: (
+        {f"x-{key}": value for key, value in unknown.items()}
+        | {"meta": {"api-version": "1.1", "_last-serial": 9}, "name": "Foo_Bar"}
+        | ({"project-status": status} if status else {})
+        | {
+            "files": [
+                {"filename": f"foo_bar-{version}.tar.gz", "url": f"../../f/{version}", **one}
+                for version, one in records.items()
+            ]
+        }
+    ),
+    st.dictionaries(_VERSION, _RECORD, max_size=4),
+    st.dictionaries(_TEXT, _ANY, max_size=2),
+    st.none()
+    | st.fixed_dictionaries({"status": st.sampled_from(["active", "archived"])}, optional={"reason": _TEXT.filter(bool)}),
+)
+
+
+@given(_PAGE)
+@settings(max_examples=150, deadline=None)
+def test_pages_say_what_upstream_says(upstream: dict[str, Any]) -> None:
+    """JSON: every key but `url` and the name of what is said of metadata; and pypi-simple reads JSON and HTML alike."""
+    made = page.draft("foo-bar", page.read(answer(json.loads(json.dumps(upstream))), "foo-bar"), BASE, b"")
+    assert not made.invalid
+    served = json.loads(pages.project_json(made.content))
+    assert pages.project_json(made.content) == pages.project_json(made.content)
+    for one, other in zip(served["files"], upstream["files"], strict=True):
+        expected = {key: value for key, value in other.items() if key not in ("url", "core-metadata", "dist-info-metadata")}
+        assert {key: one[key] for key in expected} == expected
+        assert set(one) - set(expected) <= {"url", "core-metadata"}
+    assert {key: served[key] for key in upstream if key not in ("meta", "files")} == {
+        key: upstream[key] for key in upstream if key not in ("meta", "files")
+    }
+    assert served["meta"] == {"api-version": "1.4", "_last-serial": 9}
+
+    read_json = ProjectPage.from_json_data(served, "https://mirror.example/simple/foo-bar/")
+    html = pages.project_html(made.content)
+    read_html = ProjectPage.from_html("foo-bar", html, "https://mirror.example/simple/foo-bar/")
+    assert (read_html.repository_version, read_html.status, read_html.status_reason) == (
+        read_json.repository_version,
+        read_json.status,
+        read_json.status_reason,
+    )
+    assert html.endswith(b"<!--SERIAL 9-->")
+    for one, other in zip(read_json.packages, read_html.packages, strict=True):
+        assert (one.filename, one.url, one.requires_python, one.is_yanked) == (
+            other.filename,
+            other.url,
+            other.requires_python,
+            other.is_yanked,
+        )
+        assert (one.yanked_reason or "") == (other.yanked_reason or "")
+        assert one.digests["sha256"] == other.digests["sha256"]
+        assert (one.has_metadata or False, one.metadata_digests) == (other.has_metadata or False, other.metadata_digests)
+        assert one.provenance_url == other.provenance_url
+
+    again = page.read(Answer(html, None, "https://mirror.example/simple/foo-bar/", {"content-type": "text/html"}), "foo-bar")
+    assert [file["filename"] for file in again["files"]] == [file["filename"] for file in served["files"]]
+    assert [(file.get("size"), file.get("upload-time")) for file in again["files"]] == [
+        (file["size"], file.get("upload-time")) for file in served["files"]
+    ]
+
+
+def test_html_to_the_byte() -> None:
+    """What pip and uv read of it."""
+    content = draft(
+        record(requires_python='>=3,"&<4', yanked='a "bad" <one>', provenance="https://x/?a&b"),
+        record(SDIST, hashes={"md5": "0" * 32}, yanked=True, core_metadata=True, requires_python=None, upload_time=None),
+        **{"project-status": {"status": "archived", "reason": "<done>"}},
+    ).content
+    digits = record()["hashes"]["sha256"]
+    assert pages.project_html(content).decode() == (
+        '<!DOCTYPE html>\n<html>\n  <head>\n    <meta name="pypi:repository-version" content="1.4">\n'
+        '    <meta name="pypi:project-status" content="archived">\n'
+        '    <meta name="pypi:project-status-reason" content="&lt;done&gt;">\n'
+        "    <title>Links for Foo.Bar</title>\n  </head>\n  <body>\n    <h1>Links for Foo.Bar</h1>\n"
+        f'    <a href="../../{BLAKE}/{WHEEL}#sha256={digits}" data-requires-python="&gt;=3,&quot;&amp;&lt;4"'
+        f' data-dist-info-metadata="sha256={"cd" * 32}" data-core-metadata="sha256={"cd" * 32}"'
+        ' data-yanked="a &quot;bad&quot; &lt;one&gt;" data-provenance="https://x/?a&amp;b"'
+        f' data-upload-time="2026-11-01T10:00:00.5Z" data-size="10">{WHEEL}</a><br/>\n'
+        f'    <a href="../../{BLAKE}/{SDIST}#md5={"0" * 32}" data-dist-info-metadata="true" data-core-metadata="true"'
+        f' data-yanked="" data-size="10">{SDIST}</a><br/>\n'
+        "  </body>\n</html>\n<!--SERIAL 7-->"
+    )
+
+
+def test_what_an_upstream_does_not_say() -> None:
+    """Without sizes a page is not of version 1.1; versions are told from file names, in their order."""
+    files = [record(f"foo-bar-{version}.tar.gz", size=None) for version in ("1.10", "1.9", "1.9.post1")]
+    served = json.loads(pages.project_json(draft(*files).content))
+    assert served["meta"]["api-version"] == "1.0"
+    assert served["versions"] == ["1.9", "1.9.post1", "1.10"]
+
+
+def test_the_list() -> None:
+    listed = [pages.Project("foo-bar", "Foo.Bar", 7), pages.Project("six", "six", None)]
+    body = pages.index_json(listed, 9)
+    assert json.loads(body) == {
+        "meta": {"_last-serial": 9, "api-version": "1.4"},
+        "projects": [{"_last-serial": 7, "name": "Foo.Bar"}, {"name": "six"}],
+    }
+    html = pages.index_html(listed, 9)
+    assert IndexPage.from_json_data(json.loads(body)).projects == IndexPage.from_html(html).projects == ["Foo.Bar", "six"]
+    assert b'<a href="foo-bar/">' in html
+    assert html.endswith(b"<!--SERIAL 9-->")
+
+
+def test_the_api_from_before() -> None:
+    """As bandersnatch wants it: releases by version, addresses from the root of the index, the serial."""
+    content = draft(
+        record(yanked="broken"),
+        record(SDIST, core_metadata=False),
+        record("foo-bar-2.0rc1.tar.gz"),
+        versions=["1.0", "1.5", "2.0rc1"],
+    ).content
+    found = json.loads(legacy.project(content))
+    assert (found["info"]["name"], found["info"]["version"], found["last_serial"]) == ("Foo.Bar", "1.0", 7)
+    assert {version: [one["filename"] for one in files] for version, files in found["releases"].items()} == {
+        "1.0": [WHEEL, SDIST],
+        "1.5": [],
+        "2.0rc1": ["foo-bar-2.0rc1.tar.gz"],
+    }
+    wheel, sdist = found["releases"]["1.0"]
+    assert (wheel["url"], wheel["size"], wheel["digests"]) == (f"/{BLAKE}/{WHEEL}", 10, record()["hashes"])
+    assert (wheel["yanked"], wheel["yanked_reason"], sdist["yanked"]) == (True, "broken", False)
+    assert (wheel["packagetype"], wheel["python_version"], sdist["python_version"]) == ("bdist_wheel", "py3", "source")
+    assert wheel["upload_time_iso_8601"] == record()["upload-time"]
+    assert json.loads(legacy.project(content, "https://m.example/pypi"))["urls"][0]["url"].startswith(
+        "https://m.example/pypi/packages/"
+    )
+
+
+# Negotiation
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (None, negotiate.TEXT),
+        ("", negotiate.TEXT),
+        ("*/*", negotiate.TEXT),
+        ("text/*", negotiate.TEXT),
+        ("application/*", negotiate.HTML),
+        ("image/png", negotiate.TEXT),
+        ("nonsense;;q", negotiate.TEXT),
+        (negotiate.JSON, negotiate.JSON),
+        (negotiate.JSON.upper(), negotiate.JSON),
+        (f"{negotiate.JSON};q=0", negotiate.TEXT),
+        (f"{negotiate.JSON};q=x, {negotiate.HTML};q=0.1", negotiate.HTML),
+        ("application/vnd.pypi.simple.latest+json", negotiate.JSON),
+        ("application/vnd.pypi.simple.latest+html", negotiate.HTML),
+        ("application/vnd.pypi.simple.v2+json, text/html;q=0.1", negotiate.TEXT),
+        (f"*/*;q=0.1, {negotiate.JSON};q=0.5", negotiate.JSON),
+        (f"*/*, {negotiate.HTML};q=0.5, text/html;q=0.1", negotiate.JSON),
+        # pip, uv, bandersnatch, a browser
+        (f"{negotiate.JSON}, {negotiate.HTML}; q=0.1, text/html; q=0.01", negotiate.JSON),
+        (f"{negotiate.JSON}, {negotiate.HTML};q=0.2, text/html;q=0.01", negotiate.JSON),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", negotiate.TEXT),
+    ],
+)
+def test_which_form_a_client_gets(accept: str | None, expected: str) -> None:
+    assert negotiate.choose(accept) == expected
+    assert negotiate.choose(accept, negotiate.HTML) == negotiate.HTML
+    assert negotiate.choose(accept, "application/vnd.pypi.simple.v1 json") == negotiate.JSON  # a `+` that was not quoted
+    assert negotiate.choose(accept, "application/pdf") == expected
