@@ -15,6 +15,7 @@ from serving import serving
 from upstream import Html, Status, Upstream
 
 from snapmirror.conda import names, parts
+from snapmirror.digests import sha256
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -238,6 +239,16 @@ def test_a_page_in_the_place_of_one_that_never_was_is_left_out(mirror: Mirror, u
 def test_a_name_that_can_be_no_sidecar_is_refused(name: str, mirror: Mirror) -> None:
     mirror.repos[0]["sidecars"] = [name]
     assert "sidecar" in mirror.sync(status=2).err
+
+
+def test_their_bytes_are_frozen(channel: Channel, mirror: Mirror) -> None:
+    """In stores that there are, equal leaves and documents must stay equal: raise `form` with any change here."""
+    mirror.sync()
+    reader = mirror.reader("chan/")
+    leaf = sha256(reader.read_leaf("noarch/lib") or b"").hex()
+    documents = "".join(f"{path} {derived.sha256.hex()}\n" for path, derived in sorted(reader.document.documents.items()))
+    assert leaf == "eea0623940215e73588a82fb95797a4835e689b8baa62a91be79145fa2e242eb"
+    assert sha256(documents.encode()).hex() == "572270c13115"
 
 
 _FILES = st.sampled_from([f"{name}-{version}-0.conda" for name in ("a", "b-c", "d") for version in "123"])
