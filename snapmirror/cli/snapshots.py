@@ -52,10 +52,8 @@ def show(snapshot: SnapshotArgument, json: JsonOption = False, config: ConfigOpt
     for path, repo in found["repos"].items():
         print_line(f"{path}: {repo['kind']}, read {repo['read']}, unchanged since {repo['since']}")
         for name, directory in repo["directories"].items():
-            size = units.size(directory["bytes"])
-            print_line(
-                f"  {name or path.rpartition('/')[2]}: {units.plural(directory['files'], 'file')}, {size}, {directory['mode']}, {directory['digest']}"
-            )
+            size = f"{units.plural(directory['files'], 'file')}, {units.size(directory['bytes'])}"
+            print_line(f"  {name or path.rpartition('/')[2]}: {size}, {directory['mode']}, {directory['digest']}")
     for directory, files in found["withheld"].items():
         for file, reason in files.items():
             print_line(f"withheld: {directory}/{printable(file)}: {printable(reason)}")
