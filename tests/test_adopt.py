@@ -1,5 +1,6 @@
 """`snapmirror adopt`: a mirror that other tools have made becomes a store, file by file as it lies there."""
 
+import hashlib
 import json
 import os
 import random
@@ -138,7 +139,7 @@ def test_files_of_another_owner_are_refused(mirror: Mirror, tree: Path) -> None:
 
 
 def test_another_file_system(mirror: Mirror, tree: Path) -> None:
-    """There can be no second name: the files are copied, and verified just the same."""
+    """There can be no second name: the files are copied, verified just the same, and known by their MD5 too."""
     place = Path("/dev/shm")
     if not place.is_dir() or place.stat().st_dev == tree.stat().st_dev:
         pytest.skip("there is no second file system")
@@ -146,11 +147,17 @@ def test_another_file_system(mirror: Mirror, tree: Path) -> None:
     try:
         shutil.copytree(tree, away)
         (away / "noarch/lib-1.0-0.conda").write_bytes(b"x")
+        index, data = away / "noarch/repodata.json", (away / "noarch/data-1.0-0.tar.bz2").read_bytes()
+        document = json.loads(index.read_text())
+        del document["packages"]["data-1.0-0.tar.bz2"]["sha256"], document["packages"]["data-1.0-0.tar.bz2"]["md5"]
+        index.write_text(json.dumps(document))
         before = state(away)
         done = mirror.run("adopt", str(away), "--repo", "chan", "--json", status=3).json["trees"][0]
         assert (done["linked"], done["copied"], len(done["withheld"])) == (0, 2, 1)
         assert state(away) == before
         mirror.published()
+        with mirror.store() as store:
+            assert store.index.by_md5(hashlib.md5(data).digest()) == hashlib.sha256(data).digest()
     finally:
         shutil.rmtree(away, ignore_errors=True)
 

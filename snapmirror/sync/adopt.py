@@ -129,7 +129,7 @@ class Adoption(Sync):
 
     @cached_property
     def _seen(self) -> Fetched:
-        """What was taken, and what could not be, and why."""
+        """What came of files that failed, or that only their addresses name: the store can't tell that it holds these."""
         return {}
 
     def plan_files(self) -> AdoptPlan:
@@ -153,7 +153,13 @@ class Adoption(Sync):
             found |= wanted.fail(error)
         copy = [*plan.copy, *self._link(plan.link, found)]
         found |= self._copy(http, copy)
-        self._seen.update(found)
+        self._seen.update(
+            {
+                source.key: found[source.key]
+                for source in sources
+                if source.file.sha256 is source.file.md5 is None or isinstance(found[source.key], UpstreamError)
+            }
+        )
         return found
 
     def _still_holds(self, key: str) -> bool:
