@@ -303,7 +303,8 @@ def test_html_to_the_byte() -> None:
     ).content
     digits = record()["hashes"]["sha256"]
     assert pages.project_html(content).decode() == (
-        '<!DOCTYPE html>\n<html>\n  <head>\n    <meta name="pypi:repository-version" content="1.4">\n'
+        '<!DOCTYPE html>\n<html>\n  <head>\n    <meta charset="utf-8">\n'
+        '    <meta name="pypi:repository-version" content="1.4">\n'
         '    <meta name="pypi:project-status" content="archived">\n'
         '    <meta name="pypi:project-status-reason" content="&lt;done&gt;">\n'
         "    <title>Links for Foo.Bar</title>\n  </head>\n  <body>\n    <h1>Links for Foo.Bar</h1>\n"

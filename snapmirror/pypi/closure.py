@@ -6,15 +6,17 @@ that project that fulfil it, and of these the newest so many if the selection sa
 
 import io
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
+from blake3 import blake3
 from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
 
 from .. import addresses
-from ..digests import sha256
+from ..digests import Digest, sha256
 from ..ecosystem import Draft, File
 from ..errors import UpstreamError
 from . import names
@@ -22,8 +24,8 @@ from .platforms import Machines, pythons
 from .protocol import Upstream
 from .reading import ProjectsReading
 from .requirements import Need
-from .rules import Asked, Rules, listed
-from .settings import Select
+from .rules import FOREVER, Asked, Rules, listed
+from .settings import PypiRepo
 
 #: bytes of a metadata file, and of a wheel that is fetched for the one in it
 _METADATA_LIMIT = 16 << 20
@@ -38,25 +40,57 @@ class _Wheel(NamedTuple):
     metadata: File | None
 
 
+class _Memo(msgspec.Struct, array_like=True, frozen=True):
+    """What a closure came to. It stands as long as the pages that it was made of do, and no file gets old enough."""
+
+    #: what was asked at its beginning, by which rules
+    wishes: bytes
+    #: project -> source of its page
+    sources: dict[str, Digest]
+    #: project -> what is needed of it in the end: specifier, extras, hashes
+    needs: dict[str, list[tuple[str, list[str], list[str]]]]
+    #: seconds since 1970
+    until: int
+
+
+_MEMO = msgspec.msgpack.Decoder(_Memo)
+
+
 class Closure:
     """Grows what is asked of projects until nothing kept lacks what it needs."""
 
-    def __init__(self, reading: ProjectsReading, rules: Rules, select: Select) -> None:
+    def __init__(self, repo: PypiRepo, reading: ProjectsReading, rules: Rules) -> None:
+        select = repo.select
+        self._repo = repo
         self._reading = reading
         self._rules = rules
         self._machines = Machines(pythons(select.python), select.platforms)
         self._asked: dict[str, Asked] = {}
         self._drafts: dict[str, Draft] = {}
         self._requires: dict[str, list[str]] = {}
+        self._until = FOREVER
+
+    @property
+    def names(self) -> Collection[str]:
+        """All projects that are wanted."""
+        return self._asked.keys()
 
     def asked(self, name: str) -> Asked:
         """What is wanted of a project in the end."""
         return self._asked.get(name, Asked())
 
     def run(self, asked: Mapping[str, Asked]) -> None:
-        """Ask for the pages of what is needed, in rounds. Raises UpstreamError."""
-        self._asked = dict(asked)
-        changed = set(asked)
+        """Ask for the pages of what is needed. asked: what is wanted in itself. Raises UpstreamError."""
+        text = "\0".join(f"{name} {asked[name].text}" for name in sorted(asked))
+        wishes = blake3(f"{self._repo.select}\0{text}".encode()).digest()
+        if not self._recall(asked, wishes):
+            self._asked = dict(asked)
+            self._grow()
+            self._remember(wishes)
+
+    def _grow(self) -> None:
+        """In rounds, until a round adds nothing."""
+        changed = set(self._asked)
         while changed:
             self._read_pages(changed)
             kept = {name: self._kept(name) for name in sorted(changed) if name in self._drafts}
@@ -68,6 +102,41 @@ class Closure:
                 if self._add(name := names.normalise(requirement.name), requirement)
             }
 
+    # What was found out before
+
+    @property
+    def _key(self) -> str:
+        return f"pypi closure {self._repo.path} {addresses.redact(self._reading.bases[0])}"
+
+    def _recall(self, asked: Mapping[str, Asked], wishes: bytes) -> bool:
+        """Whether the closure of the last time still stands: then no page is read for it, only asked if it has changed."""
+        row = self._reading.notes.get([self._key]).get(self._key) if self._reading.notes else None
+        try:
+            memo = _MEMO.decode(row or b"")
+        except msgspec.DecodeError:
+            return False
+        if memo.wishes != wishes or self._rules.present >= memo.until:
+            return False
+        self._reading.ask_for([name for name in memo.sources if name not in self._reading.sources])
+        if self._reading.kept or any(self._reading.sources.get(name) != source for name, source in memo.sources.items()):
+            return False
+        for name, needs in memo.needs.items():
+            known = tuple(Need(SpecifierSet(text), frozenset(extras), frozenset(sums)) for text, extras, sums in needs)
+            self._asked[name] = asked.get(name, Asked())._replace(needs=known)
+        return True
+
+    def _remember(self, wishes: bytes) -> None:
+        if self._reading.notes is None or self._reading.kept:
+            return
+        needs = {
+            name: [(str(need.specifier), sorted(need.extras), sorted(need.hashes)) for need in asked.needs]
+            for name, asked in self._asked.items()
+        }
+        sources = {name: self._reading.sources[name] for name in self._asked if name in self._reading.sources}
+        self._reading.notes.put({self._key: msgspec.msgpack.encode(_Memo(wishes, sources, needs, self._until))})
+
+    # Pages
+
     def _read_pages(self, wanted: Iterable[str]) -> None:
         missing = [name for name in sorted(wanted) if name not in self._drafts]
         self._reading.ask_for([name for name in missing if name not in self._reading.sources])
@@ -77,9 +146,10 @@ class Closure:
     def _kept(self, name: str) -> list[_Wheel]:
         """The files that are kept of a project, by what is asked of it so far."""
         draft = self._drafts[name]
-        chosen = self._rules.choose(name, listed(draft.content), self._asked[name]).files
+        choice = self._rules.choose(name, listed(draft.content), self._asked[name])
+        self._until = min(self._until, choice.until)
         by_name = {file.name: file for file in draft.files}
-        return [_Wheel(by_name[file], by_name.get(file + names.METADATA)) for file in sorted(chosen)]
+        return [_Wheel(by_name[file], by_name.get(file + names.METADATA)) for file in sorted(choice.files)]
 
     def _add(self, name: str, requirement: Requirement) -> bool:
         """Ask for what a requirement means; whether that is new."""
@@ -92,7 +162,7 @@ class Closure:
 
     def _needed(self, project: str, wheels: Iterable[_Wheel]) -> Iterator[Requirement]:
         extras = frozenset(extra for need in self._asked[project].needs for extra in need.extras)
-        for text in sorted({text for wheel in wheels for text in self._requires.get(_key(wheel), ())}):
+        for text in sorted({text for wheel in wheels for text in self._requires.get(_sum_of(wheel), ())}):
             try:
                 requirement = Requirement(text)
             except InvalidRequirement:
@@ -104,7 +174,7 @@ class Closure:
 
     def _read_metadata(self, wheels: Iterable[_Wheel]) -> None:
         """Of files whose metadata was not read yet; the same metadata, which most wheels of a release have, once."""
-        unread = {_key(wheel): wheel for wheel in wheels if _key(wheel) not in self._requires}
+        unread = {_sum_of(wheel): wheel for wheel in wheels if _sum_of(wheel) not in self._requires}
         upstream = self._reading.upstream
         if not unread or upstream is None:
             return
@@ -151,7 +221,7 @@ class Closure:
         return addresses.with_credentials(file.url or "", self._reading.bases[0])
 
 
-def _key(wheel: _Wheel) -> str:
+def _sum_of(wheel: _Wheel) -> str:
     """What says the same needs: the metadata's sum, or the file's."""
     digest = (wheel.metadata.sha256 if wheel.metadata else None) or wheel.file.sha256
     return digest.hex() if digest else wheel.file.url or wheel.file.name

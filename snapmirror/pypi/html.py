@@ -52,8 +52,14 @@ def _parse(answer: Answer) -> RepositoryPage:
 
 
 def _charset(answer: Answer) -> str | None:
-    found = re.search(r"charset=\"?([\w-]+)", answer.headers.get("content-type", ""))
-    return found[1] if found else None
+    """As the server states it; else UTF-8, if it can be that, for guessing goes wrong on the little that is no ASCII."""
+    if found := re.search(r"charset=\"?([\w-]+)", answer.headers.get("content-type", "")):
+        return found[1]
+    try:
+        answer.body.decode()
+    except UnicodeDecodeError:
+        return None
+    return "utf-8"
 
 
 def _name_of(url: str) -> str:

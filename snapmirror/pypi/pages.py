@@ -133,6 +133,7 @@ def _document(title: str, heads: Iterable[tuple[str, str]], lines: Iterable[str]
     metas = "".join(f'    <meta name="{name}" content="{html.escape(content)}">\n' for name, content in heads)
     end = "" if serial is None else f"<!--SERIAL {serial}-->"
     return (
-        f"<!DOCTYPE html>\n<html>\n  <head>\n{metas}    <title>{title}</title>\n  </head>\n  <body>\n"
+        f'<!DOCTYPE html>\n<html>\n  <head>\n    <meta charset="utf-8">\n{metas}'
+        f"    <title>{title}</title>\n  </head>\n  <body>\n"
         f"    <h1>{title}</h1>\n{''.join(lines)}  </body>\n</html>\n{end}"
     ).encode("utf-8", "surrogatepass")

@@ -22,7 +22,8 @@ RULES = (
     "not_match", "match", "types", "versions", "prereleases", "yanked", "python", "platforms", "max_size", "min_age",
     "requirements", "newest",
 )  # fmt: skip
-_FOREVER = 1 << 62
+#: seconds since 1970 of what never comes
+FOREVER = 1 << 62
 
 
 class Listed(msgspec.Struct, gc=False, eq=False):
@@ -100,7 +101,8 @@ class Rules:
         self._platforms = platforms.accepted(select.platforms)
         self._max_size = units.parse_size(select.max_size) if select.max_size else None
         self._min_age = int(units.parse_duration(select.min_age).total_seconds()) if select.min_age else None
-        self._present = int(present.timestamp())
+        #: seconds since 1970
+        self.present = int(present.timestamp())
         self._exempt = {names.normalise(name) for name in select.min_age_except}
 
     def choose(self, project: str, files: Sequence[Listed], asked: Asked) -> Choice:
@@ -108,7 +110,7 @@ class Rules:
         locked = {one.filename for one in files if _is_locked(one, asked)}
         dropped: Counter[str] = Counter()
         left: dict[Listed, Named] = {}
-        until = _FOREVER
+        until = FOREVER
         for one in files:
             named = names.parse(one.filename, project)
             rule = self._rule(project, one, named)
@@ -173,7 +175,7 @@ class Rules:
             return "max_size"
         if self._min_age is None or project in self._exempt:
             return None
-        return "min_age" if one.uploaded is None or one.uploaded + self._min_age > self._present else None
+        return "min_age" if one.uploaded is None or one.uploaded + self._min_age > self.present else None
 
     def _newest(self, files: dict[Listed, Named]) -> Iterable[Listed]:
         """Those of the newest versions."""

@@ -45,9 +45,10 @@ def _select(repo: PypiRepo, reading: Any, present: datetime) -> Selection:
     rules = Rules(repo.select, present)
     asked = wishes(repo, requirements.read(repo))
     if repo.select.with_dependencies:
-        closure = Closure(reading, rules, repo.select)
+        closure = Closure(repo, reading, rules)
         closure.run({name: asked(name) for name in reading.sources})
         asked = closure.asked
+        reading.sources = {name: source for name, source in reading.sources.items() if name in closure.names}
     selected = SelectedReading(repo, reading, rules, asked, present)
     return Selection(selected, selected.dropped)
 

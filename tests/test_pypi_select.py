@@ -1,0 +1,374 @@
+"""What a selection keeps of an index: rules, files that name what to keep, age, and what all that depends on."""
+
+import hashlib
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from packaging.markers import Marker
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+from pypi_index import Follower, Index, follow, make_wheel
+from upstream import Status
+
+from snapmirror.errors import SelectionError
+from snapmirror.pypi import Pypi, PypiRepo, leaf, platforms
+from snapmirror.pypi.settings import Select
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    """An index without projects yet."""
+    with Index(tmp_path / "index") as made:
+        yield made
+
+
+def kept(follower: Follower, **sync: Any) -> dict[str, list[str]]:
+    """{project: files that are kept after a sync}, sorted."""
+    leaves = follower.sync(**sync).items()
+    return {name: sorted(one["filename"] for one in leaf.decode(content)["files"]) for name, content in leaves}
+
+
+def selecting(index: Index, *names: str, **select: Any) -> Follower:
+    """A follower with a selection."""
+    return follow(index, *names, select=msgspec.convert(select, Select))
+
+
+# Rules
+
+FILES = {
+    "foo-1.0.tar.gz": {},
+    "foo-1.0-py3-none-any.whl": {"requires-python": ">=3.6"},
+    "foo-2.0-cp39-cp39-win_amd64.whl": {},
+    "foo-2.0-cp312-cp312-manylinux_2_17_x86_64.manylinux2014_x86_64.whl": {},
+    "foo-2.0-cp38-abi3-macosx_11_0_universal2.whl": {},
+    "foo-2.0-cp312-cp312-musllinux_1_2_aarch64.whl": {"size": 5_000_000},
+    "foo-3.0rc1-py2.py3-none-any.whl": {"yanked": "broken"},
+    "foo-0.9-py2.7.egg": {"upload-time": "2010-01-01T00:00:00Z"},
+}
+
+
+@pytest.mark.parametrize(
+    ("select", "expected"),
+    [
+        ({"versions": {"Foo": ">=2,<3"}}, ["cp39", "manylinux", "macosx", "musllinux"]),
+        ({"newest": 1}, ["3.0rc1"]),
+        ({"newest": 1, "prereleases": False}, ["cp39", "manylinux", "macosx", "musllinux"]),
+        ({"newest": 1, "newest_by": "upload-time", "types": ["sdist"]}, ["tar.gz"]),
+        ({"prereleases": False, "types": ["wheel"], "platforms": ["win_amd64"]}, ["1.0-py3", "cp39"]),
+        ({"yanked": False, "match": ["-any"]}, ["1.0-py3"]),
+        ({"types": ["sdist"]}, ["tar.gz"]),
+        ({"python": ["<3"]}, ["tar.gz", "3.0rc1", "egg"]),
+        ({"python": [">=3.11,<3.13"], "types": ["wheel"]}, ["1.0-py3", "manylinux", "macosx", "musllinux", "3.0rc1"]),
+        ({"platforms": ["manylinux_2_28_x86_64"], "types": ["wheel"]}, ["1.0-py3", "manylinux", "3.0rc1"]),
+        ({"platforms": ["manylinux_2_12_x86_64"], "types": ["wheel"], "not_match": ["-any"]}, []),
+        ({"platforms": ["macosx_14_0_arm64"], "types": ["wheel"], "not_match": ["-any"]}, ["macosx"]),
+        ({"platforms": ["musllinux_1_2_aarch64"], "types": ["wheel"], "not_match": ["-any"]}, ["musllinux"]),
+        ({"max_size": "1MB", "match": ["linux"]}, ["manylinux"]),
+        ({"match": [r"\.egg$"]}, ["egg"]),
+        ({"not_match": [r"\.whl$", "egg"]}, ["tar.gz"]),
+        ({"min_age": "1000d"}, ["egg"]),
+        ({"min_age": "1000d", "min_age_except": ["FOO"], "types": ["sdist"]}, ["tar.gz"]),
+    ],
+)
+def test_rules(index: Index, select: dict[str, Any], expected: list[str]) -> None:
+    """Each drops what it says, and is counted."""
+    for file, keys in FILES.items():
+        index.upload("foo", file, **keys)
+    follower = selecting(index, "foo", **select, allow_empty=True)
+    found = kept(follower).get("foo", [])
+    assert found == sorted(file for file in FILES if any(part in file for part in expected))
+    assert sum(follower.dropped.values()) == len(FILES) - len(found)
+    assert set(follower.dropped) <= {key if key != "newest_by" else "newest" for key in select}
+
+
+@pytest.mark.parametrize(
+    "select",
+    [
+        {"newest": -1},
+        {"versions": {"foo": "four"}},
+        {"versions": {"foo/bar": ">4"}},
+        {"python": ["3.11"]},
+        {"platforms": ["linux-64"]},
+        {"match": ["("]},
+        {"max_size": "big"},
+        {"min_age": "a week"},
+        {"types": ["egg"]},
+        {"unknown": 1},
+    ],
+)
+def test_selections_that_cannot_be_meant(select: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(select, Select)
+
+
+@pytest.mark.parametrize(
+    ("repo", "problem"),
+    [
+        ({"projects": ["six"]}, "neither upstream nor packages nor merge"),
+        ({"upstream": "x", "packages": "y", "projects": ["six"]}, "both upstream and packages"),
+        ({"upstream": "PyPI"}, "names no projects"),
+        ({"upstream": "PyPI", "projects": ["a/b"]}, "no name of a project"),
+        ({"upstream": "PyPI", "projects": "all", "requirements": ["x"]}, "nothing for requirements to add"),
+        ({"upstream": "PyPI", "projects": "all", "select": {"with_dependencies": True}}, "nothing for with_dependencies"),
+        ({"merge": ["a", "b"], "projects": ["six"]}, "merge has none"),
+        ({"packages": "wheels", "select": {"newest": 1}}, "published whole"),
+    ],
+)
+def test_repos_that_cannot_be_meant(repo: dict[str, Any], problem: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=problem):
+        msgspec.convert({"kind": "pypi", "path": "pypi"} | repo, PypiRepo)
+
+
+def test_newest_in_two_orders(index: Index) -> None:
+    """A repair of an old line is newest by time; a wheel that is added later makes a version no newer."""
+    for day, version in enumerate(["1.0", "2.0", "1.0.1"], 1):
+        index.upload("foo", f"foo-{version}.tar.gz", upload_time=f"2026-01-0{day}T00:00:00Z")
+    index.upload("foo", "foo-1.0-py3-none-any.whl", upload_time="2026-02-01T00:00:00Z")
+    index.pages["foo"]["versions"] = ["1.0", "1.0.1", "2.0"]
+    by_time = selecting(index, "foo", newest=2, newest_by="upload-time")
+    assert kept(by_time) == {"foo": ["foo-1.0.1.tar.gz", "foo-2.0.tar.gz"]}
+    assert leaf.decode(by_time.leaves["foo"])["versions"] == ["1.0.1", "2.0"]
+    assert kept(selecting(index, "foo", newest=1)) == {"foo": ["foo-2.0.tar.gz"]}
+
+
+def test_a_selection_reads_only_what_changed(index: Index) -> None:
+    """And a project of which nothing is kept is not published; one that is empty upstream is."""
+    index.wheel("six", "1.0")
+    index.wheel("idna", "1.0rc1")
+    index.pages["empty"] = {"meta": {"_last-serial": 1}, "name": "empty", "files": []}
+    follower = selecting(index, prereleases=False)
+    assert kept(follower) == {"six": ["six-1.0-py3-none-any.whl"], "empty": []}
+    follower.sync()
+    assert follower.read <= {"idna"}  # what is empty has no leaf to be known by
+    index.wheel("six", "2.0")
+    assert len(kept(follower)["six"]) == 2
+
+
+def test_a_selection_that_keeps_nothing(index: Index) -> None:
+    index.wheel("six", "1.0")
+    with pytest.raises(SelectionError, match="keeps nothing"):
+        selecting(index, "six", versions={"six": ">9"}).sync()
+
+
+def test_age(index: Index) -> None:
+    """A file is published once it is old enough, though its page has not changed since; one without a time never is."""
+    index.upload("six", "six-1.0.tar.gz", upload_time="2026-11-01T00:00:00Z")
+    index.upload("six", "six-2.0.tar.gz", upload_time="2026-11-19T12:00:00Z")
+    index.upload("six", "six-3.0.tar.gz", upload_time=None)
+    index.upload("idna", "idna-1.0.tar.gz", upload_time="2026-11-01T00:00:00Z")
+    follower = selecting(index, min_age="2d")
+    old = {"six": ["six-1.0.tar.gz"], "idna": ["idna-1.0.tar.gz"]}
+    assert kept(follower) == old
+    follower._known = {}  # as a sync does where time changes what is kept
+    assert kept(follower, later=timedelta(hours=23)) == old
+    assert not follower.read
+    follower._known = {}
+    assert kept(follower, later=timedelta(hours=1)) == {**old, "six": ["six-1.0.tar.gz", "six-2.0.tar.gz"]}
+    assert follower.read == {"six"}
+
+
+# Files that name what to keep
+
+
+def test_requirements(index: Index, tmp_path: Path) -> None:
+    """pip's format: includes, constraints, markers, hashes, extras, continued lines; what no index has is skipped."""
+    for version in ("1.0", "1.5", "2.0"):
+        for project in ("aa", "bb", "cc", "dd"):
+            index.upload(project, f"{project}-{version}.tar.gz")
+    digest = hashlib.sha256(b"cc-1.5.tar.gz").hexdigest()
+    (tmp_path / "requirements.txt").write_text(
+        f"""# comment
+        --index-url https://index.example/simple
+        -r more.txt
+        -c constraints.txt
+        Aa[extra] >= 1.5 ; sys_platform == "linux"  # why
+        cc \\
+            --hash=sha256:{digest} --hash=sha256:{"0" * 64}
+        dd ; sys_platform == "os2"
+        ./local
+        -e git+https://x/y
+        x @ https://host/x-1.0.whl
+        """
+    )
+    (tmp_path / "more.txt").write_text("-r requirements.txt\nbb == 1.*\n")
+    (tmp_path / "constraints.txt").write_text("aa<2\nunused==1\n")
+    follower = follow(index, "dd", requirements=[str(tmp_path / "requirements.txt")])
+    follower.repo.projects = []
+    assert kept(follower) == {
+        "aa": ["aa-1.5.tar.gz"],
+        "bb": ["bb-1.0.tar.gz", "bb-1.5.tar.gz"],
+        "cc": ["cc-1.5.tar.gz"],
+    }
+    assert follower.dropped == {"requirements": 5}
+    (tmp_path / "more.txt").write_text("bb == 2.0\n")
+    assert kept(follower)["bb"] == ["bb-2.0.tar.gz"]
+
+
+@pytest.mark.parametrize("content", ["a ==== b", "a; what", "\x80"])
+def test_requirements_that_are_none(index: Index, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_bytes(content.encode("latin-1"))
+    follower = follow(index, "six", requirements=[str(path)])
+    with pytest.raises(SelectionError, match=r"requirements\.txt"):
+        follower.sync()
+    follower.repo.requirements = [str(tmp_path / "missing.txt")]
+    with pytest.raises(SelectionError, match="can't be read"):
+        follower.sync()
+
+
+PYLOCK = """lock-version = "1.0"
+created-by = "test"
+[[packages]]
+name = "aa"
+version = "1.0"
+wheels = [{{url = "https://host/aa-1.0-py3-none-any.whl", hashes = {{sha256 = "{wheel}"}}}}]
+sdist = {{name = "aa-1.0.tar.gz", url = "https://host/x", hashes = {{sha256 = "{sdist}"}}}}
+[[packages]]
+name = "local"
+directory = {{path = "."}}
+"""
+UV = """version = 1
+[[package]]
+name = "aa"
+version = "1.0"
+source = {{ registry = "https://host/simple" }}
+sdist = {{ url = "https://host/x/aa-1.0.tar.gz", hash = "sha256:{sdist}", size = 1 }}
+wheels = [{{ url = "https://host/x/aa-1.0-py3-none-any.whl", hash = "sha256:{wheel}", size = 1 }}]
+[[package]]
+name = "local"
+version = "0"
+source = {{ editable = "." }}
+"""
+
+
+@pytest.mark.parametrize(("name", "text"), [("pylock.toml", PYLOCK), ("pylock.dev.toml", PYLOCK), ("uv.lock", UV)])
+def test_locks(index: Index, tmp_path: Path, name: str, text: str) -> None:
+    """Exactly their files, by hash, whatever the rules say; what upstream has otherwise now is said to be missing."""
+    for file in ("aa-1.0-py3-none-any.whl", "aa-1.0.tar.gz", "aa-1.0-cp312-cp312-win32.whl", "aa-2.0.tar.gz"):
+        index.upload("aa", file)
+    sums = {kind: hashlib.sha256(file.encode()).hexdigest() for kind, file in _FILES_OF_LOCK.items()}
+    (tmp_path / name).write_text(text.format(**sums))
+    follower = follow(index, "zz", requirements=[str(tmp_path / name)], select=Select(types=["sdist"]))
+    follower.repo.projects = []
+    assert kept(follower) == {"aa": ["aa-1.0-py3-none-any.whl", "aa-1.0.tar.gz"]}
+    assert not follower.invalid
+    (tmp_path / name).write_text(text.format(**sums | {"wheel": "0" * 64}))
+    assert kept(follower) == {"aa": ["aa-1.0.tar.gz"]}
+    assert list(follower.invalid) == ["aa-1.0-py3-none-any.whl"]
+    (tmp_path / name).write_text("version = 99")
+    with pytest.raises(SelectionError):
+        follower.sync()
+
+
+_FILES_OF_LOCK = {"wheel": "aa-1.0-py3-none-any.whl", "sdist": "aa-1.0.tar.gz"}
+
+
+# Dependencies
+
+
+def test_dependencies(index: Index) -> None:
+    """What the kept files need, on the configured machines, with the extras that are asked for; and nothing else."""
+    index.wheel(
+        "app", "1.0", ["lib[fast]>=1,<3", 'win ; sys_platform == "win32"', 'old ; python_version < "3"', "x @ https://h/x"]
+    )
+    index.wheel("app", "0.1", ["gone"])
+    for version in ("0.9", "1.0", "2.0", "3.0"):
+        index.wheel("lib", version, ["base", 'speed==1.* ; extra == "fast"', 'slow ; extra == "never"'])
+    index.wheel("speed", "1.0", ["app"])
+    index.wheel("speed", "2.0")
+    for project in ("base", "win", "old", "slow", "gone"):
+        index.wheel(project, "1.0")
+    select = {"with_dependencies": True, "newest": 1, "platforms": ["manylinux_2_28_x86_64"], "python": [">=3.11"]}
+    follower = selecting(index, "app", **select)
+    expected = {
+        "app": ["app-1.0-py3-none-any.whl"],
+        "lib": ["lib-2.0-py3-none-any.whl"],
+        "base": ["base-1.0-py3-none-any.whl"],
+        "speed": ["speed-1.0-py3-none-any.whl"],
+    }
+    assert kept(follower) == expected
+    paths = index.paths()
+    assert not any(path.endswith(".whl") for path in paths)
+    assert sum(path.endswith(".metadata") for path in paths) == 4
+
+    index.clear()
+    assert kept(follower) == expected
+    assert {request.status for request in index.requests} == {304}
+    assert len(index.requests) == 4
+
+    index.wheel("base", "1.1", ["gone"])
+    assert kept(follower) == {**expected, "base": ["base-1.1-py3-none-any.whl"], "gone": ["gone-1.0-py3-none-any.whl"]}
+
+
+def test_dependencies_without_metadata_files(index: Index) -> None:
+    """The wheel itself is read then, also where the metadata is not what is promised; a broken one is told of."""
+    for project in ("one", "two", "three"):
+        file, content, metadata = make_wheel(project, "1.0", ["base"])
+        index.upload(project, file, content, metadata if project == "two" else None)
+    index.pages["two"]["files"][0]["core-metadata"] = {"sha256": "0" * 64}
+    index.fault("*/three-1.0-*.whl", Status(200, {}, b"no zip"))
+    index.upload("src", "src-1.0.tar.gz")
+    index.wheel("base", "1.0")
+    for project, found in {"one": {"base"}, "two": {"base"}, "three": set(), "src": set()}.items():
+        follower = selecting(index, project, with_dependencies=True)
+        assert set(kept(follower)) == {project, *found}
+        assert bool(follower.warnings) == (project in ("two", "three"))
+
+
+def test_a_dependency_that_nobody_has(index: Index) -> None:
+    """Keeps its old state, of which there is none; all else goes on."""
+    index.wheel("app", "1.0", ["nothing", "Not A Requirement (("])
+    follower = selecting(index, "app", with_dependencies=True)
+    assert kept(follower) == {"app": ["app-1.0-py3-none-any.whl"]}
+    assert set(follower.kept) == {"nothing"}
+
+
+# Pythons and platforms
+
+
+@given(
+    st.sampled_from([3, 2]), st.integers(0, 15), st.sampled_from([">=3.{}", "<3.{}", "==3.{}.*", ">=2.7,!=3.{}.*", "~=3.{}.0"])
+)
+@settings(max_examples=100, deadline=None)
+def test_a_python_means_its_releases(major: int, minor: int, form: str) -> None:
+    specifier = form.format(8)
+    releases = [Version(f"{major}.{minor}.{patch}") for patch in (0, 4, 8, 12, 99)]
+    assert platforms.means(specifier, (major, minor)) == any(one in SpecifierSet(specifier) for one in releases)
+
+
+def test_machines() -> None:
+    """Markers hold if they hold on one of them; those that ask what nobody knows hold."""
+    linux = platforms.Machines(platforms.pythons([">=3.11,<3.13"]), ["manylinux_2_28_aarch64"])
+    for marker, holds in {
+        'sys_platform == "linux"': True,
+        'os_name == "nt"': False,
+        'platform_machine == "aarch64"': True,
+        'platform_machine == "x86_64"': False,
+        'python_version < "3.12"': True,
+        'python_version < "3.11"': False,
+        'python_full_version >= "3.12.0"': True,
+        'extra == "tests"': True,
+        'extra == "docs"': False,
+        'implementation_name == "pypy"': False,
+    }.items():
+        assert linux.need(Marker(marker), frozenset({"tests"})) == holds, marker
+    everywhere = platforms.Machines(platforms.pythons([]), [])
+    assert everywhere.need(Marker('sys_platform == "win32"'), frozenset())
+    assert everywhere.need(None, frozenset())
+
+
+def test_settings_tell_selections_apart(tmp_path: Path) -> None:
+    """What was kept with other settings, or with other requirements, is made anew."""
+    path = tmp_path / "requirements.txt"
+    path.write_text("six")
+    repo = PypiRepo(path="pypi", upstream="PyPI", requirements=[str(path)])
+    texts = {Pypi().settings(repo), Pypi().settings(msgspec.structs.replace(repo, select=Select(newest=1)))}
+    path.write_text("six>1")
+    texts |= {Pypi().settings(repo), Pypi().settings(msgspec.structs.replace(repo, projects=["six"]))}
+    assert len(texts) == 4
