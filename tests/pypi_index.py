@@ -153,7 +153,11 @@ class Index(Upstream):
                 f'<a href="{html.escape(one["url"])}#sha256={one["hashes"]["sha256"]}">{one["filename"]}</a><br/>'
                 for one in self.pages[project]["files"]
             ]
-        return "<!DOCTYPE html><html><body>\n" + "\n".join(rows) + "\n</body></html>"
+        return (
+            f"<!DOCTYPE html><html><title>{'Links for ' + project if project else 'Simple index'}</title><body>\n"
+            + "\n".join(rows)
+            + "\n</body></html>"
+        )
 
 
 class Remembered:

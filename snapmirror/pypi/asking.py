@@ -17,7 +17,7 @@ from ..ecosystem import Draft
 from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
 from ..validators import Validators
 from . import page
-from .listing import source_of
+from .listing import Listing, source_of
 from .protocol import Answer, Upstream
 
 #: JSON is what has everything; HTML comes from indexes that have no JSON
@@ -67,16 +67,25 @@ _NOTED = msgspec.msgpack.Decoder(_Noted)
 class Pages:
     """The pages of the projects of one index."""
 
-    def __init__(self, upstream: Upstream, base: str, serials: Mapping[str, int | None] | None = None) -> None:
+    def __init__(self, upstream: Upstream, base: str, listing: Listing | None = None) -> None:
         """base: what project names are appended to, ending in a slash
-        serials: of the list of all projects; None where only named projects are asked for
+        listing: of all projects; None where only named projects are asked for
         """
         self.base = base
         self.upstream = upstream
-        self._serials = serials
+        self._listing = listing
+        #: {project: serial} of the projects that will be asked for, if it is known which these are
+        self.listed: Mapping[str, int | None] | None = None
         #: requests in a row that failed in transport, and how the last of them did
         self._failed = 0
         self._problem: UpstreamError | None = None
+
+    def _stated(self, name: str) -> tuple[bool, int | None]:
+        """Whether a project is listed, and the serial that it has there."""
+        if self.listed is not None and name in self.listed:
+            return True, self.listed[name]
+        serials = self._listing.serials if self._listing else {}
+        return name in serials, serials.get(name)
 
     def url(self, name: str) -> str:
         """Of the page of a project."""
@@ -145,7 +154,7 @@ class Pages:
 
     def _missing(self, name: str, error: AbsentError, before: _Noted) -> tuple[Outcome, _Noted]:
         """A cache or a deployment may have lost a page for a minute; what the list still has is not deleted at all."""
-        if self._serials is not None and name in self._serials:
+        if self._stated(name)[0]:
             return Kept(f"upstream lists it, and answers {error.status}", error), before
         present = self.upstream.now()
         since = before.missing or int(present.timestamp())
@@ -158,7 +167,7 @@ class Pages:
     def _read(self, name: str, answer: Answer, before: _Noted) -> tuple[Outcome, _Noted]:
         found = page.read(answer, name)
         serial = page.serial(answer, found)
-        listed = self._serials.get(name) if self._serials else None
+        _, listed = self._stated(name)
         newest = max(before.serial, -1 if listed is None else listed)
         if serial is not None and serial < newest:
             return Kept(f"upstream answers an old page of it: its serial is {serial}, and was {newest}"), before

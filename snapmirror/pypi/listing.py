@@ -1,7 +1,9 @@
 """The list of all projects of an index, JSON (PEP 691) or HTML (PEP 503): 700,000 names, and a serial for each on PyPI."""
 
 import re
+import string
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -38,13 +40,22 @@ _LIST = msgspec.json.Decoder(_List)
 class Listing:
     """What upstream lists."""
 
-    def __init__(self, serials: dict[str, int | None], serial: int | None, certain: bool) -> None:
-        #: normalised name -> serial of its last change, None if the list says nothing of it
-        self.serials = serials
+    def __init__(self, names_: list[str], numbers: list[int | None], serial: int | None, certain: bool) -> None:
+        """names_: as upstream writes them"""
+        #: normalised
+        self.names, self.numbers = _possible(normalised(names_), numbers)
         #: of the list itself
         self.serial = serial
         #: whether it is a list for certain: a page with links to folders may be any page
         self.certain = certain
+
+    @cached_property
+    def serials(self) -> dict[str, int | None]:
+        """Normalised name -> serial of its last change, None if the list says nothing of it.
+
+        For 700,000 it takes longer than to parse the list; what has changed since the last time is told without it.
+        """
+        return dict(zip(self.names, self.numbers, strict=True))
 
 
 def read(answer: Answer) -> Listing:
@@ -58,9 +69,9 @@ def read(answer: Answer) -> Listing:
         found = _leniently(answer.body.removeprefix(page.BOM), url)
     page.check_version(found.meta.version, url)
     listed = [project.name for project in found.projects]
-    serials = dict(zip(normalised(listed), [project.serial for project in found.projects], strict=True))
+    numbers = [project.serial for project in found.projects]
     serial = found.meta.serial
-    return Listing(_without_impossible(serials), serial if isinstance(serial, int) else None, certain=True)
+    return Listing(listed, numbers, serial if isinstance(serial, int) else None, certain=True)
 
 
 def _leniently(body: bytes, url: str) -> _List:
@@ -78,18 +89,25 @@ def _leniently(body: bytes, url: str) -> _List:
 
 def normalised(listed: list[str]) -> list[str]:
     """The names as `names.normalise` has them, all in one text: one by one, 700,000 took longer than to parse."""
-    text = "\n".join(listed).lower().replace("_", "-").replace(".", "-")
-    while "--" in text:
-        text = text.replace("--", "-")
-    found = text.split("\n") if listed else []
-    return found if len(found) == len(listed) else [names.normalise(name) for name in listed]
+    text = "\n".join(listed)
+    if not text.isascii() or text.count("\n") != len(listed) - 1:
+        return [names.normalise(name) for name in listed]
+    found = text.encode().translate(_NORMAL)
+    while b"--" in found:
+        found = found.replace(b"--", b"-")
+    return found.decode().split("\n")
 
 
-def _without_impossible(serials: dict[str, int | None]) -> dict[str, int | None]:
+#: what becomes of each byte
+_NORMAL = bytes.maketrans(b"_." + string.ascii_uppercase.encode(), b"--" + string.ascii_lowercase.encode())
+
+
+def _possible(listed: list[str], numbers: list[int | None]) -> tuple[list[str], list[int | None]]:
     """Names that nobody could ask for are none of projects: with a slash, say. One search finds that there is none."""
-    if _POSSIBLE("\n".join(serials)):
-        return serials
-    return {name: serial for name, serial in serials.items() if names.is_project(name)}
+    if _POSSIBLE("\n".join(listed)):
+        return listed, numbers
+    kept = [(name, number) for name, number in zip(listed, numbers, strict=True) if names.is_project(name)]
+    return [name for name, _ in kept], [number for _, number in kept]
 
 
 #: lines that are all names; what does not match is looked at more closely
@@ -100,7 +118,7 @@ def _from_html(answer: Answer) -> Listing:
     from . import html  # slow to load
 
     found, version = html.listing(answer)
-    return Listing(_without_impossible(dict.fromkeys(normalised(found))), None, certain=version is not None)
+    return Listing(found, [None] * len(found), None, certain=version is not None)
 
 
 #: part of every source digest; raise it when other bytes are made of the same page
@@ -118,23 +136,23 @@ def source_of(base: str, name: str, stated: bytes) -> Digest:
 class Sources(Mapping[str, Digest]):
     """Name -> digest of name and serial, made when asked for: 700,000 at once take longer than parsing the list."""
 
-    def __init__(self, base: str, serials: Mapping[str, int | None], others: Mapping[str, Digest]) -> None:
+    def __init__(self, base: str, listing: Listing, others: Mapping[str, Digest]) -> None:
         """others: of names without a serial"""
         self._prefix = b"\0".join((_SALT, base.encode(), b""))
-        self._serials = serials
+        self._listing = listing
         self._others = others
 
     def __getitem__(self, name: str) -> Digest:
-        serial = self._serials[name]
+        serial = self._listing.serials[name]
         if serial is None:
             return self._others[name]
         return blake3(self._prefix + f"{name}\0{serial}".encode()).digest()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._serials)
+        return iter(self._listing.serials)
 
     def __len__(self) -> int:
-        return len(self._serials)
+        return len(self._listing.serials)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._serials
+        return name in self._listing.serials

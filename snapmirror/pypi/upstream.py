@@ -116,7 +116,7 @@ def _read_list(address: str, upstream: Upstream, known: Known) -> ListedReading 
 def _listed(address: str, base: str, answer: Answer, found: Listing, upstream: Upstream) -> ListedReading:
     _note_base(address, base, upstream)
     _refuse_older(base, answer, found, upstream)
-    return ListedReading(Pages(upstream, base, found.serials), found, base, answer.validators)
+    return ListedReading(Pages(upstream, base, found), found, base, answer.validators)
 
 
 def _refuse_older(base: str, answer: Answer, found: Listing, upstream: Upstream) -> None:
