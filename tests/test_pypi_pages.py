@@ -1,8 +1,10 @@
 """Leaves of projects and the pages made of them, read by pypi-simple, which knows nothing of us."""
 
 import hashlib
+import io
 import json
 import string
+import zipfile
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urljoin
@@ -10,10 +12,13 @@ from urllib.parse import unquote, urljoin
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pypi_index import make_wheel
 from pypi_simple import IndexPage, ProjectPage
 
+from snapmirror.digests import sha256
 from snapmirror.ecosystem import Draft, FileAt
-from snapmirror.pypi import Pypi, leaf, legacy, names, negotiate, page, pages
+from snapmirror.errors import BadIndexError
+from snapmirror.pypi import Pypi, leaf, legacy, listing, names, negotiate, page, pages, wheels
 from snapmirror.pypi.protocol import Answer
 
 BASE = "https://index.example/simple/foo-bar/"
@@ -397,3 +402,132 @@ def test_which_form_a_client_gets(accept: str | None, expected: str) -> None:
     assert negotiate.choose(accept, negotiate.HTML) == negotiate.HTML
     assert negotiate.choose(accept, "application/vnd.pypi.simple.v1 json") == negotiate.JSON  # a `+` that was not quoted
     assert negotiate.choose(accept, "application/pdf") == expected
+
+
+# Anything at all
+
+_JSON_VALUE = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**80), 2**80)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@st.composite
+def _damaged(draw: st.DrawFn) -> Any:
+    """A page in which something is replaced by anything, or missing."""
+    whole: dict[str, Any] = {
+        "meta": {"api-version": "1.4", "_last-serial": 7},
+        "name": "Foo.Bar",
+        "versions": ["1.0"],
+        "project-status": {"status": "active", "reason": "x"},
+        "files": [record(provenance="https://x/y"), record(SDIST)],
+    }
+    for _ in range(draw(st.integers(1, 3))):
+        holder = draw(
+            st.sampled_from([whole, whole["meta"], whole["project-status"], *whole["files"], whole["files"][0]["hashes"]])
+        )
+        if holder:
+            key = draw(st.sampled_from(sorted(holder)))
+            holder[key] = draw(_JSON_VALUE)
+        if not all(isinstance(whole.get(key), dict) for key in ("meta", "project-status")) or not _usable(whole["files"]):
+            break
+    return whole
+
+
+def _usable(files: Any) -> bool:
+    return (
+        isinstance(files, list)
+        and bool(files)
+        and all(isinstance(one, dict) and isinstance(one.get("hashes"), dict) for one in files)
+    )
+
+
+@given(_damaged() | _JSON_VALUE)
+@settings(max_examples=400, deadline=None)
+def test_whatever_an_upstream_writes(upstream: Any) -> None:
+    """Either it is refused with a message, or a leaf comes of it that all pages can be made of."""
+    try:
+        whole = page.read(answer(json.dumps(upstream).encode()), "foo-bar")
+    except BadIndexError:
+        return
+    content = page.draft("foo-bar", whole, BASE, b"", provenance=True).content
+    assert leaf.encode(leaf.decode(content)) == content
+    for make in (pages.project_json, pages.project_html, legacy.project):
+        assert make(content) == make(content)
+    assert leaf.settle(content, {}, {WHEEL, SDIST})
+    served = json.loads(pages.project_json(content))
+    assert all(isinstance(one["url"], str) for one in served["files"])
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+@settings(max_examples=200, deadline=None)
+def test_bytes_that_are_no_page(body: bytes) -> None:
+    with pytest.raises(BadIndexError):
+        page.read(answer(body, content_type="text/html"), "foo-bar")
+    with pytest.raises(BadIndexError):
+        listing.read(answer(b'{"projects": ' + body + b"}"))
+
+
+def test_a_huge_page() -> None:
+    """50 MB of files take seconds, and are all there."""
+    files = [record(f"foo-bar-1.{number}.tar.gz", x="y" * 180) for number in range(90_000)]
+    body = json.dumps({"meta": {"api-version": "1.4"}, "name": "foo-bar", "files": files}).encode()
+    assert len(body) > 50_000_000
+    found = page.draft("foo-bar", page.read(answer(body), "foo-bar"), BASE, b"")
+    assert len(found.files) == 180_000
+    assert len(json.loads(pages.project_json(found.content))["files"]) == 90_000
+
+
+# What lies beside a file
+
+
+def test_attestations() -> None:
+    """Mirrored where that is asked for, beside the file; upstream's address stays, for clients take no other."""
+    plain = record(provenance="https://index.example/integrity/foo-bar/1.0/x/provenance")
+    made = page.draft(
+        "foo-bar", page.read(answer({"name": "foo-bar", "files": [plain]}), "foo-bar"), BASE, b"", provenance=True
+    )
+    path = f"{BLAKE}/{WHEEL}.provenance"
+    assert [file.name for file in made.files] == [WHEEL, f"{WHEEL}.metadata", f"{WHEEL}.provenance"]
+    assert leaf.paths(made.content)[path].url == plain["provenance"]
+    held = leaf.settle(made.content, {f"{WHEEL}.provenance": b"p" * 32}, ())
+    assert leaf.paths(held)[path].sha256 == b"p" * 32
+    (served,) = json.loads(pages.project_json(held))["files"]
+    assert (served["provenance"], served["_snapmirror-provenance"]) == (plain["provenance"], f"../../{path}")
+    gone = leaf.settle(made.content, {}, {f"{WHEEL}.provenance"})
+    assert path not in leaf.paths(gone)
+    assert "_snapmirror-provenance" not in json.loads(pages.project_json(gone))["files"][0]
+
+
+def test_metadata_made_from_a_wheel() -> None:
+    """Byte for byte what is in it, where upstream has no file of it."""
+    file, content, metadata = make_wheel("foo-bar", "1.0")
+    assert wheels.metadata_in(io.BytesIO(content), file) == metadata
+    made = draft(record(core_metadata=False), record(SDIST, core_metadata=False)).content
+    assert [one.name for one in leaf.without_metadata(made)] == [WHEEL]
+    settled = leaf.settle(made, {f"{WHEEL}.metadata": sha256(metadata)}, ())
+    assert leaf.files(settled)[1].sha256 == sha256(metadata)
+    assert not leaf.without_metadata(settled)
+
+
+def test_wheels_without_usable_metadata() -> None:
+    def archive(*paths: str) -> io.BytesIO:
+        body = io.BytesIO()
+        with zipfile.ZipFile(body, "w") as made:
+            for path in paths:
+                made.writestr(path, "x")
+        return body
+
+    for body, problem in [
+        (io.BytesIO(b"no zip"), "can't be read"),
+        (archive("foo_bar/METADATA", "foo_bar-1.0.dist-info/x/METADATA", "METADATA"), "has no METADATA"),
+        (archive("other-1.0.dist-info/METADATA"), "has no METADATA"),
+        (archive("foo_bar-1.0.dist-info/METADATA", "Foo.Bar-1.0.dist-info/METADATA"), "has several"),
+    ]:
+        with pytest.raises(ValueError, match=problem):
+            wheels.metadata_in(body, WHEEL)

@@ -67,10 +67,14 @@ _NOTED = msgspec.msgpack.Decoder(_Noted)
 class Pages:
     """The pages of the projects of one index."""
 
-    def __init__(self, upstream: Upstream, base: str, listing: Listing | None = None) -> None:
+    def __init__(self, upstream: Upstream, base: str, listing: Listing | None = None, *, provenance: bool = False) -> None:
         """base: what project names are appended to, ending in a slash
         listing: of all projects; None where only named projects are asked for
+        provenance: whether attestations are mirrored
         """
+        #: part of every source: with and without attestations other leaves are made
+        self.salt = addresses.redact(base) + (" with provenance" if provenance else "")
+        self._provenance = provenance
         self.base = base
         self.upstream = upstream
         self._listing = listing
@@ -127,7 +131,7 @@ class Pages:
         self.upstream.notes.put(changed)
 
     def _key(self, name: str) -> str:
-        return f"pypi page 1 {addresses.redact(self.url(name))}"
+        return f"pypi page 1 {addresses.redact(self.url(name))}{' with provenance' if self._provenance else ''}"
 
     def _notes(self, names: list[str]) -> dict[str, _Noted]:
         keys = {self._key(name): name for name in names}
@@ -175,6 +179,6 @@ class Pages:
             stated = addresses.redact(answer.url).encode() + b"\0" + blake3(answer.body).digest()
         else:
             stated = str(listed if serial is None else serial).encode()
-        source = source_of(addresses.redact(self.base), name, stated)
+        source = source_of(self.salt, name, stated)
         noted = _Noted(source, newest if serial is None else serial, answer.validators or Validators())
-        return page.draft(name, found, answer.url, source), noted
+        return page.draft(name, found, answer.url, source, provenance=self._provenance), noted

@@ -5,13 +5,11 @@ that project that fulfil it, and of these the newest so many if the selection sa
 """
 
 import io
-import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
 from blake3 import blake3
-from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -19,7 +17,7 @@ from .. import addresses
 from ..digests import Digest, sha256
 from ..ecosystem import Draft, File
 from ..errors import UpstreamError
-from . import names
+from . import names, wheels
 from .platforms import Machines, pythons
 from .protocol import Upstream
 from .reading import ProjectsReading
@@ -27,8 +25,7 @@ from .requirements import Need
 from .rules import FOREVER, Asked, Rules, listed
 from .settings import PypiRepo
 
-#: bytes of a metadata file, and of a wheel that is fetched for the one in it
-_METADATA_LIMIT = 16 << 20
+#: bytes of a wheel that is fetched for the metadata in it
 _WHEEL_LIMIT = 1 << 30
 _REQUIRES = msgspec.msgpack.Decoder(list[str])
 
@@ -94,11 +91,11 @@ class Closure:
         while changed:
             self._read_pages(changed)
             kept = {name: self._kept(name) for name in sorted(changed) if name in self._drafts}
-            self._read_metadata([wheel for wheels in kept.values() for wheel in wheels])
+            self._read_metadata([wheel for found in kept.values() for wheel in found])
             changed = {
                 name
-                for project, wheels in kept.items()
-                for requirement in self._needed(project, wheels)
+                for project, found in kept.items()
+                for requirement in self._needed(project, found)
                 if self._add(name := names.normalise(requirement.name), requirement)
             }
 
@@ -160,9 +157,9 @@ class Closure:
         self._asked[name] = before._replace(needs=(*before.needs, need))
         return True
 
-    def _needed(self, project: str, wheels: Iterable[_Wheel]) -> Iterator[Requirement]:
+    def _needed(self, project: str, kept: Iterable[_Wheel]) -> Iterator[Requirement]:
         extras = frozenset(extra for need in self._asked[project].needs for extra in need.extras)
-        for text in sorted({text for wheel in wheels for text in self._requires.get(_sum_of(wheel), ())}):
+        for text in sorted({text for wheel in kept for text in self._requires.get(_sum_of(wheel), ())}):
             try:
                 requirement = Requirement(text)
             except InvalidRequirement:
@@ -172,9 +169,9 @@ class Closure:
 
     # Metadata
 
-    def _read_metadata(self, wheels: Iterable[_Wheel]) -> None:
+    def _read_metadata(self, kept: Iterable[_Wheel]) -> None:
         """Of files whose metadata was not read yet; the same metadata, which most wheels of a release have, once."""
-        unread = {_sum_of(wheel): wheel for wheel in wheels if _sum_of(wheel) not in self._requires}
+        unread = {_sum_of(wheel): wheel for wheel in kept if _sum_of(wheel) not in self._requires}
         upstream = self._reading.upstream
         if not unread or upstream is None:
             return
@@ -189,7 +186,7 @@ class Closure:
                 self._requires[key] = self._unpack(wheel.file, upstream)
             elif key not in self._requires:
                 self._requires[key] = []  # an sdist says what it needs only when it is built
-        rows = {f"pypi requires {key}": msgspec.msgpack.encode(self._requires[key]) for key in unread if wheel_sum(key)}
+        rows = {f"pypi requires {key}": msgspec.msgpack.encode(self._requires[key]) for key in unread if _is_sum(key)}
         upstream.notes.put(rows)
 
     def _fetch(self, unread: Mapping[str, _Wheel], upstream: Upstream) -> None:
@@ -198,21 +195,21 @@ class Closure:
         for key, wheel in unread.items():
             if wheel.metadata:
                 urls.setdefault(self._address(wheel.metadata), key)
-        for url, answer in upstream.get_many(urls, limit=_METADATA_LIMIT):
+        for url, answer in upstream.get_many(urls, limit=wheels.METADATA_LIMIT):
             metadata = unread[urls[url]].metadata
             if isinstance(answer, Exception):
                 upstream.warn(f"{answer}; reading the wheel instead")
             elif metadata and metadata.sha256 not in (None, sha256(answer.body)):
                 upstream.warn(f"{addresses.redact(url)}: is not what its index promises; reading the wheel instead")
             else:
-                self._requires[urls[url]] = requires_of(answer.body)
+                self._requires[urls[url]] = wheels.requires_of(answer.body)
 
     def _unpack(self, file: File, upstream: Upstream) -> list[str]:
         """What a wheel needs, from the metadata in it."""
         try:
             answer = upstream.get(self._address(file), limit=_WHEEL_LIMIT)
             assert answer is not None  # nothing was said to be known
-            return requires_of(metadata_in(answer.body))
+            return wheels.requires_of(wheels.metadata_in(io.BytesIO(answer.body), file.name))
         except (UpstreamError, ValueError) as error:
             upstream.warn(f"{file.name}: what it depends on can't be told: {error}")
             return []
@@ -227,24 +224,6 @@ def _sum_of(wheel: _Wheel) -> str:
     return digest.hex() if digest else wheel.file.url or wheel.file.name
 
 
-def wheel_sum(key: str) -> bool:
+def _is_sum(key: str) -> bool:
     """Whether a key is a sum, which means the same for ever, rather than an address."""
     return len(key) == 64 and "/" not in key
-
-
-def requires_of(metadata: bytes) -> list[str]:
-    """The Requires-Dist of core metadata; bytes that are none have none."""
-    raw, _ = parse_email(metadata)
-    return raw.get("requires_dist", [])
-
-
-def metadata_in(wheel: bytes) -> bytes:
-    """The METADATA in a wheel (packaging.python.org: Binary distribution format). Raises ValueError if there is none."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
-            found = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith(".dist-info/METADATA")]
-            if len(found) != 1 or archive.getinfo(found[0]).file_size > _METADATA_LIMIT:
-                raise ValueError("the wheel has no METADATA")
-            return archive.read(found[0])
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"the wheel can't be read: {error}") from None

@@ -2,7 +2,9 @@
 
 Everything is as upstream wrote it, known to us or not, but: `url` is absolute, without credentials and fragment; files
 that can't be published are missing; the computed SHA-256 is added to `hashes` where it is missing, the size to a file
-without one, and the computed SHA-256 of a metadata file to a `core-metadata` that is only `true`.
+without one, and the computed SHA-256 of a metadata file to a `core-metadata` that is only `true`, or that is missing where
+the metadata was made from the wheel. `_snapmirror-provenance` (PEP 691: such keys are nobody else's) says of a file that its
+attestations are mirrored: `true`, and once they are held `{"sha256": …}`.
 """
 
 import re
@@ -16,10 +18,12 @@ import msgspec
 from .. import codec
 from ..digests import Digest
 from ..ecosystem import File
-from .names import METADATA
+from .names import METADATA, PROVENANCE, SIDECARS
 
 #: names of one and the same thing: of the specification (PEP 714), of its first version (PEP 658), and what PyPI writes
 METADATA_KEYS = ("core-metadata", "dist-info-metadata", "data-dist-info-metadata")
+#: of a file whose attestations are mirrored
+PROVENANCE_KEY = "_snapmirror-provenance"
 #: how PyPI's file addresses end: the BLAKE2b of the content, and the file's name
 _PACKAGES = re.compile(r"/packages/([0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60})/([^/]+)")
 #: the same, below a repo of ours
@@ -37,6 +41,9 @@ class _Record(msgspec.Struct, gc=False):
     core: bool | dict[str, str] | None = msgspec.field(name="core-metadata", default=None)
     dist_info: bool | dict[str, str] | None = msgspec.field(name="dist-info-metadata", default=None)
     data: bool | dict[str, str] | None = msgspec.field(name="data-dist-info-metadata", default=None)
+
+    provenance: str | None = None
+    mirrored: bool | dict[str, str] = msgspec.field(name="_snapmirror-provenance", default=False)
 
     @property
     def metadata(self) -> bool | dict[str, str]:
@@ -101,7 +108,7 @@ def head(leaf: bytes) -> tuple[str, int | None]:
 
 
 def files(leaf: bytes) -> tuple[File, ...]:
-    """The files that a leaf lists, each followed by its metadata file if it has one. Raises ValueError."""
+    """The files that a leaf lists, each followed by what lies beside it. Raises ValueError."""
     try:
         records = _FILES.decode(leaf).files
     except _PROBLEMS as error:
@@ -121,9 +128,14 @@ def _files(record: _Record) -> Iterator[File]:
         modified,
     )
     if record.metadata:
-        stated = record.metadata.get("sha256") if isinstance(record.metadata, dict) else None
-        digest = bytes.fromhex(stated) if stated else None
-        yield File(record.filename + METADATA, None, digest, None, metadata_url(record.url), modified)
+        yield File(record.filename + METADATA, None, _sum(record.metadata), None, metadata_url(record.url), modified)
+    if record.mirrored and record.provenance:
+        yield File(record.filename + PROVENANCE, None, _sum(record.mirrored), None, record.provenance, modified)
+
+
+def _sum(stated: bool | dict[str, str]) -> Digest | None:
+    digits = stated.get("sha256") if isinstance(stated, dict) else None
+    return bytes.fromhex(digits) if digits else None
 
 
 def _seconds(time: str) -> int:
@@ -153,16 +165,30 @@ def settle(
         if sizes and file in sizes and record.get("size") is None:
             record["size"] = sizes[file]
         _settle_metadata(record, digests.get(file + METADATA), file + METADATA in withheld)
+        if file + PROVENANCE in withheld:
+            record.pop(PROVENANCE_KEY, None)
+        elif (digest := digests.get(file + PROVENANCE)) and record.get(PROVENANCE_KEY):
+            record[PROVENANCE_KEY] = {"sha256": digest.hex()}
     return encode(page)
 
 
 def _settle_metadata(record: dict[str, Any], digest: Digest | None, withheld: bool) -> None:
+    if digest and not withheld and not advertised(record):
+        record["core-metadata"] = {"sha256": digest.hex()}  # it was made from the wheel
+        return
     for key in METADATA_KEYS:
         value = record.get(key)
         if withheld and value:
             record[key] = False
         elif digest and value and not (isinstance(value, dict) and "sha256" in value):
             record[key] = {**(value if isinstance(value, dict) else {}), "sha256": digest.hex()}
+
+
+def without_metadata(leaf: bytes) -> tuple[File, ...]:
+    """The wheels of a leaf of whose metadata upstream says nothing: it can be made from them (`wheels.metadata_in`)."""
+    listed = files(leaf)
+    advertised_ = {file.name for file in listed if file.name.endswith(METADATA)}
+    return tuple(file for file in listed if file.name.endswith(".whl") and file.name + METADATA not in advertised_)
 
 
 def advertised(record: dict[str, Any]) -> bool | dict[str, str]:
@@ -174,7 +200,7 @@ def advertised(record: dict[str, Any]) -> bool | dict[str, str]:
 def path_of(file: File) -> str | None:
     """Where a file is published, below its repo: as upstream's address ends, or in that shape by its SHA-256.
 
-    None for a file of which neither is known. A metadata file is beside its wheel, whose own file is to be given.
+    None for a file of which neither is known. What lies beside a file has the path of that file, and its ending.
     """
     name = file.name
     found = _PACKAGES.search(urllib.parse.urlsplit(file.url or "").path)
@@ -189,10 +215,12 @@ def path_of(file: File) -> str | None:
 def paths(leaf: bytes) -> dict[str, File]:
     """{path below the repo: file} of all files of a leaf that have one."""
     found: dict[str, File] = {}
-    beside: str | None = None
+    above: str | None = None
     for file in files(leaf):
-        path = beside + METADATA if beside and file.name == beside.rpartition("/")[2] + METADATA else path_of(file)
+        if file.name.endswith(SIDECARS):
+            path = above + file.name[file.name.rindex(".") :] if above else None
+        else:
+            path = above = path_of(file)
         if path:
             found[path] = file
-        beside = path
     return found

@@ -125,20 +125,20 @@ def _from_html(answer: Answer) -> Listing:
 _SALT = b"pypi page 1"
 
 
-def source_of(base: str, name: str, stated: bytes) -> Digest:
+def source_of(salt: str, name: str, stated: bytes) -> Digest:
     """What a leaf is known by that is read from a page.
 
-    base: of the index, without credentials; stated: what identifies the page: its serial, or a digest of its bytes
+    salt: the index, and how its pages are read; stated: what identifies the page: its serial, or a digest of its bytes
     """
-    return blake3(b"\0".join((_SALT, base.encode(), name.encode(), stated))).digest()
+    return blake3(b"\0".join((_SALT, salt.encode(), name.encode(), stated))).digest()
 
 
 class Sources(Mapping[str, Digest]):
     """Name -> digest of name and serial, made when asked for: 700,000 at once take longer than parsing the list."""
 
-    def __init__(self, base: str, listing: Listing, others: Mapping[str, Digest]) -> None:
-        """others: of names without a serial"""
-        self._prefix = b"\0".join((_SALT, base.encode(), b""))
+    def __init__(self, salt: str, listing: Listing, others: Mapping[str, Digest]) -> None:
+        """salt: see `source_of`; others: of names without a serial"""
+        self._prefix = b"\0".join((_SALT, salt.encode(), b""))
         self._listing = listing
         self._others = others
 

@@ -14,9 +14,11 @@ from packaging.utils import (
 )
 from packaging.version import InvalidVersion, Version
 
-#: a metadata file lies beside the file that it is of (PEP 658)
+#: what lies beside a file: its metadata (PEP 658), and its attestations (PEP 740), which have no name of their own
 METADATA = ".metadata"
-#: bytes; with `.metadata` and what a partial download has after it, it stays below the 255 of file systems
+PROVENANCE = ".provenance"
+SIDECARS = (METADATA, PROVENANCE)
+#: bytes; with `.provenance` and what a partial download has after it, it stays below the 255 of file systems
 _LONGEST = 220
 
 Kind = Literal["wheel", "sdist", "other"]
@@ -76,7 +78,7 @@ def problem_with(file: str, project: str) -> str | None:
         return "its file name is unsafe (a path, a leading dot or a control character)"
     if len(file.encode("utf-8", "replace")) > _LONGEST:
         return f"its file name is longer than {_LONGEST} bytes"
-    if file.endswith(METADATA):
+    if file.endswith(SIDECARS):
         return "its file name is that of a metadata file"
     return None if _belongs(file, project) else "its file name belongs to another project"
 
@@ -101,8 +103,8 @@ def _version_place(file: str, project: str) -> int | None:
 
 
 def leaf_of(file: str) -> str:
-    """The project that a file is of, guessed from its name alone; `.metadata` belongs to the file beside it."""
-    file = file.removesuffix(METADATA)
+    """The project that a file is of, guessed from its name alone; what lies beside a file is of the same."""
+    file = _without(file, SIDECARS)
     if not file.endswith((".whl", ".egg")):
         stem = _without(file, _SDISTS)
         return normalise(stem.rpartition("-")[0] if stem != file and "-" in stem else file.partition("-")[0])

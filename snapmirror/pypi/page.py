@@ -95,11 +95,12 @@ def serial(answer: Answer, page: dict[str, Any]) -> int | None:
     return None
 
 
-def draft(name: str, page: dict[str, Any], url: str, source: Digest | None) -> Draft:
+def draft(name: str, page: dict[str, Any], url: str, source: Digest | None, *, provenance: bool = False) -> Draft:
     """Check a page and make a leaf of it (it is changed in place).
 
     url: where it was, for relative links
     source: digest of what it was read from
+    provenance: whether attestations are mirrored
     """
     invalid: dict[str, str] = {}
     _tidy(page)
@@ -114,6 +115,8 @@ def draft(name: str, page: dict[str, Any], url: str, source: Digest | None) -> D
         except ValueError as problem:
             invalid[file] = str(problem)
             continue
+        if provenance and record.get("provenance"):
+            record[leaf.PROVENANCE_KEY] = True
         if file in kept and _promise(kept[file]) != _promise(record):
             invalid[file] = "two records give it different hashes"
         kept.setdefault(file, record)
@@ -148,6 +151,7 @@ def _check(record: dict[str, Any], file: str, project: str, url: str) -> None:
         record["url"] = addresses.redact(addresses.join(url, stated.partition("#")[0]))
     except ValueError as error:
         raise ValueError(f"its address can't be used: {error}") from None
+    record.pop(leaf.PROVENANCE_KEY, None)  # of a mirror of ours: it speaks of what that holds
     _check_promise(record)
     _check_types(record)
 

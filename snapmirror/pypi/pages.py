@@ -98,6 +98,8 @@ def _record(record: dict[str, Any], links: Mapping[str, str]) -> dict[str, Any]:
     served.pop("dist-info-metadata", None)
     if any(key in record for key in METADATA_KEYS):
         served["core-metadata"] = leaf.advertised(record)
+    if served.pop(leaf.PROVENANCE_KEY, None):
+        served[leaf.PROVENANCE_KEY] = links[record["filename"]] + names.PROVENANCE
     if record.get("gpg-sig"):
         served["gpg-sig"] = False  # signatures are not mirrored
     return served

@@ -119,4 +119,6 @@ class Pypi:
         """Content-Type of a file. Archives are never sent with a Content-Encoding."""
         if path.endswith(names.METADATA):
             return "text/plain; charset=utf-8"
-        return "application/json" if path.endswith(".json") else "application/octet-stream"
+        if path.endswith(names.PROVENANCE):
+            return "application/vnd.pypi.integrity.v1+json"
+        return "application/octet-stream"

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import msgspec
 from blake3 import blake3
 
-from .. import addresses
 from ..digests import Digest
 from ..ecosystem import Draft, Notes
 from ..errors import TransportError, UpstreamError
@@ -116,7 +115,7 @@ class ListedReading(ProjectsReading):
         if listing.serial is not None:
             self.info = {"_last-serial": listing.serial}
         others = self._ask_without_serials(unknown) if unknown else {}
-        self.sources = Sources(addresses.redact(pages.base), listing, others)
+        self.sources = Sources(pages.salt, listing, others)
 
     def _ask_without_serials(self, names: list[str]) -> dict[str, Digest]:
         """The sources of projects of which the list says nothing: pages that were read before are asked for if changed.

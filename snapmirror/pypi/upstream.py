@@ -18,7 +18,8 @@ _SIMPLE = "simple/"
 
 def read_named(repo: PypiRepo, names: Collection[str], upstream: Upstream) -> ProjectsReading:
     """The present state of some projects; the list of all is never asked for. Raises UpstreamError if nobody answers."""
-    pages = [Pages(upstream, _find_base(address, names, upstream)) for address in repo.upstreams]
+    bases = [_find_base(address, names, upstream) for address in repo.upstreams]
+    pages = [Pages(upstream, base, provenance=repo.provenance) for base in bases]
     reading = ProjectsReading(pages, pages[0].base)
     reading.ask_for(names)
     return reading
@@ -32,7 +33,7 @@ def read_all(repo: PypiRepo, upstream: Upstream, known: Known) -> ListedReading 
     problems: list[UpstreamError] = []
     for address in repo.upstreams:
         try:
-            return _read_list(address, upstream, known)
+            return _read_list(address, repo, upstream, known)
         except UpstreamError as error:
             problems.append(error)
             if len(repo.upstreams) > 1:
@@ -92,7 +93,7 @@ def _find_base(address: str, names: Collection[str], upstream: Upstream) -> str:
     return bases[0]
 
 
-def _read_list(address: str, upstream: Upstream, known: Known) -> ListedReading | None:
+def _read_list(address: str, repo: PypiRepo, upstream: Upstream, known: Known) -> ListedReading | None:
     problems: list[UpstreamError] = []
     doubtful: tuple[str, Answer, Listing] | None = None
     noted = _noted_base(address, upstream)
@@ -106,17 +107,17 @@ def _read_list(address: str, upstream: Upstream, known: Known) -> ListedReading 
             problems.append(error)
             continue
         if found.certain:
-            return _listed(address, base, answer, found, upstream)
+            return _listed(address, base, answer, found, repo, upstream)
         doubtful = doubtful or (base, answer, found)
     if doubtful:
-        return _listed(address, *doubtful, upstream)
+        return _listed(address, *doubtful, repo, upstream)
     raise next((error for error in problems if not isinstance(error, AbsentError)), problems[0])
 
 
-def _listed(address: str, base: str, answer: Answer, found: Listing, upstream: Upstream) -> ListedReading:
+def _listed(address: str, base: str, answer: Answer, found: Listing, repo: PypiRepo, upstream: Upstream) -> ListedReading:
     _note_base(address, base, upstream)
     _refuse_older(base, answer, found, upstream)
-    return ListedReading(Pages(upstream, base, found), found, base, answer.validators)
+    return ListedReading(Pages(upstream, base, found, provenance=repo.provenance), found, base, answer.validators)
 
 
 def _refuse_older(base: str, answer: Answer, found: Listing, upstream: Upstream) -> None:
