@@ -25,7 +25,7 @@ METADATA_KEYS = ("core-metadata", "dist-info-metadata", "data-dist-info-metadata
 #: of a file whose attestations are mirrored
 PROVENANCE_KEY = "_snapmirror-provenance"
 #: how PyPI's file addresses end: the BLAKE2b of the content, and the file's name
-_PACKAGES = re.compile(r"/packages/([0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60})/([^/]+)")
+_PACKAGES = re.compile(r"/packages/([0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60})/([^/?#]+)(?:[?#].*)?\Z")
 #: the same, below a repo of ours
 PATH = re.compile(r"packages/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/([^/]+)")
 
@@ -145,6 +145,8 @@ def _seconds(time: str) -> int:
 
 def metadata_url(url: str) -> str:
     """Where the metadata of a file is (PEP 658): its address with an ending, before a query."""
+    if "?" not in url:
+        return url + METADATA
     parts = urllib.parse.urlsplit(url)
     return urllib.parse.urlunsplit(parts._replace(path=parts.path + METADATA))
 
@@ -197,19 +199,16 @@ def advertised(record: dict[str, Any]) -> bool | dict[str, str]:
     return found
 
 
-def path_of(file: File) -> str | None:
-    """Where a file is published, below its repo: as upstream's address ends, or in that shape by its SHA-256.
+def place(name: str, url: str, sha256: str | None) -> str | None:
+    """Where a file is published, below its repo: as upstream's address ends, or in that shape by its SHA-256 (hexadecimal).
 
     None for a file of which neither is known. What lies beside a file has the path of that file, and its ending.
     """
-    name = file.name
-    found = _PACKAGES.search(urllib.parse.urlsplit(file.url or "").path)
-    if found and urllib.parse.unquote(found[2]) == name:
+    found = _PACKAGES.search(url)
+    if found and (found[2] == name or urllib.parse.unquote(found[2]) == name):
         return f"packages/{found[1]}/{name}"
-    if file.sha256 is None:
-        return None
-    digits = file.sha256.hex()
-    return f"packages/{digits[:2]}/{digits[2:4]}/{digits[4:]}/{name}"
+    digits = (sha256 or "").lower()
+    return f"packages/{digits[:2]}/{digits[2:4]}/{digits[4:]}/{name}" if digits else None
 
 
 def paths(leaf: bytes) -> dict[str, File]:
@@ -220,7 +219,7 @@ def paths(leaf: bytes) -> dict[str, File]:
         if file.name.endswith(SIDECARS):
             path = above + file.name[file.name.rindex(".") :] if above else None
         else:
-            path = above = path_of(file)
+            path = above = place(file.name, file.url or "", file.sha256.hex() if file.sha256 else None)
         if path:
             found[path] = file
     return found

@@ -3,7 +3,6 @@
 What is in no leaf (summary, author, licence: the metadata of a release) is missing.
 """
 
-import urllib.parse
 from typing import Any
 
 from .. import codec
@@ -30,7 +29,7 @@ def project(content: bytes, base: str = "") -> bytes:
         named = names.parse(record["filename"], name)
         version = written.get(named.parsed or named.version, named.version or "unknown")
         path = paths.get(record["filename"])
-        url = f"{base}/{urllib.parse.quote(path, safe=pages.SAFE)}" if path else record["url"]
+        url = f"{base}/{pages.quoted(path)}" if path else record["url"]
         releases.setdefault(version, []).append(_file(record, named, url))
     latest = _latest(releases)
     info = {"name": title, "version": latest, "yanked": False, "yanked_reason": None}

@@ -24,6 +24,8 @@ BOM = b"\xef\xbb\xbf"
 
 _JSON: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _VERSION = re.compile(r"(\d+)\.(\d+)")
+#: an absolute address in which nothing is to be resolved or hidden, as nearly all are; joining takes half the time of a page
+_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*/(?!t/)[A-Za-z0-9_./%+~!-]*").fullmatch
 _HEX = re.compile(r"[0-9a-fA-F]+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)")
 #: hexadecimal digits of the hashes that verify a file
@@ -147,10 +149,11 @@ def _check(record: dict[str, Any], file: str, project: str, url: str) -> None:
     stated = record.get("url")
     if not isinstance(stated, str) or not stated:
         raise ValueError("it has no address")
-    try:
-        record["url"] = addresses.redact(addresses.join(url, stated.partition("#")[0]))
-    except ValueError as error:
-        raise ValueError(f"its address can't be used: {error}") from None
+    if not _PLAIN_URL(stated):
+        try:
+            record["url"] = addresses.redact(addresses.join(url, stated.partition("#")[0]))
+        except ValueError as error:
+            raise ValueError(f"its address can't be used: {error}") from None
     record.pop(leaf.PROVENANCE_KEY, None)  # of a mirror of ours: it speaks of what that holds
     _check_promise(record)
     _check_types(record)

@@ -5,6 +5,7 @@ The same leaf always makes the same bytes.
 """
 
 import html
+import re
 import urllib.parse
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -18,7 +19,8 @@ VERSION = "1.4"
 #: version that promises neither sizes nor versions
 _FIRST = "1.0"
 #: what may stand in a path as it is; `+` of local versions may not, for there are servers that read it as a space
-SAFE = "/!~*'(),;:@&=$-._"
+_SAFE = "/!~*'(),;:@&=$-._"
+_PLAIN = re.compile(r"[A-Za-z0-9/._-]*").fullmatch
 #: from `<repo>/simple/<project>/`
 _UP = "../../"
 
@@ -36,7 +38,7 @@ class Project(NamedTuple):
 def project_json(content: bytes) -> bytes:
     """The page of a project in JSON. content: its leaf, uncompressed. Raises ValueError if it is none."""
     page = leaf.decode(content)
-    links = _links(content)
+    links = _links(page)
     page["files"] = [_record(record, links) for record in page["files"]]
     page["meta"] = {**page["meta"], "api-version": version_of(page)}
     page["versions"] = versions(page)
@@ -46,7 +48,7 @@ def project_json(content: bytes) -> bytes:
 def project_html(content: bytes) -> bytes:
     """The page of a project in HTML. content: its leaf, uncompressed. Raises ValueError if it is none."""
     page = leaf.decode(content)
-    links = _links(content)
+    links = _links(page)
     title = html.escape(f"Links for {page['name']}")
     status = page.get("project-status") or {}
     heads = [("pypi:repository-version", VERSION)]
@@ -84,12 +86,18 @@ def versions(page: Mapping[str, Any]) -> list[str]:
     return sorted(found, key=lambda version: (names.parse_version(version) or names.OLDEST, version))
 
 
-def _links(content: bytes) -> dict[str, str]:
+def _links(page: Mapping[str, Any]) -> dict[str, str]:
     """{file: address for its page}; upstream's own for a file that has no path here."""
-    found = {file.name: file.url or "" for file in leaf.files(content)}
-    for path, file in leaf.paths(content).items():
-        found[file.name] = _UP + urllib.parse.quote(path, safe=SAFE)
+    found = {}
+    for record in page["files"]:
+        path = leaf.place(record["filename"], record["url"], record["hashes"].get("sha256"))
+        found[record["filename"]] = _UP + quoted(path) if path else record["url"]
     return found
+
+
+def quoted(path: str) -> str:
+    """A path as it stands in an address."""
+    return path if _PLAIN(path) else urllib.parse.quote(path, safe=_SAFE)
 
 
 def _record(record: dict[str, Any], links: Mapping[str, str]) -> dict[str, Any]:
