@@ -23,7 +23,7 @@ from snapmirror.store.directories import Directory, assemble
 from snapmirror.store.records import DirectoryState
 from snapmirror.store.store import Store
 from snapmirror.sync.directory import DirectorySync
-from snapmirror.sync.settings import Publish
+from snapmirror.sync.trees import RepoTrees
 
 from .measure import Bar, Result, Skip, Work, child, in_turn, need, remove, run, settle
 
@@ -127,10 +127,12 @@ def _link(root: Path, count: int) -> dict[str, Any]:
         state = DirectoryState(digest=known.digest.hex(), since=_RECORD, read=_RECORD)
         directory = DirectorySync(store, Conda(), repo, "linux-64", state, allow_shrink=False)
         began = time.perf_counter()
-        directory.build_tree(Publish(), store.published.links(_RECORD)[_PLACE])
-        again = time.perf_counter() - began
-        if directory.tree != tree:
+        links = store.published.links(_RECORD)
+        trees = RepoTrees(store, {"conda": Conda()}, {"linux-64": store.metadata.directory(state.blob)})
+        if directory.changed or not trees.stands("linux-64", links[_PLACE], plain=True):
             raise RuntimeError("the directory counts as changed")
+        trees.build({"linux-64": links[_PLACE]}, plain=True)
+        again = time.perf_counter() - began
         remove(store.trees.path(tree))
         store.published.drop(_RECORD)
         bare = _link_alone(store, digests, root.parent / "bare")

@@ -247,7 +247,7 @@ def page_keys(lines: list[str]) -> list[Key]:
     """The keys of a table as the manual page has them."""
     found = []
     for line, following in itertools.pairwise(lines):
-        if entry := re.fullmatch(r"\.It Va (\w+)(?: No = (?:Li (\S+)|Qq ?(.*)))?", line):
+        if entry := re.fullmatch(r"\.It Va (\w+)(?: No = (?:Li (.+)|Qq ?(.*)))?", line.replace(r"\(dq", '"')):
             default = entry[2] if entry[2] is not None else f'"{entry[3]}"' if entry[3] is not None else None
             found.append(Key(entry[1], following, default))
     return found

@@ -1,6 +1,7 @@
 """What a channel has beside its repodata: mirrored, cut down to what is listed, and kept for every date."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -120,24 +121,23 @@ def test_they_say_nothing_of_what_is_not_listed(channel: Channel, mirror: Mirror
     assert set(read_document(tree / "channeldata.json")["packages"]) == {"tool"}
 
 
-def test_a_date_keeps_what_it_had(channel: Channel, mirror: Mirror, site: str) -> None:
+def test_a_date_keeps_what_it_had(channel: Channel, mirror: Mirror) -> None:
+    mirror.sync()
     first = mirror.snapshots()[0]
     publish(channel, lib=">=1,<2")
     (channel.root / "notices.json").unlink()
     (channel.root / "linux-64" / "patch_instructions.json").unlink()
     mirror.sync()
-    path = "noarch/run_exports.json"
-    now, then = (requests.get(f"{site}/{at}/chan/{path}", timeout=5).json() for at in ("current", first))
-    assert now["packages.conda"][LIB.filename] == {"run_exports": {"weak": ["lib >=1,<2"]}}
-    assert then["packages.conda"][LIB.filename] == {"run_exports": {"weak": ["lib >=1"]}}
-    assert requests.get(f"{site}/{first}/chan/notices.json", timeout=5).content == NOTICES
-    gone = requests.get(f"{site}/current/chan/linux-64/patch_instructions.json", timeout=5)
-    assert gone.status_code == 404
-    (channel.root / "noarch" / "run_exports.json").unlink()
-    mirror.sync()
     mirror.run("gc", "--grace", "0s")
     mirror.run("check", "--read-data")
-    assert requests.get(f"{site}/{first}/chan/{path}", timeout=5).json() == then
+    path = "noarch/run_exports.json"
+    with serving(mirror.store_path) as site:
+        now, then = (requests.get(f"{site}/{at}/chan/{path}", timeout=5).json() for at in ("current", first))
+        assert now["packages.conda"][LIB.filename] == {"run_exports": {"weak": ["lib >=1,<2"]}}
+        assert then["packages.conda"][LIB.filename] == {"run_exports": {"weak": ["lib >=1"]}}
+        assert requests.get(f"{site}/{first}/chan/notices.json", timeout=5).content == NOTICES
+        gone = f"{site}/{{}}/chan/linux-64/patch_instructions.json"
+        assert [requests.get(gone.format(at), timeout=5).status_code for at in ("current", first)] == [404, 200]
 
 
 def test_what_is_unchanged_is_neither_sent_nor_stored_again(channel: Channel, mirror: Mirror, upstream: Upstream) -> None:
@@ -222,6 +222,20 @@ def test_a_document_that_becomes_unreadable_keeps_its_old_state(
     upstream.heal()
     mirror.sync()
     assert "new" in read_document(mirror.tree("chan") / "channeldata.json")["packages"]
+
+
+def test_what_one_upstream_cannot_tell_and_another_lacks(channel: Channel, mirror: Mirror, upstream: Upstream) -> None:
+    """It keeps what it had, and is no fault where there was nothing."""
+    mirror.repos[0]["upstream"] = [f"{upstream.url}/chan", f"{upstream.url}/copy"]
+    shutil.copytree(channel.root, channel.root.parent / "copy", ignore=shutil.ignore_patterns("notices.json"))
+    mirror.sync()
+    upstream.fault("/chan/notices.json", Status(503))
+    assert "503" in mirror.sync(status=3).line("chan: ", "it keeps its old state")
+    assert (mirror.tree("chan") / "notices.json").read_bytes() == NOTICES
+    fresh = Mirror(mirror.root / "fresh")
+    fresh.add("chan", mirror.repos[0]["upstream"])
+    fresh.sync()
+    assert not (fresh.tree("chan") / "notices.json").exists()
 
 
 def test_a_page_in_the_place_of_one_that_never_was_is_left_out(mirror: Mirror, upstream: Upstream, channel: Channel) -> None:

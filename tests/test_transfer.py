@@ -183,6 +183,7 @@ def test_file_that_is_wrong_in_a_folder_comes_from_the_next_upstream(
     file = local / "noarch/lib-1.0-0.conda"
     file.write_bytes(file.read_bytes()[:-1] + b"X")
     mirror.repos[0]["upstream"] = [local.as_uri(), f"{upstream.url}/chan"]
+    mirror.repos[0]["sidecars"] = []
     mirror.sync("--strict")
     assert upstream.paths() == ["/chan/noarch/lib-1.0-0.conda"]
     mirror.published()

@@ -33,8 +33,12 @@ _Leaf = dict[str, Any]
 class Beside:
     """What an upstream has. Fulfils `ecosystem.Reading`; nothing of it is published before `Followed` has cut it down."""
 
-    def __init__(self, repo: CondaRepo, answers: Mapping[str, tuple[str, Answer]]) -> None:
-        """answers: {path below the channel: (URL, what is there)}."""
+    def __init__(
+        self, repo: CondaRepo, answers: Mapping[str, tuple[str, Answer]], doubtful: Mapping[str, UpstreamError] | None = None
+    ) -> None:
+        """answers: {path below the channel: (URL, what is there)}
+        doubtful: {path: why one upstream could not tell}, of those that the others have not
+        """
         self.bases: tuple[str, ...] = tuple(map(addresses.as_folder, repo.upstreams))
         self.document = self.bases[0]
         self.info: dict[str, Any] = {}
@@ -46,6 +50,7 @@ class Beside:
         }
         #: {path: (URL, bytes as fetched)}; still compressed, for it is held while all packages are fetched
         self.bodies = {path: (url, answer.body) for path, (url, answer) in answers.items()}
+        self.doubtful = doubtful or {}
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
         """See Reading.drafts."""
@@ -58,6 +63,7 @@ def read(repo: CondaRepo, subdirs: Collection[str], upstream: Upstream, known: K
     found: dict[str, tuple[str, Answer]] = {}
     unchanged: dict[str, str] = {}
     problems: dict[str, UpstreamError] = {}
+    absent: set[str] = set()
     vanished = False
     for address in repo.upstreams:
         for suffix in (".zst", ""):
@@ -72,18 +78,19 @@ def read(repo: CondaRepo, subdirs: Collection[str], upstream: Upstream, known: K
                 if isinstance(answer, Answer):
                     found[asked[url]] = (url, answer)
                 elif isinstance(answer, AbsentError):
+                    absent.add(asked[url])
                     vanished = vanished or known(url) is not None
                 elif isinstance(answer, UpstreamError):
                     problems[asked[url]] = answer
             unchanged.update({asked[url]: url for url in same})
             missing = [path for path in missing if path not in found and path not in unchanged]
-    for path in missing:
-        if path in problems:
-            raise problems[path]
-    if unchanged and not found and not vanished:
+    doubtful = {path: problems[path] for path in missing if path in problems}
+    for path in doubtful.keys() - absent:
+        raise doubtful[path]
+    if unchanged and not (found or vanished or doubtful):
         return None
     found |= _get_anew(unchanged, upstream)
-    return Beside(repo, found)
+    return Beside(repo, found, doubtful)
 
 
 def _get_anew(urls: Mapping[str, str], upstream: Upstream) -> Iterator[tuple[str, tuple[str, Answer]]]:
@@ -129,13 +136,16 @@ class Followed:
         self._cuts: dict[str, parts.Cut] = {}
         #: {name of a leaf: {path: bytes}}
         self._files: dict[str, dict[str, bytes]] = {}
+        unusable: dict[str, UpstreamError] = dict(read.doubtful)
         for path, (url, body) in sorted(read.bodies.items()):
             try:
                 self._take(path, url, body)
             except ValueError as error:
-                problem = BadIndexError(addresses.redact(url), str(error))
-                if previous and (path in previous.document.info or _lists(previous, path)):
-                    raise problem from None
+                unusable[path] = BadIndexError(addresses.redact(url), str(error))
+        for path, problem in unusable.items():
+            if previous and (path in previous.document.info or _lists(previous, path)):
+                raise problem
+            if path not in read.doubtful:
                 upstream.warn(f"{problem}; it is left out")
         self.info: dict[str, Any] = {path: cut.skeleton for path, cut in self._cuts.items()}
         #: {subdir: {name in the files' names: files that are listed under another}}
