@@ -9,6 +9,7 @@ reading       what becomes of a state of an index
 listing       the list of all projects
 page          a project's page made a leaf; html: one that is no JSON
 leaf          the page of one project, and its files
+packages      a folder of wheels and sdists as an index
 wheels        the metadata in a wheel
 names         names of projects, and of files
 select        what is kept; rules: of one project; closure: of what that needs; requirements: of what files name

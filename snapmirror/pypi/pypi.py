@@ -11,7 +11,7 @@ from .. import codec
 from ..digests import Digest
 from ..ecosystem import DocumentPlan, File, FileAt, Known, LeafAt, Reading, Selection
 from ..store.directories import DirectoryReader
-from . import leaf, names, upstream
+from . import leaf, names, packages, upstream
 from .protocol import Upstream
 from .settings import PypiRepo, Select
 
@@ -38,6 +38,8 @@ class Pypi:
 
     def read(self, repo: PypiRepo, directory: str, upstream_: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
         """See Ecosystem.read."""
+        if repo.packages:
+            return packages.FolderReading(Path(repo.packages), upstream_.notes)
         if repo.projects == "all":
             return upstream.read_all(repo, upstream_, known)
         from . import requirements

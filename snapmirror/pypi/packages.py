@@ -1,0 +1,200 @@
+"""A folder of wheels and sdists as an index of one's own: read as an upstream is, but its pages are made here.
+
+Files lie in the folder, or in folders in it. What a file says of itself is read once: it is noted with the size and time of
+the file, and one that has both unchanged is not opened again. A file that can't be read to its end is withheld: it may be
+on its way here still, and then the next sync takes it.
+"""
+
+import gzip
+import io
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from blake3 import blake3
+from packaging.metadata import parse_email
+from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+
+from .. import addresses
+from ..digests import Digest, Sums, sha256
+from ..ecosystem import Draft, Notes
+from ..errors import TransportError
+from ..validators import Validators
+from . import names, page, wheels
+
+_ENDINGS = (".whl", ".tar.gz", ".zip")
+_PIECE = 4 << 20
+_PROBLEMS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
+
+
+class _Said(msgspec.Struct, array_like=True, frozen=True):
+    """What a file says of itself; of size and time it is known whether that still holds."""
+
+    size: int
+    #: nanoseconds since 1970
+    modified: int
+    sha256: Digest
+    #: as the project is written
+    name: str
+    requires_python: str | None
+    #: of a wheel
+    metadata: bytes
+
+
+_SAID = msgspec.msgpack.Decoder(_Said)
+
+
+class FolderReading:
+    """One state of a folder. Fulfils `ecosystem.Reading`."""
+
+    def __init__(self, folder: Path, notes: Notes) -> None:
+        """Raises TransportError if the folder can't be read."""
+        base = addresses.as_folder(folder.absolute().as_uri())
+        self.bases: tuple[str, ...] = (base,)
+        self.info: dict[str, Any] = {}
+        self.extra: dict[str, Any] = {}
+        self.document = base
+        self.validators: Mapping[str, Validators] = {}
+        #: see ProjectsReading; nothing of a folder is ever kept for want of an answer
+        self.kept: dict[str, str] = {}
+        self.gone: set[str] = set()
+        self._invalid: dict[str, str] = {}
+        self.invalid: Mapping[str, str] = self._invalid
+        self._files: dict[str, dict[str, tuple[Path, _Said]]] = {}
+        for path, said in _read(_list(folder), notes):
+            self._take(path, said)
+        self._pages = {name: self._page(files) for name, files in sorted(self._files.items()) if files}
+        self.sources: Mapping[str, Digest] = {
+            name: blake3(b"pypi folder 1\0" + msgspec.json.encode(made, order="sorted")).digest()
+            for name, made in self._pages.items()
+        }
+
+    def _take(self, path: Path, said: _Said | str) -> None:
+        """Put a file on the page of its project; the same name in two folders is one file, or nobody knows which."""
+        if isinstance(said, str):
+            self._invalid[path.name] = said
+            return
+        listed = self._files.setdefault(names.normalise(said.name), {})
+        other = listed.get(path.name)
+        if other and other[1].sha256 != said.sha256:
+            self._invalid[path.name] = "two files in the folder have that name and another content"
+            del listed[path.name]
+        elif path.name not in self._invalid:
+            listed[path.name] = path, said
+
+    def _page(self, files: Mapping[str, tuple[Path, _Said]]) -> dict[str, Any]:
+        """As upstream would write it. A file counts as uploaded when it was last written."""
+        listed = [_record(path, said) for _, (path, said) in sorted(files.items())]
+        newest = max((said for _, said in files.values()), key=lambda said: (said.modified, said.sha256))
+        return {"meta": {"api-version": "1.4"}, "name": newest.name, "files": listed}
+
+    def drafts(self, names_: Collection[str]) -> Iterator[Draft]:
+        """See Reading.drafts. The metadata of wheels comes with the leaf: there is no file of it."""
+        for name in names_:
+            metadata = {sha256(said.metadata): said.metadata for _, said in self._files[name].values() if said.metadata}
+            made = msgspec.json.decode(msgspec.json.encode(self._pages[name]))  # a draft changes it
+            yield page.draft(name, made, self.bases[0], self.sources[name])._replace(bodies=metadata)
+
+
+def _record(path: Path, said: _Said) -> dict[str, Any]:
+    uploaded = datetime.fromtimestamp(said.modified // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "filename": path.name,
+        "url": path.absolute().as_uri(),
+        "hashes": {"sha256": said.sha256.hex()},
+        "requires-python": said.requires_python,
+        "size": said.size,
+        "upload-time": uploaded,
+        "yanked": False,
+        "core-metadata": {"sha256": sha256(said.metadata).hex()} if said.metadata else False,
+    }
+
+
+def _list(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    """The files, with size and time, sorted. A name that begins with a dot is one of a file on its way."""
+    try:
+        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+        inner = [one for entry in entries if entry.is_dir() for one in os.scandir(entry.path) if not one.name.startswith(".")]
+        found = [entry for entry in (*entries, *inner) if entry.name.endswith(_ENDINGS) and entry.is_file()]
+        return sorted((Path(entry.path), entry.stat()) for entry in found)
+    except OSError as error:
+        raise TransportError(folder.absolute().as_uri(), error.strerror or str(error)) from None
+
+
+def _read(files: list[tuple[Path, os.stat_result]], notes: Notes) -> Iterator[tuple[Path, _Said | str]]:
+    """What each file says of itself, or why it can't be listed; only those are opened of which that is not known."""
+    known = notes.get([_key(path) for path, _ in files])
+    for path, status in files:
+        said = _noted(known.get(_key(path)))
+        if said and (said.size, said.modified) == (status.st_size, status.st_mtime_ns):
+            yield path, said
+            continue
+        try:
+            said = _open(path, status)
+        except _PROBLEMS as error:
+            yield path, f"can't be read: {error}"
+            continue
+        notes.put({_key(path): msgspec.msgpack.encode(said)})
+        yield path, said
+
+
+def _key(path: Path) -> str:
+    return f"pypi file 1 {path.absolute()}"
+
+
+def _noted(row: bytes | None) -> _Said | None:
+    try:
+        return _SAID.decode(row) if row else None
+    except msgspec.DecodeError:
+        return None  # of another version
+
+
+def _open(path: Path, before: os.stat_result) -> _Said:
+    """Raises ValueError and others for what is no whole file of a release, or says that it is another's."""
+    try:
+        project = parse_wheel_filename(path.name)[0] if path.name.endswith(".whl") else parse_sdist_filename(path.name)[0]
+    except (InvalidWheelFilename, InvalidSdistFilename) as error:
+        raise ValueError(str(error)) from None
+    sums = Sums()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            sums.update(piece)
+        file.seek(0)
+        metadata = wheels.metadata_in(file, path.name) if path.name.endswith(".whl") else _pkg_info(file, path.name)
+    after = path.stat()
+    if (after.st_size, after.st_mtime_ns, sums.size) != (before.st_size, before.st_mtime_ns, before.st_size):
+        raise ValueError("it is being written")
+    raw, _ = parse_email(metadata)
+    name = raw.get("name", project)
+    if names.normalise(name) != project:
+        raise ValueError(f"its metadata says that it is of {name}")
+    kept = metadata if path.name.endswith(".whl") else b""
+    return _Said(sums.size, before.st_mtime_ns, sums.sha256, name, raw.get("requires_python"), kept)
+
+
+def _pkg_info(file: io.BufferedReader, name: str) -> bytes:
+    """The PKG-INFO of an sdist (PEP 643), in its one folder; none in very old ones. Reads the archive to its end."""
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(file) as archive:
+            found = [one for one in archive.infolist() if _is_pkg_info(one.filename)]
+            return archive.read(found[0]) if found and found[0].file_size <= wheels.METADATA_LIMIT else b""
+    content = b""
+    with tarfile.open(fileobj=file, mode="r:gz") as tar:
+        for member in tar:
+            if _is_pkg_info(member.name) and member.size <= wheels.METADATA_LIMIT and (inner := tar.extractfile(member)):
+                content = inner.read()
+    file.seek(0)
+    with gzip.open(file) as stream:  # a tar archive may end before what it is compressed in does
+        while stream.read(_PIECE):
+            pass
+    return content
+
+
+def _is_pkg_info(path: str) -> bool:
+    return path.count("/") == 1 and path.endswith("/PKG-INFO")
