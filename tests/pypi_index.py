@@ -7,20 +7,19 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from concurrent.futures import as_completed
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from upstream import Headers, Status, Upstream, _Plan
 
-from snapmirror import addresses
-from snapmirror.digests import Digest
-from snapmirror.ecosystem import Known
-from snapmirror.errors import AbsentError, TransportError, UpstreamError
-from snapmirror.pypi import Pypi, PypiRepo
-from snapmirror.pypi.protocol import Answer
+from snapmirror import codec
+from snapmirror.digests import Digest, sha256
+from snapmirror.pypi import Pypi, PypiRepo, leaf, names
+from snapmirror.store.directories import Directory, DirectoryReader, assemble
+from snapmirror.store.store import Store
 from snapmirror.sync.http import Http
 from snapmirror.sync.settings import Download
 from snapmirror.validators import Validators
@@ -173,45 +172,6 @@ class Remembered:
         self.rows.update(rows)
 
 
-class Asking(Http):
-    """`sync`'s requests, with what PyPI needs of an answer. Fulfils `pypi.protocol.Upstream`."""
-
-    time = NOON
-
-    def now(self) -> datetime:
-        return self.time
-
-    def get(self, url: str, *, limit: int, known: Validators | None = None, accept: str = "") -> Answer | None:  # type: ignore[override]
-        fields = {"Accept": accept}
-        if known:
-            fields |= {"If-None-Match": known.etag, "If-Modified-Since": known.modified}
-        shown = addresses.redact(url)
-        with self.open(url, {name: value for name, value in fields.items() if value}) as response:
-            if response.status_code == 304:
-                return None
-            if response.status_code in (403, 404, 410):
-                raise AbsentError(shown, response.status_code)
-            if response.status_code != 200:
-                raise TransportError(shown, f"upstream answers {response.status_code}")
-            body = b"".join(self.pieces(response, url))
-            validators = Validators(response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""))
-            return Answer(body, validators, response.url, {name.lower(): text for name, text in response.headers.items()})
-
-    def get_many(  # type: ignore[override]
-        self, urls: Iterable[str], *, limit: int, known: Known | None = None, accept: str = ""
-    ) -> Iterator[tuple[str, Answer | Exception]]:
-        running = {
-            self.pool.submit(self.get, url, limit=limit, known=known(url) if known else None, accept=accept): url
-            for url in urls
-        }
-        for future in as_completed(running):
-            error = future.exception()
-            if error is not None and not isinstance(error, UpstreamError):
-                raise error
-            if answer := error or future.result():
-                yield running[future], answer
-
-
 @dataclass
 class Follower:
     """Follows an index as a sync does: what is known by its source is not read again, what is kept stays as it was."""
@@ -221,7 +181,7 @@ class Follower:
     time: datetime = NOON
     #: {project: leaf}
     leaves: dict[str, bytes] = field(default_factory=dict)
-    kept: dict[str, str] = field(default_factory=dict)
+    aside: dict[str, str] = field(default_factory=dict)
     invalid: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -234,13 +194,12 @@ class Follower:
         """The leaves afterwards. later: than the time before"""
         self.time += later
         settings = Download(**({"retries": 0} | download))
-        with Asking(settings, self.warnings.append, self.notes) as http:
-            http.time = self.time
+        with Http(settings, self.warnings.append, self.notes, lambda: self.time) as http:
             self._sync(Pypi(), http)
         return self.leaves
 
-    def _sync(self, pypi: Pypi, http: Asking) -> None:
-        self.read, self.kept = set(), {}
+    def _sync(self, pypi: Pypi, http: Http) -> None:
+        self.read, self.aside = set(), {}
         reading: Any = pypi.read(self.repo, "", http, self._known.get, ())
         if reading is None:
             return
@@ -248,9 +207,9 @@ class Follower:
             selection = pypi.select({self.repo.path: self.repo}, {(self.repo.path, ""): reading}, self.time)
             reading, self.dropped = selection[self.repo.path, ""]
         found = {
-            name: leaf
+            name: made
             for name, source in reading.sources.items()
-            if (leaf := self._made.get(source)) and self.leaves.get(name) == leaf
+            if (made := self._made.get(source)) and self.leaves.get(name) == made
         }
         for draft in reading.drafts([name for name in reading.sources if name not in found]):
             self.read.add(draft.name)
@@ -259,10 +218,23 @@ class Follower:
                 found[draft.name] = draft.content
             if draft.source and not draft.invalid:
                 self._made[draft.source] = draft.content
-        self.kept = dict(reading.kept)
-        found |= {name: self.leaves[name] for name in self.kept if name in self.leaves}
+        self.aside = dict(reading.aside)
+        found |= {name: self.leaves[name] for name in self.aside if name in self.leaves}
         self.leaves = found
-        self._known = {} if self.kept else dict(reading.validators)
+        self._known = {} if self.aside else dict(reading.validators)
+
+
+def published(root: Path, leaves: Mapping[str, bytes]) -> DirectoryReader:
+    """A directory of these leaves in a new store, as a sync would publish it."""
+    Store.create(root)
+    blobs = {name: codec.compress(content, codec.LEAF_LEVEL) for name, content in leaves.items()}
+    files = {file.name: name for name, content in leaves.items() for file in leaf.files(content)}
+    strays = {file: name for file, name in files.items() if names.leaf_of(file) != name}
+    header = Directory(kind="pypi", form=1, mode="eager", origin="https://index.example/simple/")
+    made = assemble(header, {name: sha256(blob) for name, blob in blobs.items()}, {}, strays)
+    with Store.open(root, write=True) as store:
+        store.put([*blobs.values(), *made.blobs.values()])
+        return store.metadata.directory(made.digest)
 
 
 def follow(index: Index, *names: str, **keys: Any) -> Follower:

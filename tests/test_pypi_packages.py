@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pypi_index import Asking, Follower, Remembered, make_wheel
+from pypi_index import Follower, Remembered, make_wheel
 
 from snapmirror.digests import sha256
 from snapmirror.errors import TransportError
 from snapmirror.pypi import Pypi, PypiRepo, leaf
+from snapmirror.sync.http import Http
 from snapmirror.sync.settings import Download
 
 WHEN = 1_793_527_200  # 2026-11-01 10:00:00 UTC
@@ -51,7 +52,7 @@ def own(folder: Path) -> Follower:
 
 def reading(folder: Path) -> Any:
     """Its present state."""
-    with Asking(Download(), print, Remembered()) as http:
+    with Http(Download(), print, Remembered()) as http:
         return Pypi().read(PypiRepo(path="own", packages=str(folder)), "", http, lambda _: None, ())
 
 

@@ -5,21 +5,21 @@ import io
 import json
 import string
 import zipfile
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urljoin
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pypi_index import make_wheel
+from pypi_index import make_wheel, published
 from pypi_simple import IndexPage, ProjectPage
 
 from snapmirror.digests import sha256
-from snapmirror.ecosystem import Draft, FileAt
+from snapmirror.ecosystem import Answer, Draft, FileAt
 from snapmirror.errors import BadIndexError
 from snapmirror.pypi import Pypi, leaf, legacy, listing, names, negotiate, page, pages, wheels
-from snapmirror.pypi.protocol import Answer
+from snapmirror.pypi.merge import MergedReading
 
 BASE = "https://index.example/simple/foo-bar/"
 HEX = "ab" * 32
@@ -169,24 +169,13 @@ def test_numbers_that_messagepack_has_not() -> None:
 # Paths
 
 
-class Reader(SimpleNamespace):
-    """A directory of leaves."""
-
-    def name_of(self, file: str) -> str | None:
-        return {"foo-2.0-1.tar.gz": "foo", "foo-2.0-1.tar.gz.metadata": "foo"}.get(file)
-
-    def read_leaf(self, name: str) -> bytes | None:
-        found: bytes | None = self.leaves.get(name)
-        return found
-
-
-def test_where_files_are() -> None:
+def test_where_files_are(tmp_path: Path) -> None:
     """As upstream's addresses end, or in that shape; every link of a page leads to the file that it says."""
     odd = record("foo-2.0-1.tar.gz", url="https://elsewhere.example/x?name=foo-2.0-1.tar.gz")
     local = record("foo-1.0+cpu-py3-none-any.whl", url=f"https://files.example/{BLAKE}/foo-1.0%2Bcpu-py3-none-any.whl")
     whole = {"name": "foo", "files": [odd, local]}
     content = page.draft("foo", page.read(answer(whole), "foo"), BASE, b"").content
-    reader: Any = Reader(leaves={"foo": content, "foo-bar": draft(record()).content})
+    reader = published(tmp_path / "store", {"foo": content, "foo-bar": draft(record()).content})
     digits = odd["hashes"]["sha256"]
     for path, file, url in [
         (f"{BLAKE}/{WHEEL}", WHEEL, record()["url"]),
@@ -205,7 +194,7 @@ def test_where_files_are() -> None:
     for path in (f"{BLAKE[:-1]}0/{WHEEL}", f"{BLAKE}/{SDIST}", WHEEL, f"{BLAKE}/../{WHEEL}", "simple/foo/"):
         assert Pypi().locate(reader, path) is None
     links = [urljoin("/r/simple/foo/", one["url"]) for one in json.loads(pages.project_json(content))["files"]]
-    assert {unquote(link).removeprefix("/r/") for link in links} <= set(Pypi().published(content))
+    assert {unquote(link).removeprefix("/r/") for link in links} <= set(Pypi().paths(content))
 
 
 @pytest.mark.parametrize("file", [WHEEL, SDIST, "foo.bar-1.0-py2.7.egg", f"{WHEEL}.metadata", f"{SDIST}.metadata"])
@@ -481,6 +470,37 @@ def test_a_huge_page() -> None:
     found = page.draft("foo-bar", page.read(answer(body), "foo-bar"), BASE, b"")
     assert len(found.files) == 180_000
     assert len(json.loads(pages.project_json(found.content))["files"]) == 90_000
+
+
+def test_several_indexes_as_one(tmp_path: Path) -> None:
+    """A name in an earlier one hides it in the later ones, whatever files these have; the page says from where it is."""
+    one = record("foo-bar-1.0.tar.gz")
+    own = {"foo-bar": draft(one).content}
+    public = {"foo-bar": draft(record("foo-bar-99.0.tar.gz")).content, "six": page.draft("six", _six(), BASE, b"").content}
+    readers = [("own", published(tmp_path / "own", own)), ("pypi", published(tmp_path / "public", public))]
+    merged = MergedReading(readers)
+    found = {made.name: json.loads(pages.project_json(made.content)) for made in merged.drafts(list(merged.sources))}
+    assert {name: [file["filename"] for file in made["files"]] for name, made in found.items()} == {
+        "foo-bar": ["foo-bar-1.0.tar.gz"],
+        "six": ["six-1.0.tar.gz"],
+    }
+    assert {name: made["_snapmirror-from"] for name, made in found.items()} == {"foo-bar": "own", "six": "pypi"}
+    assert MergedReading(readers).sources == merged.sources
+    assert MergedReading(readers[::-1]).sources["foo-bar"] != merged.sources["foo-bar"]
+
+
+def _six() -> dict[str, Any]:
+    return page.read(answer({"name": "six", "files": [record("six-1.0.tar.gz")]}), "six")
+
+
+def test_as_it_was() -> None:
+    """Files uploaded by then, and the versions of these; one of which nobody says when may have come later."""
+    files = [record(f"foo-bar-{n}.0.tar.gz", upload_time=f"2026-11-0{n}T00:00:00Z") for n in (1, 2, 3)]
+    content = draft(*files, record(upload_time=None), versions=["1.0.0", "2.0", "3.0"]).content
+    then = leaf.decode(leaf.as_of(content, page.seconds("2026-11-02T00:00:00Z")))
+    assert then["files"] == files[:2]
+    assert (then["versions"], then["meta"]) == (["1.0.0", "2.0"], {"api-version": "1.4"})
+    assert leaf.as_of(content, page.seconds("2026-10-31T23:59:59Z")) == b""
 
 
 # What lies beside a file

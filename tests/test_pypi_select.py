@@ -326,7 +326,7 @@ def test_a_dependency_that_nobody_has(index: Index) -> None:
     index.wheel("app", "1.0", ["nothing", "Not A Requirement (("])
     follower = selecting(index, "app", with_dependencies=True)
     assert kept(follower) == {"app": ["app-1.0-py3-none-any.whl"]}
-    assert set(follower.kept) == {"nothing"}
+    assert set(follower.aside) == {"nothing"}
 
 
 # Pythons and platforms
@@ -369,6 +369,8 @@ def test_settings_tell_selections_apart(tmp_path: Path) -> None:
     path.write_text("six")
     repo = PypiRepo(path="pypi", upstream="PyPI", requirements=[str(path)])
     texts = {Pypi().settings(repo), Pypi().settings(msgspec.structs.replace(repo, select=Select(newest=1)))}
-    path.write_text("six>1")
+    path.write_text("-r more.txt\nsix>1")
     texts |= {Pypi().settings(repo), Pypi().settings(msgspec.structs.replace(repo, projects=["six"]))}
-    assert len(texts) == 4
+    (tmp_path / "more.txt").write_text("-r requirements.txt")
+    texts.add(Pypi().settings(repo))
+    assert len(texts) == 5

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pypi_index import Asking, Index, Remembered, follow, make_wheel
+from pypi_index import Index, Remembered, follow, make_wheel
 from upstream import Body, Html, Status, Upstream
 
 from snapmirror.errors import AbsentError, BadIndexError, TransportError
 from snapmirror.pypi import Pypi, PypiRepo, leaf
+from snapmirror.sync.http import Http
 from snapmirror.sync.settings import Download
 
 HOUR = timedelta(hours=1)
@@ -100,7 +101,7 @@ def test_credentials_are_neither_kept_nor_told(index: Index) -> None:
     follower = follow(index, "six", "nothing", upstream=index.url.replace("//", "//user:secret@"))
     (record,) = pages(follower.sync())["six"]["files"]
     assert record["url"] == f"{index.url}/packages/six-1.16.0-py2.py3-none-any.whl"
-    assert "secret" not in f"{follower.leaves} {follower.kept} {follower.warnings} {follower.notes.rows}"
+    assert "secret" not in f"{follower.leaves} {follower.aside} {follower.warnings} {follower.notes.rows}"
 
 
 def test_the_next_upstream(index: Index, tmp_path: Path) -> None:
@@ -111,7 +112,10 @@ def test_the_next_upstream(index: Index, tmp_path: Path) -> None:
         follower = follow(index, "six", "idna", upstream=[f"{index.url}/simple", f"{second.url}/simple"])
         assert set(follower.sync()) == {"six", "idna"}
         assert second.asked() == ["idna 200"]
-        assert not follower.kept
+        assert not follower.aside
+        index.heal()
+        follower.sync()
+        assert second.asked() == []
 
 
 # HTML
@@ -167,7 +171,7 @@ def test_what_is_no_page(index: Index, answer: Any) -> None:
     after = follower.sync()
     assert after["six"] == before["six"]
     assert after["idna"] != before["idna"]
-    assert set(follower.kept) == {"six"}
+    assert set(follower.aside) == {"six"}
 
 
 @pytest.mark.parametrize(
@@ -183,7 +187,7 @@ def test_pages_that_are_refused(index: Index, change: dict[str, Any], reason: st
     before = dict(follower.sync())
     index.pages["six"] = {**index.pages["six"], **change}
     assert follower.sync() == before
-    assert follower.kept == {"six": reason}
+    assert follower.aside == {"six": reason}
 
 
 def test_json_that_is_html(index: Index) -> None:
@@ -191,7 +195,7 @@ def test_json_that_is_html(index: Index) -> None:
     index.fault("/simple/six/", Status(200, {"Content-Type": "application/vnd.pypi.simple.v1+json"}, b"<html>Sign in"))
     follower = follow(index, "six", "idna", upstream=f"{index.url}/simple")
     follower.sync()
-    assert follower.kept == {"six": "says that it is JSON, and begins with b'<html>Sign in'"}
+    assert follower.aside == {"six": "says that it is JSON, and begins with b'<html>Sign in'"}
 
 
 # Time
@@ -205,10 +209,10 @@ def test_a_serial_that_goes_backwards(index: Index) -> None:
     before = dict(follower.sync())
     new, index.pages["six"] = index.pages["six"], old
     assert follower.sync() == before
-    assert follower.kept == {"six": f"upstream answers an old page of it: its serial is 101, and was {index.serial}"}
+    assert follower.aside == {"six": f"upstream answers an old page of it: its serial is 101, and was {index.serial}"}
     index.pages["six"] = new
     assert follower.sync() == before
-    assert not follower.kept
+    assert not follower.aside
 
 
 def test_a_project_that_is_gone_for_a_minute(index: Index) -> None:
@@ -217,7 +221,7 @@ def test_a_project_that_is_gone_for_a_minute(index: Index) -> None:
     before = dict(follower.sync())
     page = index.pages.pop("six")
     assert follower.sync() == before
-    assert follower.kept == {
+    assert follower.aside == {
         "six": "upstream answers 404 since 20261120T120000Z; if it still does an hour later, it is deleted"
     }
     assert follower.sync(HOUR - timedelta(seconds=1)) == before
@@ -226,7 +230,7 @@ def test_a_project_that_is_gone_for_a_minute(index: Index) -> None:
     del index.pages["six"]
     assert follower.sync() == before
     assert set(follower.sync(HOUR)) == {"idna"}
-    assert not follower.kept
+    assert not follower.aside
     index.pages["six"] = page
     assert follower.sync() == before
 
@@ -254,7 +258,7 @@ def test_the_list_is_ahead_of_a_page(index: Index) -> None:
     index.wheel("idna", "4.0")
     rules = index.fault("/simple/six/", Body(json.dumps(old).encode())), index.fault("/simple/idna/", Status(404))
     assert follower.sync() == before
-    assert set(follower.kept) == {"six", "idna"}
+    assert set(follower.aside) == {"six", "idna"}
     assert all(rule.hits == 1 for rule in rules)
     index.heal()
     assert pages(follower.sync()) == index.pages
@@ -277,8 +281,8 @@ def test_an_upstream_that_fails(index: Index) -> None:
         index.wheel(f"p{number}", "1.0")
     follower = follow(index)
     index.fault("/simple/p*/", Status(503))
-    assert set(follower.sync(per_host=8)) == {"six", "idna", "flask-thing"} - set(follower.kept)
-    assert len(follower.kept) >= 300
+    assert set(follower.sync(per_host=8)) == {"six", "idna", "flask-thing"} - set(follower.aside)
+    assert len(follower.aside) >= 300
     assert len(index.asked()) < 300
     index.fault("/simple/*", Status(503))
     with pytest.raises(TransportError):
@@ -288,7 +292,7 @@ def test_an_upstream_that_fails(index: Index) -> None:
 def test_what_has_changed_since_a_mark(index: Index) -> None:
     """The short way of comparing two lists says what the long way says."""
     repo = PypiRepo(path="pypi", upstream=index.url, projects="all")
-    with Asking(Download(retries=0), print, Remembered()) as http:
+    with Http(Download(retries=0), print, Remembered()) as http:
         first: Any = Pypi().read(repo, "", http, lambda _: None, ())
         index.wheel("six", "2.0")
         index.wheel("new", "1.0")
@@ -298,7 +302,7 @@ def test_what_has_changed_since_a_mark(index: Index) -> None:
     assert (set(found.changed), set(found.gone)) == ({"six", "new"}, {"idna"})
     assert {name for name in second.sources if second.sources[name] != dict(first.sources).get(name)} == {"six", "new"}
     assert second.since(b"nonsense") is None
-    first.kept["six"] = "it was set aside"
+    first.aside["six"] = "it was set aside"
     assert "six" in first.since(first.mark()).changed
 
 

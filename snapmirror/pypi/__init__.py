@@ -2,7 +2,6 @@
 
 settings      the keys of a `[[repo]]`
 pypi          what `sync` and `serve` call
-protocol      what reading needs of `sync`
 upstream      where an index is, and what of it is read
 asking        pages of projects, conditionally, side by side
 reading       what becomes of a state of an index
@@ -10,6 +9,7 @@ listing       the list of all projects
 page          a project's page made a leaf; html: one that is no JSON
 leaf          the page of one project, and its files
 packages      a folder of wheels and sdists as an index
+merge         several indexes as one
 wheels        the metadata in a wheel
 names         names of projects, and of files
 select        what is kept; rules: of one project; closure: of what that needs; requirements: of what files name

@@ -13,12 +13,11 @@ from blake3 import blake3
 
 from .. import addresses, clock
 from ..digests import Digest
-from ..ecosystem import Draft
+from ..ecosystem import Answer, Draft, Upstream
 from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
 from ..validators import Validators
 from . import page
 from .listing import Listing, source_of
-from .protocol import Answer, Upstream
 
 #: JSON is what has everything; HTML comes from indexes that have no JSON
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
@@ -42,14 +41,14 @@ class Gone(NamedTuple):
     """There is no such project any more."""
 
 
-class Kept(NamedTuple):
+class Aside(NamedTuple):
     """The page can't be used: the project keeps its old state."""
 
     reason: str
     error: UpstreamError | None = None
 
 
-Outcome = Draft | Same | Gone | Kept
+Outcome = Draft | Same | Gone | Aside
 
 
 class _Noted(msgspec.Struct, array_like=True, frozen=True):
@@ -116,14 +115,14 @@ class Pages:
             name = urls.pop(found[0])
             before = noted.get(name, _Noted())
             outcome, after = self._judge(name, found[1], before)
-            self._problem = outcome.error if isinstance(outcome, Kept) else None
+            self._problem = outcome.error if isinstance(outcome, Aside) else None
             self._failed = self._failed + 1 if isinstance(self._problem, TransportError) else 0
             if after != before:
                 changed[self._key(name)] = msgspec.msgpack.encode(after)
             yield name, outcome
         for name in urls.values():
             if self._failed >= _PATIENCE:
-                yield name, Kept("not asked for: upstream fails again and again", self._problem)
+                yield name, Aside("not asked for: upstream fails again and again", self._problem)
             else:
                 yield name, Same(noted[name].source)
                 if noted[name].missing:
@@ -148,25 +147,25 @@ class Pages:
         if isinstance(answer, AbsentError) and answer.status in _GONE:
             return self._missing(name, answer, before)
         if isinstance(answer, UpstreamError):
-            return Kept(answer.problem, answer), before
+            return Aside(answer.problem, answer), before
         if isinstance(answer, Exception):
             raise answer
         try:
             return self._read(name, answer, before)
         except BadIndexError as error:
-            return Kept(error.problem, error), before
+            return Aside(error.problem, error), before
 
     def _missing(self, name: str, error: AbsentError, before: _Noted) -> tuple[Outcome, _Noted]:
         """A cache or a deployment may have lost a page for a minute; what the list still has is not deleted at all."""
         if self._stated(name)[0]:
-            return Kept(f"upstream lists it, and answers {error.status}", error), before
+            return Aside(f"upstream lists it, and answers {error.status}", error), before
         present = self.upstream.now()
         since = before.missing or int(present.timestamp())
         after = msgspec.structs.replace(before, missing=since)
         if before.missing and present.timestamp() - since >= _HOUR:
             return Gone(), after
         begin = clock.to_id(clock.from_seconds(since))
-        return Kept(f"upstream answers {error.status} since {begin}; if it still does an hour later, it is deleted"), after
+        return Aside(f"upstream answers {error.status} since {begin}; if it still does an hour later, it is deleted"), after
 
     def _read(self, name: str, answer: Answer, before: _Noted) -> tuple[Outcome, _Noted]:
         found = page.read(answer, name)
@@ -174,7 +173,7 @@ class Pages:
         _, listed = self._stated(name)
         newest = max(before.serial, -1 if listed is None else listed)
         if serial is not None and serial < newest:
-            return Kept(f"upstream answers an old page of it: its serial is {serial}, and was {newest}"), before
+            return Aside(f"upstream answers an old page of it: its serial is {serial}, and was {newest}"), before
         if listed is None:
             stated = addresses.redact(answer.url).encode() + b"\0" + blake3(answer.body).digest()
         else:

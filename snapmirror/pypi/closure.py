@@ -15,11 +15,10 @@ from packaging.specifiers import SpecifierSet
 
 from .. import addresses
 from ..digests import Digest, sha256
-from ..ecosystem import Draft, File
+from ..ecosystem import Draft, File, Upstream
 from ..errors import UpstreamError
 from . import names, wheels
 from .platforms import Machines, pythons
-from .protocol import Upstream
 from .reading import ProjectsReading
 from .requirements import Need
 from .rules import FOREVER, Asked, Rules, listed
@@ -115,7 +114,7 @@ class Closure:
         if memo.wishes != wishes or self._rules.present >= memo.until:
             return False
         self._reading.ask_for([name for name in memo.sources if name not in self._reading.sources])
-        if self._reading.kept or any(self._reading.sources.get(name) != source for name, source in memo.sources.items()):
+        if self._reading.aside or any(self._reading.sources.get(name) != source for name, source in memo.sources.items()):
             return False
         for name, needs in memo.needs.items():
             known = tuple(Need(SpecifierSet(text), frozenset(extras), frozenset(sums)) for text, extras, sums in needs)
@@ -123,7 +122,7 @@ class Closure:
         return True
 
     def _remember(self, wishes: bytes) -> None:
-        if self._reading.notes is None or self._reading.kept:
+        if self._reading.notes is None or self._reading.aside:
             return
         needs = {
             name: [(str(need.specifier), sorted(need.extras), sorted(need.hashes)) for need in asked.needs]

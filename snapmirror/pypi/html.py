@@ -7,10 +7,10 @@ from typing import Any
 from pypi_simple import Link, RepositoryPage, UnsupportedRepoVersionError, parse_links_stream
 
 from .. import addresses
+from ..ecosystem import Answer
 from ..errors import BadIndexError
 from . import names
 from .page import check_version
-from .protocol import Answer
 
 #: bytes of a project's page in HTML, whose tree takes 50 times as many
 _LIMIT = 32 << 20

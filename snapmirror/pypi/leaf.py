@@ -18,7 +18,7 @@ import msgspec
 from .. import codec
 from ..digests import Digest
 from ..ecosystem import File
-from .names import METADATA, PROVENANCE, SIDECARS
+from .names import METADATA, PROVENANCE, SIDECARS, normalise, parse, version_key
 
 #: names of one and the same thing: of the specification (PEP 714), of its first version (PEP 658), and what PyPI writes
 METADATA_KEYS = ("core-metadata", "dist-info-metadata", "data-dist-info-metadata")
@@ -191,6 +191,27 @@ def without_metadata(leaf: bytes) -> tuple[File, ...]:
     listed = files(leaf)
     advertised_ = {file.name for file in listed if file.name.endswith(METADATA)}
     return tuple(file for file in listed if file.name.endswith(".whl") and file.name + METADATA not in advertised_)
+
+
+def as_of(leaf: bytes, instant: int) -> bytes:
+    """A leaf as upstream had it at an instant (seconds since 1970), as far as it can be told from what it says later.
+
+    The files that were uploaded by then; a file of which nobody says when may have come later. What was deleted since is
+    missing, and what was yanked since is yanked. Empty if no file was there, for then nobody says that the project was.
+    """
+    page = decode(leaf)
+    page["files"] = [record for record in page["files"] if _was_there(record, instant)]
+    page["meta"].pop("_last-serial", None)
+    if "versions" in page:
+        project = normalise(page["name"])
+        there = {version_key(parse(record["filename"], project).version) for record in page["files"]}
+        page["versions"] = [version for version in page["versions"] if version_key(version) in there]
+    return encode(page) if page["files"] else b""
+
+
+def _was_there(record: dict[str, Any], instant: int) -> bool:
+    uploaded = record.get("upload-time")
+    return uploaded is not None and _seconds(uploaded) <= instant
 
 
 def advertised(record: dict[str, Any]) -> bool | dict[str, str]:

@@ -24,10 +24,10 @@ def project(content: bytes, base: str = "") -> bytes:
     name = names.normalise(title)
     paths = {file.name: path for path, file in leaf.paths(content).items()}
     releases: dict[str, list[dict[str, Any]]] = {version: [] for version in pages.versions(page)}
-    written = {names.parse_version(version) or version: version for version in releases}
+    written = {names.version_key(version): version for version in releases}
     for record in page["files"]:
         named = names.parse(record["filename"], name)
-        version = written.get(named.parsed or named.version, named.version or "unknown")
+        version = written.get(names.version_key(named.version), named.version or "unknown")
         path = paths.get(record["filename"])
         url = f"{base}/{pages.quoted(path)}" if path else record["url"]
         releases.setdefault(version, []).append(_file(record, named, url))

@@ -11,9 +11,9 @@ from blake3 import blake3
 
 from .. import addresses
 from ..digests import Digest
+from ..ecosystem import Answer
 from ..errors import BadIndexError
 from . import names, page
-from .protocol import Answer
 
 #: bytes of a list; PyPI's was 40 MB in 2026
 LIMIT = 1 << 30

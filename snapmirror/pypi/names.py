@@ -137,6 +137,11 @@ def parse(file: str, project: str) -> Named:
     return Named(kind, _leading_version(rest), frozenset())
 
 
+def version_key(text: str) -> Version | str:
+    """What is the same for two ways of writing one version (`1.0`, `1.0.0`)."""
+    return parse_version(text) or text
+
+
 def _leading_version(rest: str) -> str:
     """`1.0` of `1.0.win32-py2.7`, `1.0-py3.5`: as many of the pieces as make a version."""
     pieces = re.split(r"([.-])", rest)

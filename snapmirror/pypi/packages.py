@@ -23,7 +23,7 @@ from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sd
 
 from .. import addresses
 from ..digests import Digest, Sums, sha256
-from ..ecosystem import Draft, Notes
+from ..ecosystem import Draft, Notes, Reading
 from ..errors import TransportError
 from ..validators import Validators
 from . import names, page, wheels
@@ -50,7 +50,7 @@ class _Said(msgspec.Struct, array_like=True, frozen=True):
 _SAID = msgspec.msgpack.Decoder(_Said)
 
 
-class FolderReading:
+class FolderReading(Reading):
     """One state of a folder. Fulfils `ecosystem.Reading`."""
 
     def __init__(self, folder: Path, notes: Notes) -> None:
@@ -61,9 +61,6 @@ class FolderReading:
         self.extra: dict[str, Any] = {}
         self.document = base
         self.validators: Mapping[str, Validators] = {}
-        #: see ProjectsReading; nothing of a folder is ever kept for want of an answer
-        self.kept: dict[str, str] = {}
-        self.gone: set[str] = set()
         self._invalid: dict[str, str] = {}
         self.invalid: Mapping[str, str] = self._invalid
         self._files: dict[str, dict[str, tuple[Path, _Said]]] = {}

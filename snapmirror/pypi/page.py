@@ -11,10 +11,9 @@ import msgspec
 
 from .. import addresses
 from ..digests import Digest
-from ..ecosystem import Draft
+from ..ecosystem import Answer, Draft
 from ..errors import BadIndexError
 from . import leaf, names
-from .protocol import Answer
 
 #: bytes of a page; PyPI's largest was 20 MB in 2026
 LIMIT = 100 << 20

@@ -9,10 +9,9 @@ from blake3 import blake3
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, File, FileAt, Known, LeafAt, Reading, Selection
+from ..ecosystem import DocumentPlan, File, FileAt, Known, LeafAt, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
-from . import leaf, names, packages, upstream
-from .protocol import Upstream
+from . import leaf, names, packages, requirements, upstream
 from .settings import PypiRepo, Select
 
 
@@ -42,8 +41,6 @@ class Pypi:
             return packages.FolderReading(Path(repo.packages), upstream_.notes)
         if repo.projects == "all":
             return upstream.read_all(repo, upstream_, known)
-        from . import requirements
-
         wanted = requirements.read(repo)
         return upstream.read_named(repo, [*dict.fromkeys([*repo.named, *wanted.projects])], upstream_)
 
@@ -53,7 +50,7 @@ class Pypi:
 
     def settings(self, repo: PypiRepo) -> str:
         """See Ecosystem.settings. Files that name requirements count by what is in them."""
-        sums = [blake3(path.read_bytes()).hexdigest() for name in repo.requirements if (path := Path(name)).is_file()]
+        sums = [blake3(path.read_bytes()).hexdigest() for path in requirements.files_of(repo)] if repo.requirements else []
         return f"{self.form} {repo.download} {repo.projects} {repo.provenance} {repo.select} {sums}"
 
     def ages(self, repo: PypiRepo) -> bool:
@@ -109,8 +106,8 @@ class Pypi:
         file = leaf.paths(content).get(path) if content else None
         return FileAt(file) if file else None
 
-    def published(self, leaf_: bytes) -> Mapping[str, File]:
-        """{path below the repo: file} of all files of a leaf: what a tree links, and what `locate` finds."""
+    def paths(self, leaf_: bytes) -> Mapping[str, File]:
+        """See Ecosystem.paths: what a tree links, and what `locate` finds."""
         return leaf.paths(leaf_)
 
     def derive(self, reader: DirectoryReader, document: str) -> bytes:

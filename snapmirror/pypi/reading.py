@@ -1,18 +1,18 @@
 """States of an index, as `sync` plans with them: of named projects, or of all that a list has."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
 
 import msgspec
 from blake3 import blake3
 
 from ..digests import Digest
-from ..ecosystem import Draft, Notes
+from ..ecosystem import Changes, Draft, Notes, Reading, Upstream
 from ..errors import TransportError, UpstreamError
 from ..validators import Validators
-from .asking import Gone, Kept, Pages, Same
+from .asking import Aside, Gone, Pages, Same
 from .listing import Listing, Sources
-from .protocol import Upstream
 
 #: bytes of leaves that wait in memory until they are planned; beyond, a page is asked for again
 _WAITING = 256 << 20
@@ -20,37 +20,34 @@ _WAITING = 256 << 20
 _SERIALS = msgspec.msgpack.Decoder(dict[str, int])
 
 
-class Changes(NamedTuple):
-    """What has changed since an earlier state."""
-
-    #: projects to plan
-    changed: Collection[str]
-    #: projects that are there no more
-    gone: Collection[str]
-
-
-class ProjectsReading:
+class ProjectsReading(Reading):
     """One state of some projects, or of all. Fulfils `ecosystem.Reading`."""
 
-    def __init__(self, pages: Sequence[Pages], document: str) -> None:
-        """pages: of each upstream; one is asked where those before it fail"""
-        self._pages = pages
-        self.bases: tuple[str, ...] = tuple(one.base for one in pages) or (document,)
+    def __init__(self, pages: Pages | None, document: str, others: Sequence[Callable[[], Pages]] = ()) -> None:
+        """pages: of the first upstream, None for a state of nothing
+        others: of those after it: each is asked where those before it fail, and only then looked for
+        """
+        self._upstreams: list[Callable[[], Pages | None]] = [lambda: pages, *map(cache, others)]
+        self.bases: tuple[str, ...] = (pages.base if pages else document,)
         self.info: dict[str, Any] = {}
         self.extra: dict[str, Any] = {}
         self.invalid: Mapping[str, str] = {}
         self.document = document
         self.sources: Mapping[str, Digest] = {}
-        #: projects that keep their old state, with the reason; complete once `drafts` has ended
-        self.kept: dict[str, str] = {}
+        self._aside: dict[str, str] = {}
         #: named projects that upstream has deleted for certain
         self.gone: set[str] = set()
         #: through which it was read; None for a state of nothing
-        self.upstream: Upstream | None = pages[0].upstream if pages else None
+        self.upstream: Upstream | None = pages.upstream if pages else None
         #: see Reading.validators; none once a project keeps its old state: it must be asked for again
         self.validators: Mapping[str, Validators] = {}
         self._ready: dict[str, Draft] = {}
         self._waiting = 0
+
+    @property
+    def aside(self) -> dict[str, str]:
+        """See Reading.aside."""
+        return self._aside
 
     @property
     def notes(self) -> Notes | None:
@@ -71,23 +68,24 @@ class ProjectsReading:
         self.sources = sources
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
-        """See Reading.drafts. Of projects whose page can't be used there is none, and a reason in `kept`."""
+        """See Reading.drafts. Of projects whose page can't be used there is none, and a reason in `aside`."""
         yield from (self._ready[name] for name in names if name in self._ready)
-        rest = [name for name in names if name not in self._ready and name not in self.kept]
+        rest = [name for name in names if name not in self._ready and name not in self._aside]
         for _, found in self._ask(rest, conditionally=False):
             if isinstance(found, Draft):
                 yield found
 
     def _ask(self, names: Collection[str], *, conditionally: bool) -> Iterator[tuple[str, Draft | Same]]:
-        """Pages that can be used; of the others `kept` and `gone` tell. Raises UpstreamError if there is no answer at all."""
+        """Pages that can be used; of the others `aside` and `gone` tell. Raises UpstreamError if there is no answer at all."""
         answered, left = False, list(names)
         problem: UpstreamError | None = None
-        for pages in self._pages:
+        for find in self._upstreams:
+            pages = find() if left else None
             failed = []
-            for name, outcome in pages.ask(left, conditionally=conditionally):
-                self.kept.pop(name, None)
-                if isinstance(outcome, Kept):
-                    self.kept[name] = outcome.reason
+            for name, outcome in pages.ask(left, conditionally=conditionally) if pages else ():
+                self._aside.pop(name, None)
+                if isinstance(outcome, Aside):
+                    self._aside[name] = outcome.reason
                     self.validators = {}
                     if isinstance(outcome.error, TransportError):
                         problem = outcome.error
@@ -107,7 +105,8 @@ class ListedReading(ProjectsReading):
     """One state of all that an index lists. A list is read when it has changed, a page when its serial has."""
 
     def __init__(self, pages: Pages, listing: Listing, document: str, validators: Validators | None) -> None:
-        super().__init__([pages], document)
+        super().__init__(pages, document)
+        self._listed = pages
         self._listing = listing
         unknown = [name for name, serial in zip(listing.names, listing.numbers, strict=True) if serial is None]
         #: a list without serials says nothing of pages that have changed
@@ -122,7 +121,7 @@ class ListedReading(ProjectsReading):
 
         Those that were not are left to `drafts`: nobody knows the bytes of 700,000 of them, and nothing is called so.
         """
-        known = self._pages[0].known(names)
+        known = self._listed.known(names)
         self.ask_for([name for name in names if name in known])
         found = self.sources
         return {name: found.get(name) or blake3(b"unread\0" + name.encode()).digest() for name in names}
@@ -130,8 +129,8 @@ class ListedReading(ProjectsReading):
     def mark(self) -> bytes:
         """The state in short, for `since`: to be taken when all is planned, kept with the directory that came of it."""
         serials = self._listing.serials
-        if self.kept or None in self._listing.numbers:
-            serials = {name: serial for name, serial in serials.items() if serial is not None and name not in self.kept}
+        if self._aside or None in self._listing.numbers:
+            serials = {name: serial for name, serial in serials.items() if serial is not None and name not in self._aside}
         return msgspec.msgpack.encode(serials)
 
     def since(self, mark: bytes) -> Changes | None:
@@ -148,5 +147,5 @@ class ListedReading(ProjectsReading):
         new = sum(name not in before for name in changed)
         there = len(self._listing.names)
         gone = before.keys() - self._listing.serials.keys() if len(before) + new != there else set()
-        self._pages[0].listed = changed
+        self._listed.listed = changed
         return Changes(changed, gone)

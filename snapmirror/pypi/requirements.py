@@ -76,6 +76,24 @@ def read(repo: PypiRepo) -> Wanted:
     return wanted
 
 
+def files_of(repo: PypiRepo) -> list[Path]:
+    """The files that name what a repo keeps, with those that they include; one that can't be read includes none."""
+    found: list[Path] = []
+    left = [Path(name) for name in reversed(repo.requirements)]
+    while left:
+        path = left.pop()
+        if path in found or not path.is_file():
+            continue
+        found.append(path)
+        lines = _lines(path.read_text("utf-8", "replace")) if path.suffix not in (".toml", ".lock") else ()
+        left += [_included(path, other[1]) for line in lines if (other := _OTHER_FILE.fullmatch(line))]
+    return found
+
+
+def _included(path: Path, stated: str) -> Path:
+    return path.parent / stated.strip("'\" ")
+
+
 def _read_lines(path: Path, wanted: Wanted, machines: Machines, constraints: bool, above: tuple[Path, ...]) -> None:
     """pip's format (pip's reference, "Requirements File Format"). above: the files that include this one."""
     if path in above:
@@ -83,7 +101,7 @@ def _read_lines(path: Path, wanted: Wanted, machines: Machines, constraints: boo
     for line in _lines(path.read_text("utf-8-sig")):
         if other := _OTHER_FILE.fullmatch(line):
             inner = constraints or line.startswith(("-c", "--constraint"))
-            _read_lines(path.parent / other[1].strip("'\" "), wanted, machines, inner, (*above, path))
+            _read_lines(_included(path, other[1]), wanted, machines, inner, (*above, path))
         elif not line.startswith("--") and not _ELSEWHERE.match(line):
             _take_line(line, wanted, machines, constraints)
 

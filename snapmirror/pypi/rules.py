@@ -183,7 +183,7 @@ class Rules:
             return files
         versions: dict[object, list[Listed]] = {}
         for one, named in files.items():
-            versions.setdefault(named.parsed or named.version, []).append(one)
+            versions.setdefault(names.version_key(named.version), []).append(one)
         order = _upload if self._select.newest_by == "upload-time" else _version
         newest = sorted(versions.items(), key=order, reverse=True)[: self._select.newest]
         return [one for _, group in newest for one in group]

@@ -15,12 +15,12 @@ from blake3 import blake3
 
 from .. import addresses
 from ..digests import Digest
-from ..ecosystem import Draft, Notes, Reading, Selection
+from ..ecosystem import Changes, Draft, Notes, Reading, Selection
 from ..errors import SelectionError
 from ..validators import Validators
 from . import leaf, names, requirements
 from .closure import Closure
-from .reading import Changes, ListedReading, ProjectsReading
+from .reading import ProjectsReading
 from .requirements import Wanted
 from .rules import Asked, Choice, Rules, listed
 from .settings import PypiRepo, Select
@@ -82,7 +82,7 @@ class _Aged(msgspec.Struct, array_like=True, frozen=True):
 _AGED = msgspec.msgpack.Decoder(_Aged)
 
 
-class SelectedReading:
+class SelectedReading(Reading):
     """A reading with only the files that are kept. Fulfils `ecosystem.Reading`."""
 
     def __init__(
@@ -112,17 +112,17 @@ class SelectedReading:
             self.sources = self._aged_sources()
 
     @property
-    def kept(self) -> Mapping[str, str]:
-        """See ProjectsReading.kept."""
-        return self._reading.kept
+    def aside(self) -> Mapping[str, str]:
+        """See Reading.aside."""
+        return self._reading.aside
 
     def mark(self) -> bytes:
-        """See ListedReading.mark; empty where there is none."""
-        return self._reading.mark() if isinstance(self._reading, ListedReading) and not self._repo.select.min_age else b""
+        """See Reading.mark. There is none where time changes what is kept of the same list."""
+        return b"" if self._repo.select.min_age else self._reading.mark()
 
     def since(self, mark: bytes) -> Changes | None:
-        """See ListedReading.since."""
-        return self._reading.since(mark) if isinstance(self._reading, ListedReading) and mark else None
+        """See Reading.since. Whoever keeps the mark keeps the settings with it."""
+        return None if self._repo.select.min_age else self._reading.since(mark)
 
     def _source(self, name: str, source: Digest) -> Digest:
         """A leaf is a function of the page and of what is asked of it."""
@@ -180,8 +180,8 @@ def cut(draft: Draft, choice: Choice, asked: Asked) -> Draft:
         return draft._replace(invalid=invalid)
     whole["files"] = [record for record in whole["files"] if record["filename"] in choice.files]
     if "versions" in whole:
-        kept = {_version(file, draft.name) for file in choice.files}
-        whole["versions"] = [version for version in whole["versions"] if (names.parse_version(version) or version) in kept]
+        kept = {names.version_key(names.parse(file, draft.name).version) for file in choice.files}
+        whole["versions"] = [version for version in whole["versions"] if names.version_key(version) in kept]
     content = leaf.encode(whole)
     return draft._replace(content=content, files=leaf.files(content), invalid=invalid)
 
@@ -189,11 +189,6 @@ def cut(draft: Draft, choice: Choice, asked: Asked) -> Draft:
 def _concerns(file: str, asked: Asked) -> bool:
     """Whether somebody would miss an invalid file: where only a lock's files are wanted, the others are nobody's."""
     return asked.whole or bool(asked.needs) or file in asked.files
-
-
-def _version(file: str, project: str) -> object:
-    named = names.parse(file, project)
-    return named.parsed or named.version
 
 
 class _Sources(Mapping[str, Digest]):

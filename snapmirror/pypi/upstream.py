@@ -2,14 +2,14 @@
 
 import urllib.parse
 from collections.abc import Collection
+from functools import partial
 
 from .. import addresses
-from ..ecosystem import Known
+from ..ecosystem import Answer, Known, Upstream
 from ..errors import AbsentError, BadIndexError, UpstreamError
 from . import listing, page
 from .asking import ACCEPT, Pages
 from .listing import Listing
-from .protocol import Answer, Upstream
 from .reading import ListedReading, ProjectsReading
 from .settings import PypiRepo, address_of
 
@@ -18,9 +18,13 @@ _SIMPLE = "simple/"
 
 def read_named(repo: PypiRepo, names: Collection[str], upstream: Upstream) -> ProjectsReading:
     """The present state of some projects; the list of all is never asked for. Raises UpstreamError if nobody answers."""
-    bases = [_find_base(address, names, upstream) for address in repo.upstreams]
-    pages = [Pages(upstream, base, provenance=repo.provenance) for base in bases]
-    reading = ProjectsReading(pages, pages[0].base)
+
+    def find(address: str) -> Pages:
+        return Pages(upstream, _find_base(address, names, upstream), provenance=repo.provenance)
+
+    first, *others = repo.upstreams
+    pages = find(first)
+    reading = ProjectsReading(pages, pages.base, [partial(find, other) for other in others])
     reading.ask_for(names)
     return reading
 
@@ -43,7 +47,7 @@ def read_all(repo: PypiRepo, upstream: Upstream, known: Known) -> ListedReading 
 
 def empty(repo: PypiRepo) -> ProjectsReading:
     """What is published where upstream has never had anything."""
-    return ProjectsReading([], candidates(repo.upstreams[0])[0])
+    return ProjectsReading(None, candidates(repo.upstreams[0])[0])
 
 
 def candidates(address: str) -> list[str]:

@@ -1,0 +1,50 @@
+"""Several indexes published as one (`merge`), decided project by project.
+
+A project is that of the first repo that has it, whole: its name hides it in the repos after that one. Were files of several
+mixed, anybody could publish a newer version of one's own project at the public index, and installers would take that.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from blake3 import blake3
+
+from ..digests import Digest
+from ..ecosystem import Draft, Reading
+from ..store.directories import DirectoryReader
+from ..validators import Validators
+from . import leaf
+
+#: key of a page that says of which repo it is
+FROM = "_snapmirror-from"
+_SALT = b"pypi merged 1\0"
+
+
+class MergedReading(Reading):
+    """Several directories as one. Fulfils `ecosystem.Reading`."""
+
+    def __init__(self, directories: Sequence[tuple[str, DirectoryReader]]) -> None:
+        """directories: paths of repos, and what these publish in the same snapshot; the first wins"""
+        self.bases: tuple[str, ...] = tuple(reader.document.origin for _, reader in directories)
+        self.info: dict[str, Any] = {}
+        self.extra: dict[str, Any] = {}
+        self.invalid: Mapping[str, str] = {}
+        self.document = ""
+        self.validators: Mapping[str, Validators] = {}
+        self._owners: dict[str, tuple[str, DirectoryReader]] = {}
+        self.sources: Mapping[str, Digest] = {}
+        sources = {}
+        for path, reader in directories:
+            for name, digest in reader.leaves.items():
+                if name not in self._owners:
+                    self._owners[name] = path, reader
+                    sources[name] = blake3(_SALT + path.encode() + b"\0" + digest).digest()
+        self.sources = sources
+
+    def drafts(self, names: Collection[str]) -> Iterator[Draft]:
+        """See Reading.drafts. Raises DamagedError for a leaf that can't be read."""
+        for name in names:
+            path, reader = self._owners[name]
+            page = leaf.decode(reader.read_leaf(name) or b"")
+            content = leaf.encode({**page, FROM: path})
+            yield Draft(name, content, leaf.files(content), self.sources[name], {})
