@@ -122,9 +122,9 @@ def test_a_selector_may_take_its_repos_from_several_snapshots() -> None:
         "c": at(5, 18),
     }
     with pytest.raises(SelectorError, match=f"several snapshots.*{at(1, 18)}, {at(5, 18)}"):
-        found.one("2026-11-18", NOW)
+        found.single("2026-11-18", NOW)
     for selector in ("current", "paper", "2026-11-20", at(1)):
-        assert found.view(selector, NOW) == found.one(selector, NOW) == found.by_id[at(1)], selector
+        assert found.view(selector, NOW) == found.single(selector, NOW) == found.by_id[at(1)], selector
     assert sorted(found.view(at(5, 18), NOW).repos) == ["c"]
     with pytest.raises(SelectorError, match="at or before"):
         found.view("2026-11-17", NOW)

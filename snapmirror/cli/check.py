@@ -63,7 +63,7 @@ def _look(store: Store, seconds: float | None, *, read_data: bool) -> tuple[list
                 problems.append(found)
             else:
                 read += found
-        problems += checking.documents(store)
+        problems += checking.read_documents(store)
     return problems, read
 
 

@@ -30,7 +30,7 @@ def pin(
             raise UsageError(f"{name!r} can't be a pin: a repo's path begins with it, or it is reserved")
         if clock.parse_day(name) or clock.from_id(name):
             raise UsageError(f"{name!r} can't be a pin: it is a date")
-        record = catalog.one(snapshot, store.now())
+        record = catalog.single(snapshot, store.now())
         old = catalog.pins.get(name)
         if old and old.snapshot != record.id and not move:
             raise UsageError(f"the pin {name} names {old.snapshot} already; --move moves it")

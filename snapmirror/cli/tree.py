@@ -10,7 +10,7 @@ from .snapshots import SnapshotArgument
 def tree(snapshot: SnapshotArgument, config: ConfigOption = None) -> None:
     """Make the tree of a snapshot again, for web servers, rsync or file://, and print its path."""
     with opened(config, write=True) as (settings, store), store.lock_trees(waiting):
-        record = store.catalog().one(snapshot, store.now())
+        record = store.catalog().single(snapshot, store.now())
         links = _build(store, record, settings.publish.plain)
         with store.lock(waiting) as catalog:
             record = catalog.resolve(record.id, None, store.now())  # it may have been forgotten meanwhile

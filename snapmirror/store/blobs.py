@@ -34,12 +34,13 @@ class Staged(NamedTuple):
 
 
 class Original(NamedTuple):
-    """A file of ours somewhere else on the same file system, its sums taken, that is going to be a blob as it lies there."""
+    """A file outside the store, on the same file system, its sums taken, that is going to be a blob as it lies there."""
 
     path: str
     sha256: Digest
     blake3: bytes
     size: int
+    #: set where upstream states no SHA-256, for it may state an MD5
     md5: bytes | None
     #: `identity` of the file when it was read
     identity: tuple[int, ...]
@@ -110,7 +111,7 @@ class LocalBlobs:
         """Where a blob lies, or would."""
         return self._layout.blob(digest)
 
-    def _name(self, digest: Digest) -> str:
+    def _path_text(self, digest: Digest) -> str:
         """The same as a text: of a loop over many blobs, making Paths takes half the time."""
         name = digest.hex()
         return f"{self._folder}/{name[:2]}/{name}"
@@ -156,7 +157,7 @@ class LocalBlobs:
                     fs.unlink(temporary)
                     return OSError(errno.ESTALE, "was changed while it was read")
                 os.chmod(temporary, 0o444)
-                fs.rename(temporary, self._name(original.sha256))
+                fs.rename(temporary, self._path_text(original.sha256))
             except FileNotFoundError:  # a gc has taken it for a partial of long ago, which is what its date says
                 continue
             except OSError as error:
@@ -180,7 +181,7 @@ class LocalBlobs:
 
     def size(self, digest: Digest) -> int | None:
         try:
-            return os.stat(self._name(digest)).st_size
+            return os.stat(self._path_text(digest)).st_size
         except FileNotFoundError:
             return None
 

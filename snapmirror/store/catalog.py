@@ -75,7 +75,7 @@ class Catalog:
             raise problem
 
     def losses(self) -> Iterator[DamagedError]:
-        """What `verify` raises, all of it."""
+        """All that `verify` could raise: gc stops at the first, `check` lists them."""
         numbers = {entry.number: entry.id for entry in self.entries}
         for number in sorted(set(range(1, self.next_number)) - numbers.keys()):
             before = max((known for known in numbers if known < number), default=None)
@@ -145,7 +145,7 @@ class Catalog:
             return newest
         return msgspec.structs.replace(newest, repos={path: record.repos[path] for path, record in answers.items()})
 
-    def one(self, selector: str, present: datetime) -> Record:
+    def single(self, selector: str, present: datetime) -> Record:
         """The one snapshot that a selector names. Raises SelectorError where it takes its repos from several."""
         ids = sorted({record.id for record in self.answers(selector, present).values()})
         if len(ids) > 1:

@@ -94,6 +94,7 @@ def _directory(
         yield Problem(error.what, f"{error.problem}; it is the directory {place}", digest)
         return
     for bucket in document.buckets:
+        # An eager directory walks it again: where it was seen in one that keeps no files, none of them was looked for.
         if bucket in seen and document.mode != "eager":
             continue
         try:
@@ -202,7 +203,7 @@ def read_data(store: Store, seconds: float | None) -> Iterator[Problem | int]:
                 return
 
 
-def documents(store: Store) -> Iterator[Problem]:
+def read_documents(store: Store) -> Iterator[Problem]:
     """Read every derived document in the cache. A bad one is taken out of it, and of every tree: it can be made again."""
     for path in sorted(store.layout.documents.iterdir()):
         if path.name.startswith("."):
@@ -235,6 +236,7 @@ def _read(store: Store, digest: Digest, row: BlobRow) -> BlobRow | None:
 
 def is_whole(store: Store, digest: Digest) -> bool:
     """Whether the bytes of a blob are those that its name says."""
+    # Without a BLAKE3, so that SHA-256 decides: it may be the index that is wrong.
     return _read(store, digest, BlobRow(0)) is not None
 
 
@@ -243,10 +245,10 @@ def quarantine(store: Store, digest: Digest) -> None:
     path = store.blobs.path(digest)
     with contextlib.suppress(FileNotFoundError):
         store.index.drop_blobs([digest])
-        kept = store.layout.quarantine / digest.hex()
-        fs.rename(path, kept)
+        aside = store.layout.quarantine / digest.hex()
+        fs.rename(path, aside)
         fs.sync_folder(path.parent)
-        _take_out_of_trees(store, os.stat(kept).st_ino)
+        _take_out_of_trees(store, os.stat(aside).st_ino)
 
 
 def _take_out(store: Store, document: Path) -> None:

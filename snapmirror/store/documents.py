@@ -14,7 +14,7 @@ from ..digests import Digest, sha256
 from . import fs
 from .layout import Layout
 
-#: bytes that a document may have
+#: bytes that a compressed document may expand to: a damaged one must not fill the memory
 _LIMIT = 4 << 30
 
 

@@ -187,7 +187,10 @@ def _drop_trees(store: Store) -> int:
 
 
 def _drop_leftovers(store: Store) -> int:
-    """Remove what a process that was killed had not yet given its name; the bytes freed."""
+    """Remove what a process that was killed had not yet given its name; the bytes freed.
+
+    `.trees` and `.views` have such names for good; what is left in them goes with the trees and views that nothing uses.
+    """
     folders = [
         store.layout.snapshots,
         store.layout.pins,

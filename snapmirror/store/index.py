@@ -1,6 +1,6 @@
 """The LMDB index: a cache of what the files say. The only importer of lmdb.
 
-Five tables. `blobs`: SHA-256 -> size, BLAKE3, when last checked. `md5`: MD5 -> the SHA-256 of the bytes that it verified.
+Five tables. `blobs`: SHA-256 -> size, BLAKE3, when last checked. `md5`: MD5, where it was computed -> SHA-256.
 `leaves`: digest of a leaf's canonical bytes, or of what it was read from -> the stored blob. `validators`: document of
 upstream -> what the server said of its age, and the directory that came of it. `notes`: what ecosystems like to know again.
 
@@ -25,7 +25,8 @@ from ..validators import Validators
 _MAP_SIZE = 64 << 30  # a sparse promise, not an allocation; resizing at run time raced in py-lmdb before 2.3
 _TABLES = (b"blobs", b"md5", b"leaves", b"validators", b"notes")
 _ROW = struct.Struct(">QQ32s")
-Key = TypeVar("Key")
+#: what a caller calls a leaf by
+LeafKey = TypeVar("LeafKey")
 _PAGE = 10_000  # rows a transaction: long readers pin pages, and one huge delete doubles the file
 
 
@@ -56,7 +57,7 @@ class Index:
             self._env = lmdb.open(
                 str(path), map_size=_MAP_SIZE, max_dbs=len(_TABLES), subdir=False, readahead=False, mode=0o644
             )
-            self._file = _identity(path)
+            self._file = _inode(path)
             needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
             if os.path.getsize(path) < needed:  # touching a page that is not there is SIGBUS
                 raise self._unusable("it is cut short")
@@ -70,7 +71,7 @@ class Index:
     @property
     def replaced(self) -> bool:
         """Whether another process has put a new index in its place, or taken it away: rows written here would be lost."""
-        return _identity(self.path) != self._file
+        return _inode(self.path) != self._file
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -120,7 +121,7 @@ class Index:
             start = page[-1][0] + b"\0" if len(page) == _PAGE else None
 
     def put_blobs(self, rows: Mapping[Digest, BlobRow], md5: Mapping[bytes, Digest] | None = None) -> None:
-        """Enter blobs that are durable, with the MD5 of those that it verified; one commit."""
+        """Enter blobs that are durable, with the MD5 of those of which it was computed; one commit."""
         with self._transaction(write=True) as transaction:
             for digest, row in rows.items():
                 transaction.put(digest, _ROW.pack(row.size, row.checked, row.blake3), db=self._blobs)
@@ -143,11 +144,11 @@ class Index:
     # What leads to a blob
 
     def by_md5(self, md5: bytes) -> Digest | None:
-        """The held blob that an MD5 verified."""
+        """The held blob with an MD5, if that was computed when it came."""
         with self._transaction() as transaction:
             return self._held(transaction, _get(transaction, self._md5, md5))
 
-    def leaves(self, digests: Mapping[Key, Digest]) -> dict[Key, Digest]:
+    def leaves(self, digests: Mapping[LeafKey, Digest]) -> dict[LeafKey, Digest]:
         """For each key of a canonical or source digest the held leaf, left out where there is none."""
         with self._transaction() as transaction:
             found = ((key, _get(transaction, self._leaves, digest)) for key, digest in digests.items())
@@ -185,7 +186,7 @@ class Index:
             return {key: row for key, row in found if row is not None}
 
     def put_notes(self, rows: Mapping[str, bytes]) -> None:
-        """Note, instead of what was noted under these keys."""
+        """Note under each of these keys, in the place of what was noted there; one commit."""
         with self._transaction(write=True) as transaction:
             for key, row in rows.items():
                 transaction.put(sha256(key.encode()), row, db=self._notes)
@@ -219,7 +220,7 @@ def _get(transaction: lmdb.Transaction, table: lmdb._Database, key: bytes) -> by
     return None if value is None else bytes(value)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _inode(path: Path) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
     except FileNotFoundError:

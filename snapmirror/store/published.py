@@ -66,10 +66,10 @@ class Published:
 
     def _make(self, target: Path, links: Mapping[str, str], depth: int) -> None:
         temporary = target.with_name(f".new-{secrets.token_hex(8)}")
-        for at, tree in links.items():
-            path = temporary / at
+        for place, tree in links.items():
+            path = temporary / place
             path.parent.mkdir(parents=True, exist_ok=True)
-            up = "../" * (depth + at.count("/"))
+            up = "../" * (depth + place.count("/"))
             fs.make_link(path, f"{up}.trees/{tree}")
         fs.rename(temporary, target)
         fs.sync_folder(target.parent)

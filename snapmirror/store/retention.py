@@ -44,11 +44,11 @@ def keep(catalog: Catalog, retention: Retention) -> dict[str, str]:
     kept = {id_: reason for id_, reason in catalog.protected().items() if id_ in catalog.by_id}
     for repo in catalog.repos:
         for name, period in _PERIODS.items():
-            newest: dict[object, str] = {}
+            last_of: dict[object, str] = {}
             for record in catalog.history(repo):
                 if instant := clock.from_id(record.id):
-                    newest.setdefault(period(instant), record.id)
-            for id_ in list(newest.values())[: getattr(retention, name)]:
+                    last_of.setdefault(period(instant), record.id)
+            for id_ in list(last_of.values())[: getattr(retention, name)]:
                 kept.setdefault(id_, name)
     return kept
 
@@ -56,7 +56,7 @@ def keep(catalog: Catalog, retention: Retention) -> dict[str, str]:
 def plan_forget(catalog: Catalog, snapshots: Iterable[str], present: datetime) -> list[Record]:
     """The records that selectors name. Raises UsageError if one of them is protected."""
     protected = catalog.protected()
-    found = {record.id: record for record in (catalog.one(text, present) for text in snapshots)}
+    found = {record.id: record for record in (catalog.single(text, present) for text in snapshots)}
     for id_ in found:
         if id_ in protected:
             raise UsageError(f"snapshot {id_} can't be forgotten: {protected[id_]}")

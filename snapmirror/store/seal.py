@@ -109,9 +109,10 @@ def _carry(
     trees: dict[str, str],
     synced: Mapping[str, Synced],
 ) -> None:
-    """Rebase one repo onto the newest record: keep what is there if somebody else has read it, and later.
+    """Rebase one repo onto the newest record: what is there stays if we have not read the repo, or it was read later.
 
-    The state there may have been read later by a clock that was set back since; then nobody else has read it.
+    Later only counts if somebody else has sealed since we compared: after a clock was set back, an earlier sync of ours may
+    have the later time.
     """
     newest = catalog.newest(path)
     if newest is None:

@@ -1,4 +1,4 @@
-"""One opened store: the parts that share its folder, and the two operations that need several of them."""
+"""One opened store: the parts that share its folder, its locks, and whatever needs several of the parts."""
 
 import contextlib
 import threading
@@ -13,7 +13,7 @@ from .blobs import LocalBlobs, Original, Staged
 from .catalog import Catalog
 from .directories import Metadata
 from .documents import Documents
-from .index import BlobRow, Index, Key
+from .index import BlobRow, Index, LeafKey
 from .layout import Layout
 from .published import Published
 from .snapshots import Snapshots
@@ -131,7 +131,7 @@ class Store:
             self.index.put_blobs({digest: BlobRow(sizes[digest]) for digest in unknown})
         return sizes
 
-    def leaves(self, digests: Mapping[Key, Digest]) -> dict[Key, Digest]:
+    def leaves(self, digests: Mapping[LeafKey, Digest]) -> dict[LeafKey, Digest]:
         """For each key of a canonical or source digest the held leaf, left out where there is none."""
         found = self.index.leaves(digests)
         return {key: blob for key, blob in found.items() if self.blobs.size(blob) is not None}
