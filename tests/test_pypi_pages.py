@@ -524,6 +524,15 @@ def test_attestations() -> None:
     assert "_snapmirror-provenance" not in json.loads(pages.project_json(gone))["files"][0]
 
 
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "/x", "https://user:secret@host/x", "ftp://host/x", ""])
+def test_attestations_that_are_not_fetched(address: str) -> None:
+    """Upstream leads neither to files of this machine, nor anywhere with credentials."""
+    whole = {"name": "foo-bar", "files": [record(provenance=address)]}
+    found = page.draft("foo-bar", page.read(answer(whole), "foo-bar"), BASE, b"", provenance=True)
+    assert [file.name for file in found.files] == [WHEEL, f"{WHEEL}.metadata"]
+    assert leaf.decode(found.content)["files"][0]["provenance"] == address
+
+
 def test_metadata_made_from_a_wheel() -> None:
     """Byte for byte what is in it, where upstream has no file of it."""
     file, content, metadata = make_wheel("foo-bar", "1.0")

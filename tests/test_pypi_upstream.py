@@ -87,6 +87,18 @@ def test_the_address_of_an_index(tmp_path: Path, simple: str, stated: str) -> No
             assert {request.status for request in index.requests} == {304}
 
 
+def test_an_index_that_moves(index: Index) -> None:
+    """Is found again, and its projects have not been deleted meanwhile."""
+    follower = follow(index, "six", "idna")
+    before = dict(follower.sync())
+    index.simple = "/"
+    assert follower.sync() == before
+    assert set(follower.aside) == {"six", "idna"}
+    index.wheel("six", "1.17.0")
+    assert pages(follower.sync(2 * HOUR))["six"] == index.pages["six"]
+    assert not follower.aside
+
+
 def test_where_pypi_is() -> None:
     """Its address is in no file of ours."""
     repo = PypiRepo(path="pypi", upstream="PyPI", projects=["six"])

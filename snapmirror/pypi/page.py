@@ -116,7 +116,7 @@ def draft(name: str, page: dict[str, Any], url: str, source: Digest | None, *, p
         except ValueError as problem:
             invalid[file] = str(problem)
             continue
-        if provenance and record.get("provenance"):
+        if provenance and _is_absolute(record.get("provenance"), url):
             record[leaf.PROVENANCE_KEY] = True
         if file in kept and _promise(kept[file]) != _promise(record):
             invalid[file] = "two records give it different hashes"
@@ -124,6 +124,14 @@ def draft(name: str, page: dict[str, Any], url: str, source: Digest | None, *, p
     page["files"] = [record for file, record in kept.items() if file not in invalid]
     content = leaf.encode(page)
     return Draft(name, content, leaf.files(content), source, invalid)
+
+
+def _is_absolute(address: str | None, url: str) -> bool:
+    """Whether attestations can be fetched from an address (PEP 740: it is absolute): upstream must not lead to our files."""
+    try:
+        return bool(address) and addresses.redact(addresses.join(url, address or "")) == address
+    except ValueError:
+        return False
 
 
 def _tidy(page: dict[str, Any]) -> None:

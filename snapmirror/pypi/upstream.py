@@ -26,6 +26,8 @@ def read_named(repo: PypiRepo, names: Collection[str], upstream: Upstream) -> Pr
     pages = find(first)
     reading = ProjectsReading(pages, pages.base, [partial(find, other) for other in others])
     reading.ask_for(names)
+    if names and not reading.sources:
+        upstream.notes.put({_base_key(first): b"?"})  # where the index was, nothing is: look for it again
     return reading
 
 
@@ -47,7 +49,7 @@ def read_all(repo: PypiRepo, upstream: Upstream, known: Known) -> ListedReading 
 
 def empty(repo: PypiRepo) -> ProjectsReading:
     """What is published where upstream has never had anything."""
-    return ProjectsReading(None, candidates(repo.upstreams[0])[0])
+    return ProjectsReading(None, candidates(repo.upstreams[0])[0] if repo.upstream else "")
 
 
 def candidates(address: str) -> list[str]:
