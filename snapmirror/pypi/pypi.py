@@ -61,6 +61,18 @@ class Pypi:
         """See Ecosystem.selects."""
         return repo.select != Select() or bool(repo.requirements)
 
+    def dated(self, repo: PypiRepo) -> bool:
+        """See Ecosystem.dated. `upload-time` is upstream's alone: installers would take another time for it."""
+        return False
+
+    def dates(self, leaf_: bytes) -> Mapping[str, int]:
+        """See Ecosystem.dates."""
+        return {}
+
+    def date(self, leaf_: bytes, seen: Mapping[str, int]) -> bytes:
+        """See Ecosystem.date."""
+        return leaf_
+
     def bound(self, repo: PypiRepo) -> Sequence[str]:
         """See Ecosystem.bound."""
         return ()
