@@ -100,7 +100,7 @@ def _unchanged(file: Path, root: Path, directory: str) -> dict[str, Any]:
         began = time.perf_counter()
         plan = _plan(file, store, directory)
         seconds = time.perf_counter() - began
-    if plan.leaves or plan.wanted or not plan.kept:
+    if plan.leaves or plan.wanted or plan.replaced:
         raise RuntimeError(f"{len(plan.leaves)} leaves count as changed")
     return {"seconds": seconds}
 

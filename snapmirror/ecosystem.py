@@ -83,6 +83,14 @@ class Draft(NamedTuple):
     bodies: Mapping[Digest, bytes] = {}
 
 
+class Changes(NamedTuple):
+    """What has changed since an earlier state of a directory."""
+
+    changed: Collection[str]
+    #: names that are there no more
+    gone: Collection[str]
+
+
 class Reading(Protocol):
     """One state of one directory of an upstream."""
 
@@ -105,12 +113,32 @@ class Reading(Protocol):
         """The leaves of these names, and of any other name that they bear on. Raises UpstreamError."""
         ...
 
+    @property
+    def aside(self) -> Mapping[str, str]:
+        """Names that keep their old leaves, because what upstream says of them can't be used: {name: reason}.
+
+        Complete once `drafts` has ended.
+        """
+        return {}
+
+    def mark(self) -> bytes:
+        """This state in short, for `since` of a later one; empty if there is none. To be taken when `drafts` has ended."""
+        return b""
+
+    def since(self, mark: bytes) -> Changes | None:
+        """What differs from an earlier state, without a source for each name; None if the mark does not tell."""
+        return None
+
 
 class Answer(NamedTuple):
     """A metadata document from upstream."""
 
     body: bytes
     validators: Validators | None
+    #: where it was in the end, after redirects; may hold credentials
+    url: str = ""
+    #: with names in lower case
+    headers: Mapping[str, str] = {}
 
 
 class Stated(NamedTuple):
@@ -139,12 +167,15 @@ class Upstream(Protocol):
 
     notes: Notes
 
-    def get(self, url: str, *, limit: int, known: Validators | None = None) -> Answer | None:
-        """A document of at most `limit` bytes; None if `known` still describes it. Raises UpstreamError."""
+    def get(self, url: str, *, limit: int, known: Validators | None = None, accept: str = "") -> Answer | None:
+        """A document of at most `limit` bytes; None if `known` still describes it. Raises UpstreamError.
+
+        accept: the Accept field that is sent
+        """
         ...
 
     def get_many(
-        self, urls: Iterable[str], *, limit: int, known: "Known | None" = None
+        self, urls: Iterable[str], *, limit: int, known: "Known | None" = None, accept: str = ""
     ) -> Iterator[tuple[str, Answer | Exception]]:
         """Many documents side by side, in any order, each with its answer or its UpstreamError; none that `known` still
         describes.
@@ -157,6 +188,10 @@ class Upstream(Protocol):
 
     def warn(self, message: str) -> None:
         """Tell the operator something that does not fail the sync."""
+        ...
+
+    def now(self) -> datetime:
+        """The present instant, UTC."""
         ...
 
 
@@ -201,6 +236,8 @@ class Ecosystem(Protocol):
     form: int
     #: whether names of files are paths, below folders that are listed each by itself
     nested: bool
+    #: whether leaves hold the addresses of their files, so that a directory need not
+    addressed: bool
 
     def directories(self, repo: Any) -> Sequence[str]:
         """The directories of a repo, as paths below it; "" is the repo itself, which then has no other."""
@@ -262,15 +299,21 @@ class Ecosystem(Protocol):
         """
         ...
 
-    def settle(self, leaf: bytes, digests: Mapping[str, Digest], withheld: Collection[str]) -> bytes:
+    def settle(
+        self, leaf: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int]
+    ) -> bytes:
         """A leaf with computed digests added and withheld files taken out; empty if nothing is left.
 
-        All bytes are uncompressed and canonical.
+        sizes: bytes of files of which upstream states none. All bytes are uncompressed and canonical.
         """
         ...
 
     def files(self, leaf: bytes) -> tuple[File, ...]:
         """The files that a leaf (uncompressed) lists. Raises ValueError if these are not the bytes of one."""
+        ...
+
+    def paths(self, leaf: bytes) -> Mapping[str, File]:
+        """{path below the directory: file} of those that a leaf lists and that are published."""
         ...
 
     def records(self, leaf: bytes) -> Iterator[tuple[str, bytes]]:

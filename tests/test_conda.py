@@ -2,6 +2,7 @@
 
 import json
 import math
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from snapmirror.cli.context import ECOSYSTEMS
 from snapmirror.conda import CondaRepo, leaf, names, newest
 from snapmirror.conda.flat import FlatReading
 from snapmirror.digests import sha256
-from snapmirror.store.directories import Derived, Directory, assemble
+from snapmirror.store.directories import Amendment, Derived, Directory, amend, assemble
+from snapmirror.store.store import Store
 
 CONDA = ECOSYSTEMS["conda"]
 RECORD = {
@@ -267,3 +269,37 @@ def test_record_with_a_size_that_json_readers_disagree_about_is_withheld() -> No
     document = {"packages.conda": {"pkg-1.0-h1_0.conda": {**RECORD, "size": 2**70}}}
     [draft] = read(document).drafts(["pkg"])
     assert draft.invalid.keys() == {"pkg-1.0-h1_0.conda"}
+
+
+_NAMES = st.integers(0, 60).map(lambda number: f"n{number}")
+_LEAVES = st.dictionaries(_NAMES, st.integers(0, 3).map(lambda number: sha256(str(number).encode())), max_size=60)
+_STRAYS = st.dictionaries(st.integers(0, 99).map(lambda number: f"f{number}"), _NAMES, max_size=8)
+
+
+@settings(deadline=None, max_examples=60)  # each makes a store
+@given(_LEAVES, _STRAYS, _LEAVES, st.sets(_NAMES), _STRAYS)
+def test_a_directory_amended_is_the_one_assembled_anew(
+    leaves: dict[str, bytes], names: dict[str, str], new: dict[str, bytes], gone: set[str], more: dict[str, str]
+) -> None:
+    """Whatever comes, goes or changes in it; what stays is not written again."""
+    empty = Directory(kind="conda", form=1, mode="eager", origin="https://upstream/")
+    before = assemble(empty, leaves, {}, {file: name for file, name in names.items() if name in leaves})
+    replaced = {name for name in leaves if name in gone or name in new}
+    after = {name: leaf for name, leaf in leaves.items() if name not in replaced} | new
+    staying = {file: name for file, name in names.items() if name in leaves and name not in replaced}
+    coming = {file: name for file, name in more.items() if name in new and file not in staying}
+    whole = assemble(empty, after, {}, staying | coming)
+    with tempfile.TemporaryDirectory() as folder:
+        Store.create(Path(folder))
+        with Store.open(Path(folder), write=True) as store:
+            store.put(list(before.blobs.values()))
+            unnamed = [file for file, name in names.items() if name in replaced]
+            amendment = Amendment(replaced, new, unnamed, coming)
+            amended = amend(store.metadata.directory(before.digest), empty, len(after), amendment)
+    if len(before.directory.buckets) != len(whole.directory.buckets):
+        assert amended is None
+    else:
+        assert amended
+        assert (amended.digest, amended.directory) == (whole.digest, whole.directory)
+        assert amended.blobs.keys() >= whole.blobs.keys() - before.blobs.keys()
+        assert amended.blobs.keys() <= whole.blobs.keys()

@@ -95,6 +95,10 @@ def _print_directory(path: str, directory: DirectoryReport, dry_run: bool) -> No
         say(f"{path}: {directory.problem}; {kept}")
     if directory.note:
         say(f"{path}: {directory.note}")
+    for name, reason in list(directory.aside.items())[:_NAMED]:
+        say(f"{path}/{printable(name)}: {reason}; it keeps its old state")
+    if len(directory.aside) > _NAMED:
+        say(f"{path}: {len(directory.aside) - _NAMED} more keep their old state; `--json` names them")
     for file, reason in list(directory.newly_withheld.items())[:_NAMED]:
         say(f"{path}/{printable(file)}: withheld: {reason}")
     if len(directory.newly_withheld) > _NAMED:

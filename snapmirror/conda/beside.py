@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from .. import addresses, codec
 from ..digests import Digest, sha256
-from ..ecosystem import Answer, Draft, File, Known, Upstream
+from ..ecosystem import Answer, Draft, File, Known, Reading, Upstream
 from ..errors import AbsentError, BadIndexError, UpstreamError
 from ..store.directories import DirectoryReader
 from ..validators import Validators
@@ -30,7 +30,7 @@ _SALT = b"conda sidecars 1\0"
 _Leaf = dict[str, Any]
 
 
-class Beside:
+class Beside(Reading):
     """What an upstream has. Fulfils `ecosystem.Reading`; nothing of it is published before `Followed` has cut it down."""
 
     def __init__(
@@ -117,7 +117,7 @@ def _is_cut(path: str) -> bool:
     return path == parts.CHANNELDATA or ("/" in path and path.rpartition("/")[2] in parts.BY_FILE)
 
 
-class Followed:
+class Followed(Reading):
     """What is published of it: of packages that the snapshot lists, and of no other. Fulfils `ecosystem.Reading`."""
 
     def __init__(

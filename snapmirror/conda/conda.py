@@ -30,6 +30,7 @@ class Conda:
 
     kind = "conda"
     form = 1
+    addressed = False
     nested = False
 
     def directories(self, repo: CondaRepo) -> Sequence[str]:
@@ -99,13 +100,17 @@ class Conda:
 
         return select.select(repos, readings, present)
 
-    def settle(self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str]) -> bytes:
+    def settle(self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int]) -> bytes:
         """See Ecosystem.settle."""
         return leaf.settle(leaf_, digests, withheld)
 
     def files(self, leaf_: bytes) -> tuple[File, ...]:
         """See Ecosystem.files."""
         return leaf.files(leaf_)
+
+    def paths(self, leaf_: bytes) -> Mapping[str, File]:
+        """See Ecosystem.paths."""
+        return {file.name: file for file in self.files(leaf_)}
 
     def records(self, leaf_: bytes) -> Iterator[tuple[str, bytes]]:
         """See Ecosystem.records."""

@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from .. import addresses
 from ..digests import Digest
-from ..ecosystem import Draft
+from ..ecosystem import Draft, Reading
 from ..errors import BadIndexError
 from ..validators import Validators
 from . import names
@@ -28,7 +28,7 @@ _RECORD: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _Slices = list[tuple[str, msgspec.Raw]]
 
 
-class FlatReading:
+class FlatReading(Reading):
     """One repodata.json. Fulfils `ecosystem.Reading`."""
 
     def __init__(self, url: str, body: bytes, document: str, validators: Validators | None) -> None:

@@ -67,7 +67,7 @@ def _selected(shelf: Shelf) -> Selection:
     return Selection(SelectedReading(shelf), shelf.counts())
 
 
-class SelectedReading:
+class SelectedReading(Reading):
     """A reading with only the files that are kept. Fulfils `ecosystem.Reading`."""
 
     def __init__(self, shelf: Shelf) -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 from .. import addresses, codec
 from ..digests import Digest, sha256
-from ..ecosystem import Draft, Upstream
+from ..ecosystem import Draft, Reading, Upstream
 from ..errors import BadIndexError, MismatchError
 from ..store.directories import LEAF_LIMIT
 from ..validators import Validators
@@ -28,7 +28,7 @@ class _Index(msgspec.Struct):
     shards: dict[str, bytes]
 
 
-class ShardedReading:
+class ShardedReading(Reading):
     """One shard index. Fulfils `ecosystem.Reading`."""
 
     def __init__(self, url: str, body: bytes, upstream: Upstream, validators: Validators | None) -> None:

@@ -18,6 +18,7 @@ class Sidecars:
 
     kind = "conda-sidecars"
     form = 1
+    addressed = False
     nested = False
 
     def directories(self, repo: CondaRepo) -> Sequence[str]:
@@ -86,13 +87,17 @@ class Sidecars:
         """See Ecosystem.select."""
         return {place: Selection(reading, {}) for place, reading in readings.items()}
 
-    def settle(self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str]) -> bytes:
+    def settle(self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int]) -> bytes:
         """See Ecosystem.settle. Files come with their digests, and nothing of it can be withheld."""
         return leaf_
 
     def files(self, leaf_: bytes) -> tuple[File, ...]:
         """See Ecosystem.files."""
         return leaf.files(leaf_)
+
+    def paths(self, leaf_: bytes) -> Mapping[str, File]:
+        """See Ecosystem.paths."""
+        return {file.name: file for file in self.files(leaf_)}
 
     def records(self, leaf_: bytes) -> Iterator[tuple[str, bytes]]:
         """See Ecosystem.records."""

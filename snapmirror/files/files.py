@@ -21,6 +21,7 @@ class Files:
 
     kind = "files"
     form = 1
+    addressed = False
     nested = True
 
     def directories(self, repo: FilesRepo) -> Sequence[str]:
@@ -90,13 +91,17 @@ class Files:
             found[place] = Selection(Kept(reading, kept, problems), dropped)
         return found
 
-    def settle(self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str]) -> bytes:
+    def settle(self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int]) -> bytes:
         """See Ecosystem.settle."""
         return leaf.settle(leaf_, digests, withheld)
 
     def files(self, leaf_: bytes) -> tuple[File, ...]:
         """See Ecosystem.files."""
         return (leaf.decode(leaf_),)
+
+    def paths(self, leaf_: bytes) -> Mapping[str, File]:
+        """See Ecosystem.paths."""
+        return {file.name: file for file in self.files(leaf_)}
 
     def records(self, leaf_: bytes) -> Iterator[tuple[str, bytes]]:
         """See Ecosystem.records."""

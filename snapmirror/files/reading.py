@@ -18,7 +18,7 @@ from .upstream import Listing, url_of
 _SALT = b"file 1\0"
 
 
-class FilesReading:
+class FilesReading(Reading):
     """One state of an upstream. Fulfils `ecosystem.Reading`."""
 
     def __init__(self, listing: Listing, bases: tuple[str, ...], upstream: Upstream | None) -> None:
@@ -104,7 +104,7 @@ class FilesReading:
         return entry.url if entry.url and entry.url != plain else None
 
 
-class Kept:
+class Kept(Reading):
     """A reading with only the files that are kept. Fulfils `ecosystem.Reading`."""
 
     def __init__(self, reading: Reading, kept: Collection[str], invalid: Mapping[str, str]) -> None:

@@ -6,7 +6,7 @@ changed package rewrites one bucket and the directory and nothing else (measured
 must not depend on the version of a compressor, and the digests in them do not compress.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -95,9 +95,7 @@ def assemble(
     elsewhere: file -> (name of its leaf, URL)
     names: file -> name of its leaf where that can't be told from the file's name
     """
-    width = 1
-    while width * _NAMES_PER_BUCKET < len(leaves):
-        width *= 2
+    width = _width(len(leaves))
     parts = [Bucket(leaves={}, elsewhere={}, names={}) for _ in range(width)]
     for name, leaf in leaves.items():
         parts[bucket_of(name, width)].leaves[name] = leaf
@@ -107,10 +105,67 @@ def assemble(
         parts[bucket_of(file, width)].names[file] = name
     encoded = [codec.to_msgpack(part) for part in parts]
     digests = tuple(map(sha256, encoded))
-    directory = msgspec.structs.replace(directory, buckets=digests)
+    return _assembled(directory, digests, dict(zip(digests, encoded, strict=True)))
+
+
+def _width(names: int) -> int:
+    width = 1
+    while width * _NAMES_PER_BUCKET < names:
+        width *= 2
+    return width
+
+
+def _assembled(directory: Directory, buckets: tuple[Digest, ...], blobs: dict[Digest, bytes]) -> Assembled:
+    directory = msgspec.structs.replace(directory, buckets=buckets)
     content = codec.to_msgpack(directory)
     digest = sha256(content)
-    return Assembled(digest, directory, {**dict(zip(digests, encoded, strict=True)), digest: content})
+    return Assembled(digest, directory, {**blobs, digest: content})
+
+
+class Amendment(NamedTuple):
+    """What is new in a directory of which all else stays. Nothing that stays is `elsewhere`."""
+
+    #: names whose leaves go, or are others
+    replaced: Collection[str]
+    #: the others, and those of new names
+    leaves: Mapping[str, Digest]
+    #: files that go out of the map `names`, and those that come in
+    unnamed: Collection[str]
+    names: Mapping[str, str]
+
+
+def amend(before: "DirectoryReader", directory: Directory, count: int, amendment: Amendment) -> Assembled | None:
+    """The same as `assemble` makes of everything, with only the buckets that differ; None if there are to be more or fewer.
+
+    directory: without buckets; count: of names in it when it is amended. Raises DamagedError.
+    """
+    old = before.document.buckets
+    width = len(old)
+    if _width(count) != width:
+        return None
+    parts: dict[int, Bucket] = {}
+
+    def part(key: str) -> Bucket:
+        place = bucket_of(key, width)
+        if place not in parts:
+            bucket = before.bucket(place)
+            parts[place] = Bucket(leaves=dict(bucket.leaves), elsewhere=dict(bucket.elsewhere), names=dict(bucket.names))
+        return parts[place]
+
+    for name in amendment.replaced:
+        part(name).leaves.pop(name, None)
+    for name, leaf in amendment.leaves.items():
+        part(name).leaves[name] = leaf
+    for file in amendment.unnamed:
+        part(file).names.pop(file, None)
+    for file, name in amendment.names.items():
+        part(file).names[file] = name
+    encoded = {place: codec.to_msgpack(bucket) for place, bucket in parts.items()}
+    digests = list(old)
+    for place, content in encoded.items():
+        digests[place] = sha256(content)
+    new = {digests[place]: content for place, content in encoded.items() if digests[place] != old[place]}
+    return _assembled(directory, tuple(digests), new)
 
 
 class Metadata:
@@ -157,6 +212,10 @@ class DirectoryReader:
     def _bucket(self, name: str) -> Bucket:
         buckets = self.document.buckets
         return self._metadata.bucket(buckets[bucket_of(name, len(buckets))])
+
+    def bucket(self, place: int) -> Bucket:
+        """One of the buckets, by its place in the directory."""
+        return self._metadata.bucket(self.document.buckets[place])
 
     def leaf(self, name: str) -> Digest | None:
         """The leaf of a name."""

@@ -15,7 +15,7 @@ from ..store.store import Store
 _Old = tuple[tuple[File, ...], Mapping[str, int]]
 
 
-class Dated:
+class Dated(Reading):
     """A reading with these times. Fulfils `ecosystem.Reading`."""
 
     def __init__(

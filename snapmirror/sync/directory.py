@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from .. import addresses, clock
 from ..digests import Digest
 from ..ecosystem import Ecosystem, File, Known, Reading, Repo, Selection
@@ -12,6 +14,7 @@ from ..errors import (
     DamagedError,
     HelperEnded,
     MismatchError,
+    SelectionError,
     ShrinkError,
     SnapmirrorError,
     TransportError,
@@ -26,8 +29,8 @@ from . import export
 from .dated import Dated
 from .download import Source
 from .http import Http
-from .plan import DirectoryPlan, build_directory, make_plan, missing
-from .press import Content, press
+from .plan import DirectoryPlan, Marked, build_directory, make_plan, missing
+from .press import Content, PlannedLeaf, press
 from .report import DirectoryReport
 from .settings import Publish
 
@@ -108,17 +111,28 @@ class DirectorySync:
 
     def make_plan(self, selection: Selection) -> None:
         """Plan what was read, or is kept of it. Sets `plan`, or `problem`. Raises UpstreamError for an unusable reading."""
-        self.dropped = dict(selection.dropped)
         reading = selection.reading
         if self.ecosystem.dated(self.repo):
             seen = self.seal_as or self.read_at
             reading = Dated(self.store, self.ecosystem, self.repo, self.name, reading, seen, self.seal_as)
         try:
-            self.plan = make_plan(self.store, self.ecosystem, self.repo, self.name, reading, self.reader)
+            self.plan = make_plan(self.store, self.ecosystem, self.repo, self.name, reading, self.reader, self._marked())
             self._refuse_to_shrink(self.plan)
-        except (ShrinkError, HelperEnded) as error:
+        except (ShrinkError, SelectionError, HelperEnded) as error:
             self.problem = error
+        self.dropped = dict(selection.dropped)
         self.reading = None
+
+    def _marked(self) -> Marked | None:
+        """What the previous state was, in short, if that is noted."""
+        row = self.store.index.notes([self._mark_key]).get(self._mark_key)
+        with contextlib.suppress(msgspec.DecodeError):
+            return msgspec.msgpack.decode(row, type=Marked) if row else None
+        return None
+
+    @property
+    def _mark_key(self) -> str:
+        return f"mark {self.path} {self.settings}"
 
     def _refuse_to_shrink(self, plan: DirectoryPlan) -> None:
         before = self.reader.document.files if self.reader else 0
@@ -153,7 +167,7 @@ class DirectorySync:
             return False
         if self.previous and self.previous.blob not in referred:
             return True
-        found = [*self.plan.kept.values(), *(leaf.blob for leaf in self.plan.leaves.values())] if self.plan else []
+        found = [leaf.blob for leaf in self.plan.leaves.values() if leaf.blob not in self.plan.blobs] if self.plan else []
         return any(self.store.blobs.size(leaf) is None for leaf in found)
 
     # Fetch and settle
@@ -213,18 +227,21 @@ class DirectorySync:
                 if file.sha256 is None and isinstance(result := fetched.get(self._source(file, bases).key), bytes)
             }
             withheld = {file.name for file in leaf.files if file.name in self.failed}
-            if digests or withheld:
-                self._resettle(plan, leaf.name, digests, withheld)
+            if digests or withheld or any(file.size is None for file in leaf.files):
+                self._resettle(plan, leaf, digests, withheld)
         try:
             self._refuse_to_shrink(plan)  # an upstream whose files have all become a login page, say
         except ShrinkError as error:
             self.problem = error
 
-    def _resettle(self, plan: DirectoryPlan, name: str, digests: Mapping[str, Digest], withheld: set[str]) -> None:
-        leaf = plan.leaves[name]
-        content = self.ecosystem.settle(self.store.metadata.leaf(leaf.blob), digests, withheld)
+    def _resettle(self, plan: DirectoryPlan, leaf: PlannedLeaf, digests: Mapping[str, Digest], withheld: set[str]) -> None:
         files = tuple(file.but(sha256=digests.get(file.name, file.sha256)) for file in leaf.files if file.name not in withheld)
-        for settled, compressed in press(self.store, [Content(name, content, files, None)], 1):
+        unsized = {file.name: file.sha256 for file in files if file.size is None and file.sha256}
+        held = self.store.held(unsized.values())
+        sizes = {name: held[digest] for name, digest in unsized.items() if digest in held}
+        content = self.ecosystem.settle(self.store.metadata.leaf(leaf.blob), digests, withheld, sizes)
+        source = None if withheld else leaf.source
+        for settled, compressed in press(self.store, [Content(leaf.name, content, files, source)], 1):
             plan.take(settled, compressed)
 
     def lost(self) -> list[Source]:
@@ -336,6 +353,7 @@ class DirectorySync:
             fetch_files=len(plan.wanted) if plan else 0,
             fetch_bytes=plan.wanted_bytes if plan else 0,
             dropped=self.dropped,
+            aside=dict(plan.aside) if plan else {},
             withheld=dict(plan.withheld) if plan else dict(self.reader.document.withheld) if self.reader else {},
             newly_withheld={file: self._explain(file, reason) for file, reason in self.newly_withheld.items()},
         )
@@ -355,3 +373,6 @@ class DirectorySync:
         if not self.failed:
             made |= {self._seen_key(url): Seen(validators, self.digest) for url, validators in header.validators.items()}
         self.store.index.put_seen(made)
+        if self.plan.mark:
+            marked = Marked(self.digest, self.plan.names, self.plan.mark)
+            self.store.index.put_notes({self._mark_key: msgspec.msgpack.encode(marked)})

@@ -83,7 +83,7 @@ class Sync:
         if self._options.seal_as:
             paths = [repo.path for repo in repos]
             seal.check_past(self._store.catalog(), self._options.seal_as, paths, self._store.now())
-        with contextlib.ExitStack() as stack, Http(self._download, self._progress.message, StoreNotes(self._store)) as http:
+        with contextlib.ExitStack() as stack, self._http() as http:
             for bound in self._bound(repos):
                 try:
                     for repo in bound:
@@ -102,6 +102,9 @@ class Sync:
             elif self._directories:
                 self._carry_out(http)
         return self._report
+
+    def _http(self) -> Http:
+        return Http(self._download, self._progress.message, StoreNotes(self._store), self._store.now)
 
     @property
     def _all(self) -> list[DirectorySync]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ..digests import Digest
-from ..ecosystem import Draft, Ecosystem, Reading, Repo, Selection
+from ..ecosystem import Changes, Draft, Ecosystem, Reading, Repo, Selection
 from ..errors import SelectionError, UpstreamError
 from ..validators import Validators
 from .directory import DirectorySync
@@ -86,7 +86,7 @@ class Group:
             directory.problem, directory.reading, directory.plan = directory.problem or problem, None, None
 
 
-class _Watched:
+class _Watched(Reading):
     """A reading that says whose it is when it fails. Fulfils `ecosystem.Reading`."""
 
     def __init__(self, directory: DirectorySync, reading: Reading) -> None:
@@ -103,6 +103,16 @@ class _Watched:
             yield from self._reading.drafts(names)
         except UpstreamError as error:
             raise _UnusableError(self._directory, self.document, error) from None
+
+    @property
+    def aside(self) -> Mapping[str, str]:
+        return self._reading.aside
+
+    def mark(self) -> bytes:
+        return self._reading.mark()
+
+    def since(self, mark: bytes) -> Changes | None:
+        return self._reading.since(mark)
 
 
 class _UnusableError(Exception):

@@ -18,7 +18,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from .. import __version__, addresses
+from .. import __version__, addresses, clock
 from ..ecosystem import Answer, Known, Notes, Stated
 from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
 from ..validators import Validators
@@ -44,10 +44,13 @@ class RefusedError(TransportError):
 class Http:
     """Requests to upstreams from several threads. Fulfils `ecosystem.Upstream`."""
 
-    def __init__(self, settings: Download, warn: Callable[[str], None], notes: Notes | None = None) -> None:
+    def __init__(
+        self, settings: Download, warn: Callable[[str], None], notes: Notes | None = None, now: clock.Clock = clock.now
+    ) -> None:
         self.settings = settings
         self.notes: Notes = notes or NoNotes()
         self.warn = warn
+        self.now = now
         self.pool = ThreadPoolExecutor(settings.connections, thread_name_prefix="fetch")
         self._local = threading.local()
         self._hosts: dict[str, _Host] = {}
@@ -159,22 +162,22 @@ class Http:
         if waiting:
             yield b"".join(waiting)
 
-    def get(self, url: str, *, limit: int, known: Validators | None = None) -> Answer | None:
+    def get(self, url: str, *, limit: int, known: Validators | None = None, accept: str = "") -> Answer | None:
         """See `ecosystem.Upstream.get`. A broken body is asked for again as a whole."""
         if url.startswith("file:"):
             return get_file(url, limit, known)
         for left in range(self.settings.retries, -1, -1):
             try:
-                return self._get(url, limit, known)
+                return self._get(url, limit, known, accept)
             except _BrokenBody as error:
                 if not left:
                     raise TransportError(error.url, error.problem) from None
         raise AssertionError("unreachable")
 
-    def _get(self, url: str, limit: int, known: Validators | None) -> Answer | None:
-        headers = {}
+    def _get(self, url: str, limit: int, known: Validators | None, accept: str) -> Answer | None:
+        headers = {"Accept": accept}
         if known:
-            headers = {"If-None-Match": known.etag, "If-Modified-Since": known.modified}
+            headers |= {"If-None-Match": known.etag, "If-Modified-Since": known.modified}
         with self.open(url, {name: value for name, value in headers.items() if value}) as response:
             if response.status_code == 304 and known:
                 return None
@@ -184,8 +187,10 @@ class Http:
             if status != 200:
                 raise TransportError(addresses.redact(url), status_problem(status))
             body = self._read(response, url, limit)
-            validators = Validators(response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""))
-        return Answer(body, validators if validators else None)
+            stated = {name.lower(): value for name, value in response.headers.items()}
+            validators = Validators(stated.get("etag", ""), stated.get("last-modified", ""))
+            final = response.url
+        return Answer(body, validators if validators else None, addresses.with_credentials(final, url), stated)
 
     def _read(self, response: requests.Response, url: str, limit: int) -> bytes:
         if (response.raw.length_remaining or 0) > limit:
@@ -202,10 +207,13 @@ class Http:
         return b"".join(found)
 
     def get_many(
-        self, urls: Iterable[str], *, limit: int, known: Known | None = None
+        self, urls: Iterable[str], *, limit: int, known: Known | None = None, accept: str = ""
     ) -> Iterator[tuple[str, Answer | Exception]]:
         """See `ecosystem.Upstream.get_many`."""
-        running = {self.pool.submit(self.get, url, limit=limit, known=known(url) if known else None): url for url in urls}
+        running = {
+            self.pool.submit(self.get, url, limit=limit, known=known(url) if known else None, accept=accept): url
+            for url in urls
+        }
         for url, answer in self._many(running):
             if answer is not None:
                 yield url, answer

@@ -51,7 +51,7 @@ def get_file(url: str, limit: int, known: Validators | None) -> Answer | None:
     """As Http.get for a `file:` URL; the state of the inode is its validator. A folder answers with a list of what is in it."""
     with reading(url):
         if file_path(url).is_dir():
-            return Answer(_list(url), None)
+            return Answer(_list(url), None, url)
     with open_file(url) as file:
         status = os.fstat(file.fileno())
         validators = Validators(f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}", "")
@@ -60,7 +60,7 @@ def get_file(url: str, limit: int, known: Validators | None) -> Answer | None:
         if status.st_size > limit:
             raise BadIndexError(url, f"is larger than {limit} bytes")
         with reading(url):
-            return Answer(file.read(), validators)
+            return Answer(file.read(), validators, url)
 
 
 def _list(url: str) -> bytes:

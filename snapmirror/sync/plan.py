@@ -5,10 +5,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
+
 from .. import addresses
 from ..digests import Digest
 from ..ecosystem import Draft, Ecosystem, File, Reading, Repo
-from ..store.directories import Assembled, Derived, Directory, DirectoryReader, assemble
+from ..store.directories import Amendment, Assembled, Derived, Directory, DirectoryReader, amend, assemble
 from ..store.store import Store
 from ..validators import Validators
 from .press import Content, PlannedLeaf, press
@@ -24,6 +26,16 @@ class Header(NamedTuple):
     validators: Mapping[str, Validators]
 
 
+class Marked(msgspec.Struct, array_like=True, frozen=True):
+    """A state that a later reading can be compared with at once (see Reading.since)."""
+
+    #: of the directory that came of it
+    directory: Digest
+    #: names in it
+    names: int
+    mark: bytes
+
+
 @dataclass
 class DirectoryPlan:
     """What the next snapshot's directory will hold, and what is missing for it."""
@@ -33,15 +45,22 @@ class DirectoryPlan:
     header: Header
     previous: DirectoryReader | None
     ecosystem: Ecosystem
-    #: leaves that stay as they are
-    kept: dict[str, Digest] = field(default_factory=dict)
+    #: names of the previous directory whose leaves do not stay as they are
+    replaced: set[str] = field(default_factory=set)
     leaves: dict[str, PlannedLeaf] = field(default_factory=dict)
     #: bytes of leaves that are not in the store yet, and of files that came with them
     blobs: dict[Digest, bytes] = field(default_factory=dict)
     #: records that are not published, with the reason
     withheld: dict[str, str] = field(default_factory=dict)
+    #: names that keep their old leaves, with the reason
+    aside: dict[str, str] = field(default_factory=dict)
     #: files whose bytes are not in the store
     wanted: list[File] = field(default_factory=list)
+    #: the state in short; empty if there is no such thing
+    mark: bytes = b""
+    #: names in the previous directory, if that is known without reading it
+    names_before: int | None = None
+    _read: dict[str, "_Gone"] = field(default_factory=dict)
 
     @property
     def wanted_bytes(self) -> int:
@@ -53,51 +72,120 @@ class DirectoryPlan:
     def listed(self) -> tuple[int, int]:
         """Files that the directory will list, and their bytes."""
         count, size = (self.previous.document.files, self.previous.document.size) if self.previous else (0, 0)
-        for gone in self._replaced_files():
-            count, size = count - 1, size - (gone.size or 0)
+        for gone in map(self._gone, self.replaced):
+            count, size = count - gone.files, size - gone.size
         for leaf in self.leaves.values():
             count, size = count + len(leaf.files), size + sum(file.size or 0 for file in leaf.files)
         return count, size
 
+    @property
+    def names(self) -> int:
+        """Names in the directory as planned."""
+        before = self.names_before
+        if before is None:
+            before = len(self.previous.leaves) if self.previous else 0
+        return before - len(self.replaced) + len(self.leaves)
+
     def take(self, leaf: PlannedLeaf, compressed: bytes | None) -> None:
         """Plan a leaf. A name may come again, with more or less in it, or with nothing."""
-        self.kept.pop(leaf.name, None)
+        if self.previous and self.previous.leaf(leaf.name):
+            self.replaced.add(leaf.name)
         self.leaves.pop(leaf.name, None)
         if leaf.blob:
             self.leaves[leaf.name] = leaf
         if compressed is not None:
             self.blobs[leaf.blob] = compressed
 
-    def _replaced_files(self) -> Iterator[File]:
-        if self.previous:
-            for name in self.previous.leaves:
-                if name not in self.kept:
-                    yield from self.ecosystem.files(self.previous.read_leaf(name) or b"")
+    def set_aside(self, names: Mapping[str, str], *, comparable: bool) -> None:
+        """Keep the old leaves of these names, of those that have one that can still stand."""
+        self.aside = dict(names)
+        for name in names:
+            self.leaves.pop(name, None)
+            if comparable:
+                self.replaced.discard(name)
+
+    def amendment(self) -> Amendment:
+        """What differs from the previous directory."""
+        unnamed = [file for name in self.replaced for file in self._gone(name).strays]
+        leaves = {leaf.name: leaf.blob for leaf in self.leaves.values()}
+        return Amendment(self.replaced, leaves, unnamed, self.strays)
+
+    @property
+    def strays(self) -> dict[str, str]:
+        """Files whose leaf can't be told from their names, of leaves that are new: {file: name of the leaf}."""
+        leaf_of = self.ecosystem.leaf_of
+        return {file.name: leaf.name for leaf in self.leaves.values() for file in leaf.files if leaf_of(file.name) != leaf.name}
+
+    def _gone(self, name: str) -> "_Gone":
+        """A leaf of the previous directory. It is asked for again and again, and takes a tenth of a millisecond to read."""
+        if name not in self._read:
+            content = self.previous.read_leaf(name) if self.previous else None
+            files = self.ecosystem.files(content) if content else ()
+            strays = tuple(file.name for file in files if self.ecosystem.leaf_of(file.name) != name)
+            self._read[name] = _Gone(len(files), sum(file.size or 0 for file in files), strays)
+        return self._read[name]
+
+
+class _Gone(NamedTuple):
+    """What is to be known of a leaf that does not stay."""
+
+    files: int
+    size: int
+    strays: tuple[str, ...]
 
 
 def make_plan(
-    store: Store, ecosystem: Ecosystem, repo: Repo, name: str, reading: Reading, previous: DirectoryReader | None
+    store: Store,
+    ecosystem: Ecosystem,
+    repo: Repo,
+    name: str,
+    reading: Reading,
+    previous: DirectoryReader | None,
+    marked: Marked | None = None,
 ) -> DirectoryPlan:
     """Compare a reading with the previous state of the directory and with the store.
 
     A leaf is kept unread if the bytes that it is read from are known and the previous snapshot lists the very leaf that
     came of them: then all its files are held, but for what a check has found bad. Raises UpstreamError where reading a
-    changed leaf fails.
+    changed leaf fails, SelectionError for a selection that keeps nothing.
     """
     header = Header(reading.bases, reading.info, reading.extra, reading.document, reading.validators)
     plan = DirectoryPlan(repo, name, header, previous, ecosystem, withheld=dict(reading.invalid))
     comparable = previous is not None and previous.document.mode == repo.download and previous.document.form == ecosystem.form
-    known = store.leaves(reading.sources) if comparable else {}
-    held = previous.leaves if previous and comparable else {}
-    plan.kept = {leaf: blob for leaf, blob in known.items() if held.get(leaf) == blob}
-    if bad := store.quarantined() if repo.download == "eager" else None:
-        plan.kept = {leaf: blob for leaf, blob in plan.kept.items() if not _lists(store, ecosystem, blob, bad)}
-    changed = [leaf for leaf in reading.sources if leaf not in plan.kept]
+    changed = _compare(store, plan, reading, marked) if comparable else None
+    if changed is None:
+        changed = _compare_all(store, plan, reading, comparable=comparable)
     for leaf, compressed in press(store, _drafts(store, plan, reading.drafts(changed)), len(changed)) if changed else ():
         plan.take(leaf, compressed)
+    plan.set_aside(reading.aside, comparable=comparable)
+    plan.mark, plan.header = reading.mark(), header._replace(validators=reading.validators)
     if repo.download == "eager":
-        plan.wanted = [file for file in missing(plan, store.index.held) if file.sha256 not in plan.blobs]
+        plan.wanted = missing(plan, store.index.held)
     return plan
+
+
+def _compare(store: Store, plan: DirectoryPlan, reading: Reading, marked: Marked | None) -> Collection[str] | None:
+    """The names that are to be read, by what the reading itself knows of the previous state; None if it knows nothing."""
+    previous = plan.previous
+    if previous is None or marked is None or marked.directory != previous.digest or store.quarantined():
+        return None
+    changes = reading.since(marked.mark)
+    if changes is None:
+        return None
+    plan.names_before = marked.names
+    plan.replaced = {name for name in (*changes.changed, *changes.gone) if previous.leaf(name)}
+    return changes.changed
+
+
+def _compare_all(store: Store, plan: DirectoryPlan, reading: Reading, *, comparable: bool) -> Collection[str]:
+    """The names that are to be read, by the source of every name."""
+    held = plan.previous.leaves if plan.previous else {}
+    known = store.leaves(reading.sources) if comparable else {}
+    kept = {leaf: blob for leaf, blob in known.items() if held.get(leaf) == blob}
+    if bad := store.quarantined() if plan.repo.download == "eager" else None:
+        kept = {leaf: blob for leaf, blob in kept.items() if not _lists(store, plan.ecosystem, blob, bad)}
+    plan.replaced = held.keys() - kept.keys()
+    return [leaf for leaf in reading.sources if leaf not in kept]
 
 
 def _lists(store: Store, ecosystem: Ecosystem, leaf: Digest, digests: Collection[Digest]) -> bool:
@@ -112,10 +200,10 @@ def _drafts(store: Store, plan: DirectoryPlan, drafts: Iterable[Draft]) -> Itera
         content, files = draft.content, draft.files
         unnamed = [file for file in files if file.sha256 is None]
         if unnamed and plan.repo.download == "eager" and (found := _recall(store, plan, draft.name, unnamed)):
-            content = plan.ecosystem.settle(content, found, ())
+            content = plan.ecosystem.settle(content, found, (), {})
             files = tuple(file.but(sha256=found.get(file.name, file.sha256)) for file in files)
-        clean = not unnamed and not draft.invalid and not any(file.url for file in files)
-        yield Content(draft.name, content, files, draft.source if clean else None)
+        addressed = plan.ecosystem.addressed or not any(file.url for file in files)  # else the directory must say it anew
+        yield Content(draft.name, content, files, draft.source if addressed and not draft.invalid else None)
 
 
 def _recall(store: Store, plan: DirectoryPlan, name: str, files: Iterable[File]) -> dict[str, Digest]:
@@ -155,29 +243,18 @@ def _is(store: Store, digest: Digest, file: File) -> bool:
 
 
 def missing(plan: DirectoryPlan, held: Callable[[Iterable[Digest]], Mapping[Digest, int]]) -> list[File]:
-    """The files of changed leaves that are not held; one byte string may come under several names."""
-    listed = [file for leaf in plan.leaves.values() for file in leaf.files]
+    """The files of changed leaves that are not held and did not come with them; one byte string may have several names."""
+    listed = [file for leaf in plan.leaves.values() for file in leaf.files if file.sha256 not in plan.blobs]
     present = held(file.sha256 for file in listed if file.sha256)
     return [file for file in listed if file.sha256 not in present] if present else listed
 
 
 def build_directory(plan: DirectoryPlan, documents: Mapping[str, Derived]) -> Assembled:
-    """The directory as planned, with the derived documents that are known already."""
-    ecosystem = plan.ecosystem
-    leaves = {**plan.kept, **{leaf.name: leaf.blob for leaf in plan.leaves.values()}}
-    elsewhere = {file.name: (leaf.name, file.url) for leaf in plan.leaves.values() for file in leaf.files if file.url}
-    names = {
-        file.name: leaf.name
-        for leaf in plan.leaves.values()
-        for file in leaf.files
-        if ecosystem.leaf_of(file.name) != leaf.name
-    }
-    if plan.previous:
-        names = {file: name for file, name in plan.previous.names.items() if name in plan.kept} | names
+    """The directory as planned, with the derived documents that are known already; its blobs as far as they are new."""
     count, size = plan.listed
     directory = Directory(
-        kind=ecosystem.kind,
-        form=ecosystem.form,
+        kind=plan.ecosystem.kind,
+        form=plan.ecosystem.form,
         mode=plan.repo.download,
         origin=addresses.redact(plan.header.bases[0]),
         info=plan.header.info,
@@ -187,4 +264,20 @@ def build_directory(plan: DirectoryPlan, documents: Mapping[str, Derived]) -> As
         files=count,
         size=size,
     )
-    return assemble(directory, leaves, elsewhere, names)
+    amended = None
+    if plan.previous and plan.names_before is not None:
+        amended = amend(plan.previous, directory, plan.names, plan.amendment())
+    return amended or _assemble(plan, directory)
+
+
+def _assemble(plan: DirectoryPlan, directory: Directory) -> Assembled:
+    previous = plan.previous
+    leaves = {name: leaf for name, leaf in previous.leaves.items() if name not in plan.replaced} if previous else {}
+    names = {file: name for file, name in previous.names.items() if name in leaves} if previous else {}
+    new = plan.leaves.values()
+    elsewhere = (
+        {}
+        if plan.ecosystem.addressed
+        else {file.name: (leaf.name, file.url) for leaf in new for file in leaf.files if file.url}
+    )
+    return assemble(directory, leaves | {leaf.name: leaf.blob for leaf in new}, elsewhere, names | plan.strays)

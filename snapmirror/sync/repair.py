@@ -51,7 +51,7 @@ def _lost(
             continue
         for file in files:
             if file.sha256 and file.sha256 in missing:
-                yield file.sha256, file.but(url=reader.elsewhere(name, file.name))
+                yield file.sha256, file.but(url=reader.elsewhere(name, file.name) or file.url)
 
 
 def _urls(file: File, directory: str, origin: str, upstreams: Sequence[str]) -> tuple[str, ...]:

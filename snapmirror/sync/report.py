@@ -18,6 +18,8 @@ class DirectoryReport(msgspec.Struct, kw_only=True):
     fetch_bytes: int = 0
     #: how many records each rule of the selection left out
     dropped: dict[str, int] = {}
+    #: names that keep what they had, because what upstream says of them can't be used: {name: reason}
+    aside: dict[str, str] = {}
     withheld: dict[str, str] = {}
     newly_withheld: dict[str, str] = {}
 
@@ -65,6 +67,6 @@ class Report(msgspec.Struct, kw_only=True):
         if locked:
             return LockedError.exit_status
         directories = [directory for repo in self.repos.values() for directory in repo.directories.values()]
-        if failed or any(found.state in ("kept", "missing") or found.newly_withheld for found in directories):
+        if failed or any(found.state in ("kept", "missing") or found.aside or found.newly_withheld for found in directories):
             return 3
         return 3 if strict and any(found.withheld for found in directories) else 0

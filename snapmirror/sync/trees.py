@@ -95,9 +95,9 @@ class RepoTrees:
         for leaf in reader.leaves.values():
             if path := ecosystem.leaf_path(leaf):
                 yield path, leaf
-            for file in ecosystem.files(reader.read(leaf)):
+            for path, file in ecosystem.paths(reader.read(leaf)).items():
                 if file.sha256:
-                    yield file.name, file.sha256
+                    yield path, file.sha256
 
     def _ecosystem(self, name: str) -> Ecosystem:
         return self._ecosystems[self._readers[name].document.kind]
