@@ -103,6 +103,13 @@ def test_a_mirror_of_one_channel_needs_no_more_than_the_alias(mirror: Mirror) ->
     assert found == {"channels": ["chan"], "channel_alias": "https://example.org/mirror/current"}
 
 
+def test_a_channel_with_an_adopted_subdir_is_known_by_the_others(mirror: Mirror, upstream: Upstream) -> None:
+    mirror.run("adopt", str(upstream.root / "chan"), "--repo", "chan")
+    shutil.rmtree(upstream.root / "chan" / "noarch")
+    mirror.sync(status=3)
+    assert f'"{upstream.url}/chan" = [' in mirror.run("client", "pixi").out
+
+
 def test_mamba_is_told_where_each_name_is(layout: Mirror) -> None:
     with serving(layout.store_path) as url:
         text = layout.run("client", "mamba", "--base-url", url).out

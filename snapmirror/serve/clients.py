@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from ..errors import UsageError
-from ..store.records import Record
+from ..store.records import Record, RepoState
 from ..store.store import Store
 
 #: what `defaults` stands for, in that order, as far as it is mirrored
@@ -60,15 +60,25 @@ def mirrored(store: Store, answers: Mapping[str, Record]) -> list[Mirrored]:
     found: dict[str, Mirrored] = {}
     for path, record in answers.items():
         repo = record.repos[path]
-        name, address = path, ""
-        if repo.kind == "conda":
-            for directory, state in repo.directories.items():
-                origin = store.metadata.directory(state.blob).document.origin.rstrip("/").removesuffix(f"/{directory}")
-                name, address = _identity(path, origin)
+        name, address = _channel(store, path, repo) if repo.kind == "conda" else (path, "")
         if name in found:  # of a channel that is mirrored twice the first is what its name means
             name, address = path, ""
         found[name] = Mirrored(path, repo.kind, name, address)
     return list(found.values())
+
+
+def _channel(store: Store, path: str, repo: RepoState) -> tuple[str, str]:
+    """Name and address of a channel as the first of its directories tells them that can.
+
+    One that was adopted came from a folder, which tells no address. The first in order is the one named "", if there is
+    one: it comes from the channel's own base, where the `base_url` of a subdir may lead elsewhere.
+    """
+    for directory, state in sorted(repo.directories.items()):
+        origin = store.metadata.directory(state.blob).document.origin.rstrip("/").removesuffix(f"/{directory}")
+        name, address = _identity(path, origin)
+        if address:
+            return name, address
+    return path, ""
 
 
 def _identity(path: str, origin: str) -> tuple[str, str]:
@@ -117,7 +127,7 @@ def _condarc(site: Site, repos: Sequence[Mirrored]) -> str:
         content["default_channels"] = [site.url(f"{alias}/{name}".lstrip("/")) for name in defaults]
     if custom:
         content["custom_channels"] = {name: site.url(folder) for name, folder in custom.items()}
-    if "conda-forge" in places:  # conda ignores it
+    if "conda-forge" in places:  # mamba needs it, see _FORGE_NOTE; conda ignores it
         content["mirrored_channels"] = {"conda-forge": [site.url(f"{places['conda-forge']}/conda-forge".lstrip("/"))]}
     migrated: dict[str, Any] = {"migrated_channel_aliases": [site.old(alias)]}
     if custom:
@@ -125,7 +135,7 @@ def _condarc(site: Site, repos: Sequence[Mirrored]) -> str:
     return "\n".join(
         [
             *_about(site, "conda", "~/.condarc", "other names that there are", places, content["channels"]),
-            *(_FORGE if "conda-forge" in places else ()),
+            *(_FORGE_NOTE if "conda-forge" in places else ()),
             _yaml(content),
             *_migration(site, _yaml(migrated)),
             "# For https with a certificate of your own authority:",
@@ -134,7 +144,7 @@ def _condarc(site: Site, repos: Sequence[Mirrored]) -> str:
     )
 
 
-_FORGE = (
+_FORGE_NOTE = (
     "# mirrored_channels is for mamba, which Miniforge has told to ask upstream for conda-forge; for all channels it has",
     "# settings of its own, `mambarc`.",
 )
@@ -175,10 +185,11 @@ def _channels(names: Iterable[str], defaults: Sequence[str]) -> list[str]:
     return ["conda-forge"] if "conda-forge" in known else ["defaults"] if defaults else known[:1]
 
 
-def _about(site: Site, client: str, file: str, what: str, names: Iterable[str], used: Sequence[str] = ()) -> list[str]:
+def _about(site: Site, client: str, file: str, label: str, names: Iterable[str], used: Sequence[str] = ()) -> list[str]:
+    """The first lines of settings: what they are for, and after the label those of the names that they do not use, if any."""
     others = [name for name in names if name not in used]
     lines = [f"# {site.base} as of {site.selector}, for {client}: {file}"]
-    return [*lines, f"# {what}: {', '.join(others)}"] if others else lines
+    return [*lines, f"# {label}: {', '.join(others)}"] if others else lines
 
 
 def _yaml(content: Mapping[str, Any]) -> str:
@@ -228,7 +239,7 @@ def _uv(site: Site, repos: Sequence[Mirrored]) -> str:
     return "\n".join([*lines, "# For https with a certificate of your own authority, set SSL_CERT_FILE=/path/to/ca.pem.\n"])
 
 
-#: by the name of the client
+#: name of a client -> what makes its settings
 CLIENTS = {"conda": _condarc, "mamba": _mambarc, "pixi": _pixi, "pip": _pip, "uv": _uv}
-#: the client for which a file below `/-/config/<selector>/` is
-FILES = {"condarc": "conda", "mambarc": "mamba", "pixi.toml": "pixi", "pip.conf": "pip", "uv.toml": "uv"}
+#: name of a file below `/-/config/<selector>/` -> the client that it is for
+CLIENT_OF_FILE = {"condarc": "conda", "mambarc": "mamba", "pixi.toml": "pixi", "pip.conf": "pip", "uv.toml": "uv"}

@@ -27,10 +27,10 @@ def address(scheme: str, host: str) -> str:
 def client_settings(store: Store, catalog: Catalog, base: str, path: str) -> bytes:
     """What is at `/-/config/<selector>/<file>`. Raises UsageError if there is nothing, Forgotten, DamagedError."""
     selector, _, file = path.removeprefix(PREFIX + CONFIG).partition("/")
-    if file not in clients.FILES:
-        raise UsageError(f"{path}: the settings that there are: {', '.join(clients.FILES)}, below a selector")
+    if file not in clients.CLIENT_OF_FILE:
+        raise UsageError(f"{path}: the settings that there are: {', '.join(clients.CLIENT_OF_FILE)}, below a selector")
     repos = clients.mirrored(store, catalog.answers(selector, store.now()))
-    return clients.settings(clients.FILES[file], clients.Site(base, selector), repos).encode()
+    return clients.settings(clients.CLIENT_OF_FILE[file], clients.Site(base, selector), repos).encode()
 
 
 class Snapshots:
