@@ -37,7 +37,7 @@ _STEP = 64 << 10
 #: bytes from memory given to a socket at once; the first of them go with the headers
 _JOINED = 512 << 10
 _RANGE = re.compile(r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*", re.IGNORECASE | re.ASCII)
-_RANGES = b"Accept-Ranges: bytes\r\n"
+_ACCEPT_RANGES = b"Accept-Ranges: bytes\r\n"
 _CONDITIONS = ("If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since")
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nDate: ".encode() for status in http.HTTPStatus}
 
@@ -211,7 +211,7 @@ def respond(request: web.BaseRequest, head_: Head, body: Body, place: Place | No
             return problem(request, status, "the condition of the request does not hold", place)
     if accel and body.path is not None and request.method == "GET":
         _check(body)
-        content = head_.content.replace(_RANGES, b"")  # nginx says that itself
+        content = head_.content.replace(_ACCEPT_RANGES, b"")  # nginx says that itself
         where = f"X-Accel-Redirect: {accel}{body.path.parent.name}/{body.path.name}\r\nContent-Length: 0\r\n"
         return Reply(200, head_.identity + content + where.encode(), None)
     start, count, status, lines = 0, body.size, 200, head_.identity + head_.content
@@ -241,7 +241,7 @@ def _condition(request: web.BaseRequest, head_: Head) -> int:
         return 412
     if (tags := headers.get("If-None-Match")) is not None:
         return 304 if _matches(tags, head_.etag, weak=True) else 0
-    # The very date that we gave, as nginx has it: where a pin was moved back, what is older is the news.
+    # Unchanged means the very date that we gave, as nginx has it: a pin moved back makes the older state the new one.
     return 304 if (dates := _dates(head_, headers.get("If-Modified-Since"))) and dates.modified == dates.stated else 0
 
 

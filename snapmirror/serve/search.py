@@ -18,9 +18,10 @@ _log = logging.getLogger(__name__)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-class _State(NamedTuple):
+class _Directory(NamedTuple):
     """A directory to search."""
 
+    #: with a snapshot that has it
     place: Place
     state: DirectoryState
     #: the path that is left below it
@@ -40,21 +41,21 @@ class Search:
         self._store = store
         self._ecosystems = ecosystems
         self._view = view
-        #: what a directory lists under a path by the names that files and leaves tell
+        #: what a directory lists at a path, found by the name that the file or the leaf there tells
         self._listed = listed
 
     def answer(self, unlisted: UnlistedAnswer) -> Answer | None:
         """A file, or a leaf, None if there is no such thing. Raises Refused, DamagedError."""
-        states = list(self._states(unlisted))
-        found = self._by_name(unlisted, states) if unlisted.current else None
-        return found or self._by_digest(unlisted, states)
+        directories = list(self._directories(unlisted))
+        found = self._by_name(unlisted, directories) if unlisted.current else None
+        return found or self._by_digest(unlisted, directories)
 
-    def _by_name(self, unlisted: UnlistedAnswer, states: Iterable[_State]) -> Answer | None:
+    def _by_name(self, unlisted: UnlistedAnswer, directories: Iterable[_Directory]) -> Answer | None:
         """Look in the kept snapshots, newest first: clients fetch an index and its files in separate requests, and lock
         files name files long gone.
         """
         seen: set[Digest | None] = {None}
-        for place, state, rest in states:
+        for place, state, rest in directories:
             try:
                 reader = self._store.metadata.directory(state.blob)
                 ecosystem = self._ecosystems[reader.document.kind]
@@ -66,16 +67,18 @@ class Search:
                 if answer := self._listed(place, ecosystem, reader, rest):
                     return answer
             except (DamagedError, KeyError) as error:
-                _pass_over(unlisted, place, error)
+                _log_passed_over(unlisted, place, error)
         return None
 
-    def _by_digest(self, unlisted: UnlistedAnswer, states: Iterable[_State]) -> Answer | None:
-        """Go through all that the directories list, for a leaf that can't tell under which name: it holds none, or
-        another, or is damaged or gone, which is no absence. Raises DamagedError.
+    def _by_digest(self, unlisted: UnlistedAnswer, directories: Iterable[_Directory]) -> Answer | None:
+        """A leaf that the path names by its digest, looked for in all that the directories list.
+
+        That finds those which tell no name, or another than they are listed under, and tells those which are damaged or
+        gone from those that never were. Raises DamagedError if the snapshot asked for can't tell.
         """
         damage: DamagedError | None = None
         seen: set[Digest] = set()
-        for place, state, rest in states:
+        for place, state, rest in directories:
             try:
                 reader = self._store.metadata.directory(state.blob)
                 ecosystem = self._ecosystems[reader.document.kind]
@@ -88,7 +91,7 @@ class Search:
                 if self._store.blobs.size(leaf) is None:
                     break  # nearly always there never was such a leaf: not worth going through all of history
             except (DamagedError, KeyError) as error:
-                _pass_over(unlisted, place, error)
+                _log_passed_over(unlisted, place, error)
                 if isinstance(error, DamagedError) and place.snapshot == unlisted.place.snapshot:
                     damage = error
         if damage:
@@ -118,7 +121,7 @@ class Search:
             raise Refused(503, f"{rest}: {error}", place) from None
         return BlobAnswer(place, leaf, ecosystem.media_type(rest), None, immutable=True)
 
-    def _states(self, unlisted: UnlistedAnswer) -> Iterator[_State]:
+    def _directories(self, unlisted: UnlistedAnswer) -> Iterator[_Directory]:
         """The distinct directories to search, newest first."""
         records = self._view.catalog.history(unlisted.repo)
         seen = set()
@@ -126,15 +129,15 @@ class Search:
         for record in records:
             if not unlisted.current and record.id != unlisted.place.snapshot:
                 continue
-            directories = record.repos[unlisted.repo].directories
+            states = record.repos[unlisted.repo].directories
             for length in range(len(segments), -1, -1):
-                state = directories.get("/".join(segments[:length]))
+                state = states.get("/".join(segments[:length]))
                 if state is not None and state.digest not in seen:
                     seen.add(state.digest)
-                    yield _State(unlisted.place._replace(snapshot=record.id), state, "/".join(segments[length:]))
+                    yield _Directory(unlisted.place._replace(snapshot=record.id), state, "/".join(segments[length:]))
 
 
-def _pass_over(unlisted: UnlistedAnswer, place: Place, error: Exception) -> None:
+def _log_passed_over(unlisted: UnlistedAnswer, place: Place, error: Exception) -> None:
     _log.error("%s of snapshot %s was passed over: %s", unlisted.repo, place.snapshot, error)
 
 

@@ -38,6 +38,8 @@ _DRAIN = 300.0
 #: seconds between two starts of a worker that dies
 _PAUSE = 1.0
 _ANY_ADDRESS = {"0.0.0.0", "::"}
+#: what one worker listens on: a socket for each address of the host
+Listeners = list[socket.socket]
 
 
 class Setup(NamedTuple):
@@ -90,23 +92,25 @@ class Supervisor:
         self._ecosystems = ecosystems
         self._reload = reload
         self._say = say
-        self._sockets: list[list[socket.socket]] = []
-        #: process id -> (number of its sockets, when it was started)
+        #: one of them for each worker
+        self._listeners: list[Listeners] = []
+        #: process id -> (number of its listeners, when it was started)
         self._workers: dict[int, tuple[int, float]] = {}
         #: process ids of workers that were told to end
         self._leaving: set[int] = set()
-        #: workers see the end of this pipe when the supervisor is no more, however it ended
+        #: a pipe. Nobody writes: `_held`, that end of it, is the supervisor's alone, and when it is closed, however the
+        #: supervisor ended, the workers see the end of `_alive`, from which they read
         self._alive, self._held = os.pipe()
 
     def run(self) -> int:
         """Start the workers and handle signals until told to end."""
-        self._sockets = listen(self._setup.settings, self._setup.settings.workers)
+        self._listeners = listen(self._setup.settings, self._setup.settings.workers)
         try:
             return self._supervise()
         finally:
             os.close(self._held)
             os.close(self._alive)
-            _close(self._sockets)
+            _close(self._listeners)
 
     def _supervise(self) -> int:
         self._announce()
@@ -122,7 +126,7 @@ class Supervisor:
                     return self._end()
 
     def _announce(self) -> None:
-        addresses = [f"http://{_authority(one)}/" for one in self._sockets[0]]
+        addresses = [f"http://{_authority(listener)}/" for listener in self._listeners[0]]
         self._say(f"serving on {' and '.join(addresses)}")
 
     def _start(self, number: int) -> None:
@@ -134,7 +138,7 @@ class Supervisor:
         try:  # in the worker: whatever happens, never return into the caller's stack
             os.close(self._held)
             _allow_connections()
-            _close(group for index, group in enumerate(self._sockets) if index != number)
+            _close(others for index, others in enumerate(self._listeners) if index != number)
             # Told to end before it serves, it has nothing to finish; the supervisor's handler would swallow that.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -142,7 +146,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             with self._setup.open_store() as store:
                 server = Server(store, self._ecosystems, self._setup.settings)
-                asyncio.run(work(self._sockets[number], server, self._alive))
+                asyncio.run(work(self._listeners[number], server, self._alive))
             status = 0
         except SnapmirrorError as error:
             _log.error("%s", error)
@@ -170,22 +174,22 @@ class Supervisor:
 
     def _replace_dead(self) -> None:
         for number in self._reap():
-            if number < len(self._sockets):
+            if number < len(self._listeners):
                 self._start(number)
 
     def _renew(self) -> None:
         """Start workers with the configuration as it is now, and let the present ones finish."""
         try:
             setup = self._reload()
-            sockets = self._sockets_for(setup.settings)
+            listeners = self._listeners_for(setup.settings)
         except SnapmirrorError as error:
             _log.error("the configuration stays as it was: %s", error)
             return
         except Exception:  # that we didn't foresee what is wrong with it is no reason to stop what runs
             _log.exception("the configuration stays as it was")
             return
-        old, dropped = list(self._workers), [group for group in self._sockets if group not in sockets]
-        self._setup, self._sockets = setup, sockets
+        old, dropped = list(self._workers), [one for one in self._listeners if one not in listeners]
+        self._setup, self._listeners = setup, listeners
         _close(dropped)  # before workers inherit them: the kernel gives connections to a socket that anyone holds open
         for number in range(setup.settings.workers):
             self._start(number)
@@ -194,20 +198,20 @@ class Supervisor:
             _signal(process, signal.SIGTERM)
         self._announce()
 
-    def _sockets_for(self, settings: Serve) -> list[list[socket.socket]]:
-        """The listening sockets of a configuration: those that there are, as far as they will do."""
-        present, ours = self._setup.settings, self._sockets[0]
-        port = ours[0].getsockname()[1]
+    def _listeners_for(self, settings: Serve) -> list[Listeners]:
+        """What to listen on with a configuration: what there is, as far as it will do."""
+        present, first = self._setup.settings, self._listeners[0]
+        port = first[0].getsockname()[1]
         if settings.host != present.host or settings.port not in (present.port, port):
-            return listen(settings, settings.workers, ours)
-        missing = settings.workers - len(self._sockets)
+            return listen(settings, settings.workers, first)
+        missing = settings.workers - len(self._listeners)
         if missing <= 0:
-            return self._sockets[: settings.workers]
-        return [*self._sockets, *listen(msgspec.structs.replace(settings, port=port), missing, ours)]
+            return self._listeners[: settings.workers]
+        return [*self._listeners, *listen(msgspec.structs.replace(settings, port=port), missing, first)]
 
     def _end(self) -> int:
         """Let the workers finish what they are sending; a second signal ends them at once."""
-        _close(self._sockets)  # so that new clients are refused, and don't wait for an answer that nobody will give
+        _close(self._listeners)  # so that new clients are refused, and don't wait for an answer that nobody will give
         for process in self._workers:
             self._leaving.add(process)
             _signal(process, signal.SIGTERM)
@@ -231,93 +235,94 @@ def _signal(process: int, number: signal.Signals) -> None:
         os.kill(process, number)
 
 
-def _close(groups: Iterable[list[socket.socket]]) -> None:
-    for group in groups:
-        for one in group:
-            one.close()
+def _close(workers: Iterable[Listeners]) -> None:
+    for listeners in workers:
+        for listener in listeners:
+            listener.close()
 
 
-def listen(settings: Serve, groups: int, ours: Sequence[socket.socket] = ()) -> list[list[socket.socket]]:
-    """Listening sockets: for each of so many workers one for each address of the host. Raises UsageError.
+def listen(settings: Serve, workers: int, present: Sequence[socket.socket] = ()) -> list[Listeners]:
+    """What each of so many workers is to listen on. Raises UsageError.
 
-    ours: those on which this process listens already
+    present: on which this process listens already
     """
     try:
-        return _listen(settings, groups, ours)
+        return _listen(settings, workers, present)
     except (OSError, ValueError) as error:  # ValueError: what can't be a name, such as `a..b`
         problem = error.strerror if isinstance(error, OSError) else "that is no name of a host"
         raise UsageError(f"can't listen on {settings.host or 'any address'}, port {settings.port}: {problem}") from None
 
 
-def _listen(settings: Serve, groups: int, ours: Sequence[socket.socket]) -> list[list[socket.socket]]:
+def _listen(settings: Serve, workers: int, present: Sequence[socket.socket]) -> list[Listeners]:
     found = socket.getaddrinfo(settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
     with contextlib.ExitStack() as opened:
         port = settings.port
         for family, address in addresses:
-            if not any(_overlap(one, family, str(address[0]), port) for one in ours):
+            if not any(_overlap(listener, family, str(address[0]), port) for listener in present):
                 # Alone, to see that it is free: a second server on the same port would take half of the requests.
                 _bound(family, address, port, shared=False).close()
-        sockets: list[list[socket.socket]] = [[] for _ in range(groups)]
-        for group in sockets:
+        made: list[Listeners] = [[] for _ in range(workers)]
+        for listeners in made:
             for family, address in addresses:
-                one = opened.enter_context(_bound(family, address, port, shared=True))
-                one.listen(_BACKLOG)
-                one.setblocking(False)
-                port = one.getsockname()[1]  # that of the first for all, where any will do
-                group.append(one)
+                listener = opened.enter_context(_bound(family, address, port, shared=True))
+                listener.listen(_BACKLOG)
+                listener.setblocking(False)
+                port = listener.getsockname()[1]  # that of the first for all, where any will do
+                listeners.append(listener)
         opened.pop_all()
-    return sockets
+    return made
 
 
-def _overlap(one: socket.socket, family: int, host: str, port: int) -> bool:
-    """Whether a listening socket is in the way of another one, unless both share the port."""
-    taken = one.getsockname()
-    return one.family == family and taken[1] == port and (taken[0] == host or not _ANY_ADDRESS.isdisjoint((taken[0], host)))
+def _overlap(listener: socket.socket, family: int, host: str, port: int) -> bool:
+    """Whether a listening socket is in the way of one for that host and port, unless both share the port."""
+    its_host, its_port = listener.getsockname()[:2]
+    share_host = its_host == host or not _ANY_ADDRESS.isdisjoint((its_host, host))
+    return listener.family == family and its_port == port and share_host
 
 
 def _bound(family: int, address: Any, port: int, *, shared: bool) -> socket.socket:
     with contextlib.ExitStack() as opened:
-        one = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
-            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        one.bind((address[0], port, *address[2:]))
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind((address[0], port, *address[2:]))
         opened.pop_all()
-    return one
+    return made
 
 
-def _authority(one: socket.socket) -> str:
-    host, port = one.getsockname()[:2]
+def _authority(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def work(sockets: list[socket.socket], server: Server, alive: int) -> None:
+async def work(listeners: Listeners, server: Server, alive: int) -> None:
     """Serve on these sockets until SIGTERM or SIGINT, then finish what is being sent.
 
-    alive: a pipe whose other end closes when the supervisor is no more
+    alive: the end to read of a pipe whose other end closes when the supervisor is no more
     """
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     loop.add_reader(alive, ended.set)
-    async with serving(server, sockets):
+    async with serving(server, listeners):
         await ended.wait()
         loop.remove_reader(alive)
 
 
 @contextlib.asynccontextmanager
-async def serving(server: Server, sockets: list[socket.socket]) -> AsyncIterator[None]:
+async def serving(server: Server, listeners: Listeners) -> AsyncIterator[None]:
     """Serve on these sockets inside the block; at its end finish what is being sent."""
     handler = web.Server(server.handle, access_log=access_log, logger=_http_log, keepalive_timeout=_KEEP_ALIVE)
     runner = web.ServerRunner(handler, shutdown_timeout=_DRAIN)
     await runner.setup()
     try:
-        for one in sockets:
-            await web.SockSite(runner, one, backlog=_BACKLOG).start()
+        for listener in listeners:
+            await web.SockSite(runner, listener, backlog=_BACKLOG).start()
         yield
     finally:
         server.drain()
