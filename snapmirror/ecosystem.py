@@ -8,7 +8,8 @@ know ecosystems only by what stands here. Words: a *directory* is one listing th
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -46,6 +47,10 @@ class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
     def kind(self) -> str:
         """The tag of the concrete class: `conda`."""
         return str(self.__struct_config__.tag)
+
+    def below(self, folder: Path) -> Self:
+        """The same with the paths that it names made absolute: they are relative to this folder."""
+        return self
 
 
 class File(msgspec.Struct, frozen=True, gc=False):
@@ -217,6 +222,40 @@ class FileAt(NamedTuple):
     """A path that names a file listed in a directory."""
 
     file: File
+    #: whether the path can never mean other bytes
+    immutable: bool = False
+
+
+class PageAt(NamedTuple):
+    """A path that names a page, which is made when somebody asks for it."""
+
+    path: str
+    #: the leaf that it is made of; None for one of the whole directory
+    leaf: Digest | None
+
+
+class PageMoved(NamedTuple):
+    """A path that names a page by another than its own address."""
+
+    #: relative
+    location: str
+
+
+class Site(NamedTuple):
+    """Where a page is shown."""
+
+    #: what leads from it to the repo without a date, ending in a slash: there its files are, at addresses that last
+    files: str
+    #: files that are left out
+    denied: Collection[Digest]
+
+
+class Made(NamedTuple):
+    """A page."""
+
+    body: bytes
+    #: further header fields
+    headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -228,10 +267,31 @@ class DocumentPlan:
     suffixes: tuple[str, ...] = field(default=("", ".zst"))
 
 
+class Pages(Protocol):
+    """The pages of an ecosystem that has some, each in several forms. Stateless."""
+
+    #: paths of the folders below a directory in which they are, each ending in a slash
+    folders: Sequence[str]
+
+    def at(self, reader: DirectoryReader, path: str, *, folder: bool) -> PageAt | PageMoved | None:
+        """The page that a path below a directory names; folder: whether it is asked for with a slash at the end."""
+        ...
+
+    def form(self, page: PageAt, accept: str | None, wanted: str | None) -> str:
+        """The media type in which it is given. accept: the Accept field; wanted: the value of `?format=`"""
+        ...
+
+    def make(self, reader: DirectoryReader, page: PageAt, form: str, site: Site) -> Made:
+        """The page. Raises DamagedError."""
+        ...
+
+
 class Ecosystem(Protocol):
     """What makes conda conda. Implementations are stateless."""
 
     kind: str
+    #: None if it has no pages
+    pages: Pages | None
     #: version of `settle` and `derive`; a change of any byte that they make raises it
     form: int
     #: whether names of files are paths, below folders that are listed each by itself
@@ -322,6 +382,10 @@ class Ecosystem(Protocol):
 
     def leaf_of(self, file: str) -> str:
         """The name of the leaf that lists a file, guessed from its name alone (a directory keeps the exceptions)."""
+        ...
+
+    def leaf_at(self, reader: DirectoryReader, path: str) -> str:
+        """The name of the leaf that lists the file at a path below a directory, if any does."""
         ...
 
     def leaf_path(self, digest: Digest) -> str | None:

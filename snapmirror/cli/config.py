@@ -16,6 +16,7 @@ from ..conda.settings import Channel, Select
 from ..ecosystem import Repo
 from ..errors import ConfigError
 from ..files import FilesRepo
+from ..pypi import PypiRepo
 from ..serve.settings import Serve
 from ..store.catalog import RESERVED
 from ..store.records import place_of
@@ -28,8 +29,8 @@ PLACES = (Path("snapmirror.toml"), Path("/etc/snapmirror.toml"))
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _WHERE = re.compile(r"^(.*?)(?: - at `\$\.?(.*)`)?$", re.DOTALL)
 #: the tables that a `[[repo]]` may be
-AnyRepo = CondaRepo | FilesRepo
-_KINDS: dict[object, type[Repo]] = {"conda": CondaRepo, "files": FilesRepo}
+AnyRepo = CondaRepo | FilesRepo | PypiRepo
+_KINDS: dict[object, type[AnyRepo]] = {"conda": CondaRepo, "files": FilesRepo, "pypi": PypiRepo}
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 
 
@@ -81,7 +82,7 @@ def load(path: Path, upstream: str = "") -> Config:
         where = f"[[repo]] number {number} ({table.path})"
         for repo in _expand(path, where, table):
             _check_repo(path, where, repo)
-            repos.append(_absolute(repo, base) if isinstance(repo, CondaRepo) else repo)
+            repos.append(repo.below(base))
     _check_overlaps(path, repos)
     _check_dependencies(path, repos)
     index = str(base / config.index) if config.index else None
@@ -99,14 +100,6 @@ def _expand(path: Path, where: str, table: AnyRepo) -> Sequence[AnyRepo]:
     except ValueError as error:
         raise ConfigError(path, where, str(error)) from None
     return repos
-
-
-def _absolute(repo: CondaRepo, base: Path) -> CondaRepo:
-    """With the paths that it names made absolute: they are relative to the configuration."""
-    files = [str(base / name) for name in repo.select.include_from]
-    packages = str(base / repo.packages) if repo.packages else ""
-    select = msgspec.structs.replace(repo.select, include_from=files)
-    return msgspec.structs.replace(repo, packages=packages, select=select)
 
 
 def _explain(path: Path, content: dict[str, Any], message: str) -> ConfigError:
@@ -139,12 +132,14 @@ def _name(place: str) -> str:
 
 def _keys(place: str, content: dict[str, Any]) -> list[str]:
     """The keys that are known at a place of a configuration."""
-    if place.endswith(".select"):
-        return list(Select.__struct_fields__)
     if ".channels[" in place:
-        return list(Channel.__struct_fields__)
+        return list((Select if place.endswith(".select") else Channel).__struct_fields__)
     if number := re.match(r"repo\[(\d+)\]", place):
-        return ["kind", *_KINDS[content["repo"][int(number[1])]["kind"]].__struct_fields__]
+        repo = _KINDS[content["repo"][int(number[1])]["kind"]]
+        if not place.endswith(".select"):
+            return ["kind", *repo.__struct_fields__]
+        select = next(field.default for field in msgspec.structs.fields(repo) if field.name == "select")
+        return list(select.__struct_fields__)
     table = getattr(Config(), place, None) if place else Config()
     return list(table.__struct_fields__) if isinstance(table, msgspec.Struct) else []
 

@@ -14,6 +14,7 @@ from ..conda import Conda, Sidecars
 from ..ecosystem import Ecosystem
 from ..errors import ConfigError, UsageError
 from ..files import Files
+from ..pypi import Pypi
 from ..store.catalog import RESERVED, Catalog
 from ..store.store import Store
 from . import config as configuration
@@ -22,10 +23,11 @@ from .config import Config
 
 class _Ecosystems(dict[str, Ecosystem]):
     def __missing__(self, kind: str) -> Ecosystem:
+        """No KeyError: that a newer version has written to the store is a message for the user, not a bug."""
         raise UsageError(f"the store holds repos of kind {kind!r}, which this version of snapmirror does not know; upgrade it")
 
 
-ECOSYSTEMS: dict[str, Ecosystem] = _Ecosystems({one.kind: one for one in (Conda(), Sidecars(), Files())})
+ECOSYSTEMS: dict[str, Ecosystem] = _Ecosystems({one.kind: one for one in (Conda(), Sidecars(), Pypi(), Files())})
 
 ConfigOption = Annotated[
     Path | None,
@@ -57,15 +59,17 @@ def find_config(path: Path | None) -> Path:
 
 def _upstream(path: Path | None) -> str:
     """The upstream of the tunasync job that runs us, if it is also the job that names the configuration."""
-    ours = path is not None or "SNAPMIRROR_CONFIG" in os.environ or not os.environ.get("TUNASYNC_WORKING_DIR")
-    return "" if ours else os.environ.get("TUNASYNC_UPSTREAM_URL", "")
+    named_otherwise = path is not None or "SNAPMIRROR_CONFIG" in os.environ or not os.environ.get("TUNASYNC_WORKING_DIR")
+    return "" if named_otherwise else os.environ.get("TUNASYNC_UPSTREAM_URL", "")
 
 
 @contextlib.contextmanager
-def opened(path: Path | None, *, write: bool, create: bool = False, clashes: bool = False) -> Iterator[tuple[Config, Store]]:
+def opened(
+    path: Path | None, *, write: bool, create: bool = False, allow_clashes: bool = False
+) -> Iterator[tuple[Config, Store]]:
     """The configuration and its store.
 
-    clashes: allow a pin that has the name of a repo: it is about to be removed
+    allow_clashes: a pin may have the name of a repo: it is about to be removed
     create: make the store, saying so, where its folder is missing or empty
     """
     config = configuration.load(find_config(path), _upstream(path))
@@ -73,7 +77,7 @@ def opened(path: Path | None, *, write: bool, create: bool = False, clashes: boo
         Store.create(config.store_path)
         say(f"created the store {config.store_path}")
     with Store.open(config.store_path, write=write, index=config.index_path) as store:
-        if not clashes:
+        if not allow_clashes:
             _refuse_clashes(config, store.catalog(), path)
         yield config, store
 

@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, File, FileAt, Follower, Known, LeafAt, Reading, Selection, Upstream
+from ..ecosystem import DocumentPlan, File, FileAt, Follower, Known, LeafAt, Pages, Reading, Selection, Upstream
 from ..errors import DamagedError
 from ..store.directories import DirectoryReader
 from . import derive, leaf, names, upstream
@@ -31,6 +31,7 @@ class Conda:
     kind = "conda"
     form = 1
     addressed = False
+    pages: Pages | None = None
     nested = False
 
     def directories(self, repo: CondaRepo) -> Sequence[str]:
@@ -121,6 +122,10 @@ class Conda:
         """See Ecosystem.leaf_of."""
         return names.leaf_of(file)
 
+    def leaf_at(self, reader: DirectoryReader, path: str) -> str:
+        """See Ecosystem.leaf_at."""
+        return reader.name_of(path) or names.leaf_of(path)
+
     def leaf_path(self, digest: Digest) -> str | None:
         """Shards lie where the index of CEP 16 says: below `shards/`."""
         return f"shards/{digest.hex()}.msgpack.zst"
@@ -129,7 +134,7 @@ class Conda:
         """See Ecosystem.locate."""
         if shard := _SHARD.fullmatch(path):
             return _find_shard(reader, bytes.fromhex(shard[1]))
-        name = reader.name_of(path) or names.leaf_of(path)
+        name = self.leaf_at(reader, path)
         found = reader.read_leaf(name)
         file = next((file for file in leaf.files(found) if file.name == path), None) if found else None
         return FileAt(file.but(url=reader.elsewhere(name, path))) if file else None

@@ -124,6 +124,12 @@ class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
         """The base URLs."""
         return [Path(self.packages).absolute().as_uri()] if self.packages else super().upstreams
 
+    def below(self, folder: Path) -> "CondaRepo":
+        """See Repo.below."""
+        files = [str(folder / name) for name in self.select.include_from]
+        packages = str(folder / self.packages) if self.packages else ""
+        return msgspec.structs.replace(self, packages=packages, select=msgspec.structs.replace(self.select, include_from=files))
+
     def expand(self) -> "list[CondaRepo]":
         """The repos that it stands for: itself, or one a channel."""
         return [self._one(Channel(name=one) if isinstance(one, str) else one) for one in self.channels] or [self]

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, File, FileAt, Follower, Known, LeafAt, Reading, Selection, Upstream
+from ..ecosystem import DocumentPlan, File, FileAt, Follower, Known, LeafAt, Pages, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
 from . import leaf, names, parts
 from .beside import Beside, Followed, read
@@ -19,6 +19,7 @@ class Sidecars:
     kind = "conda-sidecars"
     form = 1
     addressed = False
+    pages: Pages | None = None
     nested = False
 
     def directories(self, repo: CondaRepo) -> Sequence[str]:
@@ -108,13 +109,17 @@ class Sidecars:
         """See Ecosystem.leaf_of."""
         return names.leaf_of(file)
 
+    def leaf_at(self, reader: DirectoryReader, path: str) -> str:
+        """See Ecosystem.leaf_at."""
+        return reader.name_of(path) or names.leaf_of(path)
+
     def leaf_path(self, digest: Digest) -> str | None:
         """Leaves are not published."""
         return None
 
     def locate(self, reader: DirectoryReader, path: str) -> LeafAt | FileAt | None:
         """See Ecosystem.locate."""
-        found = reader.read_leaf(reader.name_of(path) or names.leaf_of(path))
+        found = reader.read_leaf(self.leaf_at(reader, path))
         file = next((file for file in leaf.files(found) if file.name == path), None) if found else None
         return FileAt(file) if file else None
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, File, FileAt, Follower, Known, LeafAt, Reading, Selection, Upstream
+from ..ecosystem import DocumentPlan, File, FileAt, Follower, Known, LeafAt, Pages, Reading, Selection, Upstream
 from ..errors import SelectionError
 from ..store.directories import DirectoryReader
 from . import leaf, names, upstream
@@ -22,6 +22,7 @@ class Files:
     kind = "files"
     form = 1
     addressed = False
+    pages: Pages | None = None
     nested = True
 
     def directories(self, repo: FilesRepo) -> Sequence[str]:
@@ -110,6 +111,10 @@ class Files:
     def leaf_of(self, file: str) -> str:
         """See Ecosystem.leaf_of."""
         return file
+
+    def leaf_at(self, reader: DirectoryReader, path: str) -> str:
+        """See Ecosystem.leaf_at."""
+        return path
 
     def leaf_path(self, digest: Digest) -> str | None:
         """Leaves are not published."""

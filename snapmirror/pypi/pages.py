@@ -22,7 +22,7 @@ _FIRST = "1.0"
 _SAFE = "/!~*'(),;:@&=$-._"
 _PLAIN = re.compile(r"[A-Za-z0-9/._-]*").fullmatch
 #: from `<repo>/simple/<project>/`
-_UP = "../../"
+UP = "../../"
 
 
 class Project(NamedTuple):
@@ -35,20 +35,23 @@ class Project(NamedTuple):
     serial: int | None
 
 
-def project_json(content: bytes) -> bytes:
-    """The page of a project in JSON. content: its leaf, uncompressed. Raises ValueError if it is none."""
+def project_json(content: bytes, repo: str = UP) -> bytes:
+    """The page of a project in JSON. Raises ValueError for bytes that are no leaf.
+
+    content: its leaf, uncompressed; repo: what leads from the page to where files are, ending in a slash
+    """
     page = leaf.decode(content)
-    links = _links(page)
+    links = _links(page, repo)
     page["files"] = [_record(record, links) for record in page["files"]]
     page["meta"] = {**page["meta"], "api-version": version_of(page)}
     page["versions"] = versions(page)
     return codec.to_json(page)
 
 
-def project_html(content: bytes) -> bytes:
-    """The page of a project in HTML. content: its leaf, uncompressed. Raises ValueError if it is none."""
+def project_html(content: bytes, repo: str = UP) -> bytes:
+    """The page of a project in HTML, as `project_json`."""
     page = leaf.decode(content)
-    links = _links(page)
+    links = _links(page, repo)
     title = html.escape(f"Links for {page['name']}")
     status = page.get("project-status") or {}
     heads = [("pypi:repository-version", VERSION)]
@@ -86,12 +89,12 @@ def versions(page: Mapping[str, Any]) -> list[str]:
     return sorted(found, key=lambda version: (names.parse_version(version) or names.OLDEST, version))
 
 
-def _links(page: Mapping[str, Any]) -> dict[str, str]:
+def _links(page: Mapping[str, Any], repo: str) -> dict[str, str]:
     """{file: address for its page}; upstream's own for a file that has no path here."""
     found = {}
     for record in page["files"]:
         path = leaf.place(record["filename"], record["url"], record["hashes"].get("sha256"))
-        found[record["filename"]] = _UP + quoted(path) if path else record["url"]
+        found[record["filename"]] = repo + quoted(path) if path else record["url"]
     return found
 
 

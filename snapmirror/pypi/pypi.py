@@ -9,10 +9,11 @@ from blake3 import blake3
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, File, FileAt, Known, LeafAt, Reading, Selection, Upstream
+from ..ecosystem import DocumentPlan, File, FileAt, Follower, Known, LeafAt, Pages, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
 from . import leaf, names, packages, requirements, upstream
 from .settings import PypiRepo, Select
+from .simple import Simple
 
 
 class Pypi:
@@ -23,6 +24,7 @@ class Pypi:
     nested = False
     #: leaves hold the addresses of their files themselves: a directory need not list them under `elsewhere`
     addressed = True
+    pages: Pages | None = Simple()
 
     def directories(self, repo: PypiRepo) -> Sequence[str]:
         """The repo itself: `simple/` and `packages/` are below it."""
@@ -32,8 +34,9 @@ class Pypi:
         """None: pages are made when they are asked for, each from one leaf."""
         return []
 
-    def follower(self, repo: PypiRepo) -> None:
-        """A repo has no other directories."""
+    def follower(self, repo: PypiRepo) -> Follower | None:
+        """See Ecosystem.follower."""
+        return None
 
     def read(self, repo: PypiRepo, directory: str, upstream_: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
         """See Ecosystem.read."""
@@ -104,6 +107,11 @@ class Pypi:
         """See Ecosystem.leaf_of."""
         return names.leaf_of(file)
 
+    def leaf_at(self, reader: DirectoryReader, path: str) -> str:
+        """See Ecosystem.leaf_at."""
+        file = path.rpartition("/")[2]
+        return reader.name_of(file) or names.leaf_of(file)
+
     def leaf_path(self, digest: Digest) -> str | None:
         """Leaves are not published as they are."""
         return None
@@ -113,10 +121,9 @@ class Pypi:
         found = leaf.PATH.fullmatch(path)
         if not found:
             return None
-        name = reader.name_of(found[1]) or names.leaf_of(found[1])
-        content = reader.read_leaf(name)
+        content = reader.read_leaf(self.leaf_at(reader, path))
         file = leaf.paths(content).get(path) if content else None
-        return FileAt(file) if file else None
+        return FileAt(file, immutable=True) if file else None
 
     def paths(self, leaf_: bytes) -> Mapping[str, File]:
         """See Ecosystem.paths: what a tree links, and what `locate` finds."""

@@ -115,6 +115,12 @@ class PypiRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
         if not self.upstream and (self.download != "eager" or self.select != Select() or self.provenance):
             raise ValueError(f"what {stated[0]} has is published whole: no download, select or provenance")
 
+    def below(self, folder: Path) -> "PypiRepo":
+        """See Repo.below."""
+        requirements = [str(folder / name) for name in self.requirements]
+        packages = str(folder / self.packages) if self.packages else ""
+        return msgspec.structs.replace(self, packages=packages, requirements=requirements)
+
     @property
     def upstreams(self) -> list[str]:
         """The addresses; `PyPI` is spelled out."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..digests import Digest
-from ..ecosystem import Ecosystem
+from ..ecosystem import Ecosystem, PageAt, Site
 from ..store.directories import Derived
 from .view import View
 
@@ -53,6 +53,18 @@ class DocumentAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class PageAnswer:
+    """A page of an ecosystem's own, made when it is asked for; in which form depends on the request."""
+
+    place: Place
+    #: of the directory
+    directory: Digest
+    ecosystem: Ecosystem
+    page: PageAt
+    site: Site
+
+
+@dataclass(frozen=True, slots=True)
 class ElsewhereAnswer:
     """A file that upstream has."""
 
@@ -92,7 +104,7 @@ class UnlistedAnswer:
     current: bool
 
 
-Answer = BlobAnswer | DocumentAnswer | ElsewhereAnswer | FolderAnswer | SlashAnswer | UnlistedAnswer
+Answer = BlobAnswer | DocumentAnswer | ElsewhereAnswer | FolderAnswer | PageAnswer | SlashAnswer | UnlistedAnswer
 
 
 class Refused(Exception):

@@ -18,6 +18,7 @@ from .answers import (
     DocumentAnswer,
     ElsewhereAnswer,
     FolderAnswer,
+    PageAnswer,
     Place,
     Refused,
     SlashAnswer,
@@ -132,6 +133,8 @@ class Server:
             case FolderAnswer(place, key, page):
                 body = await self._bodies.get(("page", key), lambda: in_memory(page()))
                 return await self._send_text(request, path, body, _HTML, place, present)
+            case PageAnswer():
+                return await self._send_page(request, path, answer, present)
             case ElsewhereAnswer(place, url):
                 return problem(request, 307, f"this mirror keeps no copy: {url}", place, f"Location: {url}")
             case SlashAnswer(place, location):
@@ -172,7 +175,15 @@ class Server:
                 since = clock.from_id(answer.since)
                 modified = clock.http_date(since) if since else ""
                 cache = IMMUTABLE if answer.immutable else SHORT
-                head_ = head(body, answer.place, answer.media, cache, modified=modified, coding=coding, vary=codable)
+                head_ = head(
+                    body,
+                    answer.place,
+                    answer.media,
+                    cache,
+                    modified=modified,
+                    coding=coding,
+                    vary="Accept-Encoding" if codable else "",
+                )
                 _remember(present, path, coding, head_)
             try:
                 return respond(request, head_, body, answer.place)
@@ -181,6 +192,21 @@ class Server:
                 if attempt == 2:
                     raise
         raise AssertionError("unreachable")
+
+    async def _send_page(self, request: web.BaseRequest, path: str, answer: PageAnswer, present: _Present) -> Reply:
+        """A page in the form that the client asks for."""
+        pages, page = answer.ecosystem.pages, answer.page
+        assert pages is not None
+        form = pages.form(page, request.headers.get("Accept"), request.query.get("format"))
+
+        def make() -> Body:
+            made = pages.make(self._store.metadata.directory(answer.directory), page, form, answer.site)
+            return in_memory(made.body)._replace(further=made.headers)
+
+        body = await self._bodies.get(("made", page.path, page.leaf or answer.directory, form, answer.site), make)
+        return await self._send_text(
+            request, f"{path} {form}", body, form, answer.place, present, vary="Accept, Accept-Encoding"
+        )
 
     async def _send_text(
         self,
@@ -191,13 +217,14 @@ class Server:
         place: Place | None,
         present: _Present,
         cache: str = SHORT,
+        vary: str = "Accept-Encoding",
     ) -> Reply:
         coding = _coding(request)
         if coding:
             body = await self._bodies.coded(body, coding)
         head_ = present.heads.get((path, coding))
         if head_ is None or head_.etag != body.etag:
-            head_ = head(body, place, media, cache, coding=coding, vary=True)
+            head_ = head(body, place, media, cache, coding=coding, vary=vary)
             _remember(present, path, coding, head_)
         return respond(request, head_, body, place)
 

@@ -26,6 +26,8 @@ class Body(NamedTuple):
     size: int
     data: bytes | None
     path: Path | None = None
+    #: header fields that go with it
+    further: tuple[str, ...] = ()
 
 
 def in_memory(data: bytes) -> Body:
@@ -88,7 +90,8 @@ class Bodies:
 
     async def coded(self, body: Body, coding: str) -> Body:
         """A small body in memory under a content coding, `gzip` or `zstd`."""
-        return await self.get((body.etag, coding), lambda: in_memory(encode(body.data or b"", coding)))
+        key = (body.etag, body.further, coding)
+        return await self.get(key, lambda: in_memory(encode(body.data or b"", coding))._replace(further=body.further))
 
 
 def encode(data: bytes, coding: str) -> bytes:

@@ -67,6 +67,8 @@ def directories(title: str, names: Iterable[str], rows: Iterable[Row], public_ur
 def directory(title: str, store: Store, ecosystem: Ecosystem, state: DirectoryState, rows: Iterable[Row]) -> bytes:
     """A directory: the folder of its leaves, its documents, what the repo has beside it, its files."""
     reader = store.metadata.directory(state.blob)
+    if ecosystem.pages:
+        return _page(title, {"": [Row(folder) for folder in ecosystem.pages.folders]})
     folder = leaf_folder(ecosystem)
     files = [Row(file.name, file.size) for _, leaf in reader.contents() for file in ecosystem.files(leaf)]
     documents = _documents(store, reader, state)

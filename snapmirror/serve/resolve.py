@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
 
 from .. import addresses, clock
-from ..ecosystem import Ecosystem, File, FileAt, LeafAt
+from ..ecosystem import Ecosystem, File, FileAt, LeafAt, PageAt, PageMoved, Site
 from ..errors import DamagedError, Forgotten, SelectorError
 from ..store.catalog import CURRENT
 from ..store.directories import DirectoryReader
@@ -23,6 +23,7 @@ from .answers import (
     DocumentAnswer,
     ElsewhereAnswer,
     FolderAnswer,
+    PageAnswer,
     Place,
     Refused,
     SlashAnswer,
@@ -87,7 +88,8 @@ class Resolver:
         selector, inner = (segments[0], segments[1:]) if selected else (CURRENT, segments)
         if inner and (found := self._repo(selector, inner)):
             repo, record = found
-            return self._in_repo(selector, repo, record, inner[repo.count("/") + 1 :], folder)
+            root = "../" * (len(segments) if folder else len(segments) - 1)
+            return self._in_repo(selector, repo, record, inner[repo.count("/") + 1 :], folder, f"{root}{repo}/")
         return self._above(selector, inner, selected)
 
     def _repo(self, selector: str, inner: list[str]) -> tuple[str, Record] | None:
@@ -135,7 +137,8 @@ class Resolver:
         provisional = clock.to_id(clock.end_of(day)) if day and clock.end_of(day) >= self._store.now() else ""
         return Place(record.id, provisional, selector == record.id)
 
-    def _in_repo(self, selector: str, repo: str, record: Record, inner: list[str], folder: bool) -> Answer:
+    def _in_repo(self, selector: str, repo: str, record: Record, inner: list[str], folder: bool, undated: str) -> Answer:
+        """undated: what leads from the path to the repo without a selector."""
         place = self._place(selector, record)
         state = record.repos[repo]
         if state.kind not in self._ecosystems:
@@ -144,6 +147,8 @@ class Resolver:
         for length in range(len(inner), -1, -1) if inner or beside is None else ():
             name, rest = "/".join(inner[:length]), "/".join(inner[length:])
             if name in state.directories:
+                if page := self._page(place, state, name, rest, folder, undated):
+                    return page
                 answer = self._in_directory(place, selector, repo, name, state, rest, folder)
                 if beside is None or not name or not isinstance(answer, UnlistedAnswer):
                     return answer
@@ -158,6 +163,20 @@ class Resolver:
         if selector == CURRENT and len(inner) > 1 and not folder:
             return UnlistedAnswer(place, repo, "/".join(inner), current=True)
         raise Refused(404, f"{'/'.join(inner)}: is not in {repo} of snapshot {record.id}", place)
+
+    def _page(
+        self, place: Place, state: RepoState, name: str, rest: str, folder: bool, undated: str
+    ) -> PageAnswer | SlashAnswer | None:
+        """A page that the ecosystem makes itself."""
+        reader = self._store.metadata.directory(state.directories[name].blob)
+        ecosystem = self._ecosystems[reader.document.kind]
+        match ecosystem.pages.at(reader, rest, folder=folder) if ecosystem.pages else None:
+            case PageAt() as page:
+                denied = frozenset(map(bytes.fromhex, self.view.denied))
+                return PageAnswer(place, reader.digest, ecosystem, page, Site(undated, denied))
+            case PageMoved(location):
+                return SlashAnswer(place, location)
+        return None
 
     def _in_directory(
         self, place: Place, selector: str, repo: str, name: str, states: RepoState, rest: str, folder: bool
@@ -194,11 +213,11 @@ class Resolver:
             case LeafAt(digest):
                 refuse_denied(self.view, digest, rest, place)
                 return BlobAnswer(place, digest, ecosystem.media_type(rest), None, immutable=True)
-            case FileAt(file):
+            case FileAt(file, immutable):
                 refuse_denied(self.view, file.sha256, rest, place)
-                return self._file(place, ecosystem, reader, file)
+                return self._file(place, ecosystem, reader, file, immutable=immutable or place.exact)
 
-    def _file(self, place: Place, ecosystem: Ecosystem, reader: DirectoryReader, file: File) -> Answer:
+    def _file(self, place: Place, ecosystem: Ecosystem, reader: DirectoryReader, file: File, *, immutable: bool) -> Answer:
         document = reader.document
         if document.mode == "redirect":
             url = file.url or addresses.file_url(document.origin, file.name)
@@ -206,7 +225,7 @@ class Resolver:
         if file.sha256 is None:
             raise Refused(503, f"{file.name}: its record has no sha256 (run `snapmirror check`)", place)
         media = ecosystem.media_type(file.name)
-        return BlobAnswer(place, file.sha256, media, file.size, immutable=place.exact, modified=file.modified)
+        return BlobAnswer(place, file.sha256, media, file.size, immutable=immutable, modified=file.modified)
 
 
 def split(path: str) -> tuple[list[str], bool]:

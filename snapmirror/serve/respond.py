@@ -70,15 +70,16 @@ class Head:
 
 
 def head(
-    body: Body, place: Place | None, media: str, cache: str, *, modified: str = "", coding: str = "", vary: bool = False
+    body: Body, place: Place | None, media: str, cache: str, *, modified: str = "", coding: str = "", vary: str = ""
 ) -> Head:
-    """Make the headers of a representation. vary: whether other codings of it are offered."""
+    """Make the headers of a representation. vary: request fields that choose between this and others, as Vary has them."""
     identity = [f"ETag: {body.etag}", f"Cache-Control: {cache}", *_place_lines(place)]
     identity += [f"Last-Modified: {modified}"] if modified else []
-    identity += ["Vary: Accept-Encoding"] if vary else []
+    identity += [f"Vary: {vary}"] if vary else []
+    identity += body.further
     content = [f"Content-Type: {media}", "Accept-Ranges: bytes", "X-Content-Type-Options: nosniff"]
     content += [f"Content-Encoding: {coding}"] if coding else []
-    return Head(body.etag, modified, vary, _lines(identity), _lines(content))
+    return Head(body.etag, modified, bool(vary), _lines(identity), _lines(content))
 
 
 def _place_lines(place: Place | None) -> Iterator[str]:

@@ -60,7 +60,7 @@ class Search:
                 reader = self._store.metadata.directory(state.blob)
                 ecosystem = self._ecosystems[reader.document.kind]
                 if _leaf_at(ecosystem, rest) is None:  # nearly all snapshots share the one leaf that may list it
-                    leaf = reader.leaf(reader.name_of(rest) or ecosystem.leaf_of(rest))
+                    leaf = reader.leaf(ecosystem.leaf_at(reader, rest))
                     if leaf in seen:
                         continue
                     seen.add(leaf)

@@ -235,13 +235,15 @@ class DirectorySync:
             self.problem = error
 
     def _resettle(self, plan: DirectoryPlan, leaf: PlannedLeaf, digests: Mapping[str, Digest], withheld: set[str]) -> None:
-        files = tuple(file.but(sha256=digests.get(file.name, file.sha256)) for file in leaf.files if file.name not in withheld)
+        files = [file.but(sha256=digests.get(file.name, file.sha256)) for file in leaf.files if file.name not in withheld]
         unsized = {file.name: file.sha256 for file in files if file.size is None and file.sha256}
         held = self.store.held(unsized.values())
         sizes = {name: held[digest] for name, digest in unsized.items() if digest in held}
         content = self.ecosystem.settle(self.store.metadata.leaf(leaf.blob), digests, withheld, sizes)
+        stated = {file.name: file.size for file in self.ecosystem.files(content)} if content else {}
+        files = [file.but(size=stated.get(file.name, file.size)) for file in files]
         source = None if withheld else leaf.source
-        for settled, compressed in press(self.store, [Content(leaf.name, content, files, source)], 1):
+        for settled, compressed in press(self.store, [Content(leaf.name, content, tuple(files), source)], 1):
             plan.take(settled, compressed)
 
     def lost(self) -> list[Source]:

@@ -6,10 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..digests import Digest
-from ..ecosystem import Changes, Draft, Ecosystem, Reading, Repo, Selection
+from ..ecosystem import Draft, Ecosystem, Reading, Repo, Selection
 from ..errors import SelectionError, UpstreamError
-from ..validators import Validators
 from .directory import DirectorySync
 from .http import Http
 
@@ -59,7 +57,7 @@ class Group:
         if self._selects and not self._can_select():
             return
         readings: dict[tuple[str, str], Reading] = {
-            (directory.repo.path, directory.name): _Watched(directory, directory.reading)
+            (directory.repo.path, directory.name): _watched(directory, directory.reading)
             for directory in self.directories
             if directory.reading and not directory.plan
         }
@@ -86,33 +84,18 @@ class Group:
             directory.problem, directory.reading, directory.plan = directory.problem or problem, None, None
 
 
-class _Watched(Reading):
-    """A reading that says whose it is when it fails. Fulfils `ecosystem.Reading`."""
+def _watched(directory: DirectorySync, reading: Reading) -> Reading:
+    """A reading that says whose it is when it fails: a selection reads several at once."""
+    drafts = reading.drafts
 
-    def __init__(self, directory: DirectorySync, reading: Reading) -> None:
-        self._directory = directory
-        self._reading = reading
-        self.bases, self.info, self.extra = reading.bases, reading.info, reading.extra
-        self.sources: Mapping[str, Digest] = reading.sources
-        self.invalid: Mapping[str, str] = reading.invalid
-        self.document = reading.document
-        self.validators: Mapping[str, Validators] = reading.validators
-
-    def drafts(self, names: Collection[str]) -> Iterator[Draft]:
+    def watched(names: Collection[str]) -> Iterator[Draft]:
         try:
-            yield from self._reading.drafts(names)
+            yield from drafts(names)
         except UpstreamError as error:
-            raise _UnusableError(self._directory, self.document, error) from None
+            raise _UnusableError(directory, reading.document, error) from None
 
-    @property
-    def aside(self) -> Mapping[str, str]:
-        return self._reading.aside
-
-    def mark(self) -> bytes:
-        return self._reading.mark()
-
-    def since(self, mark: bytes) -> Changes | None:
-        return self._reading.since(mark)
+    reading.drafts = watched  # type: ignore[method-assign]
+    return reading
 
 
 class _UnusableError(Exception):

@@ -1,0 +1,92 @@
+"""Which pages a repo has, and which form of them a client gets: the list, those of projects, and the API from before.
+
+simple/                    the list of projects (PEP 503, 691); without the slash too, as bandersnatch asks for it
+simple/<project>/          the page of a project; by another spelling of its name, and without the slash, it has moved
+pypi/<project>/json        what bandersnatch mirrors a project by
+"""
+
+import urllib.parse
+from collections.abc import Iterator, Sequence
+
+from ..digests import Digest
+from ..ecosystem import Made, PageAt, PageMoved, Site
+from ..errors import DamagedError
+from ..store.directories import DirectoryReader
+from . import leaf, legacy, names, negotiate, pages
+from .pages import Project
+
+_LIST = "simple"
+_LEGACY = "application/json"
+
+
+class Simple:
+    """Fulfils `ecosystem.Pages`; stateless."""
+
+    folders: Sequence[str] = ("simple/",)
+
+    def at(self, reader: DirectoryReader, path: str, *, folder: bool) -> PageAt | PageMoved | None:
+        """See Pages.at."""
+        match path.split("/"):
+            case ["simple"]:
+                return PageAt(_LIST, None)
+            case ["simple", project]:
+                return _project(reader, project, folder=folder)
+            case ["pypi", project, "json"] if not folder and (found := reader.leaf(names.normalise(project))):
+                return PageAt(f"pypi/{names.normalise(project)}/json", found)
+        return None
+
+    def form(self, page: PageAt, accept: str | None, wanted: str | None) -> str:
+        """See Pages.form."""
+        return _LEGACY if page.path.startswith("pypi/") else negotiate.media_type(negotiate.choose(accept, wanted))
+
+    def make(self, reader: DirectoryReader, page: PageAt, form: str, site: Site) -> Made:
+        """See Pages.make."""
+        if page.leaf is None:
+            return _list(reader, form)
+        content = _without_denied(reader.read(page.leaf), site)
+        try:
+            _, serial = leaf.head(content)
+            if form == _LEGACY:
+                body = legacy.project(content)
+            else:
+                make = pages.project_json if form.startswith(negotiate.JSON) else pages.project_html
+                body = make(content, site.files)
+        except ValueError as error:
+            raise DamagedError(f"blob {page.leaf.hex()}", str(error)) from None
+        return Made(body, _serial_header(serial))
+
+
+def _project(reader: DirectoryReader, project: str, *, folder: bool) -> PageAt | PageMoved | None:
+    name = names.normalise(project)
+    found = reader.leaf(name)
+    if found is None:
+        return None
+    if name != project or not folder:
+        quoted = urllib.parse.quote(name, safe="")
+        return PageMoved(f"../{quoted}/" if folder else f"{quoted}/")
+    return PageAt(f"simple/{name}/", found)
+
+
+def _list(reader: DirectoryReader, form: str) -> Made:
+    serial = reader.document.info.get("_last-serial")
+    serial = serial if isinstance(serial, int) else None
+    make = pages.index_json if form.startswith(negotiate.JSON) else pages.index_html
+    return Made(make(_projects(reader), serial), _serial_header(serial))
+
+
+def _projects(reader: DirectoryReader) -> Iterator[Project]:
+    for name, content in reader.contents():
+        title, serial = leaf.head(content)
+        yield Project(name, title, serial)
+
+
+def _without_denied(content: bytes, site: Site) -> bytes:
+    denied: set[Digest] = {file.sha256 for file in leaf.files(content) if file.sha256} & set(site.denied)
+    if not denied:
+        return content
+    withheld = {file.name for file in leaf.files(content) if file.sha256 in denied}
+    return leaf.settle(content, {}, withheld)
+
+
+def _serial_header(serial: int | None) -> tuple[str, ...]:
+    return () if serial is None else (f"X-PyPI-Last-Serial: {serial}",)
