@@ -32,13 +32,13 @@ def check(
     """Look for damage. Exit status 5 if there is any left."""
     seconds = _seconds(max_duration)
     with opened(config, write=True) as (settings, store):
-        problems, read = _look(store, seconds, read_data=read_data)
+        problems, read = _find_problems(store, seconds, read_data=read_data)
         repaired: list[str] = []
         if repair and problems:
             with Http(settings.download, say) as http:
                 configured = {repo.path: repo for repo in settings.repo}
                 repaired = mend(store, ECOSYSTEMS, configured, http, Lines(), problems, plain=settings.publish.plain)
-            problems, _ = _look(store, None, read_data=False)
+            problems, _ = _find_problems(store, None, read_data=False)
     _print(problems, repaired, read, json=json)
     raise typer.Exit(DamagedError.exit_status if problems else 0)
 
@@ -52,17 +52,17 @@ def _seconds(text: str | None) -> float | None:
         raise UsageError(f"--max-duration: {error}") from None
 
 
-def _look(store: Store, seconds: float | None, *, read_data: bool) -> tuple[list[Problem], int]:
+def _find_problems(store: Store, seconds: float | None, *, read_data: bool) -> tuple[list[Problem], int]:
     """Problems, and the bytes read for them."""
     with store.lock(waiting):
         problems = [*checking.structure(store, _leaf_files), *tree_problems(store, ECOSYSTEMS)]
     read = 0
     if read_data:
-        for found in checking.read_data(store, seconds):
-            if isinstance(found, Problem):
-                problems.append(found)
+        for result in checking.read_data(store, seconds):
+            if isinstance(result, Problem):
+                problems.append(result)
             else:
-                read += found
+                read += result
         problems += checking.read_documents(store)
     return problems, read
 

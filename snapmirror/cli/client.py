@@ -47,7 +47,7 @@ def _check_old(catalog: Catalog, was: str) -> None:
 
 
 def _base(given: str, serve: Serve) -> str:
-    """Where clients find the server."""
+    """Where clients find the server: at --base-url, else at public_url, else at its host and port."""
     if url := given or serve.public_url:
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"--base-url {url}: write a URL that begins with http:// or https://")

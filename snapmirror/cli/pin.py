@@ -41,7 +41,7 @@ def pin(
 
 def unpin(name: NameArgument, config: ConfigOption = None) -> None:
     """Remove a pin; the snapshot stays until it is forgotten."""
-    with opened(config, write=True, clashes=True) as (_, store), store.lock(waiting) as catalog:
+    with opened(config, write=True, allow_clashes=True) as (_, store), store.lock(waiting) as catalog:
         if name not in catalog.pins:
             raise UsageError(f"there is no pin {name!r} (pins: {', '.join(sorted(catalog.pins)) or 'none'})")
         store.snapshots.remove_pin(name)

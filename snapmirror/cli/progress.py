@@ -63,7 +63,7 @@ class Lines:
         say(text)
 
     def begin(self, files: int, size: int) -> None:
-        """What is going to come."""
+        """See fetch.Progress."""
         self._total, self._done, self._started = size, 0, time.monotonic()
         self._said = self._started
         say(f"{self._verb}ing {units.plural(files, 'file')}, {units.size(size)}")
@@ -79,6 +79,6 @@ class Lines:
             say(f"{self._verb}ed {units.size(self._done)} of {units.size(self._total)}, {units.size(int(rate))}/s{left}")
 
     def end(self) -> None:
-        """What has come."""
+        """See fetch.Progress."""
         took = max(time.monotonic() - self._started, 0.001)
         say(f"{self._verb}ed {units.size(self._done)} in {took:.1f} s")

@@ -102,8 +102,8 @@ def _units(config: Path, found: Config, calendar: str) -> str:
     return _UNITS.format(
         config=_specifiers(str(config)),
         user=_user(owner),
-        sync=_join(_command("sync", config), shell=True),
-        gc=_join(_command("gc", config), shell=True),
+        sync=_join(_command("sync", config), expanded=True),
+        gc=_join(_command("gc", config), expanded=True),
         paths=_join([str(folder) for folder in folders]),
         calendar=calendar,
     )
@@ -116,9 +116,12 @@ def _user(number: int) -> str:
         return str(number)
 
 
-def _join(words: list[str], *, shell: bool = False) -> str:
-    """Words as systemd takes them apart again (systemd.service(5), section COMMAND LINES)."""
-    return " ".join(_quote(word.replace("$", "$$") if shell else word) for word in words)
+def _join(words: list[str], *, expanded: bool = False) -> str:
+    """Words as systemd takes them apart again (systemd.service(5), section COMMAND LINES).
+
+    expanded: whether it also replaces variables in them, `$NAME`, as it does in commands
+    """
+    return " ".join(_quote(word.replace("$", "$$") if expanded else word) for word in words)
 
 
 def _quote(word: str) -> str:

@@ -23,15 +23,16 @@ _LATE = 3
 def status(json: JsonOption = False, config: ConfigOption = None) -> None:
     """Say how old and how large the mirror is. Exit status 3 if a repo is older than its max_age."""
     with opened(config, write=False) as (settings, store):
-        found = _look(store, settings.repo)
+        summary = _summary(store, settings.repo)
     if json:
-        show_json(found)
+        show_json(summary)
     else:
-        _print(found)
-    raise typer.Exit(_LATE if any(repo["late"] for repo in found["repos"].values()) else 0)
+        _print(summary)
+    raise typer.Exit(_LATE if any(repo["late"] for repo in summary["repos"].values()) else 0)
 
 
-def _look(store: Store, configured: Sequence[Repo]) -> dict[str, Any]:
+def _summary(store: Store, configured: Sequence[Repo]) -> dict[str, Any]:
+    """The state of the mirror, as `--json` prints it."""
     catalog = store.catalog()
     current = _current(store, catalog)
     limits = {repo.path: repo.max_age for repo in configured}
@@ -65,14 +66,14 @@ def _age(store: Store, id_: str) -> int | None:
 
 def _repo(store: Store, catalog: Catalog, path: str, described: dict[str, Any] | None, max_age: str) -> dict[str, Any]:
     """What `describe` says of a repo, how old that is, and how its last sync ended."""
-    found = described or {"kind": None, "read": None, "since": None, "files": 0, "bytes": 0, "directories": {}}
-    age = _age(store, found["read"]) if described else None
+    repo = described or {"kind": None, "read": None, "since": None, "files": 0, "bytes": 0, "directories": {}}
+    age = _age(store, repo["read"]) if described else None
     late = bool(max_age) and (age is None or age > units.parse_duration(max_age).total_seconds())
     kept = _kept([record.repos[path] for record in catalog.history(path)])
-    for name, directory in found["directories"].items():
+    for name, directory in repo["directories"].items():
         directory["kept"] = name in kept
     outcome = "kept" if kept else "complete" if described else "never"
-    return {**found, "outcome": outcome, "age": age, "max_age": max_age, "late": late}
+    return {**repo, "outcome": outcome, "age": age, "max_age": max_age, "late": late}
 
 
 def _kept(states: Sequence[RepoState]) -> set[str]:
@@ -89,16 +90,16 @@ def _kept(states: Sequence[RepoState]) -> set[str]:
 
 def _withheld(store: Store, catalog: Catalog, current: Record) -> dict[str, dict[str, dict[str, str]]]:
     """{"repo/directory": {file: reason and since}}; since: the first snapshot of the unbroken run that withholds it."""
-    found = {}
+    withheld = {}
     for path, repo in current.repos.items():
         history = catalog.history(path)
         for name, state in repo.directories.items():
             if reasons := store.metadata.directory(state.blob).document.withheld:
                 since = _since(store, history, path, name, reasons)
-                found[place_of(path, name)] = {
+                withheld[place_of(path, name)] = {
                     file: {"reason": reason, "since": since[file]} for file, reason in reasons.items()
                 }
-    return found
+    return withheld
 
 
 def _since(store: Store, history: Iterable[Record], path: str, name: str, files: Iterable[str]) -> dict[str, str]:
@@ -113,18 +114,18 @@ def _since(store: Store, history: Iterable[Record], path: str, name: str, files:
     return since
 
 
-def _print(found: dict[str, Any]) -> None:
-    age = f", {units.span(found['age'])} old" if found["age"] is not None else ""
-    show(f"current: {found['current'] or 'there is no snapshot yet'}{age}")
-    for path, repo in found["repos"].items():
+def _print(summary: dict[str, Any]) -> None:
+    age = f", {units.span(summary['age'])} old" if summary["age"] is not None else ""
+    show(f"current: {summary['current'] or 'there is no snapshot yet'}{age}")
+    for path, repo in summary["repos"].items():
         size = f"{units.plural(repo['files'], 'file')}, {units.size(repo['bytes'])}"
         read = f"read {repo['read']}, {units.span(repo['age'])} ago; {size}" if repo["age"] is not None else "never synced"
         show(f"{path}: {read}" + (f"; older than its max_age of {repo['max_age']}" if repo["late"] else ""))
         for name, directory in repo["directories"].items():
             if directory["kept"]:
                 show(place_of(path, name) + f": the last sync could not read it; it keeps the state of {directory['read']}")
-    for directory, files in found["withheld"].items():
+    for directory, files in summary["withheld"].items():
         for file, why in files.items():
             show(f"withheld: {directory}/{printable(file)}: since {why['since']}: {printable(why['reason'])}")
-    total = f"{units.plural(found['files'], 'file')}, {units.size(found['bytes'])}"
-    show(f"in total: {total}; free on the store's disk: {units.size(found['free'])}")
+    total = f"{units.plural(summary['files'], 'file')}, {units.size(summary['bytes'])}"
+    show(f"in total: {total}; free on the store's disk: {units.size(summary['free'])}")
