@@ -12,6 +12,8 @@ from test_files import WHEN, table
 from upstream import Body, Upstream
 from usual_script import Mirror as UsualScript
 
+_FILES = (".conda", ".tar.bz2", ".sh")
+
 pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="curl is missing")
 
 
@@ -37,16 +39,22 @@ def test_it_mirrors_channel_and_installers_from_us_twice_and_its_tree_is_adopted
             assert (run.files, run.failed) == (expected, [])
     assert {path.stat().st_mtime for path in (tree / "miniconda").iterdir()} == {WHEN}, "curl --remote-time"
 
-    packages = sorted(path for path in tree.rglob("*") if path.name.endswith((".conda", ".tar.bz2")))
-    inodes = [path.stat().st_ino for path in packages]
+    taken = sorted(path for path in tree.rglob("*") if path.name.endswith(_FILES))
+    inodes = [path.stat().st_ino for path in taken]
+    assert len(set(inodes)) == 5, "three packages and two installers"
     theirs = Mirror(tmp_path / "theirs")
-    theirs.add("chan", f"{upstream.url}/chan", subdirs=["linux-64"])
-    theirs.run("adopt", str(tree / "chan"), "--repo", "chan")
-    assert [path.stat().st_ino for path in packages] == inodes
-    assert sorted(inode for inode in inodes if inode in _inodes(theirs.store_path)) == sorted(inodes)
+    theirs.add("anaconda/chan", f"{upstream.url}/chan", subdirs=["linux-64"])
+    theirs.add("anaconda/miniconda", f"{upstream.url}/miniconda/", kind="files")
+    theirs.run("adopt", str(tree), "--repo", "anaconda")
+    [adopted] = theirs.snapshots()
+    assert [path.stat().st_ino for path in taken] == inodes
+    assert set(inodes) <= _inodes(theirs.store_path)
     before = len(upstream.requests)
     theirs.sync()
-    assert not [request.path for request in upstream.requests[before:] if request.path.endswith((".conda", ".tar.bz2"))]
+    fetched = [request.path for request in upstream.requests[before:] if request.method == "GET"]
+    assert {path.split("/")[1] for path in fetched} == {"chan", "miniconda"}, "both were read"
+    assert not [path for path in fetched if path.endswith(_FILES)]
+    assert theirs.run("diff", adopted, "current").out == ""
 
 
 def _inodes(store: Path) -> set[int]:
