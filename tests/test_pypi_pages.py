@@ -462,6 +462,19 @@ def test_bytes_that_are_no_page(body: bytes) -> None:
         listing.read(answer(b'{"projects": ' + body + b"}"))
 
 
+@pytest.mark.parametrize(
+    "body", [b".HTM", b"", b"http://host/", b'<?xml version="1.0"?><feed/>', b"\xff\xfe<\x00", b"<" * 9999]
+)
+def test_texts_that_are_no_page(body: bytes) -> None:
+    with pytest.raises(BadIndexError):
+        page.read(answer(body), "foo-bar")
+
+
+def test_xhtml() -> None:
+    body = f'<?xml version="1.0"?>\n<html><body><a href="{SDIST}#sha256={HEX}">{SDIST}</a></body></html>'.encode()
+    assert [one["filename"] for one in page.read(answer(body), "foo-bar")["files"]] == [SDIST]
+
+
 def test_a_huge_page() -> None:
     """50 MB of files take seconds, and are all there."""
     files = [record(f"foo-bar-1.{number}.tar.gz", x="y" * 180) for number in range(90_000)]

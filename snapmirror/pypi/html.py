@@ -16,6 +16,7 @@ from .page import check_version
 _LIMIT = 32 << 20
 #: what generators of such pages call them
 _HEADING = re.compile(rb"<(?:title|h1)[^>]*>\s*(?:links for|simple index|index of|directory listing)", re.IGNORECASE)
+_DECLARATION = re.compile(rb"\A\s*<\?xml[^>]*>")
 _SERIAL = re.compile(rb"<!--\s*SERIAL\s+(\d{1,18})\s*-->")
 _HASH = re.compile(r"(md5|sha1|sha224|sha256|sha384|sha512|blake2b)[=:]([0-9a-fA-F]+)")
 
@@ -40,10 +41,13 @@ def project(answer: Answer, name: str) -> dict[str, Any]:
 
 def _parse(answer: Answer) -> RepositoryPage:
     shown = addresses.redact(answer.url)
+    if b"<" not in answer.body:
+        raise BadIndexError(shown, "is neither JSON nor HTML")
     if len(answer.body) > _LIMIT:
         raise BadIndexError(shown, f"is HTML of more than {_LIMIT} bytes; an index of that size has JSON")
     try:
-        return RepositoryPage.from_html(answer.body, answer.url, _charset(answer))
+        # XHTML begins with a declaration that the parser would warn of
+        return RepositoryPage.from_html(_DECLARATION.sub(b"", answer.body), answer.url, _charset(answer))
     except UnsupportedRepoVersionError as error:
         version = error.declared_version
         raise BadIndexError(shown, f"has version {version} of the API, and this version of snapmirror knows 1") from None
