@@ -292,6 +292,8 @@ class Ecosystem(Protocol):
     kind: str
     #: None if it has no pages
     pages: Pages | None
+    #: whether eager repos get trees where the configuration does not say which do
+    linked: bool
     #: version of `settle` and `derive`; a change of any byte that they make raises it
     form: int
     #: whether names of files are paths, below folders that are listed each by itself

@@ -30,6 +30,7 @@ class Conda:
 
     kind = "conda"
     form = 1
+    linked = True
     addressed = False
     pages: Pages | None = None
     nested = False

@@ -18,6 +18,7 @@ class Sidecars:
 
     kind = "conda-sidecars"
     form = 1
+    linked = True
     addressed = False
     pages: Pages | None = None
     nested = False

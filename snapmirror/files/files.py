@@ -21,6 +21,7 @@ class Files:
 
     kind = "files"
     form = 1
+    linked = True
     addressed = False
     pages: Pages | None = None
     nested = True

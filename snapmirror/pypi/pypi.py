@@ -23,6 +23,7 @@ class Pypi:
     form = 1
     nested = False
     #: leaves hold the addresses of their files themselves: a directory need not list them under `elsewhere`
+    linked = False
     addressed = True
     pages: Pages | None = Simple()
 

@@ -287,7 +287,7 @@ class DirectorySync:
         else:
             self.stage()
             assert self.final is not None
-            plain = publish.plain and publish.wants_tree(self.repo.path, self.repo.download)
+            plain = publish.plain and publish.wants_tree(self.repo.path, self.repo.download, usual=self.ecosystem.linked)
             reader = DirectoryReader(self.store.metadata, self.final.digest, self.final.directory)
             self.final = build_directory(self.plan, export.derive(self.store, self.ecosystem, reader, wanted, plain=plain))
         self._finished = True

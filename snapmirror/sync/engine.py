@@ -347,7 +347,7 @@ class Sync:
 
     def _build_trees(self, path: str, directories: Sequence[DirectorySync]) -> dict[str, str]:
         """The tree objects of what is going to be published; one that a directory had stands if nothing in it has changed."""
-        if not self._publish.wants_tree(path, directories[0].repo.download):
+        if not self._publish.wants_tree(path, directories[0].repo.download, usual=directories[0].ecosystem.linked):
             return {}
         newest = self._store.catalog().newest(path)
         links = self._store.published.links(newest.id) if newest else {}

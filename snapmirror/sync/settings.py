@@ -73,7 +73,7 @@ class Publish(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=T
     keep_trees: str = "30d"
     #: also the uncompressed repodata.json, which clients before 2022 and plain web servers need
     plain: bool = True
-    #: paths of the repos that get trees; absent: every eager one
+    #: paths of the repos that get trees; absent: every eager one of conda and files
     trees: list[str] | None = None
 
     def __post_init__(self) -> None:
@@ -84,6 +84,6 @@ class Publish(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=T
         """How long trees are kept."""
         return units.parse_duration(self.keep_trees)
 
-    def wants_tree(self, path: str, mode: str) -> bool:
-        """Whether a repo gets trees: only eager repos have all files."""
-        return mode == "eager" and (self.trees is None or path in self.trees)
+    def wants_tree(self, path: str, mode: str, *, usual: bool) -> bool:
+        """Whether a repo gets trees: only eager repos have all files. usual: whether it does if nothing is said"""
+        return mode == "eager" and (usual if self.trees is None else path in self.trees)
