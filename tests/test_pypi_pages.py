@@ -459,7 +459,9 @@ def test_bytes_that_are_no_page(body: bytes) -> None:
     with pytest.raises(BadIndexError):
         page.read(answer(body, content_type="text/html"), "foo-bar")
     with pytest.raises(BadIndexError):
-        listing.read(answer(b'{"projects": ' + body + b"}"))
+        listing.read(answer(b'{"projects": {}, "x": "' + body.hex().encode() + b'"}'))
+    with pytest.raises(BadIndexError):
+        listing.read(answer(b'{"projects": [' + body.hex().encode()))
 
 
 @pytest.mark.parametrize(
