@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from snapmirror import addresses
-from snapmirror.ecosystem import File
+from snapmirror.readings import File
 from snapmirror.store.store import Store
 from snapmirror.sync.download import Source
 from snapmirror.sync.fetch import fetch

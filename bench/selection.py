@@ -19,7 +19,7 @@ from typing import Any
 from snapmirror.conda import Conda
 from snapmirror.conda.flat import FlatReading
 from snapmirror.conda.settings import CondaRepo, Select
-from snapmirror.ecosystem import Reading
+from snapmirror.readings import Reading
 from snapmirror.store.store import Store
 from snapmirror.sync.group import no_garbage_collection
 from snapmirror.sync.plan import make_plan

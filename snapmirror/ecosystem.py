@@ -1,11 +1,11 @@
-"""The types that the layers speak in, and the one protocol that an ecosystem (conda, PyPI, …) fulfils.
+"""The one protocol that an ecosystem (conda, PyPI, …) fulfils, and what its methods answer; `readings` has what it reads.
 
 An ecosystem knows its formats and nothing of HTTP serving, LMDB, locks or the other ecosystems. `sync` and `serve`
 know ecosystems only by what stands here. Words: a *directory* is one listing that upstream publishes as a whole
 (`conda-forge/linux-64`), a *leaf* one package name's part of it, a *file* one artefact that a leaf lists.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,8 +15,8 @@ import msgspec
 
 from . import units
 from .digests import Digest
+from .readings import File, Known, Reading, Selection, Upstream
 from .store.directories import DirectoryReader
-from .validators import Validators
 
 Mode = Literal["eager", "redirect"]
 
@@ -51,165 +51,6 @@ class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
     def below(self, folder: Path) -> Self:
         """The same with the paths that it names made absolute: they are relative to this folder."""
         return self
-
-
-class File(msgspec.Struct, frozen=True, gc=False):
-    """One artefact as upstream's metadata describes it. A first sync holds 600,000 of them: they are kept from the
-    garbage collector, whose passes over them would take longer than reading the metadata.
-    """
-
-    name: str
-    #: bytes, if stated
-    size: int | None
-    sha256: Digest | None
-    md5: bytes | None
-    #: absolute URL where it is not at base + name; never with credentials
-    url: str | None = None
-    #: seconds since 1970 of upstream's last change, if that is known
-    modified: int | None = None
-
-    def but(self, **changes: Any) -> "File":
-        """The same with some fields changed."""
-        return msgspec.structs.replace(self, **changes)
-
-
-class Draft(NamedTuple):
-    """A leaf as read from upstream."""
-
-    name: str
-    #: uncompressed canonical bytes; empty if nothing valid is left of it
-    content: bytes
-    files: tuple[File, ...]
-    #: what the leaf was read from (see Reading.sources); None if it is not a function of that alone
-    source: Digest | None
-    #: records that are invalid in themselves and so are withheld: {file: reason}
-    invalid: Mapping[str, str]
-    #: bytes of files that came with it and need not be fetched
-    bodies: Mapping[Digest, bytes] = {}
-
-
-class Changes(NamedTuple):
-    """What has changed since an earlier state of a directory."""
-
-    changed: Collection[str]
-    #: names that are there no more
-    gone: Collection[str]
-
-
-class Reading(Protocol):
-    """One state of one directory of an upstream."""
-
-    #: where files are fetched from, in order of preference; may hold credentials
-    bases: tuple[str, ...]
-    #: what the directory says of itself, without addresses; kept and published again
-    info: dict[str, Any]
-    #: keys of the top level that we don't know; kept and published again
-    extra: dict[str, Any]
-    #: name -> digest of the bytes that the leaf is read from: equal digests give equal leaves
-    sources: Mapping[str, Digest]
-    #: records that belong to no leaf: {file: reason}
-    invalid: Mapping[str, str]
-    #: the document read
-    document: str
-    #: URL -> validators of all documents read, to ask "changed since?" next time
-    validators: Mapping[str, Validators]
-
-    def drafts(self, names: Collection[str]) -> Iterator[Draft]:
-        """The leaves of these names, and of any other name that they bear on. Raises UpstreamError."""
-        ...
-
-    @property
-    def aside(self) -> Mapping[str, str]:
-        """Names that keep their old leaves, because what upstream says of them can't be used: {name: reason}.
-
-        Complete once `drafts` has ended.
-        """
-        return {}
-
-    def mark(self) -> bytes:
-        """This state in short, for `since` of a later one; empty if there is none. To be taken when `drafts` has ended."""
-        return b""
-
-    def since(self, mark: bytes) -> Changes | None:
-        """What differs from an earlier state, without a source for each name; None if the mark does not tell."""
-        return None
-
-
-class Answer(NamedTuple):
-    """A metadata document from upstream."""
-
-    body: bytes
-    validators: Validators | None
-    #: where it was in the end, after redirects; may hold credentials
-    url: str = ""
-    #: with names in lower case
-    headers: Mapping[str, str] = {}
-
-
-class Stated(NamedTuple):
-    """What upstream's headers say of a file."""
-
-    #: bytes
-    size: int | None
-    #: seconds since 1970
-    modified: int | None
-
-
-class Notes(Protocol):
-    """What an ecosystem has found out and would like to know again. It may be lost at any time."""
-
-    def get(self, keys: Collection[str]) -> Mapping[str, bytes]:
-        """What was noted, of those keys of which anything was."""
-        ...
-
-    def put(self, rows: Mapping[str, bytes]) -> None:
-        """Note, instead of what was noted under these keys."""
-        ...
-
-
-class Upstream(Protocol):
-    """How an ecosystem reaches upstream; sync provides it."""
-
-    notes: Notes
-
-    def get(self, url: str, *, limit: int, known: Validators | None = None, accept: str = "") -> Answer | None:
-        """A document of at most `limit` bytes; None if `known` still describes it. Raises UpstreamError.
-
-        accept: the Accept field that is sent
-        """
-        ...
-
-    def get_many(
-        self, urls: Iterable[str], *, limit: int, known: "Known | None" = None, accept: str = ""
-    ) -> Iterator[tuple[str, Answer | Exception]]:
-        """Many documents side by side, in any order, each with its answer or its UpstreamError; none that `known` still
-        describes.
-        """
-        ...
-
-    def head_many(self, urls: Iterable[str]) -> Iterator[tuple[str, Stated | Exception]]:
-        """What is said of many files, in any order, each with its answer or its UpstreamError."""
-        ...
-
-    def warn(self, message: str) -> None:
-        """Tell the operator something that does not fail the sync."""
-        ...
-
-    def now(self) -> datetime:
-        """The present instant, UTC."""
-        ...
-
-
-class Selection(NamedTuple):
-    """A reading cut down to what the configuration keeps of it."""
-
-    reading: Reading
-    #: how many records each rule has dropped
-    dropped: Mapping[str, int]
-
-
-#: what is known of a URL from the last time, if asking conditionally is allowed at all
-Known = Callable[[str], Validators | None]
 
 
 class LeafAt(NamedTuple):
@@ -361,9 +202,7 @@ class Ecosystem(Protocol):
         """
         ...
 
-    def settle(
-        self, leaf: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int]
-    ) -> bytes:
+    def settle(self, leaf: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int]) -> bytes:
         """A leaf with computed digests added and withheld files taken out; empty if nothing is left.
 
         sizes: bytes of files of which upstream states none. All bytes are uncompressed and canonical.

@@ -20,9 +20,9 @@ from serving import free_port, running, serving
 from upstream import Body, Html, Status, Upstream
 
 from snapmirror.digests import sha256
-from snapmirror.ecosystem import File
 from snapmirror.errors import BadIndexError
 from snapmirror.files import leaf, names, pages
+from snapmirror.readings import File
 
 LINUX, WINDOWS = "Anaconda3-2025.06-0-Linux-x86_64.sh", "Anaconda3-2025.06-0-Windows-x86_64.exe"
 WHEN = 1_749_723_153  # 2025-06-12 10:12:33 UTC

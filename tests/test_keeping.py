@@ -11,8 +11,8 @@ from inprocess import collect, forget, repodata, store_at, sync, ticking
 from snapmirror.cli.check import _leaf_files
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
-from snapmirror.ecosystem import File
 from snapmirror.errors import DamagedError, Forgotten, LockedError, UsageError
+from snapmirror.readings import File
 from snapmirror.store import check, retention
 from snapmirror.store.records import Pin
 from snapmirror.store.retention import Retention

@@ -16,10 +16,11 @@ from pypi_index import make_wheel, published
 from pypi_simple import IndexPage, ProjectPage
 
 from snapmirror.digests import sha256
-from snapmirror.ecosystem import Answer, Draft, FileAt
+from snapmirror.ecosystem import FileAt
 from snapmirror.errors import BadIndexError
 from snapmirror.pypi import Pypi, leaf, legacy, listing, names, negotiate, page, pages, wheels
 from snapmirror.pypi.merge import MergedReading
+from snapmirror.readings import Answer, Draft
 
 BASE = "https://index.example/simple/foo-bar/"
 HEX = "ab" * 32

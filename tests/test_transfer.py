@@ -28,8 +28,8 @@ from upstream import Html, Redirect, Slow, Status, Upstream
 from snapmirror import addresses
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
-from snapmirror.ecosystem import File
 from snapmirror.errors import StoreError
+from snapmirror.readings import File
 from snapmirror.store.store import Store
 from snapmirror.sync.download import Source, download
 from snapmirror.sync.http import Http

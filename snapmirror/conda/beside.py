@@ -13,8 +13,8 @@ from blake3 import blake3
 
 from .. import addresses, codec
 from ..digests import Digest, sha256
-from ..ecosystem import Answer, Draft, File, Known, Reading, Upstream
 from ..errors import AbsentError, BadIndexError, UpstreamError
+from ..readings import Answer, Draft, File, Known, Reading, Upstream
 from ..store.directories import DirectoryReader
 from ..validators import Validators
 from . import leaf as leaves
@@ -31,7 +31,7 @@ _Leaf = dict[str, Any]
 
 
 class Beside(Reading):
-    """What an upstream has. Fulfils `ecosystem.Reading`; nothing of it is published before `Followed` has cut it down."""
+    """What an upstream has. Fulfils `readings.Reading`; nothing of it is published before `Followed` has cut it down."""
 
     def __init__(
         self, repo: CondaRepo, answers: Mapping[str, tuple[str, Answer]], doubtful: Mapping[str, UpstreamError] | None = None
@@ -118,7 +118,7 @@ def _is_cut(path: str) -> bool:
 
 
 class Followed(Reading):
-    """What is published of it: of packages that the snapshot lists, and of no other. Fulfils `ecosystem.Reading`."""
+    """What is published of it: of packages that the snapshot lists, and of no other. Fulfils `readings.Reading`."""
 
     def __init__(
         self,

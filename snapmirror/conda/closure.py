@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..digests import Digest
-from ..ecosystem import Draft, Reading
+from ..readings import Draft, Reading
 from .listed import Listed, listed
 from .names import leaf_of
 from .rules import RULES, Rules, Specs

@@ -10,8 +10,9 @@ from blake3 import blake3
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, File, FileAt, Follower, Known, LeafAt, Pages, Reading, Selection, Upstream
+from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Pages
 from ..errors import DamagedError
+from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
 from . import derive, leaf, names, upstream
 from .settings import CondaRepo, Select

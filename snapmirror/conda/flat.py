@@ -13,8 +13,8 @@ from blake3 import blake3
 
 from .. import addresses
 from ..digests import Digest
-from ..ecosystem import Draft, Reading
 from ..errors import BadIndexError
+from ..readings import Draft, Reading
 from ..validators import Validators
 from . import names
 from .leaf import SECTIONS, Shard, draft, drop_huge_numbers
@@ -29,7 +29,7 @@ _Slices = list[tuple[str, msgspec.Raw]]
 
 
 class FlatReading(Reading):
-    """One repodata.json. Fulfils `ecosystem.Reading`."""
+    """One repodata.json. Fulfils `readings.Reading`."""
 
     def __init__(self, url: str, body: bytes, document: str, validators: Validators | None) -> None:
         """url: of repodata.json itself, for relative addresses; body: its plain text. Raises BadIndexError."""

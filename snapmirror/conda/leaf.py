@@ -14,7 +14,7 @@ import msgspec
 
 from .. import addresses, codec
 from ..digests import Digest
-from ..ecosystem import Draft, File
+from ..readings import Draft, File
 from . import names
 
 Record = dict[str, Any]

@@ -20,8 +20,8 @@ from rattler.package_streaming import PackageArchive
 
 from .. import addresses
 from ..digests import Sums
-from ..ecosystem import Notes, Upstream
 from ..errors import TransportError
+from ..readings import Notes, Upstream
 from . import patches
 from .flat import FlatReading
 from .settings import CondaRepo

@@ -11,8 +11,8 @@ from typing import Any
 from blake3 import blake3
 
 from ..digests import Digest
-from ..ecosystem import Draft, Reading, Selection
 from ..errors import SelectionError
+from ..readings import Draft, Reading, Selection
 from . import leaf, wanted
 from .closure import Closure, Shelf, Wanted
 from .revisions import has_counts, recounted
@@ -68,7 +68,7 @@ def _selected(shelf: Shelf) -> Selection:
 
 
 class SelectedReading(Reading):
-    """A reading with only the files that are kept. Fulfils `ecosystem.Reading`."""
+    """A reading with only the files that are kept. Fulfils `readings.Reading`."""
 
     def __init__(self, shelf: Shelf) -> None:
         reading = shelf.reading

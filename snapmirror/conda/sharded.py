@@ -10,8 +10,8 @@ import msgspec
 
 from .. import addresses, codec
 from ..digests import Digest, sha256
-from ..ecosystem import Draft, Reading, Upstream
 from ..errors import BadIndexError, MismatchError
+from ..readings import Draft, Reading, Upstream
 from ..store.directories import LEAF_LIMIT
 from ..validators import Validators
 from .flat import base_of
@@ -29,7 +29,7 @@ class _Index(msgspec.Struct):
 
 
 class ShardedReading(Reading):
-    """One shard index. Fulfils `ecosystem.Reading`."""
+    """One shard index. Fulfils `readings.Reading`."""
 
     def __init__(self, url: str, body: bytes, upstream: Upstream, validators: Validators | None) -> None:
         """url: of the index; body: as fetched. Raises BadIndexError."""

@@ -6,7 +6,8 @@ from typing import Any
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, File, FileAt, Follower, Known, LeafAt, Pages, Reading, Selection, Upstream
+from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Pages
+from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
 from . import leaf, names, parts
 from .beside import Beside, Followed, read

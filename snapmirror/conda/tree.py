@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from .. import addresses
-from ..ecosystem import Known, Reading, Upstream
+from ..readings import Known, Reading, Upstream
 from . import upstream
 from .conda import Conda
 from .settings import CondaRepo

@@ -5,8 +5,8 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from .. import addresses, codec
-from ..ecosystem import Answer, Known, Upstream
 from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
+from ..readings import Answer, Known, Upstream
 from . import sharded
 from .flat import FlatReading
 from .settings import CondaRepo

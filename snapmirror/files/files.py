@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, File, FileAt, Follower, Known, LeafAt, Pages, Reading, Selection, Upstream
+from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Pages
 from ..errors import SelectionError
+from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
 from . import leaf, names, upstream
 from .reading import FilesReading, Kept

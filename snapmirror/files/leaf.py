@@ -10,7 +10,7 @@ import msgspec
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import File
+from ..readings import File
 
 
 class _Leaf(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):

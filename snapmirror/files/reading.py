@@ -7,8 +7,8 @@ from blake3 import blake3
 
 from .. import addresses
 from ..digests import Digest
-from ..ecosystem import Draft, File, Reading, Stated, Upstream
 from ..errors import AbsentError
+from ..readings import Draft, File, Reading, Stated, Upstream
 from ..validators import Validators
 from . import leaf, sums
 from .entries import Entry
@@ -19,7 +19,7 @@ _SALT = b"file 1\0"
 
 
 class FilesReading(Reading):
-    """One state of an upstream. Fulfils `ecosystem.Reading`."""
+    """One state of an upstream. Fulfils `readings.Reading`."""
 
     def __init__(self, listing: Listing, bases: tuple[str, ...], upstream: Upstream | None) -> None:
         """upstream: None for a listing of nothing"""
@@ -105,7 +105,7 @@ class FilesReading(Reading):
 
 
 class Kept(Reading):
-    """A reading with only the files that are kept. Fulfils `ecosystem.Reading`."""
+    """A reading with only the files that are kept. Fulfils `readings.Reading`."""
 
     def __init__(self, reading: Reading, kept: Collection[str], invalid: Mapping[str, str]) -> None:
         self._reading = reading

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from .. import addresses, clock
-from ..ecosystem import Known, Reading, Upstream
+from ..readings import Known, Reading, Upstream
 from . import upstream
 from .files import Files
 from .reading import FilesReading

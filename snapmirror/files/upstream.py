@@ -5,8 +5,8 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from .. import addresses
-from ..ecosystem import Upstream
 from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
+from ..readings import Upstream
 from . import names, pages, releases, sums
 from .entries import Entry
 from .pages import Page

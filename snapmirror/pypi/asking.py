@@ -13,8 +13,8 @@ from blake3 import blake3
 
 from .. import addresses, clock
 from ..digests import Digest
-from ..ecosystem import Answer, Draft, Upstream
 from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
+from ..readings import Answer, Draft, Upstream
 from ..validators import Validators
 from . import page
 from .listing import Listing, source_of

@@ -15,8 +15,8 @@ from packaging.specifiers import SpecifierSet
 
 from .. import addresses
 from ..digests import Digest, sha256
-from ..ecosystem import Draft, File, Upstream
 from ..errors import UpstreamError
+from ..readings import Draft, File, Upstream
 from . import names, wheels
 from .platforms import Machines, pythons
 from .reading import ProjectsReading

@@ -7,8 +7,8 @@ from typing import Any
 from pypi_simple import Link, RepositoryPage, UnsupportedRepoVersionError, parse_links_stream
 
 from .. import addresses
-from ..ecosystem import Answer
 from ..errors import BadIndexError
+from ..readings import Answer
 from . import names
 from .page import check_version
 

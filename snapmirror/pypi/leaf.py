@@ -17,7 +17,7 @@ import msgspec
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import File
+from ..readings import File
 from .names import METADATA, PROVENANCE, SIDECARS, normalise, parse, version_key
 
 #: names of one and the same thing: of the specification (PEP 714), of its first version (PEP 658), and what PyPI writes

@@ -11,8 +11,8 @@ from blake3 import blake3
 
 from .. import addresses
 from ..digests import Digest
-from ..ecosystem import Answer
 from ..errors import BadIndexError
+from ..readings import Answer
 from . import names, page
 
 #: bytes of a list; PyPI's was 40 MB in 2026

@@ -10,7 +10,7 @@ from typing import Any
 from blake3 import blake3
 
 from ..digests import Digest
-from ..ecosystem import Draft, Reading
+from ..readings import Draft, Reading
 from ..store.directories import DirectoryReader
 from ..validators import Validators
 from . import leaf
@@ -21,7 +21,7 @@ _SALT = b"pypi merged 1\0"
 
 
 class MergedReading(Reading):
-    """Several directories as one. Fulfils `ecosystem.Reading`."""
+    """Several directories as one. Fulfils `readings.Reading`."""
 
     def __init__(self, directories: Sequence[tuple[str, DirectoryReader]]) -> None:
         """directories: paths of repos, and what these publish in the same snapshot; the first wins"""

@@ -23,8 +23,8 @@ from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sd
 
 from .. import addresses
 from ..digests import Digest, Sums, sha256
-from ..ecosystem import Draft, Notes, Reading
 from ..errors import TransportError
+from ..readings import Draft, Notes, Reading
 from ..validators import Validators
 from . import names, page, wheels
 
@@ -51,7 +51,7 @@ _SAID = msgspec.msgpack.Decoder(_Said)
 
 
 class FolderReading(Reading):
-    """One state of a folder. Fulfils `ecosystem.Reading`."""
+    """One state of a folder. Fulfils `readings.Reading`."""
 
     def __init__(self, folder: Path, notes: Notes) -> None:
         """Raises TransportError if the folder can't be read."""

@@ -11,8 +11,8 @@ import msgspec
 
 from .. import addresses
 from ..digests import Digest
-from ..ecosystem import Answer, Draft
 from ..errors import BadIndexError
+from ..readings import Answer, Draft
 from . import leaf, names
 
 #: bytes of a page; PyPI's largest was 20 MB in 2026

@@ -9,7 +9,8 @@ from blake3 import blake3
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, File, FileAt, Follower, Known, LeafAt, Pages, Reading, Selection, Upstream
+from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Pages
+from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
 from . import leaf, names, packages, requirements, upstream
 from .settings import PypiRepo, Select

@@ -8,8 +8,8 @@ import msgspec
 from blake3 import blake3
 
 from ..digests import Digest
-from ..ecosystem import Changes, Draft, Notes, Reading, Upstream
 from ..errors import TransportError, UpstreamError
+from ..readings import Changes, Draft, Notes, Reading, Upstream
 from ..validators import Validators
 from .asking import Aside, Gone, Pages, Same
 from .listing import Listing, Sources
@@ -21,7 +21,7 @@ _SERIALS = msgspec.msgpack.Decoder(dict[str, int])
 
 
 class ProjectsReading(Reading):
-    """One state of some projects, or of all. Fulfils `ecosystem.Reading`."""
+    """One state of some projects, or of all. Fulfils `readings.Reading`."""
 
     def __init__(self, pages: Pages | None, document: str, others: Sequence[Callable[[], Pages]] = ()) -> None:
         """pages: of the first upstream, None for a state of nothing

@@ -15,8 +15,8 @@ from blake3 import blake3
 
 from .. import addresses
 from ..digests import Digest
-from ..ecosystem import Changes, Draft, Notes, Reading, Selection
 from ..errors import SelectionError
+from ..readings import Changes, Draft, Notes, Reading, Selection
 from ..validators import Validators
 from . import leaf, names, requirements
 from .closure import Closure
@@ -83,7 +83,7 @@ _AGED = msgspec.msgpack.Decoder(_Aged)
 
 
 class SelectedReading(Reading):
-    """A reading with only the files that are kept. Fulfils `ecosystem.Reading`."""
+    """A reading with only the files that are kept. Fulfils `readings.Reading`."""
 
     def __init__(
         self,

@@ -5,8 +5,8 @@ from collections.abc import Collection
 from functools import partial
 
 from .. import addresses
-from ..ecosystem import Answer, Known, Upstream
 from ..errors import AbsentError, BadIndexError, UpstreamError
+from ..readings import Answer, Known, Upstream
 from . import listing, page
 from .asking import ACCEPT, Pages
 from .listing import Listing

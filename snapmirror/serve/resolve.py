@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
 
 from .. import addresses, clock
-from ..ecosystem import Ecosystem, File, FileAt, LeafAt, PageAt, PageMoved, Site
+from ..ecosystem import Ecosystem, FileAt, LeafAt, PageAt, PageMoved, Site
 from ..errors import DamagedError, Forgotten, SelectorError
+from ..readings import File
 from ..store.catalog import CURRENT
 from ..store.directories import DirectoryReader
 from ..store.records import Record, RepoState, place_of

@@ -7,8 +7,9 @@ from blake3 import blake3
 
 from .. import clock
 from ..digests import Digest
-from ..ecosystem import Draft, Ecosystem, File, Reading, Repo
+from ..ecosystem import Ecosystem, Repo
 from ..errors import DamagedError
+from ..readings import Draft, File, Reading
 from ..store.store import Store
 
 #: what an older leaf lists, and the times that it states
@@ -16,7 +17,7 @@ _Old = tuple[tuple[File, ...], Mapping[str, int]]
 
 
 class Dated(Reading):
-    """A reading with these times. Fulfils `ecosystem.Reading`."""
+    """A reading with these times. Fulfils `readings.Reading`."""
 
     def __init__(
         self, store: Store, ecosystem: Ecosystem, repo: Repo, name: str, reading: Reading, read_at: str, before: str | None

@@ -8,7 +8,7 @@ import msgspec
 
 from .. import addresses, clock
 from ..digests import Digest
-from ..ecosystem import Ecosystem, File, Known, Reading, Repo, Selection
+from ..ecosystem import Ecosystem, Repo
 from ..errors import (
     AbsentError,
     DamagedError,
@@ -20,6 +20,7 @@ from ..errors import (
     TransportError,
     UpstreamError,
 )
+from ..readings import File, Known, Reading, Selection
 from ..store.directories import Assembled, Directory, DirectoryReader
 from ..store.index import Seen
 from ..store.records import DirectoryState, place_of

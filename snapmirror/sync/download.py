@@ -18,8 +18,8 @@ import requests
 
 from .. import addresses
 from ..digests import Sums
-from ..ecosystem import File
 from ..errors import AbsentError, LockedError, MismatchError, StoreError, TransportError, UpstreamError
+from ..readings import File
 from ..store import fs
 from ..store.blobs import Staged
 from .hosts import Hosts

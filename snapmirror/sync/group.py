@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..ecosystem import Draft, Ecosystem, Reading, Repo, Selection
+from ..ecosystem import Ecosystem, Repo
 from ..errors import SelectionError, UpstreamError
+from ..readings import Draft, Reading, Selection
 from .directory import DirectorySync
 from .http import Http
 

@@ -19,8 +19,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from .. import __version__, addresses, clock
-from ..ecosystem import Answer, Known, Notes, Stated
 from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
+from ..readings import Answer, Known, Notes, Stated
 from ..validators import Validators
 from .local import get_file, head_file
 from .notes import NoNotes
@@ -42,7 +42,7 @@ class RefusedError(TransportError):
 
 
 class Http:
-    """Requests to upstreams from several threads. Fulfils `ecosystem.Upstream`."""
+    """Requests to upstreams from several threads. Fulfils `readings.Upstream`."""
 
     def __init__(
         self, settings: Download, warn: Callable[[str], None], notes: Notes | None = None, now: clock.Clock = clock.now
@@ -163,7 +163,7 @@ class Http:
             yield b"".join(waiting)
 
     def get(self, url: str, *, limit: int, known: Validators | None = None, accept: str = "") -> Answer | None:
-        """See `ecosystem.Upstream.get`. A broken body is asked for again as a whole."""
+        """See `readings.Upstream.get`. A broken body is asked for again as a whole."""
         if url.startswith("file:"):
             return get_file(url, limit, known)
         for left in range(self.settings.retries, -1, -1):
@@ -209,7 +209,7 @@ class Http:
     def get_many(
         self, urls: Iterable[str], *, limit: int, known: Known | None = None, accept: str = ""
     ) -> Iterator[tuple[str, Answer | Exception]]:
-        """See `ecosystem.Upstream.get_many`."""
+        """See `readings.Upstream.get_many`."""
         running = {
             self.pool.submit(self.get, url, limit=limit, known=known(url) if known else None, accept=accept): url
             for url in urls
@@ -219,7 +219,7 @@ class Http:
                 yield url, answer
 
     def head_many(self, urls: Iterable[str]) -> Iterator[tuple[str, Stated | Exception]]:
-        """See `ecosystem.Upstream.head_many`."""
+        """See `readings.Upstream.head_many`."""
         return self._many({self.pool.submit(self._head, url): url for url in urls})
 
     def _many(self, running: "dict[Future[_Result], str]") -> "Iterator[tuple[str, _Result | Exception]]":

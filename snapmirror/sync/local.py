@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .. import addresses, codec
-from ..ecosystem import Answer, Stated
 from ..errors import AbsentError, BadIndexError, TransportError
+from ..readings import Answer, Stated
 from ..validators import Validators
 
 

@@ -6,7 +6,7 @@ from ..store.store import Store
 
 
 class StoreNotes:
-    """Fulfils `ecosystem.Notes`."""
+    """Fulfils `readings.Notes`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -20,7 +20,7 @@ class StoreNotes:
 
 
 class NoNotes:
-    """Forgets everything. Fulfils `ecosystem.Notes`."""
+    """Forgets everything. Fulfils `readings.Notes`."""
 
     def get(self, keys: Collection[str]) -> Mapping[str, bytes]:
         return {}

@@ -9,7 +9,8 @@ import msgspec
 
 from .. import addresses
 from ..digests import Digest
-from ..ecosystem import Draft, Ecosystem, File, Reading, Repo
+from ..ecosystem import Ecosystem, Repo
+from ..readings import Draft, File, Reading
 from ..store.directories import Amendment, Assembled, Derived, Directory, DirectoryReader, amend, assemble
 from ..store.store import Store
 from ..validators import Validators

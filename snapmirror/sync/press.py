@@ -14,8 +14,8 @@ import msgspec
 
 from .. import codec
 from ..digests import Digest, sha256
-from ..ecosystem import File
 from ..errors import HelperEnded
+from ..readings import File
 from ..store.store import Store
 
 #: leaves that are looked up, and handed to another process, at a time

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from .. import addresses
 from ..digests import Digest
-from ..ecosystem import Ecosystem, File, Repo
+from ..ecosystem import Ecosystem, Repo
 from ..errors import DamagedError, UpstreamError
+from ..readings import File
 from ..store import check, fs, reindex
 from ..store.check import Problem
 from ..store.directories import DirectoryReader
