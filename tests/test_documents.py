@@ -34,6 +34,8 @@ from snapmirror.conda import CondaRepo
 from snapmirror.conda.settings import Channel, Select
 from snapmirror.ecosystem import Repo
 from snapmirror.files import FilesRepo
+from snapmirror.pypi import PypiRepo
+from snapmirror.pypi import settings as pypi
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "man").iterdir())
@@ -233,14 +235,16 @@ def struct_keys(struct: type[msgspec.Struct]) -> list[Key]:
 
 def kind_of(hint: Any) -> str:
     """A type as a person says it."""
-    if isinstance(hint, types.UnionType):
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
         kinds = [kind_of(one) for one in typing.get_args(hint) if one is not type(None)]
         return " or ".join([kinds[0], *(kind.lower() for kind in kinds[1:])])
     if typing.get_origin(hint) is Literal:
         return "String"
     if hint == list[str | Channel]:
         return "List of strings or tables"
-    return {int: "Integer", str: "String", bool: "Boolean", list[str]: "List of strings"}[hint]
+    if typing.get_origin(hint) is list:
+        return f"List of {kind_of(*typing.get_args(hint)).lower()}s"
+    return {int: "Integer", str: "String", bool: "Boolean", dict[str, str]: "Table of strings"}[hint]
 
 
 def page_keys(lines: list[str]) -> list[Key]:
@@ -256,7 +260,8 @@ def page_keys(lines: list[str]) -> list[Key]:
 def test_every_key_is_in_the_manual_with_its_default() -> None:
     page = manual("snapmirror.toml.5").subsections
     tables = {field.name: field.type for field in msgspec.structs.fields(config.Config) if field.name in TABLES}
-    assert set(page) == {"Top level", *(f"[{name}]" for name in tables), "[[repo]]", "[repo.select]", FILES}
+    repos = {"[[repo]]", "[repo.select]", FILES, PYPI, PYPI_SELECT}
+    assert set(page) == {"Top level", *(f"[{name}]" for name in tables), *repos}
     top = [key for key in struct_keys_of_config() if key.name not in TABLES]
     assert page_keys(page["Top level"]) == top
     for name, struct in tables.items():
@@ -268,10 +273,15 @@ def test_every_key_is_in_the_manual_with_its_default() -> None:
     assert sorted(page_keys(page[FILES])) == sorted(struct_keys(files))
     selecting = {field.name: json.dumps(getattr(Select(), field.name)) for field in msgspec.structs.fields(Select)}
     assert {key.name: key.default for key in page_keys(page["[repo.select]"])} == selecting
+    common = {field.name for field in msgspec.structs.fields(Repo)} - {"upstream"}
+    assert sorted(page_keys(page[PYPI])) == sorted(struct_keys(without(PypiRepo, *common, "select")))
+    assert page_keys(page[PYPI_SELECT]) == struct_keys(pypi.Select)
 
 
-#: the subsection of the other kind of repo
+#: the subsections of the other kinds of repos
 FILES = "[[repo]] of kind files"
+PYPI = "[[repo]] of kind pypi"
+PYPI_SELECT = "[repo.select] of kind pypi"
 
 
 def struct_keys_of_config() -> list[Key]:
@@ -305,6 +315,7 @@ def test_the_examples_of_the_manual_load(tmp_path: Path) -> None:
         ["team", "conda-forge"],
         ["cloud/conda-forge", "bioconda"],
         ["anaconda/archive", "github-release/conda-forge/miniforge"],
+        ["pypi", "own"],
     ]
 
 
