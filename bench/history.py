@@ -18,8 +18,8 @@ from snapmirror.conda import Conda
 from snapmirror.conda.settings import CondaRepo
 from snapmirror.store import gc
 from snapmirror.store.store import Store
-from snapmirror.sync.engine import Options, Sync
-from snapmirror.sync.settings import Download, Publish
+from snapmirror.sync.engine import Sync
+from snapmirror.sync.settings import Download, Options, Publish
 
 from .download import Quiet
 from .measure import ROOT, Bar, Result, Skip, Work, child, in_turn, remove, run

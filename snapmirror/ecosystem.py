@@ -5,11 +5,11 @@ know ecosystems only by what stands here. Words: a *directory* is one listing th
 (`conda-forge/linux-64`), a *leaf* one package name's part of it, a *file* one artefact that a leaf lists.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import IO, Any, Literal, NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -99,6 +99,19 @@ class Made(NamedTuple):
     headers: tuple[str, ...] = ()
 
 
+class Naming(NamedTuple):
+    """What a text of the operator's names: a package, a version of it, or a file."""
+
+    #: the same for every way of writing it; of a file, its name
+    text: str
+    #: name of the leaf that lists it, as far as the text tells
+    leaf: str
+    #: whether all that such a leaf lists is meant
+    whole: bool
+    #: whether a file is meant, by the name of its leaf and its own
+    covers: Callable[[str, str], bool]
+
+
 @dataclass(frozen=True)
 class DocumentPlan:
     """A derived document that a directory publishes."""
@@ -133,6 +146,10 @@ class Ecosystem(Protocol):
     kind: str
     #: None if it has no pages
     pages: Pages | None
+    #: whether upstream may lack files that can be made of others
+    supplements: bool
+    #: what today's metadata can't tell of an earlier time (`as_of`)
+    unknowable: str
     #: whether eager repos get trees where the configuration does not say which do
     linked: bool
     #: version of `settle` and `derive`; a change of any byte that they make raises it
@@ -213,6 +230,17 @@ class Ecosystem(Protocol):
         """The files that a leaf (uncompressed) lists. Raises ValueError if these are not the bytes of one."""
         ...
 
+    def supplement(self, leaf: bytes, read: Callable[[File], IO[bytes] | None]) -> Mapping[str, bytes]:
+        """Files that upstream lacks and that are made of those that a leaf lists: {name: content}; see `supplements`.
+
+        read: opens one of these; None for one that can't be had
+        """
+        ...
+
+    def as_of(self, leaf: bytes, instant: int) -> bytes:
+        """A leaf with only the files that upstream had at an instant, seconds since 1970; empty if there was none."""
+        ...
+
     def paths(self, leaf: bytes) -> Mapping[str, File]:
         """{path below the directory: file} of those that a leaf lists and that are published."""
         ...
@@ -223,6 +251,10 @@ class Ecosystem(Protocol):
 
     def leaf_of(self, file: str) -> str:
         """The name of the leaf that lists a file, guessed from its name alone (a directory keeps the exceptions)."""
+        ...
+
+    def naming(self, spec: str) -> Naming:
+        """What a text of the operator's names. Raises ValueError, which says what would be right, for one that names nothing."""
         ...
 
     def leaf_at(self, reader: DirectoryReader, path: str) -> str:

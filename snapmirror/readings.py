@@ -70,6 +70,8 @@ class Reading(Protocol):
     document: str
     #: URL -> validators of all documents read, to ask "changed since?" next time
     validators: Mapping[str, Validators]
+    #: names that upstream has deleted for certain: that they are missing is no accident
+    gone: Collection[str] = ()
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
         """The leaves of these names, and of any other name that they bear on. Raises UpstreamError."""

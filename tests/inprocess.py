@@ -16,9 +16,9 @@ from snapmirror.store import gc, retention
 from snapmirror.store.records import Record
 from snapmirror.store.retention import Retention
 from snapmirror.store.store import Store
-from snapmirror.sync.engine import Options, Sync
+from snapmirror.sync.engine import Sync
 from snapmirror.sync.report import Report
-from snapmirror.sync.settings import Download, Publish
+from snapmirror.sync.settings import Download, Options, Publish
 
 FAST = Download(retries=1, connect_timeout="2s", stall="1B/2s", min_free="0%")
 

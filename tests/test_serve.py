@@ -101,7 +101,7 @@ class Built:
                 newest = store.catalog().newest(repo)
                 synced[repo] = seal.Synced("conda", read, {}, newest.repos[repo].directories if newest else {})
             with store.lock(None) as catalog:
-                return seal.seal(store, catalog, synced, list(repos), seal_as).id
+                return seal.seal(store, catalog, synced, list(repos), seal.Past(seal_as, {}) if seal_as else None).id
 
     def _directory(
         self,

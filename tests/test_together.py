@@ -28,9 +28,9 @@ from snapmirror.store import check, fs, gc
 from snapmirror.store.index import BlobRow
 from snapmirror.store.published import Published
 from snapmirror.store.store import Store
-from snapmirror.sync.engine import Options, Sync
+from snapmirror.sync.engine import Sync
 from snapmirror.sync.report import Report
-from snapmirror.sync.settings import Publish
+from snapmirror.sync.settings import Options, Publish
 
 
 def beside(action: Callable[..., None], *arguments: object) -> None:

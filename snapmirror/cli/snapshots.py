@@ -51,6 +51,8 @@ def show(snapshot: SnapshotArgument, json: JsonOption = False, config: ConfigOpt
     print_line(f"snapshot {found['id']} (number {found['number']}{', partial' if found['partial'] else ''})")
     for path, repo in found["repos"].items():
         print_line(f"{path}: {repo['kind']}, read {repo['read']}, unchanged since {repo['since']}")
+        if path in found["reconstructed"]:
+            print_line(f"  as upstream had it then, as far as it can be told; not known: {found['reconstructed'][path]}")
         for name, directory in repo["directories"].items():
             size = f"{units.plural(directory['files'], 'file')}, {units.size(directory['bytes'])}"
             print_line(f"  {name or path.rpartition('/')[2]}: {size}, {directory['mode']}, {directory['digest']}")
@@ -65,6 +67,7 @@ def describe(store: Store, record: Record) -> dict[str, Any]:
         "id": record.id,
         "number": record.number,
         "partial": record.partial,
+        "reconstructed": record.reconstructed,
         "repos": {path: _describe_repo(store, record, path) for path in record.repos},
     }
 

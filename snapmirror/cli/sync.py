@@ -9,8 +9,9 @@ from .. import clock, units
 from ..ecosystem import Repo
 from ..errors import UsageError
 from ..store.records import place_of
-from ..sync.engine import Options, Sync
+from ..sync.engine import Sync
 from ..sync.report import DirectoryReport, RepoReport, Report
+from ..sync.settings import Options
 from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, printable, say, show, show_json, waiting
 from .progress import progress
 
@@ -27,6 +28,14 @@ def sync(
             "--seal-as", metavar="TIME", help="Date the snapshot in the past: an id, or a date meaning its last second."
         ),
     ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of",
+            metavar="TIME",
+            help="As --seal-as, with only what upstream had by then, as far as its metadata tells.",
+        ),
+    ] = None,
     allow_shrink: Annotated[
         bool, typer.Option("--allow-shrink", help="Accept an upstream that lists under half of what it did.")
     ] = False,
@@ -36,10 +45,12 @@ def sync(
     config: ConfigOption = None,
 ) -> None:
     """Sync repos with their upstreams and seal a dated snapshot."""
-    at = seal_time(seal_as)
+    if seal_as and as_of:
+        raise UsageError("--seal-as and --as-of both date the snapshot; give one of them")
+    at = seal_time(seal_as or as_of, "--as-of" if as_of else "--seal-as")
     with opened(config, write=True, create=not dry_run) as (settings, store), progress() as bars:
         chosen = choose(settings.repo, repos or [])
-        options = Options(dry_run, at, allow_shrink, None if no_wait else waiting)
+        options = Options(dry_run, at, allow_shrink, bool(as_of), None if no_wait else waiting)
         run = Sync(store, ECOSYSTEMS, settings.repo, settings.download, settings.publish, bars, options)
         report = run.run(chosen)
     if json:
@@ -63,13 +74,13 @@ def choose(configured: Sequence[Repo], paths: list[str]) -> list[Repo]:
     return list(chosen.values()) if paths else list(configured)
 
 
-def seal_time(text: str | None) -> str | None:
+def seal_time(text: str | None, option: str = "--seal-as") -> str | None:
     """The id that `--seal-as` means. Raises UsageError."""
     if text is None:
         return None
     instant = clock.parse_time(text)
     if instant is None:
-        raise UsageError(f"--seal-as {text}: write an id (20261120T010000Z) or a date (2026-11-20)")
+        raise UsageError(f"{option} {text}: write an id (20261120T010000Z) or a date (2026-11-20)")
     return clock.to_id(instant)
 
 

@@ -1,20 +1,20 @@
 """conda as an ecosystem: the methods that `sync` and `serve` call."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from blake3 import blake3
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Pages
+from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Naming, Pages
 from ..errors import DamagedError
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
-from . import derive, leaf, names, upstream
+from . import derive, leaf, names, naming, upstream
 from .settings import CondaRepo, Select
 from .sidecars import Sidecars
 
@@ -31,6 +31,8 @@ class Conda:
 
     kind = "conda"
     form = 1
+    supplements = False
+    unknowable = "packages deleted since, and what records said before they were patched"
     linked = True
     addressed = False
     pages: Pages | None = None
@@ -111,6 +113,14 @@ class Conda:
         """See Ecosystem.files."""
         return leaf.files(leaf_)
 
+    def supplement(self, leaf_: bytes, read: Callable[[File], IO[bytes] | None]) -> Mapping[str, bytes]:
+        """See Ecosystem.supplement."""
+        return {}
+
+    def as_of(self, leaf_: bytes, instant: int) -> bytes:
+        """See Ecosystem.as_of."""
+        return leaf.as_of(leaf_, instant)
+
     def paths(self, leaf_: bytes) -> Mapping[str, File]:
         """See Ecosystem.paths."""
         return {file.name: file for file in self.files(leaf_)}
@@ -123,6 +133,10 @@ class Conda:
     def leaf_of(self, file: str) -> str:
         """See Ecosystem.leaf_of."""
         return names.leaf_of(file)
+
+    def naming(self, spec: str) -> Naming:
+        """See Ecosystem.naming."""
+        return naming.naming(spec)
 
     def leaf_at(self, reader: DirectoryReader, path: str) -> str:
         """See Ecosystem.leaf_at."""

@@ -21,6 +21,8 @@ Record = dict[str, Any]
 Shard = dict[str, Any]
 
 SECTIONS = ("packages", "packages.conda")
+#: a timestamp above this is in milliseconds, as it should be
+_SECONDS_END = 100_000_000_000
 
 
 class _Shape(msgspec.Struct):
@@ -224,6 +226,26 @@ def date(leaf: bytes, seen: Mapping[str, int]) -> bytes:
         if file in seen:
             holder[key]["indexed_timestamp"] = seen[file]
     return _encode(shard)
+
+
+def as_of(leaf: bytes, instant: int) -> bytes:
+    """A leaf with only the records that were listed, or else built, by an instant (seconds since 1970); empty if none is.
+
+    A record of which nobody says when may have come later.
+    """
+    shard = decode(leaf)
+    for holder, key, _ in places(shard):
+        if not 0 < _milliseconds(holder[key]) <= instant * 1000:
+            del holder[key]
+    shard["removed"] = []
+    return _encode(shard)
+
+
+def _milliseconds(record: Record) -> float:
+    """When a record was first listed (CEP 47), else when its package was built; 0 if nobody says."""
+    stamps = (record.get(key) for key in ("indexed_timestamp", "timestamp"))
+    stamp = next((stamp for stamp in stamps if isinstance(stamp, int | float) and stamp > 0), 0)
+    return stamp if stamp >= _SECONDS_END else stamp * 1000  # some builders write seconds
 
 
 class _Sums(msgspec.Struct):

@@ -37,6 +37,14 @@ def leaf_of(file: str) -> str:
     return file.rsplit("-", 2)[0]
 
 
+def version_of(file: str) -> tuple[str, str]:
+    """The version and the build in a file name; of a wheel the version alone. Empty where there is none."""
+    if file.endswith(".whl"):
+        return (*file.split("-"), "", "")[1], ""
+    parts = file.removesuffix(".conda").removesuffix(".tar.bz2").rsplit("-", 2)
+    return (parts[1], parts[2]) if len(parts) == 3 else ("", "")
+
+
 def v3_file(kind: str, key: str, record: dict[str, object]) -> str:
     """The file name of a record of `v3` (CEP 48), whose keys have no extension."""
     stated = record.get("fn")

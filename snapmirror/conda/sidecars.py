@@ -1,15 +1,15 @@
 """What a channel has beside its repodata as an ecosystem: the methods that `sync` and `serve` call."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import IO, Any
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Pages
+from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Naming, Pages
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
-from . import leaf, names, parts
+from . import leaf, names, naming, parts
 from .beside import Beside, Followed, read
 from .settings import CondaRepo
 
@@ -19,6 +19,8 @@ class Sidecars:
 
     kind = "conda-sidecars"
     form = 1
+    supplements = False
+    unknowable = "what documents said then"
     linked = True
     addressed = False
     pages: Pages | None = None
@@ -98,6 +100,14 @@ class Sidecars:
         """See Ecosystem.files."""
         return leaf.files(leaf_)
 
+    def supplement(self, leaf_: bytes, read: Callable[[File], IO[bytes] | None]) -> Mapping[str, bytes]:
+        """See Ecosystem.supplement."""
+        return {}
+
+    def as_of(self, leaf_: bytes, instant: int) -> bytes:
+        """See Ecosystem.as_of."""
+        return leaf_
+
     def paths(self, leaf_: bytes) -> Mapping[str, File]:
         """See Ecosystem.paths."""
         return {file.name: file for file in self.files(leaf_)}
@@ -110,6 +120,10 @@ class Sidecars:
     def leaf_of(self, file: str) -> str:
         """See Ecosystem.leaf_of."""
         return names.leaf_of(file)
+
+    def naming(self, spec: str) -> Naming:
+        """See Ecosystem.naming."""
+        return naming.path(spec)
 
     def leaf_at(self, reader: DirectoryReader, path: str) -> str:
         """See Ecosystem.leaf_at."""

@@ -1,15 +1,15 @@
 """Files behind a listing as an ecosystem: the methods that `sync` and `serve` call."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import IO, Any
 
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Pages
+from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Naming, Pages
 from ..errors import SelectionError
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
-from . import leaf, names, upstream
+from . import leaf, names, naming, upstream
 from .reading import FilesReading, Kept
 from .settings import FilesRepo
 
@@ -22,6 +22,8 @@ class Files:
 
     kind = "files"
     form = 1
+    supplements = False
+    unknowable = "files deleted or replaced since"
     linked = True
     addressed = False
     pages: Pages | None = None
@@ -102,6 +104,14 @@ class Files:
         """See Ecosystem.files."""
         return (leaf.decode(leaf_),)
 
+    def supplement(self, leaf_: bytes, read: Callable[[File], IO[bytes] | None]) -> Mapping[str, bytes]:
+        """See Ecosystem.supplement."""
+        return {}
+
+    def as_of(self, leaf_: bytes, instant: int) -> bytes:
+        """See Ecosystem.as_of."""
+        return leaf_ if (leaf.decode(leaf_).modified or instant + 1) <= instant else b""
+
     def paths(self, leaf_: bytes) -> Mapping[str, File]:
         """See Ecosystem.paths."""
         return {file.name: file for file in self.files(leaf_)}
@@ -113,6 +123,10 @@ class Files:
     def leaf_of(self, file: str) -> str:
         """See Ecosystem.leaf_of."""
         return file
+
+    def naming(self, spec: str) -> Naming:
+        """See Ecosystem.naming."""
+        return naming.naming(spec)
 
     def leaf_at(self, reader: DirectoryReader, path: str) -> str:
         """See Ecosystem.leaf_at."""

@@ -1,18 +1,19 @@
 """PyPI as an ecosystem: the methods that `sync` and `serve` call."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from blake3 import blake3
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Pages
+from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Naming, Pages
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
-from . import leaf, names, packages, requirements, upstream
+from . import leaf, names, naming, packages, requirements, upstream, wheels
 from .settings import PypiRepo, Select
 from .simple import Simple
 
@@ -24,6 +25,8 @@ class Pypi:
     form = 1
     nested = False
     #: leaves hold the addresses of their files themselves: a directory need not list them under `elsewhere`
+    supplements = True
+    unknowable = "projects and files deleted since, and what was yanked or quarantined then"
     linked = False
     addressed = True
     pages: Pages | None = Simple()
@@ -109,6 +112,10 @@ class Pypi:
         """See Ecosystem.leaf_of."""
         return names.leaf_of(file)
 
+    def naming(self, spec: str) -> Naming:
+        """See Ecosystem.naming."""
+        return naming.naming(spec)
+
     def leaf_at(self, reader: DirectoryReader, path: str) -> str:
         """See Ecosystem.leaf_at."""
         file = path.rpartition("/")[2]
@@ -126,6 +133,19 @@ class Pypi:
         content = reader.read_leaf(self.leaf_at(reader, path))
         file = leaf.paths(content).get(path) if content else None
         return FileAt(file, immutable=True) if file else None
+
+    def supplement(self, leaf_: bytes, read: Callable[[File], IO[bytes] | None]) -> Mapping[str, bytes]:
+        """See Ecosystem.supplement: metadata files, which installers resolve with, of wheels that have none beside them."""
+        found = {}
+        for file in leaf.without_metadata(leaf_):
+            if wheel := read(file):
+                with wheel, contextlib.suppress(ValueError):  # it is no wheel, so nobody will install it
+                    found[file.name + names.METADATA] = wheels.metadata_in(wheel, file.name)
+        return found
+
+    def as_of(self, leaf_: bytes, instant: int) -> bytes:
+        """See Ecosystem.as_of."""
+        return leaf.as_of(leaf_, instant)
 
     def paths(self, leaf_: bytes) -> Mapping[str, File]:
         """See Ecosystem.paths: what a tree links, and what `locate` finds."""

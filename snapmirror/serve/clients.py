@@ -5,7 +5,6 @@ channel under every date. So channels are told by name wherever that can be done
 """
 
 import json
-import re
 import urllib.parse
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,6 +33,8 @@ class Mirrored(NamedTuple):
     name: str
     #: where they find it without a mirror, empty if nowhere
     address: str = ""
+    #: how many it lists
+    files: int = 0
 
 
 class Site(NamedTuple):
@@ -63,8 +64,12 @@ def mirrored(store: Store, answers: Mapping[str, Record]) -> list[Mirrored]:
         name, address = _channel(store, path, repo) if repo.kind == "conda" else (path, "")
         if name in found:  # of a channel that is mirrored twice the first is what its name means
             name, address = path, ""
-        found[name] = Mirrored(path, repo.kind, name, address)
+        found[name] = Mirrored(path, repo.kind, name, address, _files(store, repo))
     return list(found.values())
+
+
+def _files(store: Store, repo: RepoState) -> int:
+    return sum(store.metadata.directory(state.blob).document.files for state in repo.directories.values())
 
 
 def _channel(store: Store, path: str, repo: RepoState) -> tuple[str, str]:
@@ -217,12 +222,12 @@ def _pixi(site: Site, repos: Sequence[Mirrored]) -> str:
 def _pip(site: Site, repos: Sequence[Mirrored]) -> str:
     server = urllib.parse.urlsplit(site.base)
     trusted = [f"trusted-host = {server.netloc}"] if server.scheme == "http" else []
-    others = [site.url(f"{repo.path}/simple") + "/" for repo in repos[1:]]
+    index, *others = _indexes(site, repos)
     return "\n".join(
         [
             *_about(site, "pip", "~/.config/pip/pip.conf", "other indexes that there are", others),
             "[global]",
-            f"index-url = {site.url(f'{repos[0].path}/simple')}/",
+            f"index-url = {index}",
             *trusted,
             "# For https with a certificate of your own authority:",
             "# cert = /path/to/ca.pem\n",
@@ -231,12 +236,26 @@ def _pip(site: Site, repos: Sequence[Mirrored]) -> str:
 
 
 def _uv(site: Site, repos: Sequence[Mirrored]) -> str:
-    lines = _about(site, "uv", "~/.config/uv/uv.toml", "the first index replaces uv's own", [])
-    for number, repo in enumerate(repos):
-        lines += ["[[index]]", f"name = {json.dumps(re.sub('[^A-Za-z0-9]+', '-', repo.path))}"]
-        lines.append(f"url = {json.dumps(site.url(f'{repo.path}/simple') + '/')}")
-        lines += ["default = true", ""] if number == 0 else [""]
-    return "\n".join([*lines, "# For https with a certificate of your own authority, set SSL_CERT_FILE=/path/to/ca.pem.\n"])
+    index, *others = _indexes(site, repos)
+    return "\n".join(
+        [
+            *_about(site, "uv", "~/.config/uv/uv.toml", "other indexes that there are", others),
+            "[[index]]",
+            f"url = {json.dumps(index)}",
+            "default = true",
+            "",
+            "# For https with a certificate of your own authority, set SSL_CERT_FILE=/path/to/ca.pem.\n",
+        ]
+    )
+
+
+def _indexes(site: Site, repos: Sequence[Mirrored]) -> list[str]:
+    """Their addresses, that first which has the most: of a mirror of PyPI, of a folder of wheels and of both merged, the last.
+
+    Only that is set. Were several, a package of one's own could be had from where anybody can publish another of that name.
+    """
+    ordered = sorted(repos, key=lambda repo: repo.files, reverse=True)
+    return [site.url(f"{repo.path}/simple") + "/" for repo in ordered]
 
 
 #: name of a client -> what makes its settings

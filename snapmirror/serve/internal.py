@@ -47,6 +47,7 @@ class Snapshots:
                 "id": record.id,
                 "number": record.number,
                 "partial": record.partial,
+                "reconstructed": record.reconstructed,
                 "repos": {path: self._repo(repo) for path, repo in record.repos.items()},
             }
             for record in reversed(catalog.records)

@@ -5,14 +5,12 @@ import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from .. import clock
-from ..digests import is_hex_digest
 from ..errors import DamagedError
 from ..store.catalog import Catalog
+from ..store.denied import reasons
 from ..store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -44,7 +42,6 @@ class Watch:
         self._next_look = 0.0
         self._seen: tuple[int, ...] = ()
         self._view = View(0, Catalog(), {}, store.now())
-        self._denied: dict[str, tuple[int, str]] = {}
         self.view()
 
     def view(self) -> View:
@@ -67,7 +64,7 @@ class Watch:
         if found == self._seen and not self.problem and now < self._view.expires:
             return
         catalog = self._store.catalog()
-        denied = self._read_denied(layout.denied)
+        denied = reasons(self._store.denied.rules())
         settled = max(found) < time.time_ns() - _UNSETTLED
         self._seen = found if settled else ()
         if catalog is not self._view.catalog or denied != self._view.denied or now >= self._view.expires:
@@ -76,17 +73,6 @@ class Watch:
             _log.info("the store can be read again")
             self.problem = ""
 
-    def _read_denied(self, folder: Path) -> dict[str, str]:
-        """`denied/<sha256>.json`: {"reason": …}; the name alone denies."""
-        found: dict[str, tuple[int, str]] = {}
-        for path in folder.glob("*.json") if folder.is_dir() else ():
-            if is_hex_digest(path.stem):
-                changed = _changed(path)
-                held = self._denied.get(path.stem)
-                found[path.stem] = held if held and held[0] == changed else (changed, _reason(path))
-        self._denied = found
-        return {name: reason for name, (_, reason) in found.items()}
-
 
 def _changed(path: Path) -> int:
     """When a path was last changed, nanoseconds; 0 if it is not there."""
@@ -94,14 +80,6 @@ def _changed(path: Path) -> int:
         return path.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
-
-
-def _reason(path: Path) -> str:
-    try:
-        stated = msgspec.json.decode(path.read_bytes(), type=dict[str, Any]).get("reason")
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        return ""
-    return stated if isinstance(stated, str) else ""
 
 
 def _expires(catalog: Catalog, now: datetime) -> datetime:

@@ -56,6 +56,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="state", tag="
     number: int
     #: whether it holds only what was synced into it (`--seal-as`), so that others are looked up before it
     partial: bool = False
+    #: {repo: what is not known of it} of those that are as upstream had them then, told from what it said later (`--as-of`)
+    reconstructed: dict[str, str] = {}
     repos: dict[str, RepoState]
 
 

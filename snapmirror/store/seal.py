@@ -34,30 +34,45 @@ class Synced(NamedTuple):
     before: Mapping[str, DirectoryState]
 
 
+class Past(NamedTuple):
+    """How a snapshot is dated in the past."""
+
+    #: its id
+    id: str
+    #: {repo: what is not known of it} of those that are as upstream had them then, told from what it says now
+    reconstructed: Mapping[str, str]
+
+
 def seal(
     store: Store,
     catalog: Catalog,
     synced: Mapping[str, Synced],
     configured: Sequence[str],
-    seal_as: str | None,
+    past: Past | None,
 ) -> Record:
     """Publish a snapshot. The caller holds the store's lock and has seen that all blobs are there.
 
     synced: the repos that were read, by path
     configured: paths of all repos of the configuration; those not synced keep what they have, others leave
-    seal_as: id in the past, for a partial snapshot; None for now
-    Raises ClockError, and UsageError for a `seal_as` that would change an answer already given.
+    past: for a partial snapshot, dated in the past; None for now
+    Raises ClockError, and UsageError for an id in the past that would change an answer already given.
     """
     present = store.now()
-    if seal_as is not None:
-        check_past(catalog, seal_as, synced, present)
-    id_ = seal_as or _next_id(store, catalog, present)
+    if past is not None:
+        check_past(catalog, past.id, synced, present)
+    id_ = past.id if past else _next_id(store, catalog, present)
     repos = {path: _state(repo, catalog, path, id_) for path, repo in synced.items()}
     trees = {place_of(path, place): tree for path, repo in synced.items() for place, tree in repo.links.items()}
-    if seal_as is None:
+    if past is None:
         for path in configured:
             _carry(store, catalog, path, repos, trees, synced)
-    record = Record(id=id_, number=catalog.next_number, partial=seal_as is not None, repos=dict(sorted(repos.items())))
+    record = Record(
+        id=id_,
+        number=catalog.next_number,
+        partial=past is not None,
+        reconstructed=dict(past.reconstructed) if past else {},
+        repos=dict(sorted(repos.items())),
+    )
     store.published.publish(id_, trees)  # first: a disk that is full here, or a crash, has published nothing
     store.snapshots.write(record)  # the commit
     store.published.refresh(store.catalog(), present)

@@ -28,8 +28,8 @@ class Snapshots:
 
     def catalog(self) -> Catalog:
         """All records, tombstones and pins as they are now. Raises DamagedError."""
-        entries = _refresh(self._layout.snapshots, self._entries, self._entry)
-        pins = _refresh(self._layout.pins, self._pins, self._pin)
+        entries = refresh_files(self._layout.snapshots, self._entries, self._entry)
+        pins = refresh_files(self._layout.pins, self._pins, self._pin)
         if self._catalog is None or entries != self._entries or pins != self._pins:
             self._entries, self._pins = entries, pins
             by_id = sorted((entry for _, entry in entries.values()), key=lambda entry: entry.id)
@@ -62,7 +62,10 @@ class Snapshots:
         fs.sync_folder(self._layout.pins)
 
 
-def _refresh(folder: Path, known: dict[Path, tuple[_State, T]], load: Callable[[Path], T]) -> dict[Path, tuple[_State, T]]:
+def refresh_files(
+    folder: Path, known: dict[Path, tuple[_State, T]], load: Callable[[Path], T]
+) -> dict[Path, tuple[_State, T]]:
+    """What the `.json` files of a folder hold now, of those that have not changed since `known` without loading them again."""
     found: dict[Path, tuple[_State, T]] = {}
     with os.scandir(folder) as scan:
         names = sorted(entry.name for entry in scan if entry.name.endswith(".json") and not entry.name.startswith("."))

@@ -11,6 +11,7 @@ from ..errors import DiskFull
 from . import fs, layout, locks, reindex
 from .blobs import LocalBlobs, Original, Staged
 from .catalog import Catalog
+from .denied import Denied
 from .directories import Metadata
 from .documents import Documents
 from .index import BlobRow, Index, LeafKey
@@ -30,6 +31,7 @@ class Store:
         self.blobs = LocalBlobs(paths)
         self.metadata = Metadata(self.blobs)
         self.snapshots = Snapshots(paths)
+        self.denied = Denied(paths)
         self.trees = Trees(paths)
         self.documents = Documents(paths)
         self.published = Published(paths)

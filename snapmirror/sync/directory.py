@@ -27,13 +27,14 @@ from ..store.records import DirectoryState, place_of
 from ..store.store import Store
 from ..validators import Validators
 from . import export
+from .asof import AsOf
 from .dated import Dated
 from .download import Source
 from .http import Http
 from .plan import DirectoryPlan, Marked, build_directory, make_plan, missing
-from .press import Content, PlannedLeaf, press
 from .report import DirectoryReport
-from .settings import Publish
+from .settings import Options, Publish
+from .settle import settle
 
 
 @dataclass(eq=False)
@@ -46,9 +47,7 @@ class DirectorySync:
     name: str
     #: in the snapshot before, None if it was not there
     previous: DirectoryState | None
-    allow_shrink: bool
-    #: id in the past that the snapshot gets
-    seal_as: str | None = None
+    options: Options
     #: a text of all settings that bear on what is made of a reading
     settings: str = ""
     #: what upstream lists, until it is planned
@@ -106,16 +105,18 @@ class DirectorySync:
             if self.avoided:
                 raise
             self.absent = True
-            if self.reader and self.reader.document.files and not self.allow_shrink:
+            if self.reader and self.reader.document.files and not self.options.allow_shrink:
                 raise
             return self.ecosystem.empty(self.repo, self.name)
 
     def make_plan(self, selection: Selection) -> None:
         """Plan what was read, or is kept of it. Sets `plan`, or `problem`. Raises UpstreamError for an unusable reading."""
         reading = selection.reading
+        if self.options.as_of and self.options.seal_as:
+            reading = AsOf(self.ecosystem, reading, self.options.seal_as)
         if self.ecosystem.dated(self.repo):
-            seen = self.seal_as or self.read_at
-            reading = Dated(self.store, self.ecosystem, self.repo, self.name, reading, seen, self.seal_as)
+            past = self.options.seal_as
+            reading = Dated(self.store, self.ecosystem, self.repo, self.name, reading, past or self.read_at, past)
         try:
             self.plan = make_plan(self.store, self.ecosystem, self.repo, self.name, reading, self.reader, self._marked())
             self._refuse_to_shrink(self.plan)
@@ -137,8 +138,9 @@ class DirectorySync:
 
     def _refuse_to_shrink(self, plan: DirectoryPlan) -> None:
         before = self.reader.document.files if self.reader else 0
+        before -= plan.files_of(plan.gone)
         now, _ = plan.listed
-        if now * 2 < before and not self.allow_shrink and not self._reselected:
+        if now * 2 < before and not self.options.allow_shrink and not self._reselected:
             url = addresses.redact(plan.header.document or plan.header.bases[0])
             raise ShrinkError(url, before, now)
 
@@ -228,24 +230,11 @@ class DirectorySync:
                 if file.sha256 is None and isinstance(result := fetched.get(self._source(file, bases).key), bytes)
             }
             withheld = {file.name for file in leaf.files if file.name in self.failed}
-            if digests or withheld or any(file.size is None for file in leaf.files):
-                self._resettle(plan, leaf, digests, withheld)
+            settle(self.store, plan, leaf, digests, withheld)
         try:
             self._refuse_to_shrink(plan)  # an upstream whose files have all become a login page, say
         except ShrinkError as error:
             self.problem = error
-
-    def _resettle(self, plan: DirectoryPlan, leaf: PlannedLeaf, digests: Mapping[str, Digest], withheld: set[str]) -> None:
-        files = [file.but(sha256=digests.get(file.name, file.sha256)) for file in leaf.files if file.name not in withheld]
-        unsized = {file.name: file.sha256 for file in files if file.size is None and file.sha256}
-        held = self.store.held(unsized.values())
-        sizes = {name: held[digest] for name, digest in unsized.items() if digest in held}
-        content = self.ecosystem.settle(self.store.metadata.leaf(leaf.blob), digests, withheld, sizes)
-        stated = {file.name: file.size for file in self.ecosystem.files(content)} if content else {}
-        files = [file.but(size=stated.get(file.name, file.size)) for file in files]
-        source = None if withheld else leaf.source
-        for settled, compressed in press(self.store, [Content(leaf.name, content, tuple(files), source)], 1):
-            plan.take(settled, compressed)
 
     def lost(self) -> list[Source]:
         """Files of the finished directory that are not in the store: gc took them before they were registered."""

@@ -8,9 +8,8 @@ was fetched for the next sync.
 import contextlib
 import shutil
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 from .. import addresses
 from ..ecosystem import Ecosystem, Repo
@@ -18,7 +17,6 @@ from ..errors import AbsentError, DiskFull, LockedError, PlanTooLarge, UpstreamE
 from ..store import seal, syncing
 from ..store.catalog import Catalog
 from ..store.gc import current_documents
-from ..store.locks import Waiting
 from ..store.records import DirectoryState, Record
 from ..store.store import Store
 from ..store.syncing import Registration
@@ -31,23 +29,11 @@ from .http import Http
 from .notes import StoreNotes
 from .plan import DirectoryPlan
 from .report import RepoReport, Report
-from .settings import Download, Publish
+from .settings import Download, Options, Publish
 from .trees import RepoTrees
 
 #: groups of directories that are read at once: reading is waiting, but a large index takes a gigabyte until it is planned
 _SIDE_BY_SIDE = 4
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line asks of one sync."""
-
-    dry_run: bool = False
-    #: id in the past that the snapshot gets
-    seal_as: str | None = None
-    allow_shrink: bool = False
-    #: told what is waited for; None: do not wait for the store's lock
-    waiting: Waiting | None = None
 
 
 class Sync:
@@ -135,9 +121,8 @@ class Sync:
         directories = []
         for repo in bound:
             states = self._before(self._store.catalog(), repo.path)  # read only now that the repo is ours
-            allow, past = self._options.allow_shrink, self._options.seal_as
             own = [
-                DirectorySync(self._store, ecosystem, repo, name, states.get(name), allow, past)
+                DirectorySync(self._store, ecosystem, repo, name, states.get(name), self._options)
                 for name in ecosystem.directories(repo)
             ]
             directories += own
@@ -318,11 +303,16 @@ class Sync:
             return None
         configured = [repo.path for repo in self._configured]
         with self._store.lock(self._options.waiting) as catalog:
-            record = seal.seal(self._store, catalog, synced, configured, self._options.seal_as)
+            past = seal.Past(self._options.seal_as, self._reconstructed(synced)) if self._options.seal_as else None
+            record = seal.seal(self._store, catalog, synced, configured, past)
             registration.remove()
             if not syncing.any_alive(self._store.layout, besides=self._locked):
                 self._store.documents.prune(set(current_documents(self._store, self._store.catalog())))
         return record
+
+    def _reconstructed(self, synced: Iterable[str]) -> dict[str, str]:
+        kinds = {path: self._directories[path][0].ecosystem for path in synced}
+        return {path: kind.unknowable for path, kind in kinds.items()} if self._options.as_of else {}
 
     def _fetch_lost(self, http: Http) -> None:
         """A gc without grace may take a file known by MD5 alone before its SHA-256 could be registered."""

@@ -11,7 +11,7 @@ from ..store.store import Store
 from .directory import DirectorySync
 from .http import Http
 from .plan import make_plan
-from .settings import Publish
+from .settings import Options, Publish
 
 
 class FollowingSync(DirectorySync):
@@ -27,7 +27,9 @@ class FollowingSync(DirectorySync):
         publish: Publish,
     ) -> None:
         """others: the other directories of the repo."""
-        super().__init__(store, follower, msgspec.structs.replace(repo, download="eager"), "", previous, allow_shrink=True)
+        super().__init__(
+            store, follower, msgspec.structs.replace(repo, download="eager"), "", previous, Options(allow_shrink=True)
+        )
         self.settings = follower.settings(repo)
         self._follower = follower
         self._others = others

@@ -25,6 +25,8 @@ class Group:
         self._ages = any(ecosystem.ages(repo) for repo in self._repos.values())
         self._present = present
         settings = " ".join(ecosystem.settings(repo) for repo in self._repos.values())
+        if directories[0].options.as_of:
+            settings += f" as of {directories[0].options.seal_as}"
         for directory in directories:
             directory.settings = settings
 

@@ -55,6 +55,8 @@ class DirectoryPlan:
     withheld: dict[str, str] = field(default_factory=dict)
     #: names that keep their old leaves, with the reason
     aside: dict[str, str] = field(default_factory=dict)
+    #: names of the previous directory that upstream has deleted for certain
+    gone: frozenset[str] = frozenset()
     #: files whose bytes are not in the store
     wanted: list[File] = field(default_factory=list)
     #: the state in short; empty if there is no such thing
@@ -104,6 +106,10 @@ class DirectoryPlan:
             self.leaves.pop(name, None)
             if comparable:
                 self.replaced.discard(name)
+
+    def files_of(self, names: Iterable[str]) -> int:
+        """How many files the previous directory lists under these names."""
+        return sum(self._gone(name).files for name in names)
 
     def amendment(self) -> Amendment:
         """What differs from the previous directory."""
@@ -159,6 +165,7 @@ def make_plan(
     for leaf, compressed in press(store, _drafts(store, plan, reading.drafts(changed)), len(changed)) if changed else ():
         plan.take(leaf, compressed)
     plan.set_aside(reading.aside, comparable=comparable)
+    plan.gone = frozenset(reading.gone)
     plan.mark, plan.header = reading.mark(), header._replace(validators=reading.validators)
     if repo.download == "eager":
         plan.wanted = missing(plan, store.index.held)

@@ -1,12 +1,14 @@
-"""The `[download]` and `[publish]` tables of the configuration."""
+"""The `[download]` and `[publish]` tables of the configuration, and what the command line asks of one sync."""
 
 import re
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
 import msgspec
 
 from .. import units
+from ..store.locks import Waiting
 
 
 class Stall(NamedTuple):
@@ -87,3 +89,17 @@ class Publish(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=T
     def wants_tree(self, path: str, mode: str, *, usual: bool) -> bool:
         """Whether a repo gets trees: only eager repos have all files. usual: whether it does if nothing is said"""
         return mode == "eager" and (usual if self.trees is None else path in self.trees)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks of one sync."""
+
+    dry_run: bool = False
+    #: id in the past that the snapshot gets
+    seal_as: str | None = None
+    allow_shrink: bool = False
+    #: whether only what upstream had at that time, as far as it can be told, goes into it
+    as_of: bool = False
+    #: told what is waited for; None: do not wait for the store's lock
+    waiting: Waiting | None = None
