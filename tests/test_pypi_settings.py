@@ -1,0 +1,69 @@
+"""The settings that the mirror gives out for pip and uv: with nothing else, they install from the mirror alone."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from pypi_index import Index
+from serving import serving
+from test_pypi_clients import Site, installed, wheel
+
+pytest.importorskip("uv", reason="uv is not installed")
+BIN = Path(sys.executable).parent
+#: name of a client -> its file below `/-/config/<selector>/`, and what tells it where that is
+FILES = {"pip": ("pip.conf", "PIP_CONFIG_FILE"), "uv": ("uv.toml", "UV_CONFIG_FILE")}
+#: whoever asks another server gets no answer
+NOWHERE_ELSE = {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A mirror with a package index, on two days, and a folder of wheels."""
+    folder = tmp_path_factory.mktemp("own")
+    file, content, _ = wheel("mine", "1.0")
+    (folder / file).write_bytes(content)
+    with Index(tmp_path_factory.mktemp("index")) as index:
+        for name, requires in (("app", ["lib"]), ("lib", []), ("speed", []), ("built", [])):
+            index.upload(name, *wheel(name, "1.0", requires), upload_time="2026-10-01T10:00:00Z")
+        made = Site(tmp_path_factory.mktemp("site"), index)
+    made.mirror.repos.append({"kind": "pypi", "path": "own", "packages": str(folder)})
+    made.mirror.sync("own")
+    with serving(made.mirror.store_path) as url:
+        made.url = url
+        yield made
+
+
+def fetched(site: Site, client: str, selector: str, folder: Path) -> dict[str, str]:
+    """What tells a client where its settings are, after they were fetched into a folder."""
+    name, variable = FILES[client]
+    answer = requests.get(f"{site.url}/-/config/{selector}/{name}", timeout=9)
+    assert answer.status_code == 200
+    assert answer.text == site.mirror.run("client", client, "--snapshot", selector, "--base-url", site.url).out
+    (folder / name).write_text(answer.text)
+    # uv takes this variable for true whatever it holds, unless it is empty
+    return {variable: str(folder / name), **({"UV_NO_CONFIG": "0"} if client == "uv" else {})}
+
+
+@pytest.mark.parametrize("client", ["pip", "uv"])
+@pytest.mark.parametrize(("selector", "lib"), [("current", "2.0"), ("2026-11-01", "1.0"), ("paper", "1.0")])
+def test_the_settings_are_enough(client: str, selector: str, lib: str, site: Site, tmp_path: Path) -> None:
+    environment = fetched(site, client, selector, tmp_path)
+    command = [BIN / "pip"] if client == "pip" else [BIN / "uv", "pip"]
+    said = site.run(*command, "install", "-v", "--target", tmp_path / "target", "app", **environment, **NOWHERE_ELSE)
+    assert installed(tmp_path / "target") == {"app": "1.0", "lib": lib}
+    asked = f"Looking in indexes: {site.url}/{selector}/pypi/simple/\n" if client == "pip" else f"/{selector}/pypi/simple/app/"
+    assert asked in said
+
+
+def test_one_index_is_set_and_the_others_are_named(site: Site) -> None:
+    for client in FILES:
+        text = site.mirror.run("client", client, "--base-url", site.url).out
+        stated = [line for line in text.splitlines() if "/simple/" in line]
+        assert len(stated) == 2
+        assert stated[0] == f"# other indexes that there are: {site.url}/current/own/simple/"
+        assert f"{site.url}/current/pypi/simple/" in stated[1]
+    past = site.mirror.run("client", "uv", "--base-url", "https://mirror.example", "--snapshot", "2026-11-01").out
+    assert "/own/" not in past
+    assert "trusted-host" not in site.mirror.run("client", "pip", "--base-url", "https://mirror.example").out
