@@ -254,7 +254,7 @@ class Ecosystem(Protocol):
         ...
 
     def naming(self, spec: str) -> Naming:
-        """What a text of the operator's names. Raises ValueError, which says what would be right, for one that names nothing."""
+        """What a text of the operator's names. Raises ValueError, which says what would be right, if that is nothing."""
         ...
 
     def leaf_at(self, reader: DirectoryReader, path: str) -> str:

@@ -62,9 +62,7 @@ class Snapshots:
         fs.sync_folder(self._layout.pins)
 
 
-def refresh_files(
-    folder: Path, known: dict[Path, tuple[_State, T]], load: Callable[[Path], T]
-) -> dict[Path, tuple[_State, T]]:
+def refresh_files(folder: Path, known: dict[Path, tuple[_State, T]], load: Callable[[Path], T]) -> dict[Path, tuple[_State, T]]:
     """What the `.json` files of a folder hold now, of those that have not changed since `known` without loading them again."""
     found: dict[Path, tuple[_State, T]] = {}
     with os.scandir(folder) as scan:

@@ -1,0 +1,29 @@
+"""What the operator names in an index: `project`, `project==1.2`, `project-1.2-py3-none-any.whl`."""
+
+import re
+
+from ..ecosystem import Naming
+from . import names
+
+_NAME = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?:\s*===?\s*(?P<version>[A-Za-z0-9_.!+-]+))?")
+
+
+def naming(spec: str) -> Naming:
+    """See Ecosystem.naming. What lies beside a file goes with it, and is not named: other files may have the same metadata."""
+    if names.is_archive(spec) and "/" not in spec:
+        return Naming(spec, names.leaf_of(spec), False, lambda _, file: file == spec)
+    found = None if spec.endswith(names.SIDECARS) else _NAME.fullmatch(spec)
+    if not found:
+        raise ValueError("write a project's name, name==version, the name of a file, or its SHA-256")
+    name = names.normalise(found["name"])
+    if found["version"] is None:
+        return Naming(name, name, True, lambda leaf, file: leaf == name and not file.endswith(names.SIDECARS))
+    version = names.version_key(found["version"])
+    return Naming(
+        f"{name}=={version}",
+        name,
+        False,
+        lambda leaf, file: (
+            leaf == name and not file.endswith(names.SIDECARS) and names.version_key(names.parse(file, leaf).version) == version
+        ),
+    )

@@ -1,0 +1,109 @@
+"""The deny list: the files in `denied/` (man snapmirror-store, section DENIED).
+
+A rule is what the operator has denied of one repo, in the operator's words, with the files that it stood for when it was
+made. Whatever has the SHA-256 of one of these files is denied, in every repo: the same bytes are no better elsewhere.
+`denied/<sha256>.json` is the same for one file of no particular repo; the name alone denies.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..digests import Digest, is_hex_digest
+from ..errors import DamagedError
+from . import fs
+from .layout import Layout
+from .records import Hex
+from .snapshots import refresh_files
+
+
+class DeniedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One file that a rule stood for."""
+
+    sha256: Hex
+    #: as the directory lists it
+    name: str = ""
+    #: name of the leaf that lists it
+    leaf: str = ""
+
+    @property
+    def digest(self) -> Digest:
+        """The SHA-256 as bytes."""
+        return bytes.fromhex(self.sha256)
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """What `denied/<name>.json` holds."""
+
+    #: path of the repo; empty for any
+    repo: str
+    #: what is denied, as its ecosystem writes it: a package, a version, a file; or a SHA-256 in hexadecimal
+    spec: str
+    #: told to clients; may be empty
+    reason: str
+    #: since when, in the form of an id; empty if nobody has said
+    since: str
+    files: tuple[DeniedFile, ...] = ()
+
+
+class Denied:
+    """Reads are cached by what changes when a file is replaced, so that looking for news costs one scan of a folder."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._folder = layout.denied
+        self._known: dict[Path, tuple[Any, Rule]] = {}
+
+    def rules(self) -> list[Rule]:
+        """All rules as they are now, by repo and spec. Raises DamagedError."""
+        if not self._folder.is_dir():
+            return []
+        try:
+            self._known = refresh_files(self._folder, self._known, _read)
+        except FileNotFoundError:
+            return self.rules()  # one was taken away while we looked
+        return sorted((rule for _, rule in self._known.values()), key=lambda rule: (rule.repo, rule.spec))
+
+    def write(self, rule: Rule) -> None:
+        """Make a rule, or put it in the place of the one of the same repo and spec. The caller holds the store's lock."""
+        fs.replace(self._path(rule), msgspec.json.format(msgspec.json.encode(rule), indent=1) + b"\n")
+
+    def remove(self, rule: Rule) -> None:
+        """Take a rule away. The caller holds the store's lock."""
+        fs.unlink(self._path(rule))
+        fs.sync_folder(self._folder)
+
+    def _path(self, rule: Rule) -> Path:
+        if not rule.repo:
+            return self._folder / f"{rule.spec}.json"
+        name = hashlib.sha256(f"{rule.repo}\0{rule.spec}".encode()).hexdigest()
+        return self._folder / f"rule-{name[:32]}.json"
+
+
+def reasons(rules: Iterable[Rule]) -> dict[str, str]:
+    """{SHA-256 in hexadecimal: reason} of all files that rules name; of several reasons for a file, one that says something."""
+    found: dict[str, str] = {}
+    for rule in rules:
+        for file in rule.files:
+            found[file.sha256] = found.get(file.sha256) or rule.reason
+    return found
+
+
+def _read(path: Path) -> Rule:
+    content = path.read_bytes()
+    if is_hex_digest(path.stem):
+        return Rule(repo="", spec=path.stem, reason=_reason(content), since="", files=(DeniedFile(sha256=path.stem),))
+    try:
+        return msgspec.json.decode(content, type=Rule)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DamagedError(f"denied/{path.name}", f"can't be read: {error}") from None
+
+
+def _reason(content: bytes) -> str:
+    try:
+        stated = msgspec.json.decode(content, type=dict[str, Any]).get("reason")
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    return stated if isinstance(stated, str) else ""

@@ -1,0 +1,159 @@
+"""Readings without what the operator has denied: it is neither published nor fetched, whenever it was uploaded.
+
+Leaves that rules may concern are known by other sources than without these rules, so that they are planned anew when a
+rule is made, and again when it is taken away.
+"""
+
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from blake3 import blake3
+
+from ..digests import Digest, is_hex_digest
+from ..ecosystem import Ecosystem, Naming
+from ..readings import Changes, Draft, File, Reading
+from ..store.denied import Rule
+from ..store.directories import DirectoryReader
+from ..validators import Validators
+
+
+class Rules:
+    """What is denied in the directories of one repo that one ecosystem reads."""
+
+    def __init__(self, ecosystem: Ecosystem, repo: str, rules: Collection[Rule]) -> None:
+        """repo: its path; rules: all that there are. By the SHA-256 of a file those of other repos count too."""
+        own = [rule for rule in rules if rule.repo == repo]
+        #: files that are denied whatever their names are
+        self.digests: frozenset[Digest] = frozenset(file.digest for rule in rules for file in rule.files)
+        self._namings = list(_namings(ecosystem, own))
+        self._by_leaf: dict[str, list[Naming]] = {}
+        for naming in self._namings:
+            self._by_leaf.setdefault(naming.leaf.lower(), []).append(naming)
+        self._files = frozenset(naming.text for naming in self._namings)
+        #: what had a denied SHA-256 when it was denied: where upstream states none, nothing but the name tells
+        self._unsummed = frozenset(file.name for rule in own if is_hex_digest(rule.spec) for file in rule.files)
+        leaves = {naming.leaf for naming in self._namings} | {file.leaf for rule in rules for file in rule.files}
+        self._leaves = frozenset(leaves | {leaf.lower() for leaf in leaves})
+        parts = [*sorted(self._files), *sorted(digest.hex() for digest in self.digests), *sorted(self._leaves)]
+        #: the same for the same rules; empty if there are none
+        self.text = f" without {blake3(repr(parts).encode()).hexdigest()}" if rules else ""
+
+    def concern(self, leaf: str) -> bool:
+        """Whether anything of a leaf may be denied, as far as its name tells."""
+        return leaf in self._leaves or leaf.lower() in self._leaves
+
+    def forbid(self, leaf: str) -> bool:
+        """Whether all of a leaf is denied, whatever it lists."""
+        return any(naming.whole and naming.covers(leaf, "") for naming in self._by_leaf.get(leaf.lower(), ()))
+
+    def name(self, leaf: str, file: str) -> bool:
+        """Whether a file is denied by its name."""
+        return file in self._files or any(naming.covers(leaf, file) for naming in self._by_leaf.get(leaf.lower(), ()))
+
+    def deny(self, leaf: str, file: File) -> bool:
+        """Whether a file is denied."""
+        if file.sha256 in self.digests or (file.sha256 is None and file.name in self._unsummed):
+            return True
+        return self.name(leaf, file.name)
+
+    def source(self, digest: Digest) -> Digest:
+        """What a leaf is known by that rules concern, for what it is known by without."""
+        return blake3(f"allowed 1{self.text}\0".encode() + digest).digest()
+
+    def count(self, ecosystem: Ecosystem, reader: DirectoryReader) -> int:
+        """How many files are denied of those that a directory lists, in the leaves that rules concern."""
+        if not self.text:
+            return 0
+        leaves = ((leaf, content) for leaf in self._leaves if (content := reader.read_leaf(leaf)))
+        return sum(self.deny(leaf, file) for leaf, content in leaves for file in ecosystem.files(content))
+
+
+def _namings(ecosystem: Ecosystem, rules: Collection[Rule]) -> Iterator[Naming]:
+    for rule in rules:
+        if not is_hex_digest(rule.spec):
+            with contextlib.suppress(ValueError):  # what names nothing here may name something beside it
+                yield ecosystem.naming(rule.spec)
+
+
+class Allowed(Reading):
+    """A reading without what is denied. Fulfils `readings.Reading`."""
+
+    def __init__(self, ecosystem: Ecosystem, reading: Reading, rules: Rules) -> None:
+        self._ecosystem, self._reading, self._rules = ecosystem, reading, rules
+        self.bases: tuple[str, ...] = reading.bases
+        self.info: dict[str, Any] = reading.info
+        self.extra: dict[str, Any] = reading.extra
+        self.document = reading.document
+        self.invalid: Mapping[str, str] = {
+            file: reason for file, reason in reading.invalid.items() if not rules.name(ecosystem.leaf_of(file), file)
+        }
+        self.validators: Mapping[str, Validators] = reading.validators
+        self.gone = reading.gone
+        self.sources: Mapping[str, Digest] = _Sources(reading.sources, rules)
+
+    @property
+    def aside(self) -> Mapping[str, str]:
+        """See Reading.aside. Of what is denied altogether nothing old is kept either."""
+        return {name: reason for name, reason in self._reading.aside.items() if not self._rules.forbid(name)}
+
+    def mark(self) -> bytes:
+        """See Reading.mark. Whoever keeps it keeps `Rules.text` with it, as one of the settings."""
+        return self._reading.mark()
+
+    def since(self, mark: bytes) -> Changes | None:
+        """See Reading.since."""
+        changes = self._reading.since(mark)
+        if changes is None:
+            return None
+        return changes._replace(changed=[name for name in changes.changed if not self._rules.forbid(name)])
+
+    def drafts(self, names: Collection[str]) -> Iterator[Draft]:
+        """See Reading.drafts."""
+        for draft in self._reading.drafts([name for name in names if not self._rules.forbid(name)]):
+            yield self._allowed(draft)
+        self.validators = self._reading.validators
+        self.gone = self._reading.gone
+
+    def _allowed(self, draft: Draft) -> Draft:
+        rules = self._rules
+        concerned = rules.concern(draft.name)
+        denied = {file.name for file in draft.files if rules.deny(draft.name, file)}
+        draft = draft._replace(
+            source=rules.source(draft.source) if concerned and draft.source else draft.source,
+            invalid={file: reason for file, reason in draft.invalid.items() if not rules.name(draft.name, file)},
+        )
+        if not denied:
+            return draft
+        content = b"" if rules.forbid(draft.name) else self._ecosystem.settle(draft.content, {}, denied, {})
+        # what lies beside a denied file goes with it
+        left = {file.name for file in self._ecosystem.files(content)} if content else set()
+        files = tuple(file for file in draft.files if file.name in left)
+        gone = {file.sha256 for file in draft.files} - {file.sha256 for file in files}
+        return draft._replace(
+            content=content,
+            files=files,
+            source=draft.source if concerned else None,  # its source is that of the whole, which is to come back one day
+            bodies={digest: body for digest, body in draft.bodies.items() if digest not in gone},
+        )
+
+
+class _Sources(Mapping[str, Digest]):
+    """Sources made when asked for: there may be 700,000."""
+
+    def __init__(self, sources: Mapping[str, Digest], rules: Rules) -> None:
+        self._sources = sources
+        self._rules = rules
+        self._forbidden = {name for name in sources if rules.concern(name) and rules.forbid(name)}
+
+    def __getitem__(self, name: str) -> Digest:
+        if name in self._forbidden:
+            raise KeyError(name)
+        source = self._sources[name]
+        return self._rules.source(source) if self._rules.concern(name) else source
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._sources if name not in self._forbidden)
+
+    def __len__(self) -> int:
+        return len(self._sources) - len(self._forbidden)
