@@ -27,6 +27,7 @@ from ..store.records import DirectoryState, place_of
 from ..store.store import Store
 from ..validators import Validators
 from . import export
+from .allowed import Allowed, Rules
 from .asof import AsOf
 from .dated import Dated
 from .download import Source
@@ -70,7 +71,12 @@ class DirectorySync:
     final: Assembled | None = None
     #: whether what is planned is a root of gc
     registered: bool = False
+    #: what the operator has denied
+    rules: Rules = field(init=False)
     _finished: bool = False
+
+    def __post_init__(self) -> None:
+        self.rules = Rules(self.ecosystem, self.repo.path, self.store.denied.rules())
 
     @property
     def path(self) -> str:
@@ -112,6 +118,8 @@ class DirectorySync:
     def make_plan(self, selection: Selection) -> None:
         """Plan what was read, or is kept of it. Sets `plan`, or `problem`. Raises UpstreamError for an unusable reading."""
         reading = selection.reading
+        if self.rules.text:
+            reading = Allowed(self.ecosystem, reading, self.rules)
         if self.options.as_of and self.options.seal_as:
             reading = AsOf(self.ecosystem, reading, self.options.seal_as)
         if self.ecosystem.dated(self.repo):
@@ -140,6 +148,8 @@ class DirectorySync:
         before = self.reader.document.files if self.reader else 0
         before -= plan.files_of(plan.gone)
         now, _ = plan.listed
+        if now * 2 < before and self.reader:
+            before -= self.rules.count(self.ecosystem, self.reader)
         if now * 2 < before and not self.options.allow_shrink and not self._reselected:
             url = addresses.redact(plan.header.document or plan.header.bases[0])
             raise ShrinkError(url, before, now)
@@ -230,6 +240,7 @@ class DirectorySync:
                 if file.sha256 is None and isinstance(result := fetched.get(self._source(file, bases).key), bytes)
             }
             withheld = {file.name for file in leaf.files if file.name in self.failed}
+            withheld |= {file.name for file in leaf.files if digests.get(file.name, file.sha256) in self.rules.digests}
             settle(self.store, plan, leaf, digests, withheld)
         try:
             self._refuse_to_shrink(plan)  # an upstream whose files have all become a login page, say

@@ -28,7 +28,7 @@ class Group:
         if directories[0].options.as_of:
             settings += f" as of {directories[0].options.seal_as}"
         for directory in directories:
-            directory.settings = settings
+            directory.settings = settings + directory.rules.text
 
     def read(self, http: Http) -> None:
         """Ask upstream for all of it. If anything has changed, a selection needs the rest too, changed or not."""
