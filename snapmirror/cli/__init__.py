@@ -17,7 +17,7 @@ from .context import say
 
 app = typer.Typer(
     name="snapmirror",
-    help="A mirror with a memory: every sync seals an immutable, dated snapshot of conda channels.",
+    help="A mirror with a memory: every sync seals an immutable, dated snapshot of conda channels, PyPI and installers.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
