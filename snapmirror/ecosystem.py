@@ -210,6 +210,14 @@ class Ecosystem(Protocol):
         """Paths of repos of which something is kept for this one's sake: they are read and selected together."""
         ...
 
+    def merged(self, repo: Any) -> Sequence[str]:
+        """Paths of the repos that this one publishes as one; none if it has an upstream."""
+        ...
+
+    def merge(self, repo: Any, readers: Mapping[str, DirectoryReader]) -> Reading:
+        """What comes of the directories of these repos, by path."""
+        ...
+
     def select(
         self, repos: Mapping[str, Any], readings: Mapping[tuple[str, str], Reading], present: datetime
     ) -> Mapping[tuple[str, str], Selection]:

@@ -83,6 +83,7 @@ def load(path: Path, upstream: str = "") -> Config:
         for repo in _expand(path, where, table):
             _check_repo(path, where, repo)
             repos.append(repo.below(base))
+    _check_merges(path, repos)
     _check_overlaps(path, repos)
     _check_dependencies(path, repos)
     index = str(base / config.index) if config.index else None
@@ -157,7 +158,7 @@ def _check_repo(path: Path, where: str, repo: Repo) -> None:
     first = segments[0]
     if first in RESERVED or clock.from_id(first) or clock.parse_day(first):
         raise ConfigError(path, where, f"path begins with {first!r}, which in a URL names a date or is reserved")
-    if not repo.upstreams:
+    if not repo.upstreams and not (isinstance(repo, PypiRepo) and repo.merge):
         raise ConfigError(path, where, "upstream names no URL")
     for upstream in repo.upstreams:
         try:
@@ -179,6 +180,20 @@ def _check_dependencies(path: Path, repos: list[AnyRepo]) -> None:
             if other not in known or other == repo.path:
                 problem = f"dependencies_from names {other!r}, which is no other repo of this file ({', '.join(sorted(known))})"
                 raise ConfigError(path, f"[[repo]] {repo.path}", problem)
+
+
+def _check_merges(path: Path, repos: list[AnyRepo]) -> None:
+    known = {repo.path: repo for repo in repos if isinstance(repo, PypiRepo) and not repo.merge}
+    for repo in repos:
+        for other in repo.merge if isinstance(repo, PypiRepo) else ():
+            where = f"[[repo]] {repo.path}"
+            if other not in known:
+                problem = (
+                    f"merge names {other!r}, which is no index of this file with files of its own ({', '.join(sorted(known))})"
+                )
+                raise ConfigError(path, where, problem)
+            if known[other].download != repo.download:
+                raise ConfigError(path, where, f"merge names {other!r}, which is not downloaded as this repo is")
 
 
 def _check_overlaps(path: Path, repos: list[AnyRepo]) -> None:

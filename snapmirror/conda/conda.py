@@ -97,6 +97,14 @@ class Conda:
         """See Ecosystem.bound."""
         return repo.select.dependencies_from
 
+    def merged(self, repo: CondaRepo) -> Sequence[str]:
+        """See Ecosystem.merged."""
+        return ()
+
+    def merge(self, repo: CondaRepo, readers: Mapping[str, DirectoryReader]) -> Reading:
+        """See Ecosystem.merge."""
+        raise LookupError("no repo of this kind is one of several")
+
     def select(
         self, repos: Mapping[str, CondaRepo], readings: Mapping[tuple[str, str], Reading], present: datetime
     ) -> Mapping[tuple[str, str], Selection]:

@@ -86,6 +86,14 @@ class Sidecars:
         """See Ecosystem.bound."""
         return ()
 
+    def merged(self, repo: CondaRepo) -> Sequence[str]:
+        """See Ecosystem.merged."""
+        return ()
+
+    def merge(self, repo: CondaRepo, readers: Mapping[str, DirectoryReader]) -> Reading:
+        """See Ecosystem.merge."""
+        raise LookupError("no repo of this kind is one of several")
+
     def select(
         self, repos: Mapping[str, CondaRepo], readings: Mapping[tuple[str, str], Reading], present: datetime
     ) -> Mapping[tuple[str, str], Selection]:
@@ -93,8 +101,12 @@ class Sidecars:
         return {place: Selection(reading, {}) for place, reading in readings.items()}
 
     def settle(self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int]) -> bytes:
-        """See Ecosystem.settle. Files come with their digests, and nothing of it can be withheld."""
-        return leaf_
+        """See Ecosystem.settle. Files come with their digests."""
+        if not withheld:
+            return leaf_
+        made = leaf.decode(leaf_)
+        made["packages"] = {path: entry for path, entry in made["packages"].items() if path not in withheld}
+        return codec.to_msgpack(made) if made["packages"] or made["documents"] else b""
 
     def files(self, leaf_: bytes) -> tuple[File, ...]:
         """See Ecosystem.files."""

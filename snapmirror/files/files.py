@@ -81,6 +81,14 @@ class Files:
         """See Ecosystem.bound."""
         return ()
 
+    def merged(self, repo: FilesRepo) -> Sequence[str]:
+        """See Ecosystem.merged."""
+        return ()
+
+    def merge(self, repo: FilesRepo, readers: Mapping[str, DirectoryReader]) -> Reading:
+        """See Ecosystem.merge."""
+        raise LookupError("no repo of this kind is one of several")
+
     def select(
         self, repos: Mapping[str, FilesRepo], readings: Mapping[tuple[str, str], Reading], present: datetime
     ) -> Mapping[tuple[str, str], Selection]:

@@ -14,6 +14,7 @@ from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Naming, Pages
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
 from . import leaf, names, naming, packages, requirements, upstream, wheels
+from .merge import MergedReading
 from .settings import PypiRepo, Select
 from .simple import Simple
 
@@ -59,7 +60,7 @@ class Pypi:
     def settings(self, repo: PypiRepo) -> str:
         """See Ecosystem.settings. Files that name requirements count by what is in them."""
         sums = [blake3(path.read_bytes()).hexdigest() for path in requirements.files_of(repo)] if repo.requirements else []
-        return f"{self.form} {repo.download} {repo.projects} {repo.provenance} {repo.select} {sums}"
+        return f"{self.form} {repo.download} {repo.projects} {repo.provenance} {repo.select} {repo.merge} {sums}"
 
     def ages(self, repo: PypiRepo) -> bool:
         """See Ecosystem.ages."""
@@ -84,6 +85,14 @@ class Pypi:
     def bound(self, repo: PypiRepo) -> Sequence[str]:
         """See Ecosystem.bound."""
         return ()
+
+    def merged(self, repo: PypiRepo) -> Sequence[str]:
+        """See Ecosystem.merged."""
+        return repo.merge
+
+    def merge(self, repo: PypiRepo, readers: Mapping[str, DirectoryReader]) -> Reading:
+        """See Ecosystem.merge."""
+        return MergedReading([(path, readers[path]) for path in repo.merge])
 
     def select(
         self, repos: Mapping[str, PypiRepo], readings: Mapping[tuple[str, str], Reading], present: datetime

@@ -23,7 +23,7 @@ from ..store.syncing import Registration
 from .directory import DirectorySync
 from .download import Source
 from .fetch import Fetched, Progress, fetch
-from .following import FollowingSync
+from .following import FollowingSync, LaterSync, MergingSync
 from .group import Group, no_garbage_collection
 from .http import Http
 from .notes import StoreNotes
@@ -59,8 +59,8 @@ class Sync:
         self._report = Report(dry_run=options.dry_run)
         self._directories: dict[str, list[DirectorySync]] = {}
         self._groups: list[Group] = []
-        #: {path of a repo: what is published beside its directories}
-        self._followers: dict[str, FollowingSync] = {}
+        #: {path of a repo: what is made of its directories, or of those of others}
+        self._followers: dict[str, LaterSync] = {}
         #: paths of the repos whose locks we hold
         self._locked: list[str] = []
 
@@ -97,14 +97,19 @@ class Sync:
         return [directory for directories in self._directories.values() for directory in directories]
 
     @property
-    def _following(self) -> list[FollowingSync]:
+    def _following(self) -> list[LaterSync]:
         return [self._followers[path] for path in self._directories if path in self._followers]
 
     # Read and plan
 
     def _bound(self, repos: Sequence[Repo]) -> list[list[Repo]]:
         """Repos that must be synced together, with those that nobody named: what is kept of one depends on the other."""
-        links = {(repo.path, other) for repo in self._configured for other in self._ecosystems[repo.kind].bound(repo)}
+        kinds = self._ecosystems
+        links = {
+            (repo.path, other)
+            for repo in self._configured
+            for other in (*kinds[repo.kind].bound(repo), *kinds[repo.kind].merged(repo))
+        }
         found: list[list[Repo]] = []
         for repo in repos:
             if any(repo in bound for bound in found):
@@ -118,20 +123,31 @@ class Sync:
     def _make_groups(self, bound: Sequence[Repo]) -> list[Group]:
         """What is read and planned together: the directories of all these repos if one of them selects, else each alone."""
         ecosystem = self._ecosystems[bound[0].kind]
-        directories = []
+        directories: dict[str, list[DirectorySync]] = {}
         for repo in bound:
             states = self._before(self._store.catalog(), repo.path)  # read only now that the repo is ours
-            own = [
+            if ecosystem.merged(repo):
+                continue
+            own = directories[repo.path] = [
                 DirectorySync(self._store, ecosystem, repo, name, states.get(name), self._options)
                 for name in ecosystem.directories(repo)
             ]
-            directories += own
             if follower := ecosystem.follower(repo):
                 following = FollowingSync(self._store, follower, repo, states.get(""), own, self._publish)
                 self._followers[repo.path] = following
-        together = any(ecosystem.selects(repo) for repo in bound)
-        parts = [directories] if together else [[directory] for directory in directories]
-        return [Group(ecosystem, part, self._store.now()) for part in parts]
+        for repo in (repo for repo in bound if ecosystem.merged(repo)):
+            state = self._before(self._store.catalog(), repo.path).get("")
+            others = [one for path in ecosystem.merged(repo) for one in directories.get(path, ())]
+            self._followers[repo.path] = MergingSync(self._store, ecosystem, repo, state, others, self._publish)
+        return [Group(ecosystem, part, self._store.now()) for part in self._parts(bound, directories)]
+
+    def _parts(self, bound: Sequence[Repo], directories: Mapping[str, list[DirectorySync]]) -> list[list[DirectorySync]]:
+        ecosystem = self._ecosystems[bound[0].kind]
+        if any(ecosystem.bound(repo) for repo in bound):
+            return [[one for own in directories.values() for one in own]]
+        selecting = {repo.path for repo in bound if ecosystem.selects(repo)}
+        whole = [own for path, own in directories.items() if path in selecting]
+        return whole + [[one] for path, own in directories.items() if path not in selecting for one in own]
 
     def _read(self, http: Http) -> None:
         """Read several groups side by side, and plan each as it comes in; no more than a few are in memory."""
@@ -165,6 +181,7 @@ class Sync:
                 self._report.repos[path].fail(error)
             else:
                 self._directories[path] = directories
+        self._directories |= {path: [] for path, one in self._followers.items() if isinstance(one, MergingSync)}
 
     def _read_again(self, directories: Sequence[DirectorySync], http: Http) -> list[DirectorySync]:
         """Read and plan the groups of some directories once more; the directories of these groups."""
@@ -232,9 +249,9 @@ class Sync:
             catalog = self._store.catalog()
             for directory in lost:
                 directory.previous = self._before(catalog, directory.repo.path).get(directory.name)
-            self._read_again([directory for directory in lost if not isinstance(directory, FollowingSync)], http)
+            self._read_again([directory for directory in lost if not isinstance(directory, LaterSync)], http)
             for directory in lost:
-                if isinstance(directory, FollowingSync):
+                if isinstance(directory, LaterSync):
                     directory.again(http)
 
     def _try_to_register(self, registration: Registration) -> list[DirectorySync]:
@@ -294,11 +311,12 @@ class Sync:
         self._fetch_lost(http)
         synced: dict[str, seal.Synced] = {}
         for path, directories in self._directories.items():
-            problems = [one.problem for one in directories if one.problem]
-            if len(problems) == len(directories):
+            mains = directories or self._every(path)
+            problems = [one.problem for one in mains if one.problem]
+            if len(problems) == len(mains):
                 self._report.repos[path].fail(problems[0])
             else:
-                synced[path] = self._synced(path, directories)
+                synced[path] = self._synced(path)
         if not synced:
             return None
         configured = [repo.path for repo in self._configured]
@@ -311,7 +329,7 @@ class Sync:
         return record
 
     def _reconstructed(self, synced: Iterable[str]) -> dict[str, str]:
-        kinds = {path: self._directories[path][0].ecosystem for path in synced}
+        kinds = {path: self._every(path)[0].ecosystem for path in synced}
         return {path: kind.unknowable for path, kind in kinds.items()} if self._options.as_of else {}
 
     def _fetch_lost(self, http: Http) -> None:
@@ -323,9 +341,13 @@ class Sync:
                 results = [fetched[source.key] for source in sources]
                 directory.problem = next((one for one in results if isinstance(one, UpstreamError)), None)
 
-    def _synced(self, path: str, directories: Sequence[DirectorySync]) -> seal.Synced:
+    def _every(self, path: str) -> list[DirectorySync]:
+        """The directories of a repo, that which is made of others last."""
+        return [*self._directories[path], *([self._followers[path]] if path in self._followers else [])]
+
+    def _synced(self, path: str) -> seal.Synced:
         """A repo as it goes into the record: new states, and the old ones of directories that keep theirs."""
-        every = [*directories, self._followers[path]] if path in self._followers else list(directories)
+        every = self._every(path)
         found = {}
         for directory in every:
             if directory.problem and directory.previous:
@@ -333,7 +355,7 @@ class Sync:
             elif directory.digest and not directory.problem:
                 found[directory.name] = seal.Read(directory.digest.hex(), directory.read_at)
         before = {directory.name: directory.previous for directory in every if directory.previous}
-        return seal.Synced(directories[0].repo.kind, found, self._build_trees(path, every), before)
+        return seal.Synced(every[0].repo.kind, found, self._build_trees(path, every), before)
 
     def _build_trees(self, path: str, directories: Sequence[DirectorySync]) -> dict[str, str]:
         """The tree objects of what is going to be published; one that a directory had stands if nothing in it has changed."""
@@ -359,9 +381,7 @@ class Sync:
 
     def _describe(self) -> None:
         for path, directories in self._directories.items():
-            every: list[DirectorySync] = list(directories)
-            if path in self._followers and not self._options.dry_run:
-                every.append(self._followers[path])
+            every = directories if self._options.dry_run else self._every(path)
             self._report.repos[path].directories = {one.name: one.report(planned=self._options.dry_run) for one in every}
         if self._options.dry_run:
             usage = shutil.disk_usage(self._store.layout.root)

@@ -1,11 +1,14 @@
-"""The directory that follows the others of its repo: read with them, planned once it is settled what they list."""
+"""Directories that are made of others of the same sync, and so are planned once these are settled."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import msgspec
 
-from ..ecosystem import Follower, Repo
-from ..errors import HelperEnded, UpstreamError
+from .. import clock
+from ..ecosystem import Ecosystem, Follower, Repo
+from ..errors import HelperEnded, TransportError, UpstreamError
+from ..readings import Reading
 from ..store.records import DirectoryState
 from ..store.store import Store
 from .directory import DirectorySync
@@ -14,39 +17,36 @@ from .plan import make_plan
 from .settings import Options, Publish
 
 
-class FollowingSync(DirectorySync):
-    """See DirectorySync. Its files are kept whatever the repo's `download` is: they come with the metadata."""
+class LaterSync(DirectorySync):
+    """See DirectorySync. It is named "", and may be smaller than before as the others may."""
 
     def __init__(
         self,
         store: Store,
-        follower: Follower,
+        ecosystem: Ecosystem,
         repo: Repo,
         previous: DirectoryState | None,
         others: Sequence[DirectorySync],
         publish: Publish,
     ) -> None:
-        """others: the other directories of the repo."""
-        super().__init__(
-            store, follower, msgspec.structs.replace(repo, download="eager"), "", previous, Options(allow_shrink=True)
-        )
-        self.settings = follower.settings(repo)
-        self._follower = follower
+        """others: the directories that it is made of."""
+        super().__init__(store, ecosystem, repo, "", previous, Options(allow_shrink=True))
+        self.settings = ecosystem.settings(repo)
         self._others = others
         self._publish = publish
         self._followed = False
 
+    @abstractmethod
+    def _made(self, http: Http) -> Reading | None:
+        """What comes of the others; None if that is what was there before. Raises UpstreamError."""
+
     def follow(self, http: Http) -> None:
         """Plan and finish it, once the others are finished. Sets `problem` if it keeps its old state."""
-        if self.unchanged and any(other.changed for other in self._others):
-            self.read(http, conditionally=False)
         self._followed, self.registered = True, False
-        if self.problem or self.reading is None:
-            return
-        readers = {other.name: reader for other in self._others if (reader := other.published)}
         try:
-            reading = self._follower.follow(self.repo, self.reading, readers, self.reader, http)
-            self.plan = make_plan(self.store, self._follower, self.repo, self.name, reading, self.reader)
+            reading = None if self.problem else self._made(http)
+            if reading:
+                self.plan = make_plan(self.store, self.ecosystem, self.repo, self.name, reading, self.reader)
         except (UpstreamError, HelperEnded) as error:
             self.problem = error
         self.reading = None
@@ -62,5 +62,44 @@ class FollowingSync(DirectorySync):
 
     @property
     def empty(self) -> bool:
-        """Whether upstream has nothing of it and never had."""
+        """Whether there is nothing of it and never was."""
         return not (self.previous or self.plan or self.problem)
+
+
+class FollowingSync(LaterSync):
+    """What upstream says beside the other directories of a repo; its files come with it, whatever the repo's `download` is."""
+
+    def __init__(
+        self,
+        store: Store,
+        follower: Follower,
+        repo: Repo,
+        previous: DirectoryState | None,
+        others: Sequence[DirectorySync],
+        publish: Publish,
+    ) -> None:
+        super().__init__(store, follower, msgspec.structs.replace(repo, download="eager"), previous, others, publish)
+        self._follower = follower
+
+    def _made(self, http: Http) -> Reading | None:
+        if self.unchanged and any(other.changed for other in self._others):
+            self.read(http, conditionally=False)
+        if self.problem or self.reading is None:
+            return None
+        readers = {other.name: reader for other in self._others if (reader := other.published)}
+        return self._follower.follow(self.repo, self.reading, readers, self.reader, http)
+
+
+class MergingSync(LaterSync):
+    """Several repos published as one. Nothing is read for it: all of it is in the others."""
+
+    def read(self, http: Http, *, conditionally: bool = True) -> None:
+        """See DirectorySync.read."""
+        self.read_at = clock.to_id(self.store.now())
+
+    def _made(self, http: Http) -> Reading | None:
+        readers = {other.repo.path: reader for other in self._others if (reader := other.published)}
+        for path in self.ecosystem.merged(self.repo):
+            if path not in readers:  # its names would be those of the next one, and so anybody's
+                raise TransportError(path, "has no state yet, and nothing is published without it")
+        return self.ecosystem.merge(self.repo, readers)

@@ -1,0 +1,99 @@
+"""Several indexes published as one: a project is that of the first that has it, whole."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from mirror import Mirror
+from pypi_index import JSON, Index, make_wheel
+from serving import serving
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    (tmp_path / "index").mkdir()
+    with Index(tmp_path / "index") as made:
+        made.wheel("ours", "99.0")  # somebody else's, who hopes that it is taken for ours
+        made.wheel("six", "1.0")
+        yield made
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, index: Index) -> Mirror:
+    made = Mirror(tmp_path / "mirror")
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    put(folder, "ours", "1.0")
+    made.repos = [
+        {"kind": "pypi", "path": "all", "merge": ["own", "pypi"]},
+        {"kind": "pypi", "path": "pypi", "upstream": f"{index.url}/simple/", "projects": "all"},
+        {"kind": "pypi", "path": "own", "packages": str(folder)},
+    ]
+    return made
+
+
+def put(folder: Path, name: str, version: str) -> None:
+    file, content, _ = make_wheel(name, version)
+    (folder / file).write_bytes(content)
+
+
+def files(url: str, project: str, selector: str = "current") -> dict[str, str]:
+    """{file: where the page leads} of a project of the merged repo; {} if it has none."""
+    page = f"{url}/{selector}/all/simple/{project}/"
+    answer = requests.get(page, headers={"Accept": JSON}, timeout=5)
+    if answer.status_code == 404:
+        return {}
+    return {record["filename"]: requests.compat.urljoin(page, record["url"]) for record in answer.json()["files"]}
+
+
+def test_a_name_of_ours_hides_what_others_publish_under_it(mirror: Mirror, index: Index, tmp_path: Path) -> None:
+    mirror.sync()
+    first = mirror.snapshots()[0]
+    put(tmp_path / "wheels", "six", "0.1")
+    index.wheel("idna", "3.0")
+    mirror.sync("pypi")  # and with it all that it is published in
+    with serving(mirror.store_path) as url:
+        assert set(files(url, "ours")) == {"ours-1.0-py3-none-any.whl"}
+        assert set(files(url, "six")) == {"six-0.1-py3-none-any.whl"}
+        assert set(files(url, "six", first)) == {"six-1.0-py3-none-any.whl"}
+        assert set(files(url, "idna")) == {"idna-3.0-py3-none-any.whl"}
+        assert (
+            requests.get(f"{url}/current/all/simple/ours/", headers={"Accept": JSON}, timeout=5).json()["_snapmirror-from"]
+            == "own"
+        )
+        for project in ("ours", "six", "idna"):
+            for file, address in files(url, project).items():
+                assert "/all/packages/" in address
+                assert address.endswith(file)
+                assert requests.get(address, timeout=5).status_code == 200
+    mirror.run("gc", "--grace", "0s")
+    mirror.run("check", "--read-data")
+
+
+def test_nothing_is_published_without_the_first(mirror: Mirror, tmp_path: Path) -> None:
+    """Else its names would be anybody's. One that was there keeps its old state."""
+    shutil.move(tmp_path / "wheels", tmp_path / "away")
+    assert "own has no state yet" in mirror.sync(status=3).err
+    assert "all" not in mirror.record().repos
+    shutil.move(tmp_path / "away", tmp_path / "wheels")
+    mirror.sync()
+    assert set(mirror.reader("all/").leaves) == {"ours", "six"}
+    shutil.move(tmp_path / "wheels", tmp_path / "away")
+    mirror.sync(status=3)
+    assert set(mirror.reader("all/").leaves) == {"ours", "six"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"merge": ["own", "nowhere"]}, "nowhere"),
+        ({"merge": ["own", "all"]}, "no index of this file with files of its own"),
+        ({"merge": ["own"], "upstream": "PyPI"}, "both upstream and merge"),
+        ({"merge": ["own"], "projects": ["six"]}, "merge has none"),
+    ],
+)
+def test_a_merge_that_cannot_be_meant(keys: dict[str, object], why: str, mirror: Mirror) -> None:
+    mirror.repos[0] |= keys
+    assert why in mirror.sync(status=2).err
