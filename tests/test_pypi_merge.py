@@ -75,7 +75,7 @@ def test_a_name_of_ours_hides_what_others_publish_under_it(mirror: Mirror, index
 def test_nothing_is_published_without_the_first(mirror: Mirror, tmp_path: Path) -> None:
     """Else its names would be anybody's. One that was there keeps its old state."""
     shutil.move(tmp_path / "wheels", tmp_path / "away")
-    assert "own has no state yet" in mirror.sync(status=3).err
+    mirror.sync(status=3).line("all: own", "has no state yet")
     assert "all" not in mirror.record().repos
     shutil.move(tmp_path / "away", tmp_path / "wheels")
     mirror.sync()
