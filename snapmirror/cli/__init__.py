@@ -12,7 +12,7 @@ import typer
 
 from .. import __version__
 from ..errors import SnapmirrorError
-from . import adopt, check, client, diff, forget, gc, init, pin, reindex, schedule, serve, snapshots, status, sync, tree
+from . import adopt, check, client, deny, diff, forget, gc, init, pin, reindex, schedule, serve, snapshots, status, sync, tree
 from .context import say
 
 app = typer.Typer(
@@ -50,6 +50,9 @@ app.command("show")(snapshots.show)
 app.command("diff")(diff.diff)
 app.command("pin")(pin.pin)
 app.command("unpin")(pin.unpin)
+app.command("deny")(deny.deny)
+app.command("allow")(deny.allow)
+app.command("denied")(deny.denied)
 app.command("forget")(forget.forget)
 app.command("gc")(gc.gc)
 app.command("check")(check.check)

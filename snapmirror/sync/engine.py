@@ -20,6 +20,7 @@ from ..store.gc import current_documents
 from ..store.records import DirectoryState, Record
 from ..store.store import Store
 from ..store.syncing import Registration
+from . import deny
 from .directory import DirectorySync
 from .download import Source
 from .fetch import Fetched, Progress, fetch
@@ -324,6 +325,7 @@ class Sync:
             past = seal.Past(self._options.seal_as, self._reconstructed(synced)) if self._options.seal_as else None
             record = seal.seal(self._store, catalog, synced, configured, past)
             registration.remove()
+            deny.complete(self._store, self._ecosystems, record)
             if not syncing.any_alive(self._store.layout, besides=self._locked):
                 self._store.documents.prune(set(current_documents(self._store, self._store.catalog())))
         return record

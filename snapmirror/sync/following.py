@@ -11,6 +11,7 @@ from ..errors import HelperEnded, TransportError, UpstreamError
 from ..readings import Reading
 from ..store.records import DirectoryState
 from ..store.store import Store
+from .allowed import Allowed
 from .directory import DirectorySync
 from .http import Http
 from .plan import make_plan
@@ -31,7 +32,7 @@ class LaterSync(DirectorySync):
     ) -> None:
         """others: the directories that it is made of."""
         super().__init__(store, ecosystem, repo, "", previous, Options(allow_shrink=True))
-        self.settings = ecosystem.settings(repo)
+        self.settings = ecosystem.settings(repo) + self.rules.text
         self._others = others
         self._publish = publish
         self._followed = False
@@ -45,6 +46,8 @@ class LaterSync(DirectorySync):
         self._followed, self.registered = True, False
         try:
             reading = None if self.problem else self._made(http)
+            if reading and self.rules.text:
+                reading = Allowed(self.ecosystem, reading, self.rules)
             if reading:
                 self.plan = make_plan(self.store, self.ecosystem, self.repo, self.name, reading, self.reader)
         except (UpstreamError, HelperEnded) as error:

@@ -1,0 +1,126 @@
+"""Which files of the kept snapshots a rule of the deny list stands for."""
+
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ..digests import Digest, is_hex_digest
+from ..ecosystem import Ecosystem
+from ..errors import DamagedError, UsageError
+from ..readings import File
+from ..store.denied import DeniedFile
+from ..store.directories import DirectoryReader
+from ..store.records import Record
+from ..store.store import Store
+
+
+@dataclass
+class Found:
+    """What a rule stands for."""
+
+    #: files by their SHA-256
+    files: dict[Digest, DeniedFile] = field(default_factory=dict)
+    #: names of files of which no SHA-256 is known: of these nothing but later snapshots can be changed
+    unsummed: set[str] = field(default_factory=set)
+    #: how many snapshots list any of these
+    snapshots: int = 0
+    #: what could not be read
+    damage: list[DamagedError] = field(default_factory=list)
+
+    def take(self, leaf: str, file: File) -> None:
+        """Note a file, and the name of the leaf that lists it."""
+        if file.sha256 is None:
+            self.unsummed.add(file.name)
+        else:
+            self.files[file.sha256] = DeniedFile(sha256=file.sha256.hex(), name=file.name, leaf=leaf)
+
+
+def canonical(ecosystems: Collection[Ecosystem], spec: str) -> str:
+    """A spec as a rule has it: the same for all ways of writing it. Raises UsageError for one that names nothing.
+
+    ecosystems: those of the directories of the repo; the first that can make something of it decides
+    """
+    if is_hex_digest(spec.lower()):
+        return spec.lower()
+    problems = []
+    for ecosystem in ecosystems:
+        try:
+            return ecosystem.naming(spec).text
+        except ValueError as problem:
+            problems.append(problem)
+    raise UsageError(f"{spec!r} names nothing that can be denied: {problems[0]}")
+
+
+def find(store: Store, ecosystems: Mapping[str, Ecosystem], records: Iterable[Record], repo: str, spec: str) -> Found:
+    """The files that a spec stands for in these snapshots of a repo. What can't be read is passed over, and told."""
+    found = Found()
+    #: directories and leaves that were looked into -> whether they list any of it
+    known: dict[Digest, bool] = {}
+    for record in records:
+        listing = False
+        for state in record.repos[repo].directories.values():
+            if state.blob not in known:
+                try:
+                    reader = store.metadata.directory(state.blob)
+                    known[state.blob] = _search(ecosystems[reader.document.kind], reader, spec, found, known)
+                except DamagedError as error:
+                    found.damage.append(error)
+                    known[state.blob] = False
+            listing = listing or known[state.blob]
+        found.snapshots += listing
+    return found
+
+
+def _search(ecosystem: Ecosystem, reader: DirectoryReader, spec: str, found: Found, known: dict[Digest, bool]) -> bool:
+    """Whether a directory lists any of it."""
+    listing = False
+    for name, leaf in _leaves(ecosystem, reader, spec):
+        if leaf not in known:
+            files = [file for file in _files(ecosystem, reader.read(leaf), spec) if _covers(ecosystem, spec, name, file)]
+            for file in files:
+                found.take(name, file)
+            known[leaf] = bool(files)
+        listing = listing or known[leaf]
+    return listing
+
+
+def _leaves(ecosystem: Ecosystem, reader: DirectoryReader, spec: str) -> Iterator[tuple[str, Digest]]:
+    """The leaves that may list it: of a SHA-256 any, else what its name tells."""
+    if is_hex_digest(spec):
+        yield from reader.leaves.items()
+        return
+    with contextlib.suppress(ValueError):  # it names nothing here, and may name something beside it
+        naming = ecosystem.naming(spec)
+        for name in {naming.leaf, naming.leaf.lower(), reader.name_of(naming.text)}:
+            if name and (leaf := reader.leaf(name)):
+                yield name, leaf
+
+
+def _files(ecosystem: Ecosystem, content: bytes, spec: str) -> Collection[File]:
+    """The files of a leaf. Nearly no leaf has a SHA-256, and to look for its bytes is quicker than to decode all of them."""
+    if is_hex_digest(spec) and bytes.fromhex(spec) not in content and spec.encode() not in content:
+        return ()
+    return ecosystem.files(content)
+
+
+def _covers(ecosystem: Ecosystem, spec: str, leaf: str, file: File) -> bool:
+    if is_hex_digest(spec):
+        return file.sha256 == bytes.fromhex(spec)
+    naming = ecosystem.naming(spec)
+    return naming.text == file.name or naming.covers(leaf, file.name)
+
+
+def complete(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record) -> None:
+    """Add to the rules what a snapshot lists of them nevertheless: the sync that sealed it had begun before they were made.
+
+    The caller holds the store's lock. What can't be read is left to the next one.
+    """
+    for rule in store.denied.rules():
+        if rule.repo in record.repos and not is_hex_digest(rule.spec):
+            found = find(store, ecosystems, [record], rule.repo, rule.spec)
+            known = {file.sha256 for file in rule.files}
+            more = [file for file in found.files.values() if file.sha256 not in known]
+            if more:
+                store.denied.write(msgspec.structs.replace(rule, files=(*rule.files, *more)))
