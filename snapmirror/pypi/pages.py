@@ -21,6 +21,8 @@ _FIRST = "1.0"
 #: what may stand in a path as it is; `+` of local versions may not, for there are servers that read it as a space
 _SAFE = "/!~*'(),;:@&=$-._"
 _PLAIN = re.compile(r"[A-Za-z0-9/._-]*").fullmatch
+#: keys of a file that the specifications want a value of, or nothing; others may be null, and PyPI writes them so
+_NEVER_NULL = ("size", "upload-time", "yanked", "gpg-sig", *METADATA_KEYS)
 #: from `<repo>/simple/<project>/`
 UP = "../../"
 
@@ -106,8 +108,11 @@ def quoted(path: str) -> str:
 def _record(record: dict[str, Any], links: Mapping[str, str]) -> dict[str, Any]:
     """A record as it is served: under the one name that all clients know, what is said of its metadata (PEP 714)."""
     served = {**record, "url": links[record["filename"]]}
+    for key in _NEVER_NULL:
+        if key in served and served[key] is None:
+            del served[key]
     served.pop("dist-info-metadata", None)
-    if any(key in record for key in METADATA_KEYS):
+    if any(record.get(key) is not None for key in METADATA_KEYS):
         served["core-metadata"] = leaf.advertised(record)
     if served.pop(leaf.PROVENANCE_KEY, None):
         served[leaf.PROVENANCE_KEY] = links[record["filename"]] + names.PROVENANCE
