@@ -1,0 +1,410 @@
+"""Ten syncs of an index on which happens all that happens on PyPI: each snapshot shows what a simple model says, for ever."""
+
+import copy
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+import requests
+from inprocess import collect, forget, store_at, sync
+from mirror import Mirror
+from pypi_index import JSON, Index
+from pypi_schema import check_list, check_project
+from serving import serving
+from upstream import Body, Status
+
+from snapmirror.pypi import PypiRepo
+from snapmirror.store import reindex
+from snapmirror.store.records import Pin
+
+HTML = "text/html"
+#: a project that nobody has ever had is asked for too
+NAMES = ["six", "idna", "foo-bar", "evil", "gone", "lost", "torch", "nobody"]
+REPOS: dict[str, Any] = {"all": "all", "named": NAMES}
+
+Page = dict[str, Any]
+
+
+# What happens
+
+
+class PyPI(Index):
+    """A project that is quarantined is not in its list."""
+
+    def list(self) -> Page:
+        hidden = {page["name"] for page in self.pages.values() if page["project-status"]["status"] == "quarantined"}
+        made = super().list()
+        return {**made, "projects": [project for project in made["projects"] if project["name"] not in hidden]}
+
+    def release(self, project: str, *versions: str, status: str = "active", **keys: Any) -> None:
+        """A wheel with its metadata and a source archive of each version."""
+        for version in versions:
+            self.wheel(project, version, upload_time="2026-01-01T10:00:00.5Z", **keys)
+            self.upload(project, f"{project.replace('-', '_')}-{version}.tar.gz", **keys)
+        page = self.pages[project]
+        page.setdefault("project-status", {"status": status})
+        page["versions"] = [*page.get("versions", []), *versions]
+
+    def change(self, project: str, **keys: Any) -> None:
+        """Something that is said of a project."""
+        self.pages[project] |= {key.replace("_", "-"): value for key, value in keys.items()}
+        self.touch(project)
+
+    def file(self, name: str) -> Page:
+        """What is said of a file; to be changed."""
+        project, record = next((p, f) for p, page in self.pages.items() for f in page["files"] if f["filename"] == name)
+        self.touch(project)
+        return record
+
+    def remove(self, name: str) -> None:
+        self.file(name)
+        for page in self.pages.values():
+            page["files"] = [record for record in page["files"] if record["filename"] != name]
+
+    def delete(self, project: str) -> None:
+        del self.pages[project]
+        self.serial += 1
+
+
+def begin(index: PyPI) -> None:
+    index.release("six", "1.15", "1.16")
+    index.release("idna", "3.10")
+    index.release("foo-bar", "1.0")
+    index.change("foo-bar", name="Foo.Bar", x_unknown={"deep": [1, None, "é"]})
+    index.release("evil", "6.6.6")
+    index.release("gone", "1.0")
+    index.release("lost", "1.0", provenance="https://index.example/integrity/lost/1.0/x/provenance")
+    index.release("torch", "2.0+cpu", requires_python=">=3.9,<4")
+
+
+def upload_and_delete_a_file(index: PyPI) -> None:
+    index.release("six", "1.17")
+    index.remove("idna-3.10.tar.gz")
+
+
+def yank_and_delete_a_project(index: PyPI) -> None:
+    index.file("six-1.16-py3-none-any.whl")["yanked"] = 'broken: "<&>"'
+    index.delete("gone")
+
+
+def lose_a_page_for_a_minute(index: PyPI) -> None:
+    index.release("idna", "3.11")
+    index.fault("/simple/idna/", Status(404))
+
+
+def unyank(index: PyPI) -> None:
+    index.heal()
+    index.file("six-1.16-py3-none-any.whl")["yanked"] = False
+    index.file("six-1.17.tar.gz")["yanked"] = True
+
+
+def quarantine_and_rename(index: PyPI) -> None:
+    index.change("evil", project_status={"status": "quarantined"}, files=[])
+    index.release("foo-bar", "1.1")
+    index.change("foo-bar", name="foo-bar")
+
+
+def upload_again_and_answer_an_old_page(index: PyPI) -> None:
+    index.remove("six-1.15.tar.gz")
+    index.upload("six", "six-1.15.tar.gz", b"other bytes than before")
+    old = index.pages["idna"]
+    first = {**old, "meta": {**old["meta"], "_last-serial": 110}, "files": old["files"][:1], "versions": ["3.10"]}
+    index.release("idna", "3.12")
+    index.fault("/simple/idna/", Body(json.dumps(first).encode()))
+
+
+def lose_a_page_for_long(index: PyPI) -> None:
+    index.heal()
+    index.release("lost", "1.1")
+    index.fault("/simple/lost/", Status(404))
+
+
+def lift_the_quarantine(index: PyPI) -> None:
+    index.release("evil", "7.0")
+    index.change("evil", project_status={"status": "archived", "reason": "no more <evil>"}, versions=["7.0"])
+
+
+def find_it_and_take_a_free_name(index: PyPI) -> None:
+    index.heal()
+    index.release("gone", "0.1")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happens before a sync, and when that begins."""
+
+    time: str
+    happen: Callable[[PyPI], None]
+    #: projects that keep what they had, for they can't be believed
+    all: frozenset[str] = frozenset()
+    named: frozenset[str] = frozenset()
+
+
+NOBODY = frozenset({"nobody"})
+HISTORY = [
+    Step("20260102T010000Z", begin, named=NOBODY),
+    Step("20260102T030000Z", upload_and_delete_a_file),
+    Step("20260103T010000Z", yank_and_delete_a_project, named=frozenset({"gone"})),
+    Step("20260103T010100Z", lose_a_page_for_a_minute, frozenset({"idna"}), frozenset({"idna", "gone"})),
+    Step("20260103T030000Z", unyank),
+    Step("20260104T010000Z", quarantine_and_rename),
+    Step("20260105T010000Z", upload_again_and_answer_an_old_page, frozenset({"idna"}), frozenset({"idna"})),
+    Step("20260105T013000Z", lose_a_page_for_long, frozenset({"lost"}), frozenset({"lost"})),
+    Step("20260105T030000Z", lift_the_quarantine, frozenset({"lost"})),
+    Step("20260106T010000Z", find_it_and_take_a_free_name),
+]
+IDS = [step.time for step in HISTORY]
+
+
+# What should be seen
+
+
+@dataclass
+class Model:
+    """What a mirror shows: what upstream answered, but for what it can't be believed."""
+
+    projects: Any
+    pages: dict[str, Page] = field(default_factory=dict)
+    missing: dict[str, datetime] = field(default_factory=dict)
+
+    def sync(self, upstream: str, now: datetime) -> None:
+        listed = [_normal(project["name"]) for project in _get(f"{upstream}/simple/").json()["projects"]]
+        for name in listed if self.projects == "all" else self.projects:
+            answer = _get(f"{upstream}/simple/{name}/")
+            if answer.status_code == 200:
+                self.missing.pop(name, None)
+                self._take(name, answer.json())
+            elif self.projects != "all" and now - self.missing.setdefault(name, now) >= timedelta(hours=1):
+                self.pages.pop(name, None)
+        if self.projects == "all":
+            self.pages = {name: page for name, page in self.pages.items() if name in listed}
+
+    def _take(self, name: str, page: Page) -> None:
+        if name not in self.pages or page["meta"]["_last-serial"] >= self.pages[name]["meta"]["_last-serial"]:
+            self.pages[name] = page
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace(".", "-")
+
+
+def _get(url: str, accept: str = JSON) -> requests.Response:
+    return requests.get(url, headers={"Accept": accept}, timeout=10)
+
+
+# What is seen
+
+
+@dataclass
+class History:
+    """A mirror of that index by its list, and one of named projects, after the ten syncs."""
+
+    root: Path
+    index: PyPI
+    models: dict[str, list[dict[str, Page]]] = field(default_factory=lambda: {path: [] for path in REPOS})
+    #: of each snapshot, when it was new: {(repo, page, form): its bytes, None for 404}
+    seen: list[dict[tuple[str, str, str], bytes | None]] = field(default_factory=list)
+    #: of each sync: {repo: projects that kept what they had}
+    aside: list[dict[str, set[str]]] = field(default_factory=list)
+    #: names of blobs after each sync
+    blobs: list[set[str]] = field(default_factory=list)
+
+    @property
+    def repos(self) -> dict[str, Page]:
+        upstream = f"{self.index.url}/simple/"
+        return {path: {"path": path, "upstream": upstream, "projects": projects} for path, projects in REPOS.items()}
+
+    def run(self) -> None:
+        models = {path: Model(projects) for path, projects in REPOS.items()}
+        now = datetime.now(UTC)
+        store_path = self.root / "store"
+        with store_at(store_path, lambda: now) as store, serving(store_path) as url:
+            for number, step in enumerate(HISTORY):
+                now = datetime.strptime(step.time, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+                step.happen(self.index)
+                report = sync(store, *(PypiRepo(**keys) for keys in self.repos.values()))  # type: ignore[arg-type]
+                assert report.snapshot == step.time
+                self.aside.append({path: set(repo.directories[""].aside) for path, repo in report.repos.items()})
+                for path, model in models.items():
+                    model.sync(self.index.url, now)
+                    self.models[path].append(copy.deepcopy(model.pages))
+                store.snapshots.write_pin(Pin(name=f"pin-{number}", snapshot=step.time, set=step.time))
+                self.blobs.append(blobs(store_path))
+                self.seen.append(look(url, step.time, patience=5))
+
+    def copy(self, root: Path) -> Mirror:
+        """A mirror that goes on from here, for a test of its own."""
+        mirror = Mirror(root)
+        shutil.copytree(self.root / "store", mirror.store_path, symlinks=True)
+        mirror.repos = [{"kind": "pypi", **keys} for keys in self.repos.values()]
+        return mirror
+
+
+def look(url: str, selector: str, patience: float = 0) -> dict[tuple[str, str, str], bytes | None]:
+    """All pages of a snapshot in both forms; patience: seconds that the server may need to know it."""
+    end = time.monotonic() + patience
+    while patience and _get(f"{url}/{selector}/all/simple/").headers.get("X-Snapmirror-Snapshot") != selector:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    found: dict[tuple[str, str, str], bytes | None] = {}
+    with requests.Session() as session:
+        for path in REPOS:
+            for page in ["", *(f"{name}/" for name in NAMES)]:
+                for form in (JSON, HTML):
+                    answer = session.get(f"{url}/{selector}/{path}/simple/{page}", headers={"Accept": form}, timeout=10)
+                    assert answer.status_code in (200, 404)
+                    found[path, page, form] = answer.content if answer.status_code == 200 else None
+    return found
+
+
+def blobs(store: Path) -> set[str]:
+    return {path.name for path in (store / "blobs").rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    root = tmp_path_factory.mktemp("history")
+    with PyPI(root / "index") as index:
+        made = History(root, index)
+        made.run()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def site(history: History) -> Iterator[str]:
+    with serving(history.root / "store") as url:
+        yield url
+
+
+def test_the_history_is_one(history: History) -> None:
+    """All that can happen has happened, and what can't be believed is named."""
+    assert history.aside == [{"all": set(step.all), "named": set(step.named)} for step in HISTORY]
+    states = history.models["named"]
+    assert ["gone" in state for state in states] == [True] * 4 + [False] * 5 + [True]
+    assert ["lost" in state for state in states] == [True] * 8 + [False] + [True]
+    assert ["gone" in state for state in history.models["all"]] == [True] * 2 + [False] * 7 + [True]
+    assert [state["foo-bar"]["name"] for state in states] == ["Foo.Bar"] * 5 + ["foo-bar"] * 5
+    assert [len(state["evil"]["files"]) for state in states] == [2] * 5 + [0] * 3 + [2] * 2
+
+
+@pytest.mark.parametrize("path", REPOS)
+@pytest.mark.parametrize("number", range(len(HISTORY)), ids=[step.happen.__name__ for step in HISTORY])
+def test_a_snapshot_is_what_upstream_was(path: str, number: int, history: History, site: str) -> None:
+    """Every key of every page, but for the addresses of files: these are here, without a date."""
+    model = history.models[path][number]
+    for name in NAMES:
+        body = history.seen[number][path, f"{name}/", JSON]
+        if name not in model:
+            assert body is None
+            continue
+        expected = copy.deepcopy(model[name])
+        for record in expected["files"]:
+            record["url"] = f"{site}/{path}{urlsplit(record['url']).path}"
+        found = json.loads(body or b"")
+        for record in found["files"]:
+            record["url"] = urljoin(f"{site}/{IDS[number]}/{path}/simple/{name}/", record["url"]).replace("%2B", "+")
+        assert found == expected
+    listed = json.loads(history.seen[number][path, "", JSON] or b"")["projects"]
+    assert sorted(listed, key=lambda project: project["name"].lower()) == sorted(
+        ({"name": page["name"], "_last-serial": page["meta"]["_last-serial"]} for page in model.values()),
+        key=lambda project: str(project["name"]).lower(),
+    )
+
+
+@pytest.mark.parametrize("number", range(len(HISTORY)))
+def test_ids_days_and_pins_say_the_same(number: int, history: History, site: str) -> None:
+    """To the byte; the state of a day is that of its end."""
+    assert look(site, IDS[number]) == history.seen[number]
+    assert look(site, f"pin-{number}") == history.seen[number]
+    day = IDS[number][:8]
+    last = max(place for place, id_ in enumerate(IDS) if id_.startswith(day))
+    assert look(site, f"{day[:4]}-{day[4:6]}-{day[6:]}") == history.seen[last]
+
+
+def test_nothing_changes_later(history: History, tmp_path: Path) -> None:
+    """Upstream becomes another, is synced, what nobody needs is removed, and the index is made anew."""
+    mirror = history.copy(tmp_path)
+    with PyPI(tmp_path / "other") as other:
+        for name in NAMES:
+            other.release(name, "99")
+        for repo in mirror.repos:
+            repo["upstream"] = f"{other.url}/simple/"
+        mirror.sync("--allow-shrink")
+    with store_at(mirror.store_path) as store:
+        assert collect(store) == 0
+        with store.lock(None):
+            reindex.execute(store)
+    with serving(mirror.store_path) as url:
+        assert json.loads(look(url, "current")["named", "nobody/", JSON] or b"")["versions"] == ["99"]
+        for number, id_ in enumerate(IDS):
+            assert look(url, id_) == look(url, f"pin-{number}") == history.seen[number]
+
+
+@pytest.mark.parametrize("path", REPOS)
+def test_every_page_is_valid(path: str, history: History) -> None:
+    """And says in HTML what it says in JSON."""
+    for seen in history.seen:
+        names = check_list(seen[path, "", JSON] or b"", seen[path, "", HTML] or b"")
+        assert set(names) == {name for name in NAMES if seen[path, f"{name}/", HTML]}
+        for name in names:
+            bodies = [seen[path, f"{name}/", form] or b"" for form in (JSON, HTML)]
+            check_project(*bodies, f"http://mirror.example/{path}/simple/{name}/")
+
+
+def test_every_file_that_was_ever_listed_is_there(history: History, site: str) -> None:
+    """Under the address that its pages give, with its metadata beside it; also what upstream replaced by other bytes."""
+    found: dict[str, set[str]] = {}
+    for number, seen in enumerate(history.seen):
+        for (path, page, form), body in seen.items():
+            if form != JSON or not page or body is None:
+                continue
+            for record in json.loads(body)["files"]:
+                address = urljoin(f"{site}/{IDS[number]}/{path}/simple/{page}", record["url"])
+                found.setdefault(address, set()).add(record["hashes"]["sha256"])
+                if record["core-metadata"]:
+                    found.setdefault(f"{address}.metadata", set()).add(record["core-metadata"]["sha256"])
+    assert len({address for address in found if address.endswith("/six-1.15.tar.gz")}) == 4
+    for address, digests in found.items():
+        answer = _get(address, "*/*")
+        assert {hashlib.sha256(answer.content).hexdigest()} == digests
+        assert "immutable" in answer.headers["Cache-Control"]
+
+
+def test_nothing_is_lost_until_gc(history: History, tmp_path: Path) -> None:
+    """Then only what no snapshot has any more."""
+    assert all(before <= after for before, after in zip(history.blobs, history.blobs[1:], strict=False))
+    listed = [
+        {file["hashes"]["sha256"] for path in REPOS for page in history.models[path][number].values() for file in page["files"]}
+        for number in range(len(HISTORY))
+    ]
+    ever = set().union(*listed)
+    assert ever <= history.blobs[-1]
+    mirror = history.copy(tmp_path)
+    for number in range(len(HISTORY) - 1):
+        (mirror.store_path / "pins" / f"pin-{number}.json").unlink()
+    with store_at(mirror.store_path) as store:
+        forget(store, *IDS[:-1])
+        assert ever <= blobs(mirror.store_path)
+        assert collect(store) > 0
+    assert ever & blobs(mirror.store_path) == listed[-1] < ever
+
+
+def test_where_nothing_has_changed(history: History, tmp_path: Path) -> None:
+    """Nothing is asked but whether it has: for the list, or for the pages of the named projects."""
+    mirror = history.copy(tmp_path)
+    mirror.repos[1]["projects"] = [name for name in NAMES if name != "nobody"]
+    mirror.sync("named")  # its settings are others
+    for path, asked in (("all", {"/simple/"}), ("named", {f"/simple/{name}/" for name in mirror.repos[1]["projects"]})):
+        history.index.clear()
+        report = mirror.sync("--json", path).json["repos"][path]["directories"][""]
+        assert (report["state"], report["fetch_files"]) == ("unchanged", 0)
+        assert set(history.index.paths()) == asked
+        assert {request.status for request in history.index.requests} == {304}
