@@ -448,10 +448,10 @@ def test_toml_blocks(tmp_path: Path) -> None:
     repos = []
     for block in blocks("toml"):
         content = tomllib.loads(block.text)
-        if "mirrors" not in content:  # that one is pixi's
+        if not content.keys() & {"mirrors", "index"}:  # those are pixi's and uv's
             (tmp_path / "snapmirror.toml").write_text(block.text, encoding="utf-8")
             repos += [repo.path for repo in config.load(tmp_path / "snapmirror.toml").repo]
-    assert repos == ["greetings", "conda-forge", "conda-forge", "anaconda/miniconda"]
+    assert repos == ["greetings", "conda-forge", "conda-forge", "anaconda/miniconda", "pypi", "pypi"]
 
 
 def test_yaml_blocks() -> None:
