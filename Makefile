@@ -18,7 +18,7 @@ DEBIAN := apache2:apache2 curl:curl mandoc:mandoc nginx:nginx-light openssl:open
 
 .PHONY: help
 help:
-	@echo 'make demo      mirror a small channel twice and serve both snapshots, for $(DEMO_SECONDS) seconds (DEMO_SECONDS=...)'
+	@echo 'make demo      mirror a small channel and two projects of PyPI, and serve them for $(DEMO_SECONDS) seconds (DEMO_SECONDS=...)'
 	@echo 'make test      run the tests (JOBS=n: in n processes; TESTS=tests/test_x.py: only these)'
 	@echo 'make chaos     a bad upstream, mirrored by others and by us, with a client that installs meanwhile'
 	@echo 'make check     lint, format, types and the order of layers'

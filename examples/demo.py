@@ -1,10 +1,11 @@
-"""A mirror in one minute: two snapshots of a channel that changes in between, both served.
+"""A mirror in one minute: two snapshots of a channel that changes in between, and two projects from PyPI, all served.
 
     python examples/demo.py                 until Ctrl-C
     python examples/demo.py --seconds 60    ends by itself
 
-Everything is real and nothing leaves this machine: the channel of this folder behind an HTTP server on loopback, the
-`snapmirror` command, and requests over HTTP. All of it lies in a temporary folder, which goes at the end.
+Everything is real: the channel of this folder behind an HTTP server on loopback, the `snapmirror` command, and requests
+over HTTP. Nothing but two small projects comes from elsewhere: from PyPI, or the index that pip is configured for; where
+neither can be reached, that part is left out. All of it lies in a temporary folder, which goes at the end.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from functools import partial
@@ -40,6 +42,23 @@ path = "greetings"
 upstream = "{upstream}"
 subdirs = ["linux-64", "linux-aarch64", "osx-arm64"]
 """
+PROJECTS = ("six", "idna")
+PROJECTS_PIN = "packages-of-today"
+PYPI_CONFIG = """
+[[repo]]
+kind = "pypi"
+path = "pypi"
+upstream = {upstream}
+projects = {projects}
+
+[repo.select]
+newest = 1
+
+[download]
+retries = 1
+connect_timeout = "5s"
+"""
+JSON_PAGE = "application/vnd.pypi.simple.v1+json"
 
 
 def say(text: str = "") -> None:
@@ -77,14 +96,24 @@ class Mirror:
 
     def run(self, *arguments: str) -> str:
         """Run a verb, show the command line and what it prints; its standard output."""
+        status, output = self.attempt(*arguments)
+        if status:
+            raise SystemExit(f"demo: `snapmirror {arguments[0]}` ended with status {status}")
+        return output
+
+    def attempt(self, *arguments: str) -> tuple[int, str]:
+        """The same, and it may fail; its status and standard output."""
         say(f"$ snapmirror {' '.join(arguments)}")
         command = [sys.executable, "-m", "snapmirror", *arguments]
         done = subprocess.run(command, cwd=self._folder, env=self._environment, capture_output=True, text=True, check=False)
         for line in [*done.stderr.splitlines(), *done.stdout.splitlines()]:
             say(f"  {line}")
-        if done.returncode:
-            raise SystemExit(f"demo: `snapmirror {arguments[0]}` ended with status {done.returncode}")
-        return done.stdout
+        return done.returncode, done.stdout
+
+    @property
+    def config(self) -> Path:
+        """Its configuration."""
+        return self._folder / "snapmirror.toml"
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[str]:
@@ -108,11 +137,12 @@ class Mirror:
                     server.kill()
 
 
-def get(url: str) -> tuple[int, bytes]:
+def get(url: str, accept: str = "*/*") -> tuple[int, bytes]:
     """Status and body of a GET, past any proxy."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(url, headers={"Accept": accept})
     try:
-        with opener.open(url, timeout=30) as answer:
+        with opener.open(request, timeout=30) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -161,7 +191,51 @@ def prove(mirror: str, origin: str, first: str, second: str) -> None:
     say("    they are equal")
 
 
-def invite(mirror: str, first: str, second: str) -> None:
+def mirror_projects(mirror: Mirror) -> str:
+    """Mirror two projects of PyPI, and pin the day; that day, empty if PyPI can't be reached."""
+    say()
+    say(f"Python packages: {' and '.join(PROJECTS)} from PyPI, of each the newest version.")
+    before = mirror.config.read_text(encoding="utf-8")
+    repo = PYPI_CONFIG.format(upstream=json.dumps(_index()), projects=json.dumps(PROJECTS))
+    mirror.config.write_text(before + repo, encoding="utf-8")
+    status, output = mirror.attempt("sync", "pypi")
+    found = re.search(r"^Sealed snapshot (\d{4})(\d\d)(\d\d)T", output, re.MULTILINE)
+    if status or not found:
+        mirror.config.write_text(before, encoding="utf-8")
+        say("PyPI can't be reached from here, so there are no Python packages in this demo. Nothing else needs it.")
+        return ""
+    day = "-".join(found.groups())
+    mirror.run("pin", PROJECTS_PIN, day)
+    return day
+
+
+def _index() -> str:
+    """The index that pip is configured for; `PyPI` if none is."""
+    command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return os.environ.get("PIP_INDEX_URL") or (done.stdout.strip() if done.returncode == 0 else "") or "PyPI"
+
+
+def list_projects(mirror: str, day: str) -> None:
+    """What is there of the projects, for pip and uv, at a day and by the pin; one file of each is fetched."""
+    say()
+    say(f"What pip and uv see at {day} and by the pin (GET /{day}/pypi/simple/{PROJECTS[0]}/):")
+    for project in PROJECTS:
+        pages = [f"{mirror}/{selector}/pypi/simple/{project}/" for selector in (day, PROJECTS_PIN)]
+        (status, body), other = (get(page, JSON_PAGE) for page in pages)
+        if status != 200 or other != (200, body):
+            raise SystemExit(f"demo: {pages[0]} answers {status}, and {pages[1]} answers {other[0]}")
+        files = json.loads(body)["files"]
+        for file in files:
+            say(f"  {file['filename']:<32} {file['size']:>8,} bytes, uploaded {file.get('upload-time', 'nobody says when')}")
+        address = urllib.parse.urljoin(pages[0], files[0]["url"])
+        _, content = get(address)
+        if hashlib.sha256(content).hexdigest() != files[0]["hashes"]["sha256"]:
+            raise SystemExit(f"demo: {address} is not what the page says")
+        say(f"    fetched and as its SHA-256 says, at an address without a date: {urllib.parse.urlsplit(address).path[:24]}...")
+
+
+def invite(mirror: str, first: str, second: str, day: str) -> None:
     """The URLs to try."""
     say()
     say("Try it: each of these is a channel URL for conda, mamba and pixi, and a page for a browser.")
@@ -178,6 +252,9 @@ def invite(mirror: str, first: str, second: str) -> None:
     say()
     say(f"  curl -s {mirror}/{PIN}/greetings/noarch/repodata.json")
     say(f"  conda create -n hello -c {mirror}/{first}/greetings --override-channels hello-snapmirror")
+    if day:
+        say(f"  pip download --no-deps --dest somewhere --index-url {mirror}/{day}/pypi/simple/ six")
+        say(f"  uv pip install --target somewhere --default-index {mirror}/{PROJECTS_PIN}/pypi/simple/ idna")
 
 
 def demo(folder: Path, seconds: float | None) -> None:
@@ -195,9 +272,12 @@ def demo(folder: Path, seconds: float | None) -> None:
         second = _sync(mirror)
         mirror.run("diff", first, second)
         mirror.run("pin", PIN, first)
+        day = mirror_projects(mirror)
         with mirror.serving() as url:
             prove(url, origin, first, second)
-            invite(url, first, second)
+            if day:
+                list_projects(url, day)
+            invite(url, first, second, day)
             say()
             say("It serves until Ctrl-C." if seconds is None else f"It ends by itself in {seconds:g} seconds, or with Ctrl-C.")
             threading.Event().wait(seconds)
@@ -218,7 +298,9 @@ def _end(*_: object) -> None:
 
 def main() -> int:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(description="A mirror in one minute: two snapshots of a changing channel, both served.")
+    parser = argparse.ArgumentParser(
+        description="A mirror in one minute: two snapshots of a changing channel, and two projects from PyPI."
+    )
     parser.add_argument("--seconds", type=float, metavar="N", help="end after so long; until Ctrl-C if not given")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _end)

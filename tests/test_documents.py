@@ -25,6 +25,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import pytest
 import typer.main
+from pypi_index import Index
 from serving import free_port
 
 import snapmirror
@@ -513,18 +514,41 @@ def test_the_shipped_channel_is_what_its_maker_says() -> None:
     subprocess.run([sys.executable, ROOT / "examples" / "make_channel.py", "build", "--check"], check=True)
 
 
-def test_the_demo(tmp_path: Path) -> None:
+def run_demo(folder: Path, index: str) -> str:
+    """What the demo prints. index: the address that pip is configured for."""
     command = [sys.executable, str(ROOT / "examples" / "demo.py"), "--seconds", "0"]
-    with session(
-        command, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    environment = {**os.environ, "TMPDIR": str(folder), "PIP_INDEX_URL": index}
+    with session(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         output, complaints = process.communicate(timeout=120)
         assert is_gone(process)
     assert (process.returncode, complaints) == (0, "")
+    assert list(folder.iterdir()) == []
+    return str(output)
+
+
+def test_the_demo(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    with Index(tmp_path / "index") as index:
+        for name, version in (("six", "1.0"), ("six", "1.1"), ("idna", "3.0")):
+            index.wheel(name, version)
+        output = run_demo(folder, f"{index.url}/simple/")
     assert "they are equal" in output
     for selector in ("current", "before-the-update"):
         assert re.search(rf"http://127\.0\.0\.1:\d+/{selector}/greetings ", output)
-    assert list(tmp_path.iterdir()) == []
+    assert re.findall(r"^  (\S+whl) .* uploaded 2026-11-01T", output, re.MULTILINE) == [
+        "six-1.1-py3-none-any.whl",
+        "idna-3.0-py3-none-any.whl",
+    ]
+    assert output.count("as its SHA-256 says") == 2
+    assert re.search(r"--index-url http://127\.0\.0\.1:\d+/20\d\d-\d\d-\d\d/pypi/simple/ six", output)
+
+
+def test_the_demo_without_pypi(tmp_path: Path) -> None:
+    output = run_demo(tmp_path, f"http://127.0.0.1:{free_port()}/simple/")
+    assert "PyPI can't be reached from here" in output
+    assert "they are equal" in output
+    assert "/pypi/" not in output.partition("Nothing else needs it")[2]
 
 
 def test_the_demo_ends_when_it_is_told_to(tmp_path: Path) -> None:
