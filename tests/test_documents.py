@@ -37,6 +37,7 @@ from snapmirror.ecosystem import Repo
 from snapmirror.files import FilesRepo
 from snapmirror.pypi import PypiRepo
 from snapmirror.pypi import settings as pypi
+from snapmirror.serve import clients
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "man").iterdir())
@@ -328,7 +329,7 @@ def test_what_init_writes(tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     path.write_text(re.sub(r"^# (?=\w+ = |\[\[)", "", text, flags=re.MULTILINE), encoding="utf-8")
     loaded = config.load(path)
-    assert [(repo.path, repo.download) for repo in loaded.repo] == [("conda-forge", "redirect")]
+    assert [(repo.path, repo.download) for repo in loaded.repo] == [("conda-forge", "redirect"), ("pypi", "eager")]
     assert loaded.retention.daily
     assert loaded.download.bytes_per_second
 
@@ -466,6 +467,15 @@ def test_python_block() -> None:
     script = f"{block.text}\nimport os\nprint(channel.base_url, flush=True)\nos._exit(0)"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert done.stdout == "http://mirror:8080/2026-11-20/conda-forge/\n"
+
+
+def test_blocks_of_pip_and_uv() -> None:
+    """They are what the mirror gives out, without its comments."""
+    repos = [clients.Mirrored("pypi", "pypi", "pypi", files=2), clients.Mirrored("own", "pypi", "own", files=1)]
+    for client, language in (("pip", "ini"), ("uv", "toml")):
+        text = clients.settings(client, clients.Site("http://mirror:8080", "2026-11-20"), repos)
+        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+        assert "".join(f"{line}\n" for line in lines) in [block.text for block in blocks(language)]
 
 
 def test_systemd_and_cron_blocks() -> None:

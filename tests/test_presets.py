@@ -10,6 +10,7 @@ from snapmirror.cli import config
 from snapmirror.cli.config import AnyRepo
 from snapmirror.cli.presets import PRESETS
 from snapmirror.conda import CondaRepo
+from snapmirror.pypi import PypiRepo
 
 NAMES = [name for name in PRESETS if name]
 
@@ -30,6 +31,8 @@ def is_small(repo: AnyRepo) -> bool:
     """Whether a sync of a repo does not copy the whole of a big upstream."""
     if isinstance(repo, CondaRepo):
         return repo.download == "redirect" or bool(repo.select.include and repo.select.newest)
+    if isinstance(repo, PypiRepo):
+        return repo.projects != "all"
     return bool(repo.include and repo.newest)
 
 
@@ -45,7 +48,12 @@ def test_the_layout_of_the_usual_mirror(tmp_path: Path) -> None:
     on = {repo.path for repo in loaded(tmp_path / "on", "anaconda", bare=False)}
     assert on == {"anaconda/cloud/conda-forge", "anaconda/cloud/bioconda"}  # Anaconda's own need a licence
     repos = {repo.path: repo for repo in loaded(tmp_path / "all", "anaconda", bare=True)}
-    own = {*(f"anaconda/pkgs/{name}" for name in ("main", "free", "r", "msys2")), "anaconda/archive", "anaconda/miniconda"}
+    own = {
+        *(f"anaconda/pkgs/{name}" for name in ("main", "free", "r", "msys2")),
+        "anaconda/archive",
+        "anaconda/miniconda",
+        "pypi",
+    }
     assert own < set(repos)
     assert len([path for path in repos if path.startswith("anaconda/cloud/")]) > 30
     label = repos["anaconda/cloud/numba/label/dev"]

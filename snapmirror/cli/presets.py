@@ -39,6 +39,17 @@ _PLAIN = """\
 # download = "redirect"
 """
 
+_PYPI = """
+# Python packages: the projects that are named, or that requirements = ["requirements.txt", "uv.lock"] name. projects = "all"
+# is all of PyPI, tens of terabytes. [repo.select] narrows it: with_dependencies, newest, platforms, min_age, ...
+
+# [[repo]]
+# kind = "pypi"
+# path = "pypi"              # pip and uv: http://.../current/pypi/simple/
+# upstream = "PyPI"
+# projects = ["pip", "uv"]
+"""
+
 _CONDA_FORGE = """\
 # A small part of conda-forge, with its packages: what is named here and what that needs, of everything the newest version
 # that fits. Name what you work with, and run `snapmirror sync --dry-run`: it prints how much it is before anything is
@@ -149,4 +160,4 @@ channels = [
 """
 
 #: by the name that `init --preset` takes; "" for none
-PRESETS = {"": _TOP + _PLAIN, "anaconda": _TOP + _ANACONDA, "conda-forge": _TOP + _CONDA_FORGE}
+PRESETS = {"": _TOP + _PLAIN + _PYPI, "anaconda": _TOP + _ANACONDA + _PYPI, "conda-forge": _TOP + _CONDA_FORGE + _PYPI}
