@@ -13,7 +13,7 @@ from pypi_index import Index, Remembered, follow, make_wheel
 from upstream import Body, Html, Status, Upstream
 
 from snapmirror.errors import AbsentError, BadIndexError, TransportError
-from snapmirror.pypi import Pypi, PypiRepo, leaf
+from snapmirror.pypi import Pypi, PypiRepo, leaf, listing
 from snapmirror.sync.http import Http
 from snapmirror.sync.settings import Download
 
@@ -379,3 +379,20 @@ def _happen(index: Index, step: str, project: str, version: str) -> None:
         index.serial += 1
         return
     index.touch(project)
+
+
+_LISTS = st.dictionaries(st.integers(0, 3000).map(lambda number: f"p{number:04}"), st.integers(0, 2) | st.none(), max_size=60)
+
+
+@given(_LISTS, _LISTS, st.booleans(), st.integers(1, 9))
+def test_lists_differ_as_their_maps_do(
+    one: dict[str, int | None], other: dict[str, int | None], in_order: bool, block: int
+) -> None:
+    """However they are ordered, and wherever the blocks end in which they are compared."""
+    names = sorted(other) if in_order else list(other)
+    before = (sorted(one), [one[name] for name in sorted(one)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listing, "_BLOCK", block)
+        changed, gone = listing.differences(before, (names, [other[name] for name in names]))
+    assert changed == {name: number for name, number in other.items() if number is None or one.get(name) != number}
+    assert gone == one.keys() - other.keys()

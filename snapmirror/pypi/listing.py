@@ -1,5 +1,6 @@
 """The list of all projects of an index, JSON (PEP 691) or HTML (PEP 503): 700,000 names, and a serial for each on PyPI."""
 
+import bisect
 import re
 import string
 from collections.abc import Iterator, Mapping
@@ -108,6 +109,49 @@ def _possible(listed: list[str], numbers: list[int | None]) -> tuple[list[str], 
         return listed, numbers
     kept = [(name, number) for name, number in zip(listed, numbers, strict=True) if names.is_project(name)]
     return [name for name, _ in kept], [number for _, number in kept]
+
+
+#: names with their serials, in the order of a list
+_Serials = tuple[list[str], list[int | None]]
+#: names that are compared at once
+_BLOCK = 512
+
+
+def differences(before: _Serials, now: _Serials) -> tuple[dict[str, int | None], set[str]]:
+    """Projects that are new, have another serial or none, with it; and those that are there no more.
+
+    Lists are sorted and nearly alike: most of two are compared in blocks, without a look at a name. As maps, 700,000 of
+    each take as long as parsing the list does.
+    """
+    if any(names != sorted(names) for names, _ in (before, now)):
+        return _differences(dict(zip(*before, strict=True)), dict(zip(*now, strict=True)))
+    changed: dict[str, int | None] = {}
+    gone: set[str] = set()
+    (old, old_numbers), (new, numbers) = before, now
+    there = at = 0
+    while at < len(new) or there < len(old):
+        block = new[at : at + _BLOCK]
+        if block and block == old[there : there + _BLOCK]:
+            if numbers[at : at + _BLOCK] != old_numbers[there : there + _BLOCK] or None in numbers[at : at + _BLOCK]:
+                pairs = zip(block, numbers[at : at + _BLOCK], old_numbers[there : there + _BLOCK], strict=True)
+                changed |= {name: number for name, number, other in pairs if number is None or number != other}
+            at, there = at + len(block), there + len(block)
+            continue
+        end = block[-1] if block else None
+        stop = there + _BLOCK if end is None else bisect.bisect_right(old, end, there)
+        part = _differences(
+            dict(zip(old[there:stop], old_numbers[there:stop], strict=True)),
+            dict(zip(block, numbers[at : at + _BLOCK], strict=True)),
+        )
+        changed |= part[0]
+        gone |= part[1]
+        at, there = at + len(block), stop
+    return changed, gone
+
+
+def _differences(before: dict[str, int | None], now: dict[str, int | None]) -> tuple[dict[str, int | None], set[str]]:
+    changed = {name: number for name, number in now.items() if number is None or before.get(name) != number}
+    return changed, before.keys() - now.keys()
 
 
 #: lines that are all names; what does not match is looked at more closely
