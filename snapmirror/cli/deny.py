@@ -34,7 +34,7 @@ def deny(
     if not reason.strip() or not reason.isprintable():
         raise UsageError("--reason: write one line of text; it is told to whoever asks for what is denied")
     with opened(config, write=True, allow_clashes=True) as (settings, store), store.lock(waiting) as catalog:
-        text = denying.canonical(_ecosystems(settings, catalog, repo), spec.strip())
+        text = denying.canonical(_ecosystem(settings, catalog, repo), spec.strip())
         found = denying.find(store, ECOSYSTEMS, catalog.history(repo), repo, text)
         before = next((rule for rule in store.denied.rules() if (rule.repo, rule.spec) == (repo, text)), None)
         files = {file.sha256: file for file in (*(before.files if before else ()), *found.files.values())}
@@ -49,14 +49,12 @@ def deny(
         raise typer.Exit(found.damage[0].exit_status)
 
 
-def _ecosystems(settings: Config, catalog: Catalog, repo: str) -> list[Ecosystem]:
-    """Those of a repo's directories. Raises UsageError for a repo that is neither configured nor in a kept snapshot."""
+def _ecosystem(settings: Config, catalog: Catalog, repo: str) -> Ecosystem:
+    """That of a repo. Raises UsageError for a repo that is neither configured nor in a kept snapshot."""
     if configured := next((one for one in settings.repo if one.path == repo), None):
-        own = ECOSYSTEMS[configured.kind]
-        beside = own.follower(configured)
-        return [own, beside] if beside else [own]
+        return ECOSYSTEMS[configured.kind]
     if history := catalog.history(repo):
-        return [ECOSYSTEMS[history[0].repos[repo].kind]]
+        return ECOSYSTEMS[history[0].repos[repo].kind]
     known = sorted({*(one.path for one in settings.repo), *(path for record in catalog.records for path in record.repos)})
     raise UsageError(f"{repo}: no such repo is configured or in a snapshot (there are: {', '.join(known) or 'none'})")
 
@@ -78,7 +76,7 @@ def allow(repo: RepoArgument, spec: SpecArgument, config: ConfigOption = None) -
         rules = store.denied.rules()
         text = spec
         if not any(spec == rule.spec and rule.repo in (repo, "") for rule in rules):  # so of a repo that is gone too
-            text = denying.canonical(_ecosystems(settings, catalog, repo), spec)
+            text = denying.canonical(_ecosystem(settings, catalog, repo), spec)
         taken = [rule for rule in rules if rule.spec == text and (rule.repo == repo or not rule.repo)]
         if not taken:
             own = ", ".join(rule.spec for rule in rules if rule.repo in (repo, "")) or "nothing"

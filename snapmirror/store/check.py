@@ -70,6 +70,7 @@ def structure(store: Store, leaf_files: LeafFiles) -> Iterator[Problem]:
     yield from _directories(store, catalog, blobs, leaf_files)
     for loss in catalog.losses():
         yield Problem(loss.what, loss.problem)
+    yield from _denied(store)
     yield from _syncing(store)
     yield from _index(store, blobs)
     yield from _trees(store)
@@ -134,6 +135,13 @@ def _leaf(
         elif file.size is not None and file.size != held.size:
             problem = f"has {held.size} bytes instead of {file.size}; {place[0]} lists it as {file.name}"
             yield Problem(what, problem, file.sha256, (place[0], file.name))
+
+
+def _denied(store: Store) -> Iterator[Problem]:
+    try:
+        store.denied.rules()
+    except DamagedError as error:
+        yield Problem(error.what, f"{error.problem}; nothing is synced until it is mended, or removed and denied again")
 
 
 def _syncing(store: Store) -> Iterator[Problem]:

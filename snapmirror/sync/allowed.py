@@ -65,8 +65,21 @@ class Rules:
         """How many files are denied of those that a directory lists, in the leaves that rules concern."""
         if not self.text:
             return 0
-        leaves = ((leaf, content) for leaf in self._leaves if (content := reader.read_leaf(leaf)))
-        return sum(self.deny(leaf, file) for leaf, content in leaves for file in ecosystem.files(content))
+        found = 0
+        for leaf in self._leaves:
+            if content := reader.read_leaf(leaf):
+                files = ecosystem.files(content)
+                found += len(files) - len(self.cut(ecosystem, leaf, content, files)[1])
+        return found
+
+    def cut(self, ecosystem: Ecosystem, leaf: str, content: bytes, files: tuple[File, ...]) -> tuple[bytes, tuple[File, ...]]:
+        """A leaf and what it lists without what is denied, and without what lies beside that; empty if nothing is left."""
+        denied = {file.name for file in files if self.deny(leaf, file)}
+        if not denied:
+            return content, files
+        content = b"" if self.forbid(leaf) else ecosystem.settle(content, {}, denied, {})
+        left = {file.name for file in ecosystem.files(content)} if content else set()
+        return content, tuple(file for file in files if file.name in left)
 
 
 def _namings(ecosystem: Ecosystem, rules: Collection[Rule]) -> Iterator[Naming]:
@@ -118,17 +131,13 @@ class Allowed(Reading):
     def _allowed(self, draft: Draft) -> Draft:
         rules = self._rules
         concerned = rules.concern(draft.name)
-        denied = {file.name for file in draft.files if rules.deny(draft.name, file)}
         draft = draft._replace(
             source=rules.source(draft.source) if concerned and draft.source else draft.source,
             invalid={file: reason for file, reason in draft.invalid.items() if not rules.name(draft.name, file)},
         )
-        if not denied:
+        content, files = rules.cut(self._ecosystem, draft.name, draft.content, draft.files)
+        if len(files) == len(draft.files):
             return draft
-        content = b"" if rules.forbid(draft.name) else self._ecosystem.settle(draft.content, {}, denied, {})
-        # what lies beside a denied file goes with it
-        left = {file.name for file in self._ecosystem.files(content)} if content else set()
-        files = tuple(file for file in draft.files if file.name in left)
         gone = {file.sha256 for file in draft.files} - {file.sha256 for file in files}
         return draft._replace(
             content=content,

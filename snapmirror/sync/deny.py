@@ -37,20 +37,14 @@ class Found:
             self.files[file.sha256] = DeniedFile(sha256=file.sha256.hex(), name=file.name, leaf=leaf)
 
 
-def canonical(ecosystems: Collection[Ecosystem], spec: str) -> str:
-    """A spec as a rule has it: the same for all ways of writing it. Raises UsageError for one that names nothing.
-
-    ecosystems: those of the directories of the repo; the first that can make something of it decides
-    """
+def canonical(ecosystem: Ecosystem, spec: str) -> str:
+    """A spec as a rule of a repo has it: the same for all ways of writing it. Raises UsageError for one that names nothing."""
     if is_hex_digest(spec.lower()):
         return spec.lower()
-    problems = []
-    for ecosystem in ecosystems:
-        try:
-            return ecosystem.naming(spec).text
-        except ValueError as problem:
-            problems.append(problem)
-    raise UsageError(f"{spec!r} names nothing that can be denied: {problems[0]}")
+    try:
+        return ecosystem.naming(spec).text
+    except ValueError as problem:
+        raise UsageError(f"{spec!r} names nothing that can be denied: {problem}") from None
 
 
 def find(store: Store, ecosystems: Mapping[str, Ecosystem], records: Iterable[Record], repo: str, spec: str) -> Found:
