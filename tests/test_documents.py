@@ -317,7 +317,7 @@ def test_the_examples_of_the_manual_load(tmp_path: Path) -> None:
         ["team", "conda-forge"],
         ["cloud/conda-forge", "bioconda"],
         ["anaconda/archive", "github-release/conda-forge/miniforge"],
-        ["pypi", "own"],
+        ["pypi", "own", "python"],
     ]
 
 
@@ -447,13 +447,13 @@ def test_commands_in_documents_have_only_options_that_there_are() -> None:
 
 
 def test_toml_blocks(tmp_path: Path) -> None:
-    repos = []
+    repos, merged = [], ["own", "pypi", "python"]
     for block in blocks("toml"):
         content = tomllib.loads(block.text)
         if not content.keys() & {"mirrors", "index"}:  # those are pixi's and uv's
             (tmp_path / "snapmirror.toml").write_text(block.text, encoding="utf-8")
             repos += [repo.path for repo in config.load(tmp_path / "snapmirror.toml").repo]
-    assert repos == ["greetings", "conda-forge", "conda-forge", "anaconda/miniconda", "pypi", "pypi"]
+    assert repos == ["greetings", "conda-forge", "conda-forge", "anaconda/miniconda", "pypi", "pypi", *merged]
 
 
 def test_yaml_blocks() -> None:

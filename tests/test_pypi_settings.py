@@ -20,16 +20,17 @@ NOWHERE_ELSE = {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A mirror with a package index, on two days, and a folder of wheels."""
+    """A mirror with a package index, on two days, and now also a folder of wheels and both as one, which has no more files."""
     folder = tmp_path_factory.mktemp("own")
-    file, content, _ = wheel("mine", "1.0")
+    file, content, _ = wheel("speed", "0.1")
     (folder / file).write_bytes(content)
     with Index(tmp_path_factory.mktemp("index")) as index:
         for name, requires in (("app", ["lib"]), ("lib", []), ("speed", []), ("built", [])):
             index.upload(name, *wheel(name, "1.0", requires), upload_time="2026-10-01T10:00:00Z")
         made = Site(tmp_path_factory.mktemp("site"), index)
-    made.mirror.repos.append({"kind": "pypi", "path": "own", "packages": str(folder)})
-    made.mirror.sync("own")
+        made.mirror.repos.append({"kind": "pypi", "path": "own", "packages": str(folder)})
+        made.mirror.repos.append({"kind": "pypi", "path": "python", "merge": ["own", "pypi"]})
+        made.mirror.sync()
     with serving(made.mirror.store_path) as url:
         made.url = url
         yield made
@@ -47,23 +48,30 @@ def fetched(site: Site, client: str, selector: str, folder: Path) -> dict[str, s
 
 
 @pytest.mark.parametrize("client", ["pip", "uv"])
-@pytest.mark.parametrize(("selector", "lib"), [("current", "2.0"), ("2026-11-01", "1.0"), ("paper", "1.0")])
-def test_the_settings_are_enough(client: str, selector: str, lib: str, site: Site, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("selector", "repo", "lib", "speed"),
+    [("current", "python", "2.0", "0.1"), ("2026-11-01", "pypi", "1.0", "1.0"), ("paper", "pypi", "1.0", "1.0")],
+)
+def test_the_settings_are_enough(
+    client: str, selector: str, repo: str, lib: str, speed: str, site: Site, tmp_path: Path
+) -> None:
+    """What is set is both as one, where that is: then one's own package is installed, however new another is."""
     environment = fetched(site, client, selector, tmp_path)
     command = [BIN / "pip"] if client == "pip" else [BIN / "uv", "pip"]
-    said = site.run(*command, "install", "-v", "--target", tmp_path / "target", "app", **environment, **NOWHERE_ELSE)
-    assert installed(tmp_path / "target") == {"app": "1.0", "lib": lib}
-    asked = f"Looking in indexes: {site.url}/{selector}/pypi/simple/\n" if client == "pip" else f"/{selector}/pypi/simple/app/"
-    assert asked in said
+    said = site.run(*command, "install", "-v", "--target", tmp_path / "target", "app", "speed", **environment, **NOWHERE_ELSE)
+    assert installed(tmp_path / "target") == {"app": "1.0", "lib": lib, "speed": speed}
+    index = f"/{selector}/{repo}/simple/"
+    assert (f"Looking in indexes: {site.url}{index}\n" if client == "pip" else f"{index}app/") in said
 
 
 def test_one_index_is_set_and_the_others_are_named(site: Site) -> None:
     for client in FILES:
         text = site.mirror.run("client", client, "--base-url", site.url).out
         stated = [line for line in text.splitlines() if "/simple/" in line]
+        others = ", ".join(f"{site.url}/current/{repo}/simple/" for repo in ("pypi", "own"))
         assert len(stated) == 2
-        assert stated[0] == f"# other indexes that there are: {site.url}/current/own/simple/"
-        assert f"{site.url}/current/pypi/simple/" in stated[1]
+        assert stated[0] == f"# other indexes that there are: {others}"
+        assert f"{site.url}/current/python/simple/" in stated[1]
     past = site.mirror.run("client", "uv", "--base-url", "https://mirror.example", "--snapshot", "2026-11-01").out
     assert "/own/" not in past
     assert "trusted-host" not in site.mirror.run("client", "pip", "--base-url", "https://mirror.example").out

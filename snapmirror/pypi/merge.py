@@ -26,7 +26,7 @@ class MergedReading(Reading):
     def __init__(self, directories: Sequence[tuple[str, DirectoryReader]]) -> None:
         """directories: paths of repos, and what these publish in the same snapshot; the first wins"""
         self.bases: tuple[str, ...] = tuple(reader.document.origin for _, reader in directories)
-        self.info: dict[str, Any] = {}
+        self.info: dict[str, Any] = {"merged": [path for path, _ in directories]}
         self.extra: dict[str, Any] = {}
         self.invalid: Mapping[str, str] = {}
         self.document = ""

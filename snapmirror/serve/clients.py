@@ -35,6 +35,8 @@ class Mirrored(NamedTuple):
     address: str = ""
     #: how many it lists
     files: int = 0
+    #: whether it is several others published as one
+    merged: bool = False
 
 
 class Site(NamedTuple):
@@ -64,12 +66,10 @@ def mirrored(store: Store, answers: Mapping[str, Record]) -> list[Mirrored]:
         name, address = _channel(store, path, repo) if repo.kind == "conda" else (path, "")
         if name in found:  # of a channel that is mirrored twice the first is what its name means
             name, address = path, ""
-        found[name] = Mirrored(path, repo.kind, name, address, _files(store, repo))
+        documents = [store.metadata.directory(state.blob).document for state in repo.directories.values()]
+        files, merged = sum(one.files for one in documents), any("merged" in one.info for one in documents)
+        found[name] = Mirrored(path, repo.kind, name, address, files, merged and repo.kind == "pypi")
     return list(found.values())
-
-
-def _files(store: Store, repo: RepoState) -> int:
-    return sum(store.metadata.directory(state.blob).document.files for state in repo.directories.values())
 
 
 def _channel(store: Store, path: str, repo: RepoState) -> tuple[str, str]:
@@ -250,11 +250,11 @@ def _uv(site: Site, repos: Sequence[Mirrored]) -> str:
 
 
 def _indexes(site: Site, repos: Sequence[Mirrored]) -> list[str]:
-    """Their addresses, that first which has the most: of a mirror of PyPI, of a folder of wheels and of both merged, the last.
+    """Their addresses, that first which is several as one, else that which has the most files.
 
     Only that is set. Were several, a package of one's own could be had from where anybody can publish another of that name.
     """
-    ordered = sorted(repos, key=lambda repo: repo.files, reverse=True)
+    ordered = sorted(repos, key=lambda repo: (repo.merged, repo.files), reverse=True)
     return [site.url(f"{repo.path}/simple") + "/" for repo in ordered]
 
 
