@@ -1,0 +1,589 @@
+"""`deny`, `allow`, `denied`: what the operator denies is handed out of no snapshot, and published in no later one."""
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from channels import Channel, make_package
+from mirror import Mirror
+from pypi_index import JSON, Index, make_wheel
+from serving import serving
+from upstream import Body, Call, Upstream
+
+from snapmirror.conda import Conda, Sidecars
+from snapmirror.ecosystem import Ecosystem
+from snapmirror.files import Files
+from snapmirror.pypi import Pypi
+
+DAY = "2026-11-01"
+REASON = "malware, see advisory 7"
+GOOD, BAD, LATER = "tool-1.0-0.conda", "tool-1.2-0.conda", "tool-1.2-1.conda"
+
+
+@pytest.fixture
+def channel(upstream: Upstream) -> Channel:
+    """`tool` in two versions, and `lib`."""
+    made = Channel(upstream.root / "chan")
+    made.add(make_package("tool"), make_package("tool", "1.2"), make_package("lib"))
+    made.publish()
+    return made
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    """`evil` with two wheels of 1.2, which have the same metadata, and `six`."""
+    with Index(tmp_path / "index") as made:
+        made.root.mkdir()
+        made.wheel("evil", "1.0")
+        file, content, metadata = make_wheel("evil", "1.2")
+        made.upload("evil", file, content, metadata)
+        made.upload("evil", "evil-1.2-py3-none-linux_x86_64.whl", content + b"other", metadata)
+        made.wheel("six", "1.0")
+        yield made
+
+
+@pytest.fixture
+def pypi(tmp_path: Path, index: Index) -> Mirror:
+    """A mirror of that index, not synced yet."""
+    made = Mirror(tmp_path / "pypi")
+    made.repos.append({"kind": "pypi", "path": "pypi", "upstream": f"{index.url}/simple/", "projects": "all"})
+    return made
+
+
+def history(mirror: Mirror) -> str:
+    """Seal a snapshot of a day in the past, pin it, and seal the present; the id of the first."""
+    mirror.sync("--seal-as", DAY)
+    mirror.run("pin", "paper", DAY)
+    mirror.sync()
+    return mirror.snapshots()[0]
+
+
+def deny(mirror: Mirror, repo: str, spec: str, reason: str = REASON) -> str:
+    """Deny; what was said."""
+    return mirror.run("deny", repo, spec, "--reason", reason).err
+
+
+def eventually(check: Callable[[], bool]) -> None:
+    """Promises about time are kept within a second (and a little, for a loaded machine)."""
+    end = time.monotonic() + 3
+    while not check():
+        assert time.monotonic() < end, "not within a second"
+        time.sleep(0.05)
+
+
+def status(url: str) -> int:
+    return requests.get(url, timeout=5).status_code
+
+
+def refused(urls: Collection[str], reason: str = REASON) -> None:
+    """Wait until the first is refused, and see that all are, with the reason."""
+    first, *_ = urls
+    eventually(lambda: status(first) == 403)
+    for url in urls:
+        answer = requests.get(url, timeout=5)
+        assert (answer.status_code, answer.headers["Cache-Control"]) == (403, "no-store"), url
+        assert reason in answer.text, url
+
+
+# What each ecosystem makes of a text
+
+
+@pytest.mark.parametrize(
+    ("ecosystem", "spec", "text", "leaf", "covered"),
+    [
+        (Conda(), "tool", "tool", "tool", {GOOD, BAD, LATER, "tool-1.2.1-0.tar.bz2"}),
+        (Conda(), "Tool", "tool", "tool", {GOOD, BAD, LATER, "tool-1.2.1-0.tar.bz2"}),
+        (Conda(), "tool==1.2", "tool==1.2", "tool", {BAD, LATER}),
+        (Conda(), "tool == 1.2.0", "tool==1.2.0", "tool", {BAD, LATER}),
+        (Conda(), "tool=1.2", "tool=1.2", "tool", {BAD, LATER, "tool-1.2.1-0.tar.bz2"}),
+        (Conda(), BAD, BAD, "tool", {BAD}),
+        (Conda(), "other==1.2", "other==1.2", "tool", set()),
+        (Sidecars(), f"noarch/{BAD}.sig", f"noarch/{BAD}.sig", "noarch/tool", {f"noarch/{BAD}.sig"}),
+        (Files(), "old/a.sh", "old/a.sh", "old/a.sh", {"old/a.sh"}),
+        (Files(), "/old/a.sh", "old/a.sh", "old/a.sh", {"old/a.sh"}),
+        (
+            Pypi(),
+            "Foo.Bar",
+            "foo-bar",
+            "foo-bar",
+            {"foo_bar-1.2-py3-none-any.whl", "foo_bar-1.2.0.tar.gz", "foo.bar-1.3.zip"},
+        ),
+        (Pypi(), "foo_bar==1.2", "foo-bar==1.2", "foo-bar", {"foo_bar-1.2-py3-none-any.whl", "foo_bar-1.2.0.tar.gz"}),
+        (Pypi(), "foo_bar-1.2.0.tar.gz", "foo_bar-1.2.0.tar.gz", "foo-bar", {"foo_bar-1.2.0.tar.gz"}),
+    ],
+)
+def test_what_a_text_names(ecosystem: Ecosystem, spec: str, text: str, leaf: str, covered: set[str]) -> None:
+    files = {GOOD, BAD, LATER, "tool-1.2.1-0.tar.bz2", f"noarch/{BAD}.sig", "old/a.sh", "a.sh"}
+    files |= {"foo_bar-1.2-py3-none-any.whl", "foo_bar-1.2-py3-none-any.whl.metadata", "foo_bar-1.2.0.tar.gz"}
+    files |= {"foo.bar-1.3.zip"}
+    files = {file for file in files if ecosystem.leaf_of(file) == leaf}
+    naming = ecosystem.naming(spec)
+    assert naming.text == text
+    assert {file for file in files if naming.text == file or naming.covers(leaf, file)} == covered
+    assert not any(naming.covers("another", file) for file in files - {naming.text})
+
+
+@pytest.mark.parametrize(
+    ("ecosystem", "spec"),
+    [
+        (Conda(), "tool>=1"),
+        (Conda(), ""),
+        (Conda(), f"noarch/{BAD}"),
+        (Conda(), "a tool"),
+        (Pypi(), "foo>=1"),
+        (Pypi(), "foo==1.*"),
+        (Pypi(), "foo-1.0-py3-none-any.whl.metadata"),
+        (Pypi(), "a/b.whl"),
+        (Files(), "../a"),
+        (Files(), ""),
+    ],
+)
+def test_what_names_nothing(ecosystem: Ecosystem, spec: str) -> None:
+    with pytest.raises(ValueError, match="write"):
+        ecosystem.naming(spec)
+
+
+# Channels
+
+
+def test_a_version_of_a_package(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+    first = history(mirror)
+    selectors = ["current/", f"{DAY}/", f"{first}/", "paper/", ""]
+    with serving(mirror.store_path) as url:
+        files = [f"{url}/{selector}chan/noarch/{BAD}" for selector in selectors]
+        assert {status(file) for file in files} == {200}
+        sealed = {name: requests.get(f"{url}/{first}/chan/noarch/{name}", timeout=5).content for name in DOCUMENTS}
+        assert "denied tool==1.2 of chan: 1 file in 2 snapshots" in deny(mirror, "chan", "tool==1.2")
+        refused(files)
+        assert status(f"{url}/current/chan/noarch/{GOOD}") == 200
+
+        channel.add(make_package("tool", "1.2", "1"))  # after the rule
+        channel.publish()
+        upstream.clear()
+        assert "withheld" not in mirror.sync().err
+        assert mirror.listed("chan/noarch") == {GOOD, "lib-1.0-0.conda"}
+        assert f"/chan/noarch/{LATER}" not in upstream.paths()
+        eventually(lambda: status(f"{url}/current/chan/noarch/{LATER}") == 404)
+        listed = requests.get(f"{url}/current/chan/noarch/repodata.json", timeout=5).json()
+        assert set(listed["packages.conda"]) == {GOOD, "lib-1.0-0.conda"}
+        refused(files)
+        same = {name: requests.get(f"{url}/{first}/chan/noarch/{name}", timeout=5).content for name in DOCUMENTS}
+        assert same == sealed
+
+        before = mirror.directories()
+        upstream.clear()
+        mirror.sync()
+        assert mirror.directories() == before
+        asked = {request.path: request.status for request in upstream.requests}
+        assert asked["/chan/noarch/repodata.json.zst"] == 304
+
+        mirror.run("gc", "--grace", "0s")
+        mirror.run("check", "--read-data")
+        assert mirror.listed("chan/noarch", first) == {GOOD, BAD, "lib-1.0-0.conda"}
+        refused(files)
+
+        assert "allowed tool==1.2 of chan" in mirror.run("allow", "chan", "tool==1.2").err
+        eventually(lambda: {status(file) for file in files} == {200})
+        mirror.sync()
+        assert mirror.listed("chan/noarch") == {GOOD, BAD, LATER, "lib-1.0-0.conda"}
+        assert mirror.run("denied").out == ""
+
+
+DOCUMENTS = ("repodata.json", "repodata_shards.msgpack.zst")
+
+
+def test_a_package_without_any_exception(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+    """It may be most of a channel: that less is listed is no accident of upstream's, but what upstream loses is one."""
+    channel.add(*(make_package("tool", f"2.{number}") for number in range(9)))
+    channel.publish()
+    history(mirror)
+    deny(mirror, "chan", "tool")
+    channel.add(make_package("tool", "3.0"))
+    channel.publish()
+    upstream.clear()
+    mirror.sync()
+    assert mirror.listed("chan/noarch") == {"lib-1.0-0.conda"}
+    assert "tool" not in mirror.shards("chan/noarch")
+    assert not [path for path in upstream.paths() if "tool" in path]
+    mirror.run("allow", "chan", "tool")
+    mirror.sync()
+    assert len(mirror.listed("chan/noarch")) == 13
+    deny(mirror, "chan", BAD)
+    for number in range(9):
+        channel.remove(f"tool-2.{number}-0.conda")
+    channel.publish()
+    assert "lists 3 files, the newest snapshot 12" in mirror.sync(status=3).err
+
+
+def test_what_a_channel_has_beside_follows(mirror: Mirror, channel: Channel) -> None:
+    folder = channel.root / "noarch"
+    exports = {file: {"weak": [file]} for file in (GOOD, BAD, "lib-1.0-0.conda")}
+    (folder / "run_exports.json").write_text(json.dumps({"info": {}, "packages": {}, "packages.conda": exports}))
+    (folder / f"{GOOD}.sig").write_bytes(b"good")
+    (folder / f"{BAD}.sig").write_bytes(b"bad")
+    (channel.root / "notices.json").write_text('{"notices": []}')
+    mirror.repos[0]["sidecars"] = ["run_exports.json", "*.sig", "notices.json"]
+    first = history(mirror)
+
+    def beside(selector: str) -> tuple[set[str], set[str]]:
+        reader = mirror.reader("chan/", selector)
+        files = {file.name for _, content in reader.contents() for file in Sidecars().files(content)}
+        document = json.loads(Sidecars().derive(reader, "noarch/run_exports.json"))
+        return files, set(document["packages.conda"])
+
+    whole = beside(first)
+    assert whole == ({f"noarch/{GOOD}.sig", f"noarch/{BAD}.sig", "notices.json"}, set(exports))
+    deny(mirror, "chan", BAD)
+    assert "denied notices.json of chan: 1 file in 2 snapshots" in deny(mirror, "chan", "notices.json")
+    mirror.sync()
+    assert beside("current") == ({f"noarch/{GOOD}.sig"}, {GOOD, "lib-1.0-0.conda"})
+    assert beside(first) == whole
+    deny(mirror, "chan", f"noarch/{GOOD}.sig")
+    mirror.sync()
+    assert beside("current") == (set(), {GOOD, "lib-1.0-0.conda"})
+    for spec in (BAD, "notices.json", f"noarch/{GOOD}.sig"):
+        mirror.run("allow", "chan", spec)
+    mirror.sync()
+    assert beside("current") == whole
+
+
+def test_the_same_bytes_in_another_repo(mirror: Mirror, channel: Channel) -> None:
+    """They are no better there; a name is denied in one repo alone."""
+    mirror.repos.append({**mirror.repos[0], "path": "again"})
+    history(mirror)
+    with serving(mirror.store_path) as url:
+        deny(mirror, "chan", "tool==1.2")
+        refused([f"{url}/again/noarch/{BAD}"])
+        channel.add(make_package("tool", "1.2", "1"))
+        channel.publish()
+        mirror.sync()
+        assert mirror.listed("again/noarch") == {GOOD, LATER, "lib-1.0-0.conda"}
+        assert mirror.listed("chan/noarch") == {GOOD, "lib-1.0-0.conda"}
+        eventually(lambda: status(f"{url}/again/noarch/{LATER}") == 200)
+
+
+def test_a_sync_that_has_begun_before_the_rule(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+    """It publishes what it has planned; the rule then stands for that too."""
+    mirror.sync()
+    channel.add(make_package("tool", "1.2", "1"))
+    channel.publish()
+    asked, denied = threading.Event(), threading.Event()
+    upstream.fault(f"*{LATER}", Call(asked.set), Call(lambda: denied.wait(30)), times=1)
+    running = mirror.start("sync")
+    assert asked.wait(30)
+    said = deny(mirror, "chan", "tool==1.2")
+    denied.set()
+    assert "1 file in 1 snapshot" in said
+    assert mirror.finish(running).status == 0
+    assert LATER in mirror.listed("chan/noarch")
+    with serving(mirror.store_path) as url:
+        refused([f"{url}/current/chan/noarch/{LATER}", f"{url}/current/chan/noarch/{BAD}"])
+
+
+def test_redirecting_repos(mirror: Mirror) -> None:
+    mirror.repos[0]["download"] = "redirect"
+    history(mirror)
+    with serving(mirror.store_path) as url:
+        file = f"{url}/{DAY}/chan/noarch/{BAD}"
+        assert requests.get(file, timeout=5, allow_redirects=False).status_code == 307
+        deny(mirror, "chan", "tool=1.2")
+        refused([file])
+        mirror.sync()
+        assert mirror.listed("chan/noarch") == {GOOD, "lib-1.0-0.conda"}
+
+
+# Package indexes
+
+
+class Pages:
+    """What pages list."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def json(self, project: str, selector: str = "current") -> dict[str, Any]:
+        """{file: record} of a page; the page in HTML lists the same files, the API from before too."""
+        page = f"{self.url}/{selector}/pypi/simple/{project}/"
+        records = requests.get(page, headers={"Accept": JSON}, timeout=5).json()["files"]
+        text = requests.get(page, headers={"Accept": "text/html"}, timeout=5).text
+        assert text.count("<a ") == len(records)
+        legacy = requests.get(f"{self.url}/{selector}/pypi/pypi/{project}/json", timeout=5).json()
+        assert sum(map(len, legacy["releases"].values())) == len(records)
+        return {record["filename"]: record for record in records}
+
+    def projects(self, selector: str = "current") -> set[str]:
+        listed = requests.get(f"{self.url}/{selector}/pypi/simple/", headers={"Accept": JSON}, timeout=5).json()
+        return {project["name"] for project in listed["projects"]}
+
+    def file(self, record: dict[str, Any], selector: str = "") -> str:
+        """The address of a file: without a date, as pages have it, or below a selector."""
+        return f"{self.url}/{selector}pypi/packages/{record['url'].partition('packages/')[2]}"
+
+
+def test_a_version_of_a_project(pypi: Mirror, index: Index) -> None:
+    first = history(pypi)
+    with serving(pypi.store_path) as url:
+        pages = Pages(url)
+        whole = pages.json("evil", first)
+        assert len(whole) == 3
+        bad = [file for file in whole if "-1.2-" in file]
+        files = [pages.file(whole[file], selector) for file in bad for selector in ("", "current/", f"{DAY}/", f"{first}/")]
+        assert {status(file) for file in files} == {200}
+        leaf = pypi.reader("pypi/", first).leaf("evil")
+        assert "denied evil==1.2 of pypi: 2 files in 2 snapshots" in deny(pypi, "pypi", "Evil==1.2")
+        refused(files)
+        for selector in ("current", DAY, first, "paper"):
+            assert set(pages.json("evil", selector)) == {"evil-1.0-py3-none-any.whl"}
+        assert pypi.reader("pypi/", first).leaf("evil") == leaf
+
+        index.upload("evil", "evil-1.2.tar.gz", b"sdist")
+        index.wheel("evil", "1.3")
+        index.clear()
+        pypi.sync()
+        assert not any("1.2" in path for path in index.paths())
+        listed = {file.name for file in Pypi().files(pypi.reader("pypi/").read_leaf("evil") or b"")}
+        assert listed == {f"evil-{v}-py3-none-any.whl{end}" for v in ("1.0", "1.3") for end in ("", ".metadata")}
+        refused(files)
+        assert set(pages.json("evil", first)) == {"evil-1.0-py3-none-any.whl"}
+        pypi.run("gc", "--grace", "0s")
+        pypi.run("check", "--read-data")
+
+        index.clear()
+        pypi.sync()
+        assert index.asked() == ["the list 304"]
+        pypi.run("allow", "pypi", "evil==1.2")
+        pypi.sync()
+        eventually(lambda: len(pages.json("evil")) == 5)
+        assert pages.json("evil", first) == whole
+        assert {status(file) for file in files} == {200}
+
+
+def test_a_file_by_its_name(pypi: Mirror, index: Index) -> None:
+    """The other files of the version stay as they are, with their metadata, though that is the same."""
+    first = history(pypi)
+    with serving(pypi.store_path) as url:
+        pages = Pages(url)
+        whole = pages.json("evil")
+        one, other = "evil-1.2-py3-none-any.whl", "evil-1.2-py3-none-linux_x86_64.whl"
+        assert whole[one]["core-metadata"] == whole[other]["core-metadata"]
+        assert "1 file in 2 snapshots" in deny(pypi, "pypi", one)
+        refused([pages.file(whole[one])])
+        for _ in range(2):
+            for selector in ("current", first):
+                found = pages.json("evil", selector)
+                assert found == {file: record for file, record in whole.items() if file != one}
+            assert status(pages.file(whole[other])) == status(pages.file(whole[other]) + ".metadata") == 200
+            pypi.sync()
+        assert {file.name for file in Pypi().files(pypi.reader("pypi/").read_leaf("evil") or b"")} == {
+            file + end for file in whole if file != one for end in ("", ".metadata")
+        }
+
+
+def test_a_file_by_its_bytes(pypi: Mirror, index: Index) -> None:
+    """Also under another name, in another project, and before there is such a file."""
+    history(pypi)
+    content = b"known to be bad"
+    digest = hashlib.sha256(content).hexdigest()
+    assert "no kept snapshot lists it" in deny(pypi, "pypi", digest.upper())
+    index.upload("good", "good-1.0.tar.gz", content)
+    index.wheel("good", "2.0")
+    index.clear()
+    pypi.sync()
+    assert not any("good-1.0" in path for path in index.paths())
+    with serving(pypi.store_path) as url:
+        pages = Pages(url)
+        assert set(pages.json("good")) == {"good-2.0-py3-none-any.whl"}
+        pypi.run("allow", "pypi", digest)
+        pypi.sync()
+        eventually(lambda: len(pages.json("good")) == 2)
+        assert "1 file in 1 snapshot" in deny(pypi, "pypi", digest)
+        refused([f"{url}/pypi/packages/{path.partition('packages/')[2]}" for path in index.paths() if "good-1.0" in path])
+        index.clear()
+        pypi.sync()
+        assert set(pages.json("good")) == {"good-2.0-py3-none-any.whl"}
+        assert {file.name for file in Pypi().files(pypi.reader("pypi/").read_leaf("good") or b"")} == {
+            "good-2.0-py3-none-any.whl",
+            "good-2.0-py3-none-any.whl.metadata",
+        }
+
+
+def test_a_project(pypi: Mirror, index: Index) -> None:
+    """It leaves the list; older snapshots list it, with nothing in it; what is uploaded later is not even asked for."""
+    first = history(pypi)
+    with serving(pypi.store_path) as url:
+        pages = Pages(url)
+        files = [pages.file(record) for record in pages.json("evil").values()]
+        assert "3 files in 2 snapshots" in deny(pypi, "pypi", "evil")
+        refused(files)
+        index.wheel("evil", "2.0")
+        index.wheel("six", "2.0")
+        index.clear()
+        pypi.sync()
+        assert index.asked() == ["six 200", "the list 200"]
+        eventually(lambda: pages.projects() == {"six"})
+        assert status(f"{url}/current/pypi/simple/evil/") == 404
+        assert pages.projects(first) == {"six", "evil"}
+        assert pages.json("evil", first) == {}
+        refused(files)
+
+
+def test_what_upstream_cannot_say_at_the_moment_does_not_bring_it_back(pypi: Mirror, index: Index) -> None:
+    pypi.repos[0]["projects"] = ["evil", "six"]
+    history(pypi)
+    deny(pypi, "pypi", "evil")
+    index.fault("/simple/evil/", Body(b"{"))
+    pypi.sync()
+    assert set(pypi.reader("pypi/").leaves) == {"six"}
+
+
+# Folders of files
+
+
+def listing(*names: str) -> Body:
+    """A listing with nothing but names."""
+    rows = "".join(f'<a href="{name}">{name}</a>\n' for name in names)
+    return Body(f"<html><title>Index of /x/</title><h1>Index of /x/</h1><pre>{rows}</pre></html>".encode())
+
+
+@pytest.fixture
+def folder(tmp_path: Path, upstream: Upstream) -> Mirror:
+    """A mirror of a folder of two files, of which no hash is stated."""
+    (upstream.root / "x").mkdir()
+    for name in ("a.sh", "b.sh"):
+        (upstream.root / "x" / name).write_text(name)
+    upstream.fault("/x/", listing("a.sh", "b.sh"))
+    made = Mirror(tmp_path / "folder")
+    made.add("x", f"{upstream.url}/x/", kind="files")
+    return made
+
+
+def test_a_path(folder: Mirror, upstream: Upstream) -> None:
+    first = history(folder)
+    with serving(folder.store_path) as url:
+        files = [f"{url}/{selector}x/a.sh" for selector in ("", "current/", f"{DAY}/", f"{first}/", "paper/")]
+        assert "1 file in 2 snapshots" in deny(folder, "x", "a.sh")
+        refused(files)
+        upstream.clear()
+        folder.sync()
+        assert set(folder.reader("x/").leaves) == {"b.sh"}
+        assert not any("a.sh" in path for path in upstream.paths())
+        assert set(folder.reader("x/", first).leaves) == {"a.sh", "b.sh"}
+        folder.run("allow", "x", "/a.sh")
+        folder.sync()
+        assert set(folder.reader("x/").leaves) == {"a.sh", "b.sh"}
+        eventually(lambda: {status(file) for file in files} == {200})
+
+
+def test_bytes_that_only_fetching_tells(folder: Mirror, upstream: Upstream) -> None:
+    """Where upstream states no hash: never published; and what had the SHA-256 when it was denied is not fetched again."""
+    history(folder)
+    bad = hashlib.sha256(b"bad").hexdigest()
+    deny(folder, "x", bad)
+    deny(folder, "x", hashlib.sha256(b"a.sh").hexdigest())
+    (upstream.root / "x" / "c.sh").write_bytes(b"bad")
+    upstream.heal()
+    upstream.fault("/x/", listing("a.sh", "b.sh", "c.sh"))
+    upstream.clear()
+    for _ in range(2):
+        assert "withheld" not in folder.sync().err
+        assert set(folder.reader("x/").leaves) == {"b.sh"}
+    assert not [request for request in upstream.requests if request.path == "/x/a.sh" and request.sent]
+
+
+# The verbs
+
+
+def test_the_list(mirror: Mirror, pypi: Mirror) -> None:
+    history(mirror)
+    assert mirror.run("denied").out == ""
+    assert mirror.run("denied", "--json").json == {"denied": []}
+    assert "the reason was another" not in deny(mirror, "chan", "tool")
+    (since,) = (rule["since"] for rule in mirror.run("denied", "--json").json["denied"])
+    time.sleep(1.01)
+    assert "the reason was another" in deny(mirror, "/chan/", "tool", "advisory 8")
+    plain = hashlib.sha256(b"plain").hexdigest()
+    (mirror.store_path / "denied" / f"{plain}.json").write_text('{"reason": "by hand"}')
+    deny(mirror, "chan", "never==1")
+    lines = mirror.run("denied").out.splitlines()
+    assert lines[0] == f"any repo {plain}: by hand"
+    assert lines[1].startswith("chan never==1 since 2")
+    assert lines[1].endswith(f", 0 files: {REASON}")
+    assert lines[2] == f"chan tool since {since}, 2 files: advisory 8"
+    _, _, rule = mirror.run("denied", "--json").json["denied"]
+    assert {file["name"] for file in rule.pop("files")} == {GOOD, BAD}
+    assert rule == {"repo": "chan", "spec": "tool", "reason": "advisory 8", "since": since}
+
+    mirror.repos.clear()  # a repo that is gone can be allowed still
+    for spec in ("tool", "never==1", plain):
+        mirror.run("allow", "chan", spec)
+    assert mirror.run("denied").out == ""
+    assert "is not denied by itself (denied of it: nothing)" in mirror.run("allow", "chan", "tool", status=2).err
+
+
+def test_what_several_rules_deny(mirror: Mirror) -> None:
+    history(mirror)
+    deny(mirror, "chan", "tool")
+    deny(mirror, "chan", BAD)
+    assert "denied of it: tool, tool-1.2-0.conda" in mirror.run("allow", "chan", "tool==1.2", status=2).err
+    assert "1 file of it stays denied: tool-1.2-0.conda of chan is" in mirror.run("allow", "chan", "tool").err
+    mirror.sync()
+    assert mirror.listed("chan/noarch") == {GOOD, "lib-1.0-0.conda"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["deny", "other", "tool", "--reason", "x"], "other: no such repo is configured or in a snapshot (there are: chan)"),
+        (["deny", "chan", "tool>=1", "--reason", "x"], "'tool>=1' names nothing that can be denied: write a package's name"),
+        (["deny", "chan", "noarch/tool-1.0-0.conda", "--reason", "x"], "without a folder"),
+        (["deny", "chan", "tool", "--reason", " "], "--reason: write one line of text"),
+        (["deny", "chan", "tool", "--reason", "a\nb"], "--reason: write one line of text"),
+        (["deny", "chan", "tool"], "--reason"),
+        (["allow", "other", "tool"], "other: no such repo"),
+        (["allow", "chan", "tool"], "tool of chan is not denied by itself (denied of it: nothing)"),
+    ],
+)
+def test_what_cannot_be_meant(mirror: Mirror, arguments: list[str], problem: str) -> None:
+    mirror.sync()
+    assert problem in " ".join(mirror.run(*arguments, status=2).err.replace("│", " ").split())
+    assert not list((mirror.store_path / "denied").iterdir())
+
+
+def test_before_the_first_sync_and_after_the_last(mirror: Mirror, channel: Channel) -> None:
+    """The rule is for the future; that of a repo that is no longer configured stays in force for what is kept of it."""
+    Mirror.run(mirror, "deny", "chan", "tool", "--reason", REASON, status=1)  # no store yet
+    mirror.sync("--seal-as", DAY)
+    assert "no kept snapshot lists it; it is left out when upstream does" in deny(mirror, "chan", "never")
+    deny(mirror, "chan", "lib")
+    mirror.repos[0]["path"] = "moved"
+    mirror.sync()
+    assert "1 file in 1 snapshot" in deny(mirror, "chan", BAD)
+    with serving(mirror.store_path) as url:
+        refused([f"{url}/{DAY}/chan/noarch/{BAD}", f"{url}/{DAY}/chan/noarch/lib-1.0-0.conda"])
+
+
+def test_a_rule_that_cannot_be_read(mirror: Mirror) -> None:
+    """What it denies is not known, so nothing is published, and what serves goes on with what it knew."""
+    first = history(mirror)
+    deny(mirror, "chan", BAD)
+    (rule,) = (mirror.store_path / "denied").iterdir()
+    with serving(mirror.store_path) as url:
+        assert status(f"{url}/{first}/chan/noarch/{BAD}") == 403
+        whole = rule.read_bytes()
+        rule.write_bytes(whole[:20])
+        (mirror.store_path / "denied" / "other").touch()
+        before = mirror.snapshots()
+        assert f"denied/{rule.name}: can't be read" in mirror.sync(status=5).err
+        assert f"denied/{rule.name}" in mirror.run("check", status=5).out
+        assert mirror.snapshots() == before
+        time.sleep(1)
+        assert status(f"{url}/{first}/chan/noarch/{BAD}") == 403
+        rule.write_bytes(whole)
+        mirror.sync()
+        mirror.run("check")
