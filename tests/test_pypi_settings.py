@@ -8,7 +8,7 @@ import pytest
 import requests
 from pypi_index import Index
 from serving import serving
-from test_pypi_clients import Site, installed, wheel
+from test_pypi_clients import Counting, Site, installed, wheel
 
 pytest.importorskip("uv", reason="uv is not installed")
 BIN = Path(sys.executable).parent
@@ -43,7 +43,6 @@ def fetched(site: Site, client: str, selector: str, folder: Path) -> dict[str, s
     assert answer.status_code == 200
     assert answer.text == site.mirror.run("client", client, "--snapshot", selector, "--base-url", site.url).out
     (folder / name).write_text(answer.text)
-    # uv takes this variable for true whatever it holds, unless it is empty
     return {variable: str(folder / name), **({"UV_NO_CONFIG": "0"} if client == "uv" else {})}
 
 
@@ -75,3 +74,31 @@ def test_one_index_is_set_and_the_others_are_named(site: Site) -> None:
     past = site.mirror.run("client", "uv", "--base-url", "https://mirror.example", "--snapshot", "2026-11-01").out
     assert "/own/" not in past
     assert "trusted-host" not in site.mirror.run("client", "pip", "--base-url", "https://mirror.example").out
+
+
+def test_pip_takes_from_its_cache_what_it_had_at_another_date(site: Site, tmp_path: Path) -> None:
+    """It keeps files by their address, and trusts the host, as it is told to."""
+    counting = Counting(site.url)
+    asked = []
+    try:
+        for selector in ("2026-11-01", "paper"):
+            config = tmp_path / f"{selector}.conf"
+            config.write_text(site.mirror.run("client", "pip", "--snapshot", selector, "--base-url", counting.url).out)
+            site.run(BIN / "pip", "install", "--target", tmp_path / selector, "app", PIP_CONFIG_FILE=str(config))
+            asked.append([path for path in counting.paths if "/packages/" in path])
+            counting.paths.clear()
+    finally:
+        counting.close()
+    assert [len(paths) for paths in asked] == [4, 0]
+
+
+def test_a_lock_of_uv_is_installed_whatever_the_date(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "mine"\nversion = "0"\nrequires-python = ">=3.11"\ndependencies = ["app"]\n'
+    )
+    site.run(BIN / "uv", "lock", cwd=tmp_path, **fetched(site, "uv", "2026-11-01", tmp_path))
+    later = fetched(site, "uv", "current", tmp_path)
+    site.run(BIN / "uv", "sync", "--frozen", "--no-install-project", cwd=tmp_path, **later)
+    assert (next((tmp_path / ".venv").glob("lib/python*/site-packages")) / "lib.py").read_text() == "version = '1.0'\n"
+    said = site.run(BIN / "uv", "sync", "--locked", "--no-install-project", cwd=tmp_path, status=1, **later)
+    assert "needs to be updated" in said  # it names the index too, with its date
