@@ -185,6 +185,7 @@ def test_json_keys(tmp_path: Path) -> None:
         "forget": ["--retention"],
         "adopt": ["upstream", "--repo", "greetings"],
     }
+    run("deny", "greetings", "greeting-data", "--reason", "a test", folder=tmp_path)
     printed = {name: json.loads(run(name, "--json", *arguments.get(name, []), folder=tmp_path)) for name in stated}
     damage(tmp_path)
     printed["check"] = json.loads(run("check", "--json", folder=tmp_path, status=5))
