@@ -158,17 +158,17 @@ def test_a_store_that_holds_what_a_later_version_brought_is_left_to_that(mirror:
     leaf = codec.compress(b"{}", 3)
     with Store.open(mirror.store_path, write=True) as store:
         for snapshot in (first, newest):
-            state = Directory(kind="pypi", form=1, mode="eager", origin=f"https://example.org/{snapshot}/")
+            state = Directory(kind="debian", form=1, mode="eager", origin=f"https://example.org/{snapshot}/")
             made = assemble(state, {"thing": sha256(leaf)}, {}, {})
             store.put([leaf, *made.blobs.values()])
             path = store.layout.record(snapshot)
             record = json.loads(path.read_bytes())
             directory = {"digest": made.digest.hex(), "since": snapshot, "read": snapshot}
-            record["repos"]["pypi"] = {"kind": "pypi", "directories": {"simple": directory}}
+            record["repos"]["debian"] = {"kind": "debian", "directories": {"simple": directory}}
             path.write_text(json.dumps(record))
         before = {one.digest for one in store.blobs.list()}
     for verb in ("gc", "check", "check --repair", "tree current", f"diff {first} current"):
-        mirror.run(*verb.split(), status=2).line("'pypi'", "upgrade")
+        mirror.run(*verb.split(), status=2).line("'debian'", "upgrade")
     with mirror.store() as store:
         assert {one.digest for one in store.blobs.list()} == before
 
