@@ -196,6 +196,18 @@ def test_times_of_upload_bound_what_uv_resolves(site: Site, tmp_path: Path) -> N
     assert "lib==1.0" in site.run(*compile_, "--exclude-newer", "2026-11-05T00:00:00Z")
 
 
+def test_an_unknown_project_is_said_as_the_client_asks(site: Site) -> None:
+    """Installers go on to their next index at a 404, and show people what it says."""
+    url = site.index() + "nowhere/"
+    said = requests.get(url, headers={"Accept": f"{JSON}, text/html;q=0.1"}, timeout=5)
+    assert (said.status_code, said.headers["Content-Type"]) == (404, "application/json")
+    assert "nowhere" in said.json()["message"]
+    said = requests.get(url.replace("nowhere", "%3Cb%3E"), headers={"Accept": "text/html,*/*"}, timeout=5)
+    assert (said.status_code, said.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+    assert "<b>" not in said.text
+    assert requests.get(url, timeout=5).headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
 class Counting:
     """Passes requests on to a server, and keeps their paths."""
 

@@ -5,6 +5,7 @@ is a third of the time of a small request.
 """
 
 import asyncio
+import html
 import http
 import io
 import logging
@@ -22,6 +23,7 @@ from typing import NamedTuple
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
+from .. import codec
 from . import negotiate
 from .answers import Place
 from .bodies import Body
@@ -190,11 +192,22 @@ def _date(now: int) -> bytes:
 
 
 def problem(request: web.BaseRequest, status: int, text: str, place: Place | None = None, *fields: str) -> Reply:
-    """An answer without a representation: a sentence for people, never kept by caches. fields: further header lines."""
-    content = f"{text}\n".encode()
+    """An answer without a representation: a sentence, never kept by caches. fields: further header lines."""
+    media, content = _said(request.headers.get("Accept", ""), text)
     lines = [f"Cache-Control: {NO_STORE}", *_place_lines(place), *fields]
-    lines += ["Content-Type: text/plain; charset=utf-8", "X-Content-Type-Options: nosniff", f"Content-Length: {len(content)}"]
+    lines += [f"Content-Type: {media}", "X-Content-Type-Options: nosniff", f"Content-Length: {len(content)}"]
     return Reply(status, _lines(lines), None if request.method == "HEAD" else content)
+
+
+def _said(accept: str, text: str) -> tuple[str, bytes]:
+    """A sentence as JSON or HTML for who asks for that first (pip and uv; browsers), else as it is."""
+    first = accept.partition(",")[0].partition(";")[0].strip().lower()
+    if first.endswith(("/json", "+json")):
+        return "application/json", codec.to_json({"message": text}) + b"\n"
+    if first.endswith(("/html", "+html")):
+        page = f"<!DOCTYPE html>\n<title>{html.escape(text)}</title>\n<p>{html.escape(text)}</p>\n"
+        return "text/html; charset=utf-8", page.encode()
+    return "text/plain; charset=utf-8", f"{text}\n".encode()
 
 
 def respond(request: web.BaseRequest, head_: Head, body: Body, place: Place | None, accel: str = "") -> Reply:
