@@ -139,6 +139,10 @@ class Pages(Protocol):
         """The page. Raises DamagedError."""
         ...
 
+    def static(self, reader: DirectoryReader) -> Iterator[tuple[str, bytes]]:
+        """All pages in all forms, for servers that can't make them: path below the directory, and content."""
+        ...
+
 
 class Ecosystem(Protocol):
     """What makes conda conda. Implementations are stateless."""

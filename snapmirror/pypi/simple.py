@@ -55,6 +55,19 @@ class Simple:
             raise DamagedError(f"blob {page.leaf.hex()}", str(error)) from None
         return Made(body, _serial_header(serial))
 
+    def static(self, reader: DirectoryReader) -> Iterator[tuple[str, bytes]]:
+        """See Pages.static. The names are those of bandersnatch, whose configurations of web servers then do."""
+        yield from _bodies("", None, reader)
+        for name, content in reader.contents():
+            yield from _bodies(f"{name}/", content, reader)
+
+
+def _bodies(name: str, content: bytes | None, reader: DirectoryReader) -> Iterator[tuple[str, bytes]]:
+    html = pages.project_html(content) if content else _list(reader, negotiate.TEXT).body
+    json = pages.project_json(content) if content else _list(reader, negotiate.JSON).body
+    for file, body in (("index.html", html), ("index.v1_html", html), ("index.v1_json", json)):
+        yield f"simple/{name}{file}", body
+
 
 def _project(reader: DirectoryReader, project: str, *, folder: bool) -> PageAt | PageMoved | None:
     name = names.normalise(project)

@@ -65,6 +65,10 @@ class RepoTrees:
         for path, (digest, suffix) in self.documents(name, plain=plain).items():
             document = self._store.documents.path(digest, suffix)
             listing[path] = source(document, sha256(document.read_bytes()) if suffix else digest)
+        if pages := self._ecosystem(name).pages:
+            for path, body in pages.static(self._readers[name]):
+                digest = sha256(body)
+                listing[path] = source(self._store.documents.put(digest, "", body), digest)
         return listing
 
     def blobs(self, name: str) -> Iterator[tuple[str, Digest]]:

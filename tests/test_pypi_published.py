@@ -1,5 +1,6 @@
-"""Several indexes published as one: a project is that of the first that has it, whole."""
+"""Several indexes published as one, and an index as a tree for other web servers."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,3 +98,22 @@ def test_nothing_is_published_without_the_first(mirror: Mirror, tmp_path: Path) 
 def test_a_merge_that_cannot_be_meant(keys: dict[str, object], why: str, mirror: Mirror) -> None:
     mirror.repos[0] |= keys
     assert why in mirror.sync(status=2).err
+
+
+def test_a_tree_for_other_web_servers(mirror: Mirror, index: Index, tmp_path: Path) -> None:
+    """In bandersnatch's layout, if the configuration asks for it: any server of files is an index then."""
+    mirror.repos = mirror.repos[1:2]
+    mirror.sync()
+    assert not mirror.tree("pypi").exists()
+    mirror.settings["publish"] = {"trees": ["pypi"]}
+    mirror.sync()
+    tree = mirror.tree("pypi")
+    page = json.loads((tree / "simple/six/index.v1_json").read_text())
+    assert (tree / "simple/six" / page["files"][0]["url"]).resolve().read_bytes() == make_wheel("six", "1.0")[1]
+    assert json.loads((tree / "simple/index.v1_json").read_text())["projects"] == [
+        {"_last-serial": 101, "name": "ours"},
+        {"_last-serial": 102, "name": "six"},
+    ]
+    assert "six-1.0-py3-none-any.whl" in (tree / "simple/six/index.html").read_text()
+    mirror.run("gc", "--grace", "0s")
+    mirror.run("check", "--read-data")
