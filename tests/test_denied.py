@@ -20,6 +20,7 @@ from snapmirror.conda import Conda, Sidecars
 from snapmirror.ecosystem import Ecosystem
 from snapmirror.files import Files
 from snapmirror.pypi import Pypi
+from snapmirror.store.store import Store
 
 DAY = "2026-11-01"
 REASON = "malware, see advisory 7"
@@ -296,6 +297,40 @@ def test_redirecting_repos(mirror: Mirror) -> None:
         refused([file])
         mirror.sync()
         assert mirror.listed("chan/noarch") == {GOOD, "lib-1.0-0.conda"}
+
+
+def test_what_is_invalid_of_it_is_nobodys_business(mirror: Mirror, channel: Channel) -> None:
+    mirror.sync()
+    deny(mirror, "chan", "tool==1.2")
+    channel.add(make_package("tool", "1.2", "1"), make_package("lib", "2.0"))
+    channel.hotfix(LATER, size=-1)
+    channel.hotfix("lib-2.0-0.conda", size=-1)
+    channel.publish()
+    mirror.sync(status=3)
+    assert set(mirror.withheld("chan/noarch")) == {"lib-2.0-0.conda"}
+
+
+def test_names_in_any_case(mirror: Mirror, channel: Channel) -> None:
+    """Conda compares them in lower case."""
+    mirror.sync()
+    deny(mirror, "chan", "mypkg")
+    deny(mirror, "chan", "other==1.0")
+    channel.add(make_package("MyPkg"), make_package("Other"), make_package("Other", "2.0"))
+    channel.publish()
+    mirror.sync()
+    assert mirror.listed("chan/noarch") == {GOOD, BAD, "lib-1.0-0.conda", "Other-2.0-0.conda"}
+
+
+def test_bytes_that_come_with_the_index_are_not_stored(mirror: Mirror, channel: Channel) -> None:
+    mirror.repos[0]["sidecars"] = ["*.sig"]
+    (channel.root / "noarch" / f"{GOOD}.sig").write_bytes(b"good")
+    (channel.root / "noarch" / f"{BAD}.sig").write_bytes(b"bad")
+    Store.create(mirror.store_path)
+    deny(mirror, "chan", hashlib.sha256(b"bad").hexdigest())
+    mirror.sync()
+    blobs = {path.name for path in (mirror.store_path / "blobs").glob("*/*")}
+    assert hashlib.sha256(b"good").hexdigest() in blobs
+    assert hashlib.sha256(b"bad").hexdigest() not in blobs
 
 
 # Package indexes

@@ -115,11 +115,8 @@ class Allowed(Reading):
         return self._reading.mark()
 
     def since(self, mark: bytes) -> Changes | None:
-        """See Reading.since."""
-        changes = self._reading.since(mark)
-        if changes is None:
-            return None
-        return changes._replace(changed=[name for name in changes.changed if not self._rules.forbid(name)])
+        """See Reading.since. Of names that are denied altogether there are no drafts, changed or not."""
+        return self._reading.since(mark)
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
         """See Reading.drafts."""
