@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import requests
 from pypi_index import Index
-from serving import serving
+from serving import free_port, running, serving
 from test_pypi_clients import Counting, Site, installed, wheel
 
 pytest.importorskip("uv", reason="uv is not installed")
@@ -30,6 +30,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         made = Site(tmp_path_factory.mktemp("site"), index)
         made.mirror.repos.append({"kind": "pypi", "path": "own", "packages": str(folder)})
         made.mirror.repos.append({"kind": "pypi", "path": "python", "merge": ["own", "pypi"]})
+        made.mirror.settings["publish"] = {"trees": ["python"]}
         made.mirror.sync()
     with serving(made.mirror.store_path) as url:
         made.url = url
@@ -102,3 +103,14 @@ def test_a_lock_of_uv_is_installed_whatever_the_date(site: Site, tmp_path: Path)
     assert (next((tmp_path / ".venv").glob("lib/python*/site-packages")) / "lib.py").read_text() == "version = '1.0'\n"
     said = site.run(BIN / "uv", "sync", "--locked", "--no-install-project", cwd=tmp_path, status=1, **later)
     assert "needs to be updated" in said  # it names the index too, with its date
+
+
+@pytest.mark.parametrize("client", ["pip", "uv"])
+def test_any_web_server_is_an_index_where_there_is_a_tree(client: str, site: Site, tmp_path: Path) -> None:
+    port = free_port()
+    server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    command = [BIN / "pip"] if client == "pip" else [BIN / "uv", "pip"]
+    with running([*server, "--directory", site.mirror.store_path / "published"], port) as url:
+        index = f"{url}/current/python/simple/"
+        site.run(*command, "install", "--target", tmp_path / "target", "--index-url", index, "app", "speed", **NOWHERE_ELSE)
+    assert installed(tmp_path / "target") == {"app": "1.0", "lib": "2.0", "speed": "0.1"}
