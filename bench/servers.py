@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .measure import ROOT, Skip, need
+from .measure import ROOT, Skip, need, run
 
 DEFAULT_CONF = Path("/etc/nginx/nginx.conf")
 _PATIENCE = 20.0
@@ -64,10 +64,18 @@ def snapmirror(config: Path) -> Iterator[str]:
         yield found[0]
 
 
+def sync(config: Path) -> None:
+    """As an operator does."""
+    run([sys.executable, "-m", "snapmirror", "sync", "-c", config], folder=ROOT)
+
+
 @contextlib.contextmanager
-def process(command: Sequence[str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that runs until the end of the block; what it says goes into a file, its temporary files beside that."""
-    environment = {**os.environ, "TMPDIR": str(output.parent)}
+def process(command: Sequence[str], output: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that runs until the end of the block; what it says goes into a file, its temporary files beside that.
+
+    variables: of its environment
+    """
+    environment = {**os.environ, "TMPDIR": str(output.parent), **variables}
     with output.open("wb") as file:
         started = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
         try:

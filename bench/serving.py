@@ -7,17 +7,15 @@ same file twice in a row. Both servers have all files in the page cache.
 
 import hashlib
 import json
-import re
-import shlex
-import sys
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 
 from . import synthetic
-from .measure import ROOT, Bar, Result, Work, in_turn, need, run
-from .servers import nginx, snapmirror
+from .measure import Bar, Result, Work, in_turn, need
+from .servers import nginx, snapmirror, sync
+from .wrk import command, script, wrk
 
 _SIZES = {"20 kB": (20_000, 0.2), "100 kB": (100_000, 0.3), "1 MB": (1_000_000, 0.6), "10 MB": (10_000_000, 0.85)}
 FILES = {name: Bar(f"serve files of {name}", "nginx", least=least) for name, (_, least) in _SIZES.items()}
@@ -45,17 +43,6 @@ upstream = "{address}/upstream"
 subdirs = ["linux-64"]
 download = "redirect"
 """
-#: requests are put together once, so that wrk has as little to do as it can
-_LUA = """\
-local requests, last = {{}}, 0
-function init()
-  for _, path in ipairs({{{paths}}}) do requests[#requests + 1] = wrk.format("GET", path) end
-end
-function request()
-  last = last % #requests + 1
-  return requests[last]
-end
-"""
 
 
 def measure(work: Work) -> Iterator[Result]:
@@ -68,12 +55,12 @@ def measure(work: Work) -> Iterator[Result]:
     (root / "files").symlink_to(files)
     synthetic.write(index / "repodata.json", work.size(5_500, 300), work.size(800, 50))
     config = work.folder / "snapmirror.toml"
-    work.notes["wrk"] = _command("PATHS.lua", "ADDRESS", work.size(3, 1))
+    work.notes["wrk"] = command("PATHS.lua", "ADDRESS", work.size(3, 1))
     seconds = work.size(3, 1)
     with nginx(work.folder / "nginx", root) as peer, nginx(work.folder / "no_nopush", root, nopush=False) as other:
         config.write_text(_CONFIG.format(folder=files.as_uri(), address=peer))
         work.note("nginx.conf", (work.folder / "nginx" / "nginx.conf").read_text())
-        _sync(config)
+        sync(config)
         with snapmirror(config) as ours:
             for size, bar in FILES.items():
                 yield _compare(work, bar, ours, peer, names[size], seconds)
@@ -113,11 +100,6 @@ def _make_files(folder: Path, count: int) -> Mapping[str, Sequence[str]]:
     return found
 
 
-def _sync(config: Path) -> None:
-    """As an operator does."""
-    run([sys.executable, "-m", "snapmirror", "sync", "-c", config], folder=ROOT)
-
-
 def _copy(url: str, target: Path) -> int:
     """Give nginx the very bytes that we send; how many."""
     with urllib.request.urlopen(url, timeout=60) as response:
@@ -128,24 +110,9 @@ def _copy(url: str, target: Path) -> int:
 
 
 def _compare(work: Work, bar: Bar, ours: str, peer: str, paths: Sequence[str], seconds: int) -> Result:
-    script = work.folder / "paths.lua"
-    script.write_text(_LUA.format(paths=", ".join(f'"/{path}"' for path in paths)))
+    file = work.folder / "paths.lua"
+    script(file, paths)
     for address in (ours, peer) if not work.quick else ():
-        _wrk(script, address, 1)  # both have it in memory before the first figure
-    mine, theirs = in_turn(work.runs, lambda: _wrk(script, ours, seconds), lambda: _wrk(script, peer, seconds))
+        wrk(file, address, 1)  # both have it in memory before the first figure
+    mine, theirs = in_turn(work.runs, lambda: wrk(file, ours, seconds), lambda: wrk(file, peer, seconds))
     return Result(bar, mine, theirs, rate=True)
-
-
-def _command(script: Path | str, address: str, seconds: int) -> str:
-    return f"wrk -t1 -c16 -d{seconds}s -s {script} {address}"
-
-
-def _wrk(script: Path, address: str, seconds: int) -> float:
-    """Requests a second. Raises RuntimeError if one was not answered with 200."""
-    said = run(shlex.split(_command(shlex.quote(str(script)), address, seconds)))
-    if "Non-2xx" in said or "Socket errors" in said:
-        raise RuntimeError(f"wrk on {address}: {said}")
-    found = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    if not found:
-        raise RuntimeError(f"wrk said: {said}")
-    return float(found[1])
