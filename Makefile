@@ -46,6 +46,10 @@ $(VENV)/installed-test: pyproject.toml | $(VENV)/made
 	$(PIP) install --editable '.[test]'
 	@touch $(VENV)/installed $@
 
+$(VENV)/installed-bench: pyproject.toml | $(VENV)/made
+	$(PIP) install --editable '.[test,bench]'
+	@touch $(VENV)/installed $(VENV)/installed-test $@
+
 # Debian packages for tests, as root on Debian only. What can't be had is no failure: its tests skip and name the program.
 $(VENV)/debian: | $(VENV)/made
 	@if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ] && command -v apt-get >/dev/null; then \
@@ -92,7 +96,7 @@ check: $(VENV)/installed-test
 	$(BIN)/python -m pytest --quiet tests/test_layers.py
 
 .PHONY: bench
-bench: $(VENV)/installed-test
+bench: $(VENV)/installed-bench
 	$(BIN)/python -m bench $(BENCH)
 
 .PHONY: man

@@ -111,6 +111,14 @@ def need(*programs: str) -> None:
             raise Skip(f"{program} is not installed")
 
 
+def beside(program: str) -> str:
+    """A program of the environment of this interpreter. Raises Skip unless it is installed there."""
+    found = Path(sys.executable).parent / program
+    if not found.is_file():
+        raise Skip(f"{program} is not installed here (pip install '.[bench]')")
+    return str(found)
+
+
 def in_turn(rounds: int, *steps: Callable[[], float]) -> list[list[float]]:
     """Run the steps in turn so many times; a list of figures for each step."""
     found: list[list[float]] = [[] for _ in steps]

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("repodata", "selection", "download", "trees", "adopt", "serving", "history")
+NAMES = ("repodata", "selection", "index", "download", "trees", "adopt", "serving", "pages", "history")
 
 
 def bench(name: str) -> ModuleType:
@@ -69,6 +69,32 @@ def test_a_missing_program_leaves_its_rows_with_the_reason(tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("skipped: cp is not installed") == len(bench("trees").BARS)
+
+
+def test_a_missing_peer_is_named_with_what_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = bench("measure")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(measure.Skip, match=r"devpi-init is not installed here \(pip install '\.\[bench\]'\)"):
+        measure.beside("devpi-init")
+    (tmp_path / "devpi-init").touch()
+    assert measure.beside("devpi-init") == str(tmp_path / "devpi-init")
+
+
+def test_a_page_counts_only_with_all_files_on_it() -> None:
+    pages = bench("pages")
+    json_, html = "application/vnd.pypi.simple.v1+json", "text/html"
+    listed = json.dumps({"files": [{"filename": "a-1.0.whl"}, {"filename": "a-2.0.whl"}]}).encode()
+    anchors = b'<a href="/a-1.0.whl#sha256=0">a-1.0.whl</a><br>\n<a href="a-2.0.whl"\n >\n a-2.0.whl</a>'
+    for media, body in ((json_, listed), (html, anchors)):
+        pages.check("page", 200, media, body, ["a-2.0.whl", "a-1.0.whl"])
+        with pytest.raises(RuntimeError, match=r"200, 2 files, without \['a-3\.0\.whl'\], with"):
+            pages.check("page", 200, media, body, ["a-1.0.whl", "a-2.0.whl", "a-3.0.whl"])
+        with pytest.raises(RuntimeError, match=r"with \['a-2\.0\.whl'\]"):
+            pages.check("page", 200, media, body, ["a-1.0.whl"])
+        with pytest.raises(RuntimeError, match="page: 404"):
+            pages.check("page", 404, media, body, ["a-1.0.whl", "a-2.0.whl"])
+        with pytest.raises(RuntimeError, match="2 files, without"):
+            pages.check("page", 200, media, body.replace(b"a-2.0", b"a-1.0"), ["a-1.0.whl"])
 
 
 def test_results() -> None:
