@@ -139,7 +139,9 @@ def _prepare(file: Path, root: Path) -> dict[str, Any]:
         directory = Directory(
             kind="pypi", form=1, mode="redirect", origin=_BASE, info=reading.info, files=len(reading.sources), size=1
         )
-        whole = assemble(directory, dict.fromkeys(reading.sources, blob), {}, {})
+        whole = assemble(
+            directory, dict.fromkeys(reading.sources, blob), {}, {}, {name: f"1 {name}" for name in reading.sources}
+        )
         store.put(list(whole.blobs.values()))
     return {"directory": whole.digest.hex(), "names": len(reading.sources), "mark": reading.mark().hex()}
 

@@ -261,6 +261,10 @@ class Ecosystem(Protocol):
         """Each file that a leaf lists with the canonical bytes of all that is said of it."""
         ...
 
+    def label(self, leaf: bytes) -> str:
+        """What a list of a directory's names says of this one, so that it can be made without the leaves; empty for nothing."""
+        ...
+
     def leaf_of(self, file: str) -> str:
         """The name of the leaf that lists a file, guessed from its name alone (a directory keeps the exceptions)."""
         ...

@@ -283,18 +283,20 @@ def test_a_directory_amended_is_the_one_assembled_anew(
 ) -> None:
     """Whatever comes, goes or changes in it; what stays is not written again."""
     empty = Directory(kind="conda", form=1, mode="eager", origin="https://upstream/")
-    before = assemble(empty, leaves, {}, {file: name for file, name in names.items() if name in leaves})
+    labels = {name: leaf.hex()[:3] for name, leaf in leaves.items()}
+    before = assemble(empty, leaves, {}, {file: name for file, name in names.items() if name in leaves}, labels)
     replaced = {name for name in leaves if name in gone or name in new}
     after = {name: leaf for name, leaf in leaves.items() if name not in replaced} | new
     staying = {file: name for file, name in names.items() if name in leaves and name not in replaced}
     coming = {file: name for file, name in more.items() if name in new and file not in staying}
-    whole = assemble(empty, after, {}, staying | coming)
+    labels = {name: label for name, label in labels.items() if name not in replaced} | dict.fromkeys(new, "new")
+    whole = assemble(empty, after, {}, staying | coming, labels)
     with tempfile.TemporaryDirectory() as folder:
         Store.create(Path(folder))
         with Store.open(Path(folder), write=True) as store:
             store.put(list(before.blobs.values()))
             unnamed = [file for file, name in names.items() if name in replaced]
-            amendment = Amendment(replaced, new, unnamed, coming)
+            amendment = Amendment(replaced, new, unnamed, coming, dict.fromkeys(new, "new"))
             amended = amend(store.metadata.directory(before.digest), empty, len(after), amendment)
     if len(before.directory.buckets) != len(whole.directory.buckets):
         assert amended is None

@@ -138,6 +138,10 @@ class Conda:
         for holder, key, file in leaf.places(leaf.decode(leaf_)):
             yield file, codec.to_msgpack(holder[key])
 
+    def label(self, leaf_: bytes) -> str:
+        """See Ecosystem.label."""
+        return ""
+
     def leaf_of(self, file: str) -> str:
         """See Ecosystem.leaf_of."""
         return names.leaf_of(file)

@@ -129,6 +129,10 @@ class Sidecars:
         for path, entry in leaf.decode(leaf_)["packages"].items():
             yield path, codec.to_msgpack(entry)
 
+    def label(self, leaf_: bytes) -> str:
+        """See Ecosystem.label."""
+        return ""
+
     def leaf_of(self, file: str) -> str:
         """See Ecosystem.leaf_of."""
         return names.leaf_of(file)

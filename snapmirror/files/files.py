@@ -128,6 +128,10 @@ class Files:
         """See Ecosystem.records."""
         yield leaf.decode(leaf_).name, leaf_
 
+    def label(self, leaf_: bytes) -> str:
+        """See Ecosystem.label."""
+        return ""
+
     def leaf_of(self, file: str) -> str:
         """See Ecosystem.leaf_of."""
         return file

@@ -107,6 +107,12 @@ def head(leaf: bytes) -> tuple[str, int | None]:
     return found.name, found.meta.serial if isinstance(found.meta.serial, int) else None
 
 
+def label(leaf: bytes) -> str:
+    """What the list of all projects says of one: its serial, if it has one, a space, and its name as upstream writes it."""
+    title, serial = head(leaf)
+    return f"{'' if serial is None else serial} {title}"
+
+
 def files(leaf: bytes) -> tuple[File, ...]:
     """The files that a leaf lists, each followed by what lies beside it. Raises ValueError."""
     try:

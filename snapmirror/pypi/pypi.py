@@ -117,6 +117,10 @@ class Pypi:
         for record in leaf.decode(leaf_)["files"]:
             yield record["filename"], codec.to_msgpack(record)
 
+    def label(self, leaf_: bytes) -> str:
+        """See Ecosystem.label."""
+        return leaf.label(leaf_)
+
     def leaf_of(self, file: str) -> str:
         """See Ecosystem.leaf_of."""
         return names.leaf_of(file)

@@ -88,9 +88,9 @@ def _list(reader: DirectoryReader, form: str) -> Made:
 
 
 def _projects(reader: DirectoryReader) -> Iterator[Project]:
-    for name, content in reader.contents():
-        title, serial = leaf.head(content)
-        yield Project(name, title, serial)
+    for name in reader.leaves:
+        serial, _, title = reader.labels[name].partition(" ")
+        yield Project(name, title, int(serial) if serial else None)
 
 
 def _without_denied(content: bytes, site: Site) -> bytes:

@@ -66,6 +66,8 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     elsewhere: dict[str, str] = {}
     #: file -> name of its leaf where the file's name does not tell; kept in the bucket of the file's own name
     names: dict[str, str] = {}
+    #: name -> what a list of all says of it, where its ecosystem has such a list
+    labels: dict[str, str] = {}
 
 
 class Assembled(NamedTuple):
@@ -87,6 +89,7 @@ def assemble(
     leaves: Mapping[str, Digest],
     elsewhere: Mapping[str, tuple[str, str]],
     names: Mapping[str, str],
+    labels: Mapping[str, str] | None = None,
 ) -> Assembled:
     """Build the buckets of a directory.
 
@@ -94,15 +97,18 @@ def assemble(
     leaves: name -> leaf
     elsewhere: file -> (name of its leaf, URL)
     names: file -> name of its leaf where that can't be told from the file's name
+    labels: name -> what a list of all says of it
     """
     width = _width(len(leaves))
-    parts = [Bucket(leaves={}, elsewhere={}, names={}) for _ in range(width)]
+    parts = [Bucket(leaves={}, elsewhere={}, names={}, labels={}) for _ in range(width)]
     for name, leaf in leaves.items():
         parts[bucket_of(name, width)].leaves[name] = leaf
     for file, (name, url) in elsewhere.items():
         parts[bucket_of(name, width)].elsewhere[file] = url
     for file, name in names.items():
         parts[bucket_of(file, width)].names[file] = name
+    for name, label in (labels or {}).items():
+        parts[bucket_of(name, width)].labels[name] = label
     encoded = [codec.to_msgpack(part) for part in parts]
     digests = tuple(map(sha256, encoded))
     return _assembled(directory, digests, dict(zip(digests, encoded, strict=True)))
@@ -132,6 +138,8 @@ class Amendment(NamedTuple):
     #: files that go out of the map `names`, and those that come in
     unnamed: Collection[str]
     names: Mapping[str, str]
+    #: of `leaves`, those that have one
+    labels: Mapping[str, str] = {}
 
 
 def amend(before: "DirectoryReader", directory: Directory, count: int, amendment: Amendment) -> Assembled | None:
@@ -149,17 +157,22 @@ def amend(before: "DirectoryReader", directory: Directory, count: int, amendment
         place = bucket_of(key, width)
         if place not in parts:
             bucket = before.bucket(place)
-            parts[place] = Bucket(leaves=dict(bucket.leaves), elsewhere=dict(bucket.elsewhere), names=dict(bucket.names))
+            parts[place] = msgspec.structs.replace(
+                bucket, leaves=dict(bucket.leaves), names=dict(bucket.names), labels=dict(bucket.labels)
+            )
         return parts[place]
 
     for name in amendment.replaced:
         part(name).leaves.pop(name, None)
+        part(name).labels.pop(name, None)
     for name, leaf in amendment.leaves.items():
         part(name).leaves[name] = leaf
     for file in amendment.unnamed:
         part(file).names.pop(file, None)
     for file, name in amendment.names.items():
         part(file).names[file] = name
+    for name, label in amendment.labels.items():
+        part(name).labels[name] = label
     encoded = {place: codec.to_msgpack(bucket) for place, bucket in parts.items()}
     digests = list(old)
     for place, content in encoded.items():
@@ -244,6 +257,14 @@ class DirectoryReader:
         found: dict[str, str] = {}
         for bucket in self.document.buckets:
             found.update(self._metadata.bucket(bucket).names)
+        return found
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """Every name that has one, and its label."""
+        found: dict[str, str] = {}
+        for bucket in self.document.buckets:
+            found.update(self._metadata.bucket(bucket).labels)
         return found
 
     @cached_property

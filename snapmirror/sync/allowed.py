@@ -145,21 +145,23 @@ class Allowed(Reading):
 
 
 class _Sources(Mapping[str, Digest]):
-    """Sources made when asked for: there may be 700,000."""
+    """Sources made when asked for: there may be 700,000, and who knows what has changed needs none of them."""
 
     def __init__(self, sources: Mapping[str, Digest], rules: Rules) -> None:
         self._sources = sources
         self._rules = rules
-        self._forbidden = {name for name in sources if rules.concern(name) and rules.forbid(name)}
 
     def __getitem__(self, name: str) -> Digest:
-        if name in self._forbidden:
-            raise KeyError(name)
         source = self._sources[name]
-        return self._rules.source(source) if self._rules.concern(name) else source
+        if not self._rules.concern(name):
+            return source
+        if self._rules.forbid(name):
+            raise KeyError(name)
+        return self._rules.source(source)
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self._sources if name not in self._forbidden)
+        rules = self._rules
+        return (name for name in self._sources if not (rules.concern(name) and rules.forbid(name)))
 
     def __len__(self) -> int:
-        return len(self._sources) - len(self._forbidden)
+        return sum(1 for _ in self)

@@ -115,7 +115,12 @@ class DirectoryPlan:
         """What differs from the previous directory."""
         unnamed = [file for name in self.replaced for file in self._gone(name).strays]
         leaves = {leaf.name: leaf.blob for leaf in self.leaves.values()}
-        return Amendment(self.replaced, leaves, unnamed, self.strays)
+        return Amendment(self.replaced, leaves, unnamed, self.strays, self.labels)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of leaves that are new, those that have one."""
+        return {leaf.name: leaf.label for leaf in self.leaves.values() if leaf.label}
 
     @property
     def strays(self) -> dict[str, str]:
@@ -211,7 +216,8 @@ def _drafts(store: Store, plan: DirectoryPlan, drafts: Iterable[Draft]) -> Itera
             content = plan.ecosystem.settle(content, found, (), {})
             files = tuple(file.but(sha256=found.get(file.name, file.sha256)) for file in files)
         addressed = plan.ecosystem.addressed or not any(file.url for file in files)  # else the directory must say it anew
-        yield Content(draft.name, content, files, draft.source if addressed and not draft.invalid else None)
+        source = draft.source if addressed and not draft.invalid else None
+        yield Content(draft.name, content, files, source, plan.ecosystem.label(content) if content else "")
 
 
 def _recall(store: Store, plan: DirectoryPlan, name: str, files: Iterable[File]) -> dict[str, Digest]:
@@ -282,10 +288,12 @@ def _assemble(plan: DirectoryPlan, directory: Directory) -> Assembled:
     previous = plan.previous
     leaves = {name: leaf for name, leaf in previous.leaves.items() if name not in plan.replaced} if previous else {}
     names = {file: name for file, name in previous.names.items() if name in leaves} if previous else {}
+    labels = {name: label for name, label in previous.labels.items() if name in leaves} if previous else {}
     new = plan.leaves.values()
     elsewhere = (
         {}
         if plan.ecosystem.addressed
         else {file.name: (leaf.name, file.url) for leaf in new for file in leaf.files if file.url}
     )
-    return assemble(directory, leaves | {leaf.name: leaf.blob for leaf in new}, elsewhere, names | plan.strays)
+    leaves |= {leaf.name: leaf.blob for leaf in new}
+    return assemble(directory, leaves, elsewhere, names | plan.strays, labels | plan.labels)

@@ -31,6 +31,7 @@ class Content(NamedTuple):
     content: bytes
     files: tuple[File, ...]
     source: Digest | None
+    label: str = ""
 
 
 @dataclass(slots=True)
@@ -45,6 +46,8 @@ class PlannedLeaf:
     files: tuple[File, ...]
     #: what it was read from, if it is a function of that alone and nothing of it is withheld
     source: Digest | None
+    #: what a list of all names says of this one
+    label: str = ""
 
 
 class _Pressed(msgspec.Struct, array_like=True, gc=False):
@@ -112,7 +115,7 @@ def _stored(store: Store, canonicals: Sequence[Digest]) -> list[Digest]:
 
 
 def _planned(one: Content, canonical: Digest, blob: Digest) -> PlannedLeaf:
-    return PlannedLeaf(one.name, blob, canonical, one.files, one.source)
+    return PlannedLeaf(one.name, blob, canonical, one.files, one.source, one.label)
 
 
 class _Beside:

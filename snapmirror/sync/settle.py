@@ -30,7 +30,7 @@ def settle(
     files = [file.but(size=listed[file.name].size) for file in files if file.name in listed]
     files += [file for name, file in listed.items() if name not in known]
     source = None if withheld else leaf.source
-    for settled, compressed in press(store, [Content(leaf.name, content, tuple(files), source)], 1):
+    for settled, compressed in press(store, [Content(leaf.name, content, tuple(files), source, leaf.label)], 1):
         plan.take(settled, compressed)
 
 
