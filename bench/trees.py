@@ -23,6 +23,7 @@ from snapmirror.store.directories import Directory, assemble
 from snapmirror.store.records import DirectoryState
 from snapmirror.store.store import Store
 from snapmirror.sync.directory import DirectorySync
+from snapmirror.sync.settings import Options
 from snapmirror.sync.trees import RepoTrees
 
 from .measure import Bar, Result, Skip, Work, child, in_turn, need, remove, run, settle
@@ -125,7 +126,7 @@ def _link(root: Path, count: int) -> dict[str, Any]:
         known = assemble(Directory(kind="conda", form=1, mode="eager", origin="http://127.0.0.1/"), {}, {}, {})
         store.put(list(known.blobs.values()))
         state = DirectoryState(digest=known.digest.hex(), since=_RECORD, read=_RECORD)
-        directory = DirectorySync(store, Conda(), repo, "linux-64", state, allow_shrink=False)
+        directory = DirectorySync(store, Conda(), repo, "linux-64", state, Options())
         began = time.perf_counter()
         links = store.published.links(_RECORD)
         trees = RepoTrees(store, {"conda": Conda()}, {"linux-64": store.metadata.directory(state.blob)})
