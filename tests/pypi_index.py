@@ -231,7 +231,8 @@ def published(root: Path, leaves: Mapping[str, bytes]) -> DirectoryReader:
     files = {file.name: name for name, content in leaves.items() for file in leaf.files(content)}
     strays = {file: name for file, name in files.items() if names.leaf_of(file) != name}
     header = Directory(kind="pypi", form=1, mode="eager", origin="https://index.example/simple/")
-    made = assemble(header, {name: sha256(blob) for name, blob in blobs.items()}, {}, strays)
+    labels = {name: leaf.label(content) for name, content in leaves.items()}
+    made = assemble(header, {name: sha256(blob) for name, blob in blobs.items()}, {}, strays, labels)
     with Store.open(root, write=True) as store:
         store.put([*blobs.values(), *made.blobs.values()])
         return store.metadata.directory(made.digest)

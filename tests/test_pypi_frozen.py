@@ -110,9 +110,9 @@ def test_a_directory() -> None:
         kind="pypi", form=Pypi.form, mode="eager", origin="https://index.example/simple/", info={"_last-serial": 7}, files=3
     )
     leaves = {f"name{number}": sha256(str(number).encode()) for number in range(40)}
-    assembled = assemble(header, leaves, {}, {"foo-2.0-1.tar.gz": "foo"})
+    assembled = assemble(header, leaves, {}, {"foo-2.0-1.tar.gz": "foo"}, {"name0": leaf.label(settled()), "name1": " Name1"})
     assert len(assembled.directory.buckets) == 4
-    assert assembled.digest.hex() == "1be1f7cf855db1060c00e187346766d0cfefa3bde42413d588255717a2bec74e"
+    assert assembled.digest.hex() == "e68312c04a3edb1891452666b0fe5ce2d6d2993fedf706f3fcd2a046990703f4"
 
 
 @pytest.mark.parametrize(
