@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from snapmirror.conda import Conda, Sidecars
 from snapmirror.ecosystem import Ecosystem
 from snapmirror.files import Files
 from snapmirror.pypi import Pypi
+from snapmirror.store.denied import DeniedFile, Rule, reasons
 from snapmirror.store.store import Store
 
 DAY = "2026-11-01"
@@ -312,13 +314,36 @@ def test_what_is_invalid_of_it_is_nobodys_business(mirror: Mirror, channel: Chan
 
 def test_names_in_any_case(mirror: Mirror, channel: Channel) -> None:
     """Conda compares them in lower case."""
+    channel.add(make_package("MyPkg"))
+    channel.publish()
     mirror.sync()
+    assert "MyPkg-1.0-0.conda" in mirror.listed("chan/noarch")
     deny(mirror, "chan", "mypkg")
     deny(mirror, "chan", "other==1.0")
-    channel.add(make_package("MyPkg"), make_package("Other"), make_package("Other", "2.0"))
+    channel.add(make_package("MyPkg", "2.0"), make_package("Other"), make_package("Other", "2.0"))
     channel.publish()
     mirror.sync()
     assert mirror.listed("chan/noarch") == {GOOD, BAD, "lib-1.0-0.conda", "Other-2.0-0.conda"}
+
+
+def test_a_file_that_is_listed_under_another_name(mirror: Mirror, channel: Channel) -> None:
+    """Whose record states another name than the file's."""
+    odd = make_package("odd")
+    channel.add(replace(odd, record=odd.record | {"name": "other"}))
+    channel.publish()
+    first = history(mirror)
+    assert "1 file in 2 snapshots" in deny(mirror, "chan", "odd-1.0-0.conda")
+    late = make_package("odd", "2.0")
+    channel.add(replace(late, record=late.record | {"name": "other"}))
+    deny(mirror, "chan", "odd-2.0-0.conda")
+    channel.publish()
+    mirror.sync()
+    assert not [file for file in mirror.listed("chan/noarch") if file.startswith("odd")]
+    assert "odd-1.0-0.conda" in mirror.listed("chan/noarch", first)
+    for spec in ("odd-1.0-0.conda", "odd-2.0-0.conda"):
+        mirror.run("allow", "chan", spec)
+    mirror.sync()
+    assert {"odd-1.0-0.conda", "odd-2.0-0.conda"} < mirror.listed("chan/noarch")
 
 
 def test_bytes_that_come_with_the_index_are_not_stored(mirror: Mirror, channel: Channel) -> None:
@@ -569,6 +594,12 @@ def test_what_several_rules_deny(mirror: Mirror) -> None:
     assert "1 file of it stays denied: tool-1.2-0.conda of chan is" in mirror.run("allow", "chan", "tool").err
     mirror.sync()
     assert mirror.listed("chan/noarch") == {GOOD, "lib-1.0-0.conda"}
+
+
+def test_of_several_reasons_one_is_told() -> None:
+    file = DeniedFile(sha256="0" * 64)
+    said = [Rule(repo="chan", spec=spec, reason=spec, since="", files=(file,)) for spec in ("", "one", "", "two")]
+    assert reasons(said) == {"0" * 64: "one"}
 
 
 @pytest.mark.parametrize(
