@@ -21,13 +21,13 @@ from pypi_schema import check_list, check_project
 from serving import serving
 from upstream import Body, Status
 
-from snapmirror.pypi import PypiRepo
+from snapmirror.pypi import PypiRepo, leaf
 from snapmirror.store import reindex
 from snapmirror.store.records import Pin
 
 HTML = "text/html"
 #: a project that nobody has ever had is asked for too
-NAMES = ["six", "idna", "foo-bar", "evil", "gone", "lost", "torch", "nobody"]
+NAMES = ["six", "idna", "foo-bar", "evil", "gone", "cursed", "lost", "torch", "nobody"]
 REPOS: dict[str, Any] = {"all": "all", "named": NAMES}
 
 Page = dict[str, Any]
@@ -81,6 +81,7 @@ def begin(index: PyPI) -> None:
     index.change("foo-bar", name="Foo.Bar", x_unknown={"deep": [1, None, "é"]})
     index.release("evil", "6.6.6")
     index.release("gone", "1.0")
+    index.release("cursed", "1.0")
     index.release("lost", "1.0", provenance="https://index.example/integrity/lost/1.0/x/provenance")
     index.release("torch", "2.0+cpu", requires_python=">=3.9,<4")
 
@@ -88,11 +89,15 @@ def begin(index: PyPI) -> None:
 def upload_and_delete_a_file(index: PyPI) -> None:
     index.release("six", "1.17")
     index.remove("idna-3.10.tar.gz")
+    index.release("cursed", "1.1")
+    index.fault("/simple/cursed/", Status(404))
 
 
-def yank_and_delete_a_project(index: PyPI) -> None:
+def yank_and_delete_projects(index: PyPI) -> None:
+    index.heal()
     index.file("six-1.16-py3-none-any.whl")["yanked"] = 'broken: "<&>"'
     index.delete("gone")
+    index.delete("cursed")
 
 
 def lose_a_page_for_a_minute(index: PyPI) -> None:
@@ -151,8 +156,8 @@ class Step:
 NOBODY = frozenset({"nobody"})
 HISTORY = [
     Step("20260102T010000Z", begin, named=NOBODY),
-    Step("20260102T030000Z", upload_and_delete_a_file),
-    Step("20260103T010000Z", yank_and_delete_a_project, named=frozenset({"gone"})),
+    Step("20260102T030000Z", upload_and_delete_a_file, frozenset({"cursed"}), frozenset({"cursed"})),
+    Step("20260103T010000Z", yank_and_delete_projects, named=frozenset({"gone"})),
     Step("20260103T010100Z", lose_a_page_for_a_minute, frozenset({"idna"}), frozenset({"idna", "gone"})),
     Step("20260103T030000Z", unyank),
     Step("20260104T010000Z", quarantine_and_rename),
@@ -289,6 +294,7 @@ def test_the_history_is_one(history: History) -> None:
     assert history.aside == [{"all": set(step.all), "named": set(step.named)} for step in HISTORY]
     states = history.models["named"]
     assert ["gone" in state for state in states] == [True] * 4 + [False] * 5 + [True]
+    assert ["cursed" in state for state in states] == [True] * 2 + [False] * 8
     assert ["lost" in state for state in states] == [True] * 8 + [False] + [True]
     assert ["gone" in state for state in history.models["all"]] == [True] * 2 + [False] * 7 + [True]
     assert [state["foo-bar"]["name"] for state in states] == ["Foo.Bar"] * 5 + ["foo-bar"] * 5
@@ -400,7 +406,7 @@ def test_nothing_is_lost_until_gc(history: History, tmp_path: Path) -> None:
 def test_where_nothing_has_changed(history: History, tmp_path: Path) -> None:
     """Nothing is asked but whether it has: for the list, or for the pages of the named projects."""
     mirror = history.copy(tmp_path)
-    mirror.repos[1]["projects"] = [name for name in NAMES if name != "nobody"]
+    mirror.repos[1]["projects"] = list(history.index.pages)
     mirror.sync("named")  # its settings are others
     for path, asked in (("all", {"/simple/"}), ("named", {f"/simple/{name}/" for name in mirror.repos[1]["projects"]})):
         history.index.clear()
@@ -408,3 +414,24 @@ def test_where_nothing_has_changed(history: History, tmp_path: Path) -> None:
         assert (report["state"], report["fetch_files"]) == ("unchanged", 0)
         assert set(history.index.paths()) == asked
         assert {request.status for request in history.index.requests} == {304}
+
+
+def test_a_list_that_says_nothing_of_changes(tmp_path: Path) -> None:
+    """HTML without serials: deletions are followed, and each page is asked only whether it has changed."""
+    with Index(tmp_path / "index", json=False, serials=False) as index:
+        for project in ("six", "idna", "torch"):
+            index.wheel(project, "1.0")
+        mirror = Mirror(tmp_path / "mirror")
+        mirror.repos = [{"kind": "pypi", "path": "pypi", "upstream": f"{index.url}/simple/", "projects": "all"}]
+        mirror.sync()
+        del index.pages["torch"]
+        index.wheel("six", "2.0")
+        mirror.sync()
+        assert {name: len(page["files"]) for name, page in leaves(mirror).items()} == {"six": 2, "idna": 1}
+        index.clear()
+        mirror.sync()
+        assert index.asked() == ["idna 304", "six 304", "the list 200"]
+
+
+def leaves(mirror: Mirror) -> dict[str, Page]:
+    return {name: leaf.decode(content) for name, content in mirror.reader("pypi/").contents()}

@@ -130,9 +130,10 @@ class ListedReading(ProjectsReading):
     def mark(self) -> bytes:
         """The state in short, for `since`: to be taken when all is planned, kept with the directory that came of it."""
         names, numbers = self._listing.names, self._listing.numbers
-        if self._aside or None in numbers:
-            told = [item for item in zip(names, numbers, strict=True) if item[1] is not None and item[0] not in self._aside]
-            names, numbers = [name for name, _ in told], [number for _, number in told]
+        if None in numbers:
+            return b""  # a list that does not tell what has changed
+        if self._aside:  # they stay in it: what is aside now may be deleted next
+            numbers = [None if name in self._aside else number for name, number in zip(names, numbers, strict=True)]
         return msgspec.msgpack.encode((names, numbers))
 
     def since(self, mark: bytes) -> Changes | None:
@@ -140,6 +141,8 @@ class ListedReading(ProjectsReading):
 
         700,000 serials are compared in less time than it takes to parse the list; digests of them take three times that.
         """
+        if None in self._listing.numbers:
+            return None
         try:
             before = _MARK.decode(mark)
         except msgspec.DecodeError:
