@@ -8,7 +8,8 @@ import pytest
 import requests
 from pypi_index import Index
 from serving import free_port, running, serving
-from test_pypi_clients import Counting, Site, installed, wheel
+from test_pypi_clients import Counting, Site, installed
+from wheels import wheel
 
 pytest.importorskip("uv", reason="uv is not installed")
 BIN = Path(sys.executable).parent
