@@ -320,7 +320,7 @@ def test_names_in_any_case(mirror: Mirror, channel: Channel) -> None:
     assert "MyPkg-1.0-0.conda" in mirror.listed("chan/noarch")
     deny(mirror, "chan", "mypkg")
     deny(mirror, "chan", "other==1.0")
-    channel.add(make_package("MyPkg", "2.0"), make_package("Other"), make_package("Other", "2.0"))
+    channel.add(make_package("Other"), make_package("Other", "2.0"))
     channel.publish()
     mirror.sync()
     assert mirror.listed("chan/noarch") == {GOOD, BAD, "lib-1.0-0.conda", "Other-2.0-0.conda"}
