@@ -57,6 +57,23 @@ def test_an_index_as_it_was(tmp_path: Path, index: Index) -> None:
     assert set(mirror.reader("pypi/").leaves) == {"six", "new"}
 
 
+def test_what_is_newest_is_counted_among_what_was_there(tmp_path: Path, index: Index, mirror: Mirror, channel: Channel) -> None:
+    """A selection of today is made of what upstream had then."""
+    for version, day in (("1.0", "2024-01-01"), ("2.0", "2024-02-01"), ("3.0", "2024-06-01")):
+        index.wheel("six", version, upload_time=f"{day}T00:00:00Z")
+        channel.add(make_package("lib", version, timestamp=BEFORE if version != "3.0" else AFTER))
+    channel.publish()
+    mirror.repos[0]["select"] = {"newest": 1}
+    pypi = {"kind": "pypi", "path": "pypi", "upstream": f"{index.url}/simple/", "projects": ["six"], "select": {"newest": 1}}
+    mirror.repos.append(pypi)
+    mirror.sync("--as-of", DAY)
+    assert mirror.listed("chan/noarch", DAY) == {"lib-2.0-0.conda"}
+    page = leaf.decode(mirror.reader("pypi/", DAY).read_leaf("six") or b"")
+    assert [record["filename"] for record in page["files"]] == ["six-2.0-py3-none-any.whl"]
+    mirror.sync()
+    assert "lib-3.0-0.conda" in mirror.listed("chan/noarch")
+
+
 def test_what_cannot_be_meant(mirror: Mirror) -> None:
     assert "give one of them" in mirror.sync("--as-of", DAY, "--seal-as", DAY, status=2).err
     assert "--as-of yesterday" in mirror.sync("--as-of", "yesterday", status=2).err

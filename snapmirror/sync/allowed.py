@@ -81,6 +81,21 @@ class Rules:
         left = {file.name for file in ecosystem.files(content)} if content else set()
         return content, tuple(file for file in files if file.name in left)
 
+    def cut_draft(self, ecosystem: Ecosystem, draft: Draft) -> Draft:
+        """A draft without what is denied."""
+        invalid = {file: reason for file, reason in draft.invalid.items() if not self.name(draft.name, file)}
+        content, files = self.cut(ecosystem, draft.name, draft.content, draft.files)
+        if len(files) == len(draft.files):
+            return draft._replace(invalid=invalid)
+        gone = {file.sha256 for file in draft.files} - {file.sha256 for file in files}
+        return draft._replace(
+            content=content,
+            files=files,
+            source=draft.source if self.concern(draft.name) else None,  # that is of the whole, which is to come back one day
+            invalid=invalid,
+            bodies={digest: body for digest, body in draft.bodies.items() if digest not in gone},
+        )
+
 
 def _namings(ecosystem: Ecosystem, rules: Collection[Rule]) -> Iterator[Naming]:
     for rule in rules:
@@ -90,10 +105,10 @@ def _namings(ecosystem: Ecosystem, rules: Collection[Rule]) -> Iterator[Naming]:
 
 
 class Allowed(Reading):
-    """A reading without what is denied. Fulfils `readings.Reading`."""
+    """A reading whose drafts are without what is denied, as a whole. Fulfils `readings.Reading`."""
 
     def __init__(self, ecosystem: Ecosystem, reading: Reading, rules: Rules) -> None:
-        self._ecosystem, self._reading, self._rules = ecosystem, reading, rules
+        self._reading, self._rules = reading, rules
         self.bases: tuple[str, ...] = reading.bases
         self.info: dict[str, Any] = reading.info
         self.extra: dict[str, Any] = reading.extra
@@ -126,22 +141,10 @@ class Allowed(Reading):
         self.gone = self._reading.gone
 
     def _allowed(self, draft: Draft) -> Draft:
-        rules = self._rules
-        concerned = rules.concern(draft.name)
-        draft = draft._replace(
-            source=rules.source(draft.source) if concerned and draft.source else draft.source,
-            invalid={file: reason for file, reason in draft.invalid.items() if not rules.name(draft.name, file)},
-        )
-        content, files = rules.cut(self._ecosystem, draft.name, draft.content, draft.files)
-        if len(files) == len(draft.files):
+        """They were cut by `Rules.cut_draft` before anything was selected of them."""
+        if draft.source is None or not self._rules.concern(draft.name):
             return draft
-        gone = {file.sha256 for file in draft.files} - {file.sha256 for file in files}
-        return draft._replace(
-            content=content,
-            files=files,
-            source=draft.source if concerned else None,  # its source is that of the whole, which is to come back one day
-            bodies={digest: body for digest, body in draft.bodies.items() if digest not in gone},
-        )
+        return draft._replace(source=self._rules.source(draft.source))
 
 
 class _Sources(Mapping[str, Digest]):

@@ -1,7 +1,7 @@
 """One directory on its way through a sync: read, planned, settled, finished."""
 
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -20,13 +20,13 @@ from ..errors import (
     TransportError,
     UpstreamError,
 )
-from ..readings import File, Known, Reading, Selection
+from ..readings import Draft, File, Known, Reading, Selection
 from ..store.directories import Assembled, Directory, DirectoryReader
 from ..store.index import Seen
 from ..store.records import DirectoryState, place_of
 from ..store.store import Store
 from ..validators import Validators
-from . import export
+from . import asof, export
 from .allowed import Allowed, Rules
 from .asof import AsOf
 from .dated import Dated
@@ -103,6 +103,21 @@ class DirectorySync:
             self.problem = error
             return
         self.unchanged = self.reading is None
+        if self.reading:
+            self.cut(self.reading)
+
+    def cut(self, reading: Reading) -> None:
+        """Leave out what may not be published before anything is selected: the newest version is the newest of what is left."""
+        drafts, past = reading.drafts, self.options.seal_as if self.options.as_of else None
+        if not (past or self.rules.text):
+            return
+
+        def cut(names: Collection[str]) -> Iterator[Draft]:
+            for draft in drafts(names):
+                allowed = self.rules.cut_draft(self.ecosystem, draft) if self.rules.text else draft
+                yield asof.cut(self.ecosystem, allowed, past) if past else allowed
+
+        reading.drafts = cut  # type: ignore[method-assign]
 
     def _ask(self, http: Http, known: Known) -> Reading | None:
         try:
@@ -121,7 +136,7 @@ class DirectorySync:
         if self.rules.text:
             reading = Allowed(self.ecosystem, reading, self.rules)
         if self.options.as_of and self.options.seal_as:
-            reading = AsOf(self.ecosystem, reading, self.options.seal_as)
+            reading = AsOf(reading, self.options.seal_as)
         if self.ecosystem.dated(self.repo):
             past = self.options.seal_as
             reading = Dated(self.store, self.ecosystem, self.repo, self.name, reading, past or self.read_at, past)

@@ -47,6 +47,7 @@ class LaterSync(DirectorySync):
         try:
             reading = None if self.problem else self._made(http)
             if reading and self.rules.text:
+                self.cut(reading)
                 reading = Allowed(self.ecosystem, reading, self.rules)
             if reading:
                 self.plan = make_plan(self.store, self.ecosystem, self.repo, self.name, reading, self.reader)
