@@ -4,8 +4,10 @@ import time
 from typing import Any
 
 import pytest
+import requests
 from channels import Channel, make_package
 from mirror import Mirror
+from serving import serving
 
 from snapmirror import clock
 
@@ -102,3 +104,18 @@ def test_two_repos_of_one_upstream_have_their_own_times(mirror: Mirror, channel:
         again = mirror.repodata("again/noarch")
         assert {record["indexed_timestamp"] for record in again["packages.conda"].values()} == {second}
         sync(mirror)
+
+
+def test_an_id_is_answered_the_moment_it_is_sealed(mirror: Mirror, channel: Channel) -> None:
+    """Servers look for news twice a second; until then it would mean the snapshot before it."""
+    mirror.sync()
+    with serving(mirror.store_path) as url:
+        for number in range(3):
+            assert requests.get(f"{url}/current/chan/noarch/repodata.json", timeout=5).status_code == 200
+            channel.add(make_package(f"new{number}"))
+            channel.publish()
+            mirror.sync()
+            id_ = mirror.snapshots()[-1]
+            answer = requests.get(f"{url}/{id_}/chan/noarch/repodata.json", timeout=5)
+            assert answer.headers["X-Snapmirror-Snapshot"] == id_
+            assert f"new{number}-1.0-0.conda" in answer.json()["packages.conda"]

@@ -435,3 +435,24 @@ def test_a_list_that_says_nothing_of_changes(tmp_path: Path) -> None:
 
 def leaves(mirror: Mirror) -> dict[str, Page]:
     return {name: leaf.decode(content) for name, content in mirror.reader("pypi/").contents()}
+
+
+def test_a_withheld_file_is_tried_again_though_its_project_has_not_changed(tmp_path: Path) -> None:
+    """Of a list nothing but serials is compared; what could not be had is missing from one sync to the next."""
+    (tmp_path / "index").mkdir()
+    with Index(tmp_path / "index") as index:
+        index.wheel("six", "1.0")
+        index.wheel("idna", "1.0")
+        mirror = Mirror(tmp_path / "mirror")
+        mirror.repos = [{"kind": "pypi", "path": "pypi", "upstream": f"{index.url}/simple/", "projects": "all"}]
+        mirror.sync()
+        late = index.wheel("six", "2.0")
+        index.fault(f"/packages/*/{late}", Status(404))
+        mirror.sync(status=3)
+        index.wheel("idna", "2.0")  # the list changes, six does not
+        mirror.sync("--strict", status=3)
+        assert late in mirror.withheld("pypi/")
+        index.heal()
+        index.wheel("idna", "3.0")
+        mirror.sync("--strict")
+        assert late in {file.name for _, content in mirror.reader("pypi/").contents() for file in leaf.files(content)}

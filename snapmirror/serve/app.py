@@ -104,7 +104,7 @@ class Server:
         if request.method not in ("GET", "HEAD"):
             return problem(request, 405, f"{request.method}: this server can only be read", None, "Allow: GET, HEAD")
         path = _path(request.raw_path)
-        view = self._watch.view()
+        view = self._watch.view(path[1:].partition("/")[0])
         if view is not self._present.resolver.view:
             self._present = self._begin(view)
         present = self._present

@@ -44,9 +44,12 @@ class Watch:
         self._view = View(0, Catalog(), {}, store.now())
         self.view()
 
-    def view(self) -> View:
-        """The present view; the one before if the store can't be read (then `problem` says why)."""
-        if time.monotonic() >= self._next_look:
+    def view(self, selector: str = "") -> View:
+        """The present view; the one before if the store can't be read (then `problem` says why).
+
+        selector: of the request; an id after all that we know of is looked for at once, or it would mean the one before it
+        """
+        if time.monotonic() >= self._next_look or self._is_news(selector):
             self._next_look = time.monotonic() + _INTERVAL
             try:
                 self._look()
@@ -56,6 +59,10 @@ class Watch:
                     _log.error("serving what was last read: %s", problem)
                 self.problem = problem
         return self._view
+
+    def _is_news(self, selector: str) -> bool:
+        entries = self._view.catalog.entries
+        return clock.from_id(selector) is not None and (not entries or selector > entries[-1].id)
 
     def _look(self) -> None:
         layout = self._store.layout

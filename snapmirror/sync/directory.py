@@ -255,6 +255,8 @@ class DirectorySync:
                 if file.sha256 is None and isinstance(result := fetched.get(self._source(file, bases).key), bytes)
             }
             withheld = {file.name for file in leaf.files if file.name in self.failed}
+            if withheld:
+                plan.wanting.add(leaf.name)
             withheld |= {file.name for file in leaf.files if digests.get(file.name, file.sha256) in self.rules.digests}
             settle(self.store, plan, leaf, digests, withheld)
         try:
@@ -392,5 +394,5 @@ class DirectorySync:
             made |= {self._seen_key(url): Seen(validators, self.digest) for url, validators in header.validators.items()}
         self.store.index.put_seen(made)
         if self.plan.mark:
-            marked = Marked(self.digest, self.plan.names, self.plan.mark)
+            marked = Marked(self.digest, self.plan.names, self.plan.mark, tuple(sorted(self.plan.wanting)))
             self.store.index.put_notes({self._mark_key: msgspec.msgpack.encode(marked)})

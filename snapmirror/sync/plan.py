@@ -35,6 +35,8 @@ class Marked(msgspec.Struct, array_like=True, frozen=True):
     #: names in it
     names: int
     mark: bytes
+    #: names of which something was withheld: they are read again, changed or not
+    again: tuple[str, ...] = ()
 
 
 @dataclass
@@ -53,6 +55,8 @@ class DirectoryPlan:
     blobs: dict[Digest, bytes] = field(default_factory=dict)
     #: records that are not published, with the reason
     withheld: dict[str, str] = field(default_factory=dict)
+    #: names of which something is withheld
+    wanting: set[str] = field(default_factory=set)
     #: names that keep their old leaves, with the reason
     aside: dict[str, str] = field(default_factory=dict)
     #: names of the previous directory that upstream has deleted for certain
@@ -186,8 +190,9 @@ def _compare(store: Store, plan: DirectoryPlan, reading: Reading, marked: Marked
     if changes is None:
         return None
     plan.names_before = marked.names
-    plan.replaced = {name for name in (*changes.changed, *changes.gone) if previous.leaf(name)}
-    return changes.changed
+    changed = {*changes.changed, *(name for name in marked.again if name not in changes.gone)}
+    plan.replaced = {name for name in (*changed, *changes.gone) if previous.leaf(name)}
+    return changed
 
 
 def _compare_all(store: Store, plan: DirectoryPlan, reading: Reading, *, comparable: bool) -> Collection[str]:
@@ -209,6 +214,8 @@ def _drafts(store: Store, plan: DirectoryPlan, drafts: Iterable[Draft]) -> Itera
     """Complete drafts with the digests that can be had without fetching."""
     for draft in drafts:
         plan.withheld.update(draft.invalid)
+        if draft.invalid:
+            plan.wanting.add(draft.name)
         plan.blobs.update(draft.bodies)
         content, files = draft.content, draft.files
         unnamed = [file for file in files if file.sha256 is None]
