@@ -13,7 +13,7 @@ from ..digests import Digest
 from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Naming, Pages
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
-from . import leaf, names, naming, packages, requirements, upstream, wheels
+from . import leaf, names, naming, upstream
 from .merge import MergedReading
 from .settings import PypiRepo, Select
 from .simple import Simple
@@ -47,9 +47,13 @@ class Pypi:
     def read(self, repo: PypiRepo, directory: str, upstream_: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
         """See Ecosystem.read."""
         if repo.packages:
+            from . import packages  # slow to load, as the others below, for every run of the command line
+
             return packages.FolderReading(Path(repo.packages), upstream_.notes)
         if repo.projects == "all":
             return upstream.read_all(repo, upstream_, known)
+        from . import requirements
+
         wanted = requirements.read(repo)
         return upstream.read_named(repo, [*dict.fromkeys([*repo.named, *wanted.projects])], upstream_)
 
@@ -59,7 +63,11 @@ class Pypi:
 
     def settings(self, repo: PypiRepo) -> str:
         """See Ecosystem.settings. Files that name requirements count by what is in them."""
-        sums = [blake3(path.read_bytes()).hexdigest() for path in requirements.files_of(repo)] if repo.requirements else []
+        sums = []
+        if repo.requirements:
+            from . import requirements
+
+            sums = [blake3(path.read_bytes()).hexdigest() for path in requirements.files_of(repo)]
         return f"{self.form} {repo.download} {repo.projects} {repo.provenance} {repo.select} {repo.merge} {sums}"
 
     def ages(self, repo: PypiRepo) -> bool:
@@ -149,6 +157,8 @@ class Pypi:
 
     def supplement(self, leaf_: bytes, read: Callable[[File], IO[bytes] | None]) -> Mapping[str, bytes]:
         """See Ecosystem.supplement: metadata files, which installers resolve with, of wheels that have none beside them."""
+        from . import wheels
+
         found = {}
         for file in leaf.without_metadata(leaf_):
             if wheel := read(file):
