@@ -145,7 +145,7 @@ class Pages(Protocol):
 
 
 class Ecosystem(Protocol):
-    """What makes conda conda. Implementations are stateless."""
+    """What makes conda conda. Implementations are stateless. What has a default is what few ecosystems have."""
 
     kind: str
     #: None if it has no pages
@@ -173,7 +173,7 @@ class Ecosystem(Protocol):
 
     def follower(self, repo: Any) -> "Follower | None":
         """What makes the directory "" of a repo that has others: all that upstream says beside these, of what they list."""
-        ...
+        return None
 
     def read(self, repo: Any, directory: str, upstream: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
         """Upstream's present state; None if unchanged since `known`. Raises UpstreamError, AbsentError if there is none.
@@ -192,35 +192,35 @@ class Ecosystem(Protocol):
 
     def selects(self, repo: Any) -> bool:
         """Whether the configuration leaves anything of a repo out."""
-        ...
+        return False
 
     def ages(self, repo: Any) -> bool:
         """Whether what is kept of the same reading changes with time."""
-        ...
+        return False
 
     def dated(self, repo: Any) -> bool:
         """Whether leaves are to say when each file was first seen here."""
-        ...
+        return False
 
     def dates(self, leaf: bytes) -> Mapping[str, int]:
         """When files were first seen as a leaf says, milliseconds since 1970, of those of which it does."""
-        ...
+        return {}
 
     def date(self, leaf: bytes, seen: Mapping[str, int]) -> bytes:
         """A leaf that says of these files when they were first seen."""
-        ...
+        return leaf
 
     def bound(self, repo: Any) -> Collection[str]:
         """Paths of repos of which something is kept for this one's sake: they are read and selected together."""
-        ...
+        return ()
 
     def merged(self, repo: Any) -> Sequence[str]:
         """Paths of the repos that this one publishes as one; none if it has an upstream."""
-        ...
+        return ()
 
     def merge(self, repo: Any, readers: Mapping[str, DirectoryReader]) -> Reading:
         """What comes of the directories of these repos, by path."""
-        ...
+        raise LookupError("no repo of this kind is one of several")
 
     def select(
         self, repos: Mapping[str, Any], readings: Mapping[tuple[str, str], Reading], present: datetime
@@ -247,7 +247,7 @@ class Ecosystem(Protocol):
 
         read: opens one of these; None for one that can't be had
         """
-        ...
+        return {}
 
     def as_of(self, leaf: bytes, instant: int) -> bytes:
         """A leaf with only the files that upstream had at an instant, seconds since 1970; empty if there was none."""
@@ -263,7 +263,7 @@ class Ecosystem(Protocol):
 
     def label(self, leaf: bytes) -> str:
         """What a list of a directory's names says of this one, so that it can be made without the leaves; empty for nothing."""
-        ...
+        return ""
 
     def leaf_of(self, file: str) -> str:
         """The name of the leaf that lists a file, guessed from its name alone (a directory keeps the exceptions)."""

@@ -1,16 +1,16 @@
 """conda as an ecosystem: the methods that `sync` and `serve` call."""
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from blake3 import blake3
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Naming, Pages
+from ..ecosystem import DocumentPlan, Ecosystem, FileAt, Follower, LeafAt, Naming, Pages
 from ..errors import DamagedError
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
@@ -26,7 +26,7 @@ _DOCUMENTS = {
 }
 
 
-class Conda:
+class Conda(Ecosystem):
     """Fulfils `ecosystem.Ecosystem`; stateless."""
 
     kind = "conda"
@@ -97,14 +97,6 @@ class Conda:
         """See Ecosystem.bound."""
         return repo.select.dependencies_from
 
-    def merged(self, repo: CondaRepo) -> Sequence[str]:
-        """See Ecosystem.merged."""
-        return ()
-
-    def merge(self, repo: CondaRepo, readers: Mapping[str, DirectoryReader]) -> Reading:
-        """See Ecosystem.merge."""
-        raise LookupError("no repo of this kind is one of several")
-
     def select(
         self, repos: Mapping[str, CondaRepo], readings: Mapping[tuple[str, str], Reading], present: datetime
     ) -> Mapping[tuple[str, str], Selection]:
@@ -121,10 +113,6 @@ class Conda:
         """See Ecosystem.files."""
         return leaf.files(leaf_)
 
-    def supplement(self, leaf_: bytes, read: Callable[[File], IO[bytes] | None]) -> Mapping[str, bytes]:
-        """See Ecosystem.supplement."""
-        return {}
-
     def as_of(self, leaf_: bytes, instant: int) -> bytes:
         """See Ecosystem.as_of."""
         return leaf.as_of(leaf_, instant)
@@ -137,10 +125,6 @@ class Conda:
         """See Ecosystem.records."""
         for holder, key, file in leaf.places(leaf.decode(leaf_)):
             yield file, codec.to_msgpack(holder[key])
-
-    def label(self, leaf_: bytes) -> str:
-        """See Ecosystem.label."""
-        return ""
 
     def leaf_of(self, file: str) -> str:
         """See Ecosystem.leaf_of."""

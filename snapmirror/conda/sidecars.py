@@ -1,8 +1,8 @@
 """What a channel has beside its repodata as an ecosystem: the methods that `sync` and `serve` call."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import IO, Any
+from typing import Any
 
 from .. import codec
 from ..digests import Digest
@@ -14,7 +14,7 @@ from .beside import Beside, Followed, read
 from .settings import CondaRepo
 
 
-class Sidecars:
+class Sidecars(Follower):
     """Fulfils `ecosystem.Follower`; stateless."""
 
     kind = "conda-sidecars"
@@ -33,10 +33,6 @@ class Sidecars:
     def documents(self, repo: CondaRepo, info: Mapping[str, Any]) -> Sequence[DocumentPlan]:
         """Those that were cut into parts, of which `info` keeps the rest."""
         return [DocumentPlan(path) for path in info]
-
-    def follower(self, repo: CondaRepo) -> Follower | None:
-        """See Ecosystem.follower."""
-        return None
 
     def read(self, repo: CondaRepo, directory: str, upstream: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
         """See Ecosystem.read."""
@@ -62,38 +58,6 @@ class Sidecars:
         """See Ecosystem.settings."""
         return f"{self.form} {repo.subdirs} {repo.sidecars}"
 
-    def selects(self, repo: CondaRepo) -> bool:
-        """See Ecosystem.selects. What is left out follows from the other directories."""
-        return False
-
-    def ages(self, repo: CondaRepo) -> bool:
-        """See Ecosystem.ages."""
-        return False
-
-    def dated(self, repo: CondaRepo) -> bool:
-        """See Ecosystem.dated."""
-        return False
-
-    def dates(self, leaf_: bytes) -> Mapping[str, int]:
-        """See Ecosystem.dates."""
-        return {}
-
-    def date(self, leaf_: bytes, seen: Mapping[str, int]) -> bytes:
-        """See Ecosystem.date."""
-        return leaf_
-
-    def bound(self, repo: CondaRepo) -> Sequence[str]:
-        """See Ecosystem.bound."""
-        return ()
-
-    def merged(self, repo: CondaRepo) -> Sequence[str]:
-        """See Ecosystem.merged."""
-        return ()
-
-    def merge(self, repo: CondaRepo, readers: Mapping[str, DirectoryReader]) -> Reading:
-        """See Ecosystem.merge."""
-        raise LookupError("no repo of this kind is one of several")
-
     def select(
         self, repos: Mapping[str, CondaRepo], readings: Mapping[tuple[str, str], Reading], present: datetime
     ) -> Mapping[tuple[str, str], Selection]:
@@ -112,10 +76,6 @@ class Sidecars:
         """See Ecosystem.files."""
         return leaf.files(leaf_)
 
-    def supplement(self, leaf_: bytes, read: Callable[[File], IO[bytes] | None]) -> Mapping[str, bytes]:
-        """See Ecosystem.supplement."""
-        return {}
-
     def as_of(self, leaf_: bytes, instant: int) -> bytes:
         """See Ecosystem.as_of."""
         return leaf_
@@ -128,10 +88,6 @@ class Sidecars:
         """See Ecosystem.records."""
         for path, entry in leaf.decode(leaf_)["packages"].items():
             yield path, codec.to_msgpack(entry)
-
-    def label(self, leaf_: bytes) -> str:
-        """See Ecosystem.label."""
-        return ""
 
     def leaf_of(self, file: str) -> str:
         """See Ecosystem.leaf_of."""

@@ -1,11 +1,11 @@
 """Files behind a listing as an ecosystem: the methods that `sync` and `serve` call."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import IO, Any
+from typing import Any
 
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Naming, Pages
+from ..ecosystem import DocumentPlan, Ecosystem, FileAt, LeafAt, Naming, Pages
 from ..errors import SelectionError
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
@@ -17,7 +17,7 @@ from .settings import FilesRepo
 _TEXTS = (".txt", ".md", ".asc", ".sig", ".sha256", ".md5", "sums")
 
 
-class Files:
+class Files(Ecosystem):
     """Fulfils `ecosystem.Ecosystem`; stateless. A repo is one directory, and a leaf one file."""
 
     kind = "files"
@@ -37,10 +37,6 @@ class Files:
         """None: the listing is made by whoever serves it."""
         return []
 
-    def follower(self, repo: FilesRepo) -> Follower | None:
-        """See Ecosystem.follower."""
-        return None
-
     def read(
         self, repo: FilesRepo, directory: str, upstream_: Upstream, known: Known, avoid: Collection[str]
     ) -> Reading | None:
@@ -57,37 +53,9 @@ class Files:
         """See Ecosystem.settings."""
         return f"{self.form} {repo.download} {repo.include} {repo.exclude} {repo.newest} {repo.depth}"
 
-    def ages(self, repo: FilesRepo) -> bool:
-        """See Ecosystem.ages."""
-        return False
-
     def selects(self, repo: FilesRepo) -> bool:
         """See Ecosystem.selects. A repo's depth is a selection too: with another one, less may be listed."""
         return bool(repo.include or repo.exclude or repo.newest or repo.depth)
-
-    def dated(self, repo: FilesRepo) -> bool:
-        """See Ecosystem.dated."""
-        return False
-
-    def dates(self, leaf_: bytes) -> Mapping[str, int]:
-        """See Ecosystem.dates."""
-        return {}
-
-    def date(self, leaf_: bytes, seen: Mapping[str, int]) -> bytes:
-        """See Ecosystem.date."""
-        return leaf_
-
-    def bound(self, repo: FilesRepo) -> Sequence[str]:
-        """See Ecosystem.bound."""
-        return ()
-
-    def merged(self, repo: FilesRepo) -> Sequence[str]:
-        """See Ecosystem.merged."""
-        return ()
-
-    def merge(self, repo: FilesRepo, readers: Mapping[str, DirectoryReader]) -> Reading:
-        """See Ecosystem.merge."""
-        raise LookupError("no repo of this kind is one of several")
 
     def select(
         self, repos: Mapping[str, FilesRepo], readings: Mapping[tuple[str, str], Reading], present: datetime
@@ -112,10 +80,6 @@ class Files:
         """See Ecosystem.files."""
         return (leaf.decode(leaf_),)
 
-    def supplement(self, leaf_: bytes, read: Callable[[File], IO[bytes] | None]) -> Mapping[str, bytes]:
-        """See Ecosystem.supplement."""
-        return {}
-
     def as_of(self, leaf_: bytes, instant: int) -> bytes:
         """See Ecosystem.as_of."""
         return leaf_ if (leaf.decode(leaf_).modified or instant + 1) <= instant else b""
@@ -127,10 +91,6 @@ class Files:
     def records(self, leaf_: bytes) -> Iterator[tuple[str, bytes]]:
         """See Ecosystem.records."""
         yield leaf.decode(leaf_).name, leaf_
-
-    def label(self, leaf_: bytes) -> str:
-        """See Ecosystem.label."""
-        return ""
 
     def leaf_of(self, file: str) -> str:
         """See Ecosystem.leaf_of."""

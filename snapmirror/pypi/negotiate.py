@@ -2,6 +2,8 @@
 
 from functools import lru_cache
 
+from ..weights import weights
+
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
 TEXT = "text/html"
@@ -24,10 +26,10 @@ def choose(accept: str | None, format_: str | None = None) -> str:
     stated = (format_ or "").strip().lower().replace(" ", "+")  # as a `+` that is not quoted arrives
     if found := next((form for form, other in _FORMS.items() if stated and stated in (form, other)), None):
         return found
-    ranges = dict(_range(part) for part in (accept or "").lower().split(",") if part.strip())
-    weights = {form: max(_weight(form, ranges), ranges.get(other, 0.0)) for form, other in _FORMS.items()}
-    best = max(_FORMS, key=lambda form: weights[form])  # max gives the first of equals
-    return best if weights[best] > 0 else TEXT
+    ranges = weights(accept or "")
+    welcome = {form: max(_weight(form, ranges), ranges.get(other, 0.0)) for form, other in _FORMS.items()}
+    best = max(_FORMS, key=lambda form: welcome[form])  # max gives the first of equals
+    return best if welcome[best] > 0 else TEXT
 
 
 def _weight(form: str, ranges: dict[str, float]) -> float:
@@ -36,19 +38,6 @@ def _weight(form: str, ranges: dict[str, float]) -> float:
         if name in ranges:
             return ranges[name]
     return 0.0
-
-
-def _range(part: str) -> tuple[str, float]:
-    """One element of the list; a weight that is none counts as 0."""
-    name, *parameters = (piece.strip() for piece in part.split(";"))
-    for parameter in parameters:
-        key, _, value = parameter.partition("=")
-        if key.strip() == "q":
-            try:
-                return name, min(max(float(value), 0.0), 1.0)
-            except ValueError:
-                return name, 0.0
-    return name, 1.0
 
 
 def media_type(form: str) -> str:

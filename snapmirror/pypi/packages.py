@@ -30,7 +30,7 @@ from . import names, page, wheels
 
 _ENDINGS = (".whl", ".tar.gz", ".zip")
 _PIECE = 4 << 20
-_PROBLEMS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
+_PROBLEMS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 
 
 class _Said(msgspec.Struct, array_like=True, frozen=True):

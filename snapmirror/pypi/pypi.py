@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Naming, Pages
+from ..ecosystem import DocumentPlan, Ecosystem, FileAt, LeafAt, Naming, Pages
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
 from . import leaf, names, naming, upstream
@@ -19,7 +19,7 @@ from .settings import PypiRepo, Select
 from .simple import Simple
 
 
-class Pypi:
+class Pypi(Ecosystem):
     """Fulfils `ecosystem.Ecosystem`; stateless. A repo is one directory, and a leaf the page of a project."""
 
     kind = "pypi"
@@ -39,10 +39,6 @@ class Pypi:
     def documents(self, repo: PypiRepo, info: Mapping[str, Any]) -> Sequence[DocumentPlan]:
         """None: pages are made when they are asked for, each from one leaf."""
         return []
-
-    def follower(self, repo: PypiRepo) -> Follower | None:
-        """See Ecosystem.follower."""
-        return None
 
     def read(self, repo: PypiRepo, directory: str, upstream_: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
         """See Ecosystem.read."""
@@ -77,22 +73,6 @@ class Pypi:
     def selects(self, repo: PypiRepo) -> bool:
         """See Ecosystem.selects."""
         return repo.select != Select() or bool(repo.requirements)
-
-    def dated(self, repo: PypiRepo) -> bool:
-        """See Ecosystem.dated. `upload-time` is upstream's alone: installers would take another time for it."""
-        return False
-
-    def dates(self, leaf_: bytes) -> Mapping[str, int]:
-        """See Ecosystem.dates."""
-        return {}
-
-    def date(self, leaf_: bytes, seen: Mapping[str, int]) -> bytes:
-        """See Ecosystem.date."""
-        return leaf_
-
-    def bound(self, repo: PypiRepo) -> Sequence[str]:
-        """See Ecosystem.bound."""
-        return ()
 
     def merged(self, repo: PypiRepo) -> Sequence[str]:
         """See Ecosystem.merged."""

@@ -9,7 +9,7 @@ from . import names
 
 #: bytes of a metadata file
 METADATA_LIMIT = 16 << 20
-_PROBLEMS = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError, UnicodeDecodeError)
+_PROBLEMS = (zipfile.BadZipFile, EOFError, RuntimeError, OSError, UnicodeDecodeError)
 
 
 def metadata_in(wheel: IO[bytes], file: str) -> bytes:

@@ -2,6 +2,8 @@
 
 from functools import lru_cache
 
+from ..weights import weights
+
 #: in the order in which we like them
 CODINGS = ("zstd", "gzip")
 
@@ -15,21 +17,8 @@ def coding(accept: str | None) -> str:
     """
     if not accept:
         return ""
-    weights = dict(map(_weight, accept.lower().split(",")))
-    identity = weights.get("identity", 0.0)
-    best = max(CODINGS, key=lambda name: weights.get(name, 0.0))
-    weight = weights.get(best, 0.0)
+    weighed = weights(accept)
+    identity = weighed.get("identity", 0.0)
+    best = max(CODINGS, key=lambda name: weighed.get(name, 0.0))
+    weight = weighed.get(best, 0.0)
     return best if weight > 0 and weight >= identity else ""
-
-
-def _weight(part: str) -> tuple[str, float]:
-    """One element of the list; a weight that is none counts as 0."""
-    name, *parameters = (piece.strip() for piece in part.split(";"))
-    for parameter in parameters:
-        key, _, value = parameter.partition("=")
-        if key.strip() == "q":
-            try:
-                return name, min(max(float(value), 0.0), 1.0)
-            except ValueError:
-                return name, 0.0
-    return name, 1.0

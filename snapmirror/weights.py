@@ -1,0 +1,18 @@
+"""What a client would rather have, as request fields such as Accept say it (RFC 9110 section 12.4.2)."""
+
+
+def weights(field: str) -> dict[str, float]:
+    """{name in lower case: weight from 0 to 1} of the elements of a list. A weight that is none counts as 0."""
+    return dict(_element(part) for part in field.lower().split(",") if part.strip())
+
+
+def _element(part: str) -> tuple[str, float]:
+    name, *parameters = (piece.strip() for piece in part.split(";"))
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key.strip() == "q":
+            try:
+                return name, min(max(float(value), 0.0), 1.0)
+            except ValueError:
+                return name, 0.0
+    return name, 1.0
