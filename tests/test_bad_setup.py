@@ -333,7 +333,7 @@ def test_status_of_a_sync_that_is_locked_out_of_all_it_should_do(mirror: Mirror)
 
 def test_fault_of_our_own_is_a_line_and_no_traceback() -> None:
     """Nobody should ever see one; somebody will."""
-    script = "import snapmirror.cli as cli; cli.app = lambda: 1 // 0; cli.main()"
+    script = "import snapmirror.cli as cli; cli._run = lambda: 1 // 0; cli.main()"
     environment = {key: value for key, value in os.environ.items() if key != "SNAPMIRROR_DEBUG"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=60)
     assert done.returncode == 1

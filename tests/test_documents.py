@@ -30,7 +30,7 @@ from serving import free_port
 
 import snapmirror
 from snapmirror import errors
-from snapmirror.cli import app, config
+from snapmirror.cli import command_line, config
 from snapmirror.conda import CondaRepo
 from snapmirror.conda.settings import Channel, Select
 from snapmirror.ecosystem import Repo
@@ -70,7 +70,7 @@ def run(*arguments: str | Path, folder: Path, status: int = 0) -> str:
 def commands() -> dict[str, dict[str, str]]:
     """Every command with its options, each with the name of its value, as `--help` prints them."""
     found = {}
-    group: Any = typer.main.get_command(app)
+    group: Any = typer.main.get_command(command_line())
     for name, command in group.commands.items():
         with command.make_context(name, ["x"] * 3, resilient_parsing=True) as context:
             help_ = command.get_help(context)

@@ -3,27 +3,59 @@
 Only this layer reads the environment and prints. Exit statuses are those of `errors`; see snapmirror(1).
 """
 
+import importlib
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
 from .. import __version__
 from ..errors import SnapmirrorError
-from . import adopt, check, client, deny, diff, forget, gc, init, pin, reindex, schedule, serve, snapshots, status, sync, tree
 from .context import say
 
-app = typer.Typer(
-    name="snapmirror",
-    help="A mirror with a memory: every sync seals an immutable, dated snapshot of conda channels, PyPI and installers.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+#: verb -> its module, in the order of `--help`
+VERBS = {
+    "init": "init",
+    "sync": "sync",
+    "adopt": "adopt",
+    "serve": "serve",
+    "client": "client",
+    "schedule": "schedule",
+    "status": "status",
+    "snapshots": "snapshots",
+    "show": "snapshots",
+    "diff": "diff",
+    "pin": "pin",
+    "unpin": "pin",
+    "deny": "deny",
+    "allow": "deny",
+    "denied": "deny",
+    "forget": "forget",
+    "gc": "gc",
+    "check": "check",
+    "reindex": "reindex",
+    "tree": "tree",
+}
+
+
+def command_line(verbs: Iterable[str] = VERBS) -> typer.Typer:
+    """The command line of some verbs, whose modules are loaded for it."""
+    app = typer.Typer(
+        name="snapmirror",
+        help="A mirror with a memory: every sync seals an immutable, dated snapshot of conda channels, PyPI and installers.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for verb in verbs:
+        app.command(verb)(getattr(importlib.import_module(f".{VERBS[verb]}", __package__), verb))
+    return app
 
 
 def _version(wanted: bool) -> None:
@@ -32,32 +64,15 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None: ...
 
 
-app.command("init")(init.init)
-app.command("sync")(sync.sync)
-app.command("adopt")(adopt.adopt)
-app.command("serve")(serve.serve)
-app.command("client")(client.client)
-app.command("schedule")(schedule.schedule)
-app.command("status")(status.status)
-app.command("snapshots")(snapshots.snapshots)
-app.command("show")(snapshots.show)
-app.command("diff")(diff.diff)
-app.command("pin")(pin.pin)
-app.command("unpin")(pin.unpin)
-app.command("deny")(deny.deny)
-app.command("allow")(deny.allow)
-app.command("denied")(deny.denied)
-app.command("forget")(forget.forget)
-app.command("gc")(gc.gc)
-app.command("check")(check.check)
-app.command("reindex")(reindex.reindex)
-app.command("tree")(tree.tree)
+def _run() -> None:
+    """All modules take twice as long to load as those of a verb: most runs, of cron and of tests, are short."""
+    called = sys.argv[1:2]
+    command_line(called if called and called[0] in VERBS else VERBS)()
 
 
 class _Interrupted(BaseException):
@@ -72,7 +87,7 @@ def main() -> None:
     """Run the command line; errors become one line on standard error and an exit status."""
     signal.signal(signal.SIGINT, _interrupt)
     try:
-        app()
+        _run()
     except SnapmirrorError as error:
         say(f"snapmirror: {error}")
         sys.exit(error.exit_status)

@@ -1,14 +1,16 @@
 """How far a sync is: bars on a terminal, plain lines in a log."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
-
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from typing import TYPE_CHECKING
 
 from .. import units
 from .context import say
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 #: seconds between two lines in a log
 _EVERY = 30.0
@@ -17,19 +19,21 @@ _EVERY = 30.0
 @contextlib.contextmanager
 def progress(verb: str = "fetch") -> Iterator["Bars | Lines"]:
     """Fulfils sync.fetch.Progress. `verb`: what is done with the files."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         yield Lines(verb)
         return
+    from rich.console import Console  # only a terminal waits for what draws on it
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as drawn:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
         yield Bars(drawn)
 
 
 class Bars:
     """For people: bytes, rate and time left."""
 
-    def __init__(self, drawn: Progress) -> None:
+    def __init__(self, drawn: "Progress") -> None:
         self._drawn = drawn
         self._task = drawn.add_task("fetch", total=None, visible=False)
 
