@@ -160,6 +160,8 @@ class Ecosystem(Protocol):
     form: int
     #: whether names of files are paths, below folders that are listed each by itself
     nested: bool
+    #: whether each leaf is read from a document of its own, so that one can keep its old state while the others go on
+    apart: bool
     #: whether leaves hold the addresses of their files, so that a directory need not
     addressed: bool
 

@@ -151,25 +151,31 @@ def test_a_wheel_without_metadata(index: Index, mirror: Mirror) -> None:
 
 
 def test_a_file_that_upstream_fails_to_send(index: Index, tmp_path: Path, mirror: Mirror) -> None:
-    """Is not taken for one that is not there: what it belongs to waits for it, and is complete a sync later."""
+    """Is not taken for one that is not there: its project waits for it while others go on, and is complete a sync later."""
     with Index(tmp_path / "second") as second:
-        mirror.repos = [repo(index, ["six"]), repo(second, ["six"], "second")]
+        mirror.repos = [repo(index, ["six", "idna"]), repo(second, [], "second") | {"projects": "all"}]
         for one in (index, second):
             one.wheel("six", "1.0")
+            one.wheel("idna", "1.0")
         mirror.sync()
         for one in (index, second):
             one.wheel("six", "2.0")
-        late = index.wheel("six", "2.1")
-        index.fault(f"/packages/*/{late}", Status(503))
+            one.wheel("idna", "2.0")
+            late = one.wheel("six", "2.1")
+            one.wheel("new", "1.0")
+            one.fault(f"/packages/*/{late}", Status(503))
         told = mirror.sync(status=3)
-        told.line(late, "upstream answers 503", "it keeps its old state")
+        told.line("six", late, "upstream answers 503", "it keeps its old state")
         with serving(mirror.store_path) as url:
-            assert [len(published(url, path)["six"]) for path in ("pypi", "second")] == [1, 2]
-        index.heal()
-        assert mirror.sync("--json").json["repos"]["pypi"]["directories"][""]["fetch_files"] == 1
+            assert {name: len(files) for name, files in published(url).items()} == {"six": 1, "idna": 2}
+            assert {name: len(files) for name, files in published(url, "second").items()} == {"six": 1, "idna": 2, "new": 1}
+        for one in (index, second):
+            one.heal()
+        report = mirror.sync("--json").json["repos"]
+        assert [report[path]["directories"][""]["fetch_files"] for path in ("pypi", "second")] == [1, 1]
         assert mirror.withheld("pypi/") == {}
         with serving(mirror.store_path) as url:
-            assert len(published(url)["six"]) == 3
+            assert [len(published(url, path)["six"]) for path in ("pypi", "second")] == [3, 3]
 
 
 # Pages

@@ -34,6 +34,7 @@ class Conda(Ecosystem):
     supplements = False
     unknowable = "packages deleted since, and what records said before they were patched"
     linked = True
+    apart = False
     addressed = False
     pages: Pages | None = None
     nested = False

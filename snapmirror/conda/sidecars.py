@@ -22,6 +22,7 @@ class Sidecars(Follower):
     supplements = False
     unknowable = "what documents said then"
     linked = True
+    apart = False
     addressed = False
     pages: Pages | None = None
     nested = False

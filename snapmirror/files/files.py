@@ -25,6 +25,7 @@ class Files(Ecosystem):
     supplements = False
     unknowable = "files deleted or replaced since"
     linked = True
+    apart = False
     addressed = False
     pages: Pages | None = None
     nested = True

@@ -29,6 +29,7 @@ class Pypi(Ecosystem):
     supplements = True
     unknowable = "projects and files deleted since, and what was yanked or quarantined then"
     linked = False
+    apart = True
     addressed = True
     pages: Pages | None = Simple()
 

@@ -33,7 +33,6 @@ from .dated import Dated
 from .download import Source
 from .http import Http
 from .plan import DirectoryPlan, Marked, build_directory, make_plan, missing
-from .report import DirectoryReport
 from .settings import Options, Publish
 from .settle import settle
 
@@ -143,7 +142,7 @@ class DirectorySync:
         try:
             self.plan = make_plan(self.store, self.ecosystem, self.repo, self.name, reading, self.reader, self._marked())
             self._refuse_to_shrink(self.plan)
-        except (ShrinkError, SelectionError, HelperEnded) as error:
+        except (ShrinkError, SelectionError, TransportError, HelperEnded) as error:
             self.problem = error
         self.dropped = dict(selection.dropped)
         self.reading = None
@@ -225,7 +224,12 @@ class DirectorySync:
             for file in self.plan.wanted
             if isinstance(result := fetched.get(self._source(file, bases).key), UpstreamError)
         }
-        self.problem = next((error for error in self.failed.values() if isinstance(error, TransportError)), None)
+        broken = {name: error for name, error in self.failed.items() if isinstance(error, TransportError)}
+        if self.ecosystem.apart and self.plan.standing:
+            self.plan.set_aside({leaf: str(broken[name]) for name, leaf in self.plan.listing(broken).items()})
+            self.failed = {name: error for name, error in self.failed.items() if name not in broken}
+        else:
+            self.problem = next(iter(broken.values()), None)
 
     def _lies(self) -> dict[str, UpstreamError]:
         """Files whose bytes are held, with another size than their record states: a client would refuse them."""
@@ -353,44 +357,13 @@ class DirectorySync:
                 found += [file.name for file in leaf.files if file.sha256 and old.get(file.name) not in (None, file.sha256)]
         return found
 
-    def report(self, *, planned: bool) -> DirectoryReport:
-        """What became of it, in values."""
-        plan = None if self.problem else self.plan
-        if planned and plan:
-            state, (files, size) = "planned", plan.listed
-        else:
-            state = "unchanged" if self.unchanged else "changed"
-            document = self.store.metadata.directory(self.digest).document if self.digest else None
-            files, size = (document.files, document.size) if document else (0, 0)
-        if self.problem:
-            state = "kept" if self.previous else "missing"
-        return DirectoryReport(
-            state=state,
-            problem=str(self.problem) if self.problem else None,
-            note="upstream has no such directory; it is published empty" if self.absent and not self.problem else None,
-            files=files,
-            bytes=size,
-            fetch_files=len(plan.wanted) if plan else 0,
-            fetch_bytes=plan.wanted_bytes if plan else 0,
-            dropped=self.dropped,
-            aside=dict(plan.aside) if plan else {},
-            withheld=dict(plan.withheld) if plan else dict(self.reader.document.withheld) if self.reader else {},
-            newly_withheld={file: self._explain(file, reason) for file, reason in self.newly_withheld.items()},
-        )
-
-    def _explain(self, file: str, reason: str) -> str:
-        """Why a file is withheld, with the URL that said so; what is stored has none, so that it does not change with it."""
-        if file in self.failed:
-            return str(self.failed[file])
-        return f"{addresses.redact(self.plan.header.document)}: {reason}" if self.plan else reason
-
     def remember(self) -> None:
         """Once it is sealed: ask upstream "changed since?" next time. Not if a file failed: it must be tried again."""
         if self.plan is None or self.problem or self.digest is None:
             return
         header = self.plan.header
         made = {f"{self.path} {self.settings}": Seen(Validators(), self.digest)} if self.ecosystem.selects(self.repo) else {}
-        if not self.failed:
+        if not (self.failed or self.plan.aside):
             made |= {self._seen_key(url): Seen(validators, self.digest) for url, validators in header.validators.items()}
         self.store.index.put_seen(made)
         if self.plan.mark:

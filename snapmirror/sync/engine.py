@@ -21,6 +21,7 @@ from ..store.records import DirectoryState, Record
 from ..store.store import Store
 from ..store.syncing import Registration
 from . import deny
+from .describe import describe
 from .directory import DirectorySync
 from .download import Source
 from .fetch import Fetched, Progress, fetch
@@ -384,7 +385,7 @@ class Sync:
     def _describe(self) -> None:
         for path, directories in self._directories.items():
             every = directories if self._options.dry_run else self._every(path)
-            self._report.repos[path].directories = {one.name: one.report(planned=self._options.dry_run) for one in every}
+            self._report.repos[path].directories = {one.name: describe(one, planned=self._options.dry_run) for one in every}
         if self._options.dry_run:
             usage = shutil.disk_usage(self._store.layout.root)
             planned = sum(one.fetch_bytes for repo in self._report.repos.values() for one in repo.directories.values())

@@ -10,6 +10,7 @@ import msgspec
 from .. import addresses
 from ..digests import Digest
 from ..ecosystem import Ecosystem, Repo
+from ..errors import TransportError
 from ..readings import Draft, File, Reading
 from ..store.directories import Amendment, Assembled, Derived, Directory, DirectoryReader, amend, assemble
 from ..store.store import Store
@@ -70,6 +71,17 @@ class DirectoryPlan:
     _read: dict[str, "_Gone"] = field(default_factory=dict)
 
     @property
+    def comparable(self) -> bool:
+        """Whether leaves of the previous directory can stand in this one."""
+        was = self.previous.document if self.previous else None
+        return was is not None and was.mode == self.repo.download and was.form == self.ecosystem.form
+
+    @property
+    def standing(self) -> bool:
+        """Whether names can be set aside without losing what was published of them."""
+        return self.previous is None or self.comparable
+
+    @property
     def wanted_bytes(self) -> int:
         """Bytes to fetch, as far as the metadata says."""
         sizes = {file.sha256 or file.md5 or file.name: file.size or 0 for file in self.wanted}
@@ -103,13 +115,17 @@ class DirectoryPlan:
         if compressed is not None:
             self.blobs[leaf.blob] = compressed
 
-    def set_aside(self, names: Mapping[str, str], *, comparable: bool) -> None:
-        """Keep the old leaves of these names, of those that have one that can still stand."""
-        self.aside = dict(names)
+    def listing(self, files: Collection[str]) -> dict[str, str]:
+        """{file: name of the leaf that is planned with it}."""
+        return {file.name: leaf.name for leaf in self.leaves.values() for file in leaf.files if file.name in files}
+
+    def set_aside(self, names: Mapping[str, str]) -> None:
+        """Keep the old leaves of these names, {name: reason}, of those that have one; they are read again next time."""
+        self.aside.update(names)
+        self.wanting |= names.keys()
         for name in names:
             self.leaves.pop(name, None)
-            if comparable:
-                self.replaced.discard(name)
+            self.replaced.discard(name)
 
     def files_of(self, names: Iterable[str]) -> int:
         """How many files the previous directory lists under these names."""
@@ -167,13 +183,14 @@ def make_plan(
     """
     header = Header(reading.bases, reading.info, reading.extra, reading.document, reading.validators)
     plan = DirectoryPlan(repo, name, header, previous, ecosystem, withheld=dict(reading.invalid))
-    comparable = previous is not None and previous.document.mode == repo.download and previous.document.form == ecosystem.form
-    changed = _compare(store, plan, reading, marked) if comparable else None
+    changed = _compare(store, plan, reading, marked) if plan.comparable else None
     if changed is None:
-        changed = _compare_all(store, plan, reading, comparable=comparable)
+        changed = _compare_all(store, plan, reading)
     for leaf, compressed in press(store, _drafts(store, plan, reading.drafts(changed)), len(changed)) if changed else ():
         plan.take(leaf, compressed)
-    plan.set_aside(reading.aside, comparable=comparable)
+    if lost := next((name for name in reading.aside if not plan.standing and previous and previous.leaf(name)), None):
+        raise TransportError(lost, f"{reading.aside[lost]}, and what was published of it can't stand in a directory made anew")
+    plan.set_aside(reading.aside)
     plan.gone = frozenset(reading.gone)
     plan.mark, plan.header = reading.mark(), header._replace(validators=reading.validators)
     if repo.download == "eager":
@@ -195,10 +212,10 @@ def _compare(store: Store, plan: DirectoryPlan, reading: Reading, marked: Marked
     return changed
 
 
-def _compare_all(store: Store, plan: DirectoryPlan, reading: Reading, *, comparable: bool) -> Collection[str]:
+def _compare_all(store: Store, plan: DirectoryPlan, reading: Reading) -> Collection[str]:
     """The names that are to be read, by the source of every name."""
     held = plan.previous.leaves if plan.previous else {}
-    known = store.leaves(reading.sources) if comparable else {}
+    known = store.leaves(reading.sources) if plan.comparable else {}
     kept = {leaf: blob for leaf, blob in known.items() if held.get(leaf) == blob}
     if bad := store.quarantined() if plan.repo.download == "eager" else None:
         kept = {leaf: blob for leaf, blob in kept.items() if not _lists(store, plan.ecosystem, blob, bad)}
