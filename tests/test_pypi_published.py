@@ -86,6 +86,18 @@ def test_nothing_is_published_without_the_first(mirror: Mirror, tmp_path: Path) 
     assert set(mirror.reader("all/").leaves) == {"ours", "six"}
 
 
+def test_a_name_of_ours_stays_ours_while_its_file_is_being_written(mirror: Mirror, tmp_path: Path) -> None:
+    put(tmp_path / "wheels", "also", "1.0")  # of nothing but one file the old state would be kept
+    mirror.sync()
+    file, content, _ = make_wheel("ours", "1.0")
+    (tmp_path / "wheels" / file).write_bytes(content[:-20])
+    mirror.sync(status=3)
+    assert set(mirror.reader("all/").leaves) == {"also", "six"}
+    (tmp_path / "wheels" / file).write_bytes(content)
+    mirror.sync()
+    assert b"own" in (mirror.reader("all/").read_leaf("ours") or b"")
+
+
 @pytest.mark.parametrize(
     ("keys", "why"),
     [

@@ -1,7 +1,8 @@
 """Several indexes published as one (`merge`), decided project by project.
 
 A project is that of the first repo that has it, whole: its name hides it in the repos after that one. Were files of several
-mixed, anybody could publish a newer version of one's own project at the public index, and installers would take that.
+mixed, anybody could publish a newer version of one's own project at the public index, and installers would take that. So it
+is with a project of which the first can publish nothing at the moment, because its files can't be read: nobody has it then.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from ..readings import Draft, Reading
 from ..store.directories import DirectoryReader
 from ..validators import Validators
 from . import leaf
+from .names import leaf_of
 
 #: key of a page that says of which repo it is
 FROM = "_snapmirror-from"
@@ -34,11 +36,13 @@ class MergedReading(Reading):
         self._owners: dict[str, tuple[str, DirectoryReader]] = {}
         self.sources: Mapping[str, Digest] = {}
         sources = {}
+        kept_free: set[str] = set()
         for path, reader in directories:
             for name, digest in reader.leaves.items():
-                if name not in self._owners:
+                if name not in self._owners and name not in kept_free:
                     self._owners[name] = path, reader
                     sources[name] = blake3(_SALT + path.encode() + b"\0" + digest).digest()
+            kept_free.update(map(leaf_of, reader.document.withheld))
         self.sources = sources
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
