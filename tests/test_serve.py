@@ -294,6 +294,25 @@ def test_the_longest_repo_path_wins_and_an_id_knows_only_its_own_repos(built: Bu
         assert re.findall(r'href="(\w+/)"', server.get("/current/pkgs/").text) == ["main/", "other/"]
 
 
+def test_a_repo_that_is_mirrored_no_more_still_has_its_files(built: Built) -> None:
+    """The pages of its dates, and lock files, name them without a date."""
+    first = built.publish({"main": {"noarch": [NEW]}, "left": {"noarch": [OLD]}}, at="20261118T010000Z")
+    second = built.publish({"main": {"noarch": [NEW]}}, at="20261119T010000Z")
+    with served(built) as server:
+        for path in (f"/left/noarch/{OLD.filename}", f"/current/left/noarch/{OLD.filename}"):
+            answer = server.get(path)
+            assert (answer.status_code, answer.content) == (200, OLD.data)
+            assert answer.headers["X-Snapmirror-Snapshot"] == first
+        for path in (
+            "/left",
+            "/left/",
+            "/left/noarch",
+            f"/left/noarch/{NEW.filename}",
+            f"/{second}/left/noarch/{OLD.filename}",
+        ):
+            assert server.get(path).status_code == 404
+
+
 # Files
 
 

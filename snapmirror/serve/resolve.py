@@ -54,6 +54,7 @@ class Resolver:
         self.view = view
         self._catalog = view.catalog
         self._public_url = public_url.rstrip("/")
+        self._denied = frozenset(map(bytes.fromhex, view.denied))  # one for all pages: it may be large
         self._search = Search(store, ecosystems, view, self._listed)
         self._resolve_cached = lru_cache(_ANSWERS)(self._resolve)
         self._search_cached = lru_cache(_MISSES)(self._search.answer)
@@ -87,7 +88,16 @@ class Resolver:
             return FolderAnswer(None, self.view.number, lambda: listing.root(self._catalog, repos, self._public_url))
         selected = self._catalog.is_selector(segments[0])
         selector, inner = (segments[0], segments[1:]) if selected else (CURRENT, segments)
-        if inner and (found := self._repo(selector, inner)):
+        try:
+            found = self._repo(selector, inner)
+        except Forgotten:
+            raise
+        except SelectorError:
+            if selector == CURRENT and not folder and (repo := self._gone(inner)):
+                place = self._place(selector, self._catalog.resolve(selector, None, self._store.now()))
+                return UnlistedAnswer(place, repo, "/".join(inner[repo.count("/") + 1 :]), current=True)
+            raise
+        if found:
             repo, record = found
             root = "../" * (len(segments) if folder else len(segments) - 1)
             return self._in_repo(selector, repo, record, inner[repo.count("/") + 1 :], folder, f"{root}{repo}/")
@@ -109,6 +119,11 @@ class Resolver:
         if refusal:
             raise refusal
         return None
+
+    def _gone(self, inner: list[str]) -> str | None:
+        """The repo of which a path may name a file although it is mirrored no more: pages of old dates lead there."""
+        begins = ("/".join(inner[:length]) for length in range(len(inner) - 1, 0, -1))
+        return next((repo for repo in begins if repo in self._catalog.repos), None)
 
     def _above(self, selector: str, inner: list[str], selected: bool) -> Answer:
         """The folders above repos: `current/`, `current/anaconda/` of the repo `anaconda/pkgs/main`."""
@@ -173,8 +188,7 @@ class Resolver:
         ecosystem = self._ecosystems[reader.document.kind]
         match ecosystem.pages.at(reader, rest, folder=folder) if ecosystem.pages else None:
             case PageAt() as page:
-                denied = frozenset(map(bytes.fromhex, self.view.denied))
-                return PageAnswer(place, reader.digest, ecosystem, page, Site(undated, denied))
+                return PageAnswer(place, reader.digest, ecosystem, page, Site(undated, self._denied))
             case PageMoved(location):
                 return SlashAnswer(place, location)
         return None
