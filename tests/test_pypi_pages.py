@@ -162,6 +162,13 @@ def test_metadata_under_all_its_names(key: str) -> None:
     assert b"data-core-metadata" not in pages.project_html(withheld)
 
 
+def test_metadata_without_a_hash_to_verify_it() -> None:
+    """Nothing is fetched for it, so nothing is promised of it."""
+    made = draft(record(core_metadata={})).content
+    assert [file.name for file in leaf.files(made)] == [WHEEL]
+    assert json.loads(pages.project_json(made))["files"][0]["core-metadata"] is False
+
+
 def test_numbers_that_messagepack_has_not() -> None:
     found = draft(record(x=1 << 70))
     assert json.loads(pages.project_json(found.content))["files"][0]["x"] == float(1 << 70)
@@ -376,6 +383,7 @@ def test_the_api_from_before() -> None:
         (negotiate.JSON.upper(), negotiate.JSON),
         (f"{negotiate.JSON};q=0", negotiate.TEXT),
         (f"{negotiate.JSON};q=x, {negotiate.HTML};q=0.1", negotiate.HTML),
+        (f"text/html;q=nan, {negotiate.JSON};q=0.1", negotiate.JSON),
         ("application/vnd.pypi.simple.latest+json", negotiate.JSON),
         ("application/vnd.pypi.simple.latest+html", negotiate.HTML),
         ("application/vnd.pypi.simple.v2+json, text/html;q=0.1", negotiate.TEXT),

@@ -1,15 +1,19 @@
 """Pages of all kinds of repos are what the specifications demand, and say the same in HTML, whatever their upstreams write."""
 
+import contextlib
 import hashlib
+import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote, urljoin
 
 import pytest
 import requests
 from mirror import Mirror
 from pypi_index import JSON, Index, make_wheel
 from pypi_schema import check_list, check_project
+from pypi_simple import parse_links_stream
 from serving import serving
 
 
@@ -122,6 +126,28 @@ def test_pages_of_html_and_of_a_folder(site: str) -> None:
     assert set(pages(site, "html")) == {"torch"}
     (file,) = pages(site, "own")["own"]["files"]
     assert set(file["core-metadata"]) == {"sha256"}
+
+
+@pytest.mark.parametrize("list_", ["far/simple", "far/simple/", "current/far/simple", "current/far/simple/"])
+def test_links_of_the_list(list_: str, site: str) -> None:
+    """Lead to the pages, with and without the slash by which they are relative; by any other way to write a name too."""
+    answer = requests.get(f"{site}/{list_}", headers={"Accept": "text/html"}, timeout=10)
+    links = {link.text: link.attrs["href"] for link in parse_links_stream([answer.text])}
+    assert set(links) == {"Rich", "poor", "empty"}
+    for link in links.values():
+        assert read(urljoin(answer.url, str(link)), "text/html").startswith(b"<!DOCTYPE html>")
+    for name in ("Rich/", "rich", "RICH"):
+        page = requests.get(f"{site}/current/far/simple/{name}?format={quote(JSON)}&x=\u00e9", timeout=10)
+        assert (page.url.partition("?")[0], page.json()["name"]) == (f"{site}/current/far/simple/rich/", "Rich")
+
+
+def test_a_field_on_several_lines_is_one(site: str) -> None:
+    with contextlib.closing(http.client.HTTPConnection(site.removeprefix("http://"))) as connection:
+        connection.putrequest("GET", "/current/all/simple/rich/")
+        connection.putheader("Accept", "text/html;q=0.1")
+        connection.putheader("Accept", JSON)
+        connection.endheaders()
+        assert connection.getresponse().headers["Content-Type"] == JSON
 
 
 def test_the_check_sees_what_is_wrong(site: str) -> None:

@@ -10,6 +10,8 @@ import urllib.parse
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from .. import codec
 from . import leaf, names
 from .leaf import METADATA_KEYS
@@ -28,13 +30,20 @@ UP = "../../"
 
 
 class Project(NamedTuple):
-    """A line of the list."""
+    """One of the list."""
 
     #: normalised: what links lead to
     name: str
     #: as upstream writes it
     title: str
     serial: int | None
+
+
+class _Listed(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A project as the list has it in JSON."""
+
+    name: str
+    serial: int | None = msgspec.field(name="_last-serial", default=None)
 
 
 def project_json(content: bytes, repo: str = UP) -> bytes:
@@ -67,13 +76,13 @@ def project_html(content: bytes, repo: str = UP) -> bytes:
 def index_json(projects: Iterable[Project], serial: int | None) -> bytes:
     """The list of all projects in JSON. serial: of the list, if it has one."""
     meta = {"api-version": VERSION, **({} if serial is None else {"_last-serial": serial})}
-    listed = [{"name": one.title, **({} if one.serial is None else {"_last-serial": one.serial})} for one in projects]
+    listed = [_Listed(one.title, one.serial) for one in projects]
     return codec.to_json({"meta": meta, "projects": listed})
 
 
-def index_html(projects: Iterable[Project], serial: int | None) -> bytes:
-    """The list of all projects in HTML."""
-    lines = [f'    <a href="{one.name}/">{html.escape(one.title)}</a><br/>\n' for one in projects]
+def index_html(projects: Iterable[Project], serial: int | None, folder: str = "") -> bytes:
+    """The list of all projects in HTML. folder: what leads from where it is shown to their pages, ending in a slash"""
+    lines = [f'    <a href="{folder}{one.name}/">{html.escape(one.title)}</a><br/>\n' for one in projects]
     return _document("Simple index", [("pypi:repository-version", VERSION)], lines, serial)
 
 
@@ -113,7 +122,7 @@ def _record(record: dict[str, Any], links: Mapping[str, str]) -> dict[str, Any]:
             del served[key]
     served.pop("dist-info-metadata", None)
     if any(record.get(key) is not None for key in METADATA_KEYS):
-        served["core-metadata"] = leaf.advertised(record)
+        served["core-metadata"] = leaf.advertised(record) or False  # no hashes at all say that there is none
     if served.pop(leaf.PROVENANCE_KEY, None):
         served[leaf.PROVENANCE_KEY] = links[record["filename"]] + names.PROVENANCE
     if record.get("gpg-sig"):

@@ -15,7 +15,6 @@ from ..store.directories import DirectoryReader
 from . import leaf, legacy, names, negotiate, pages
 from .pages import Project
 
-_LIST = "simple"
 _LEGACY = "application/json"
 
 
@@ -28,7 +27,7 @@ class Simple:
         """See Pages.at."""
         match path.split("/"):
             case ["simple"]:
-                return PageAt(_LIST, None)
+                return PageAt("simple/" if folder else "simple", None)
             case ["simple", project]:
                 return _project(reader, project, folder=folder)
             case ["pypi", project, "json"] if not folder and (found := reader.leaf(names.normalise(project))):
@@ -42,7 +41,7 @@ class Simple:
     def make(self, reader: DirectoryReader, page: PageAt, form: str, site: Site) -> Made:
         """See Pages.make."""
         if page.leaf is None:
-            return _list(reader, form)
+            return _list(reader, form, "" if page.path.endswith("/") else "simple/")
         content = _without_denied(reader.read(page.leaf), site)
         try:
             _, serial = leaf.head(content)
@@ -80,16 +79,21 @@ def _project(reader: DirectoryReader, project: str, *, folder: bool) -> PageAt |
     return PageAt(f"simple/{name}/", found)
 
 
-def _list(reader: DirectoryReader, form: str) -> Made:
+def _list(reader: DirectoryReader, form: str, folder: str = "") -> Made:
+    """folder: what leads from where it is shown to the folder of pages"""
     serial = reader.document.info.get("_last-serial")
     serial = serial if isinstance(serial, int) else None
-    make = pages.index_json if form.startswith(negotiate.JSON) else pages.index_html
-    return Made(make(_projects(reader), serial), _serial_header(serial))
+    projects = _projects(reader)
+    is_json = form.startswith(negotiate.JSON)
+    body = pages.index_json(projects, serial) if is_json else pages.index_html(projects, serial, folder)
+    return Made(body, _serial_header(serial))
 
 
 def _projects(reader: DirectoryReader) -> Iterator[Project]:
-    for name in reader.leaves:
-        serial, _, title = reader.labels[name].partition(" ")
+    """In the order of their names. Of 700,000 nothing is looked at but what the list says of them."""
+    labels = reader.labels
+    for name in sorted(labels):
+        serial, _, title = labels[name].partition(" ")
         yield Project(name, title, int(serial) if serial else None)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import urllib.parse
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -26,8 +27,9 @@ from .answers import (
 )
 from .bodies import Bodies, Body, in_memory
 from .documents import GZIP, DocumentBodies, Wanted
+from .parts import Missing
 from .resolve import Resolver
-from .respond import IMMUTABLE, NO_STORE, SHORT, Head, Missing, Reply, head, problem, respond
+from .respond import IMMUTABLE, NO_STORE, SHORT, Head, Reply, head, problem, respond
 from .settings import Serve
 from .view import View, Watch
 
@@ -37,6 +39,8 @@ _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
 #: answers kept ready for one view
 _MAX_READY = 65_536
+#: what may stand in a query as it is
+_QUERY = "!$%&'()*+,/:;=?@"
 _ENDINGS = {"": "", "gzip": GZIP, "zstd": ".zst"}
 
 
@@ -138,6 +142,7 @@ class Server:
             case ElsewhereAnswer(place, url):
                 return problem(request, 307, f"this mirror keeps no copy: {url}", place, f"Location: {url}")
             case SlashAnswer(place, location):
+                location += _query(request.raw_path)
                 return problem(request, 301, f"a folder: {location}", place, f"Location: {location}")
             case _:
                 raise AssertionError(f"no way to answer {answer!r}")
@@ -197,13 +202,15 @@ class Server:
         """A page in the form that the client asks for."""
         pages, page = answer.ecosystem.pages, answer.page
         assert pages is not None
-        form = pages.form(page, request.headers.get("Accept"), request.query.get("format"))
+        accept = ", ".join(request.headers.getall("Accept", ()))
+        form = pages.form(page, accept, request.query.get("format"))
 
         def make() -> Body:
             made = pages.make(self._store.metadata.directory(answer.directory), page, form, answer.site)
             return in_memory(made.body)._replace(further=made.headers)
 
-        body = await self._bodies.get(("made", page.path, page.leaf or answer.directory, form, answer.site), make)
+        key = ("made", page.path, page.leaf, form, answer.site) if page.leaf else ("made", page.path, answer.directory, form)
+        body = await self._bodies.get(key, make)
         return await self._send_text(
             request, f"{path} {form}", body, form, answer.place, present, vary="Accept, Accept-Encoding"
         )
@@ -275,6 +282,11 @@ def _path(target: str) -> str:
     if not path.startswith("/"):
         path = "/" + path.partition("://")[2].partition("/")[2]
     return path
+
+
+def _query(target: str) -> str:
+    """The query of a request target, with its question mark, as a header can have it; empty if there is none."""
+    return urllib.parse.quote("".join(target.partition("?")[1:]), safe=_QUERY, errors="replace")
 
 
 def _is_codable(media: str) -> bool:

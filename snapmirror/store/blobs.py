@@ -175,7 +175,7 @@ class LocalBlobs:
 
     def open(self, digest: Digest) -> BinaryIO:
         try:
-            return open(self.path(digest), "rb")
+            return open(self._path_text(digest), "rb")
         except FileNotFoundError:
             raise DamagedError(f"blob {digest.hex()}", "is missing") from None
 

@@ -70,6 +70,12 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     labels: dict[str, str] = {}
 
 
+class _Labels(msgspec.Struct, frozen=True):
+    """Of a bucket no more than a list of all names needs."""
+
+    labels: dict[str, str] = {}
+
+
 class Assembled(NamedTuple):
     """A directory ready to be stored."""
 
@@ -204,6 +210,11 @@ class Metadata:
         found: Bucket = self._bucket(digest)
         return found
 
+    def labels(self, bucket: Digest) -> dict[str, str]:
+        """The labels in a bucket, read anew: who reads those of all buckets would drive what pages need from the cache."""
+        found: _Labels = self._decode(bucket, _Labels)
+        return found.labels
+
     def leaf(self, digest: Digest) -> bytes:
         """The canonical, uncompressed bytes of a leaf. Raises DamagedError if it can't be read."""
         if (self._blobs.size(digest) or 0) > LEAF_LIMIT:
@@ -264,7 +275,7 @@ class DirectoryReader:
         """Every name that has one, and its label."""
         found: dict[str, str] = {}
         for bucket in self.document.buckets:
-            found.update(self._metadata.bucket(bucket).labels)
+            found.update(self._metadata.labels(bucket))
         return found
 
     @cached_property
