@@ -200,6 +200,7 @@ BAD_PAGES: dict[str, tuple[Callable[[Index, str], Any], str]] = {
     "absent": (lambda index, name: Status(404), "answers 404"),
     "broken": (lambda index, name: Status(503), "503"),
     "busy": (lambda index, name: Status(429, {"Retry-After": "0"}), "429"),
+    "huge": (lambda index, name: page(index, name, x=10**400), "has a number beyond those that JSON's readers know"),
     "endless": (lambda index, name: Body(b" " * (101 << 20)), "is larger than"),
 }
 
@@ -290,3 +291,34 @@ def test_a_page_of_50_megabytes(index: Index, mirror: Mirror) -> None:
     assert [(file["filename"], file["x-number"], file["x"]) for file in found] == [
         (file["filename"], file["x-number"], file["x"]) for file in files
     ]
+
+
+def test_serials_that_are_none(index: Index, mirror: Mirror) -> None:
+    """Of a list, and of pages: no 64 bits hold them, or they are no numbers at all. Everything else of these pages counts."""
+    for name, serial in {"true": True, "below": -5, "above": 2**63, "huge": 10**30}.items():
+        index.wheel(name, "1.0")
+        index.pages[name]["meta"]["_last-serial"] = serial
+    index.serial = 10**30
+    mirror.repos = [repo(index, "all", "all"), repo(index, list(index.pages), "named")]
+    mirror.sync()
+    mirror.sync()
+    with serving(mirror.store_path) as url:
+        for path in ("all", "named"):
+            assert published(url, path) == {name: [f"{name}-1.0-py3-none-any.whl"] for name in index.pages}
+
+
+def test_pages_that_are_nested_too_deeply(index: Index, mirror: Mirror) -> None:
+    """One that could be read once and never again would stop every later sync, or gc."""
+    index.wheel("six", "1.0")
+    index.wheel("idna", "1.0")
+    depths = range(700, 1000, 4)
+    for depth in depths:
+        body = json.dumps(index.pages["six"] | {"name": f"deep-{depth}", "files": []})
+        index.fault(f"/simple/deep-{depth}/", Body(f'{body[:-1]}, "x": {"[" * depth}{"]" * depth}}}'.encode()))
+        index.pages[f"deep-{depth}"] = {}
+    mirror.repos = [repo(index, ["idna", *(f"deep-{depth}" for depth in depths)])]
+    mirror.sync(status=None)
+    for verb in ("sync", "gc", "check", "reindex"):
+        mirror.run(verb, status=None)
+    with serving(mirror.store_path) as url:
+        assert "idna" in published(url)

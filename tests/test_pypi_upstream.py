@@ -1,6 +1,7 @@
 """Package indexes as upstreams: what is asked for and when, what is believed, and what keeps its old state."""
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -169,6 +170,35 @@ def test_a_list_in_html(tmp_path: Path) -> None:
         index.wheel("new", "1.0")
         assert {name: len(page["files"]) for name, page in pages(follower.sync()).items()} == {"six": 1, "idna": 2, "new": 1}
         assert index.asked() == ["idna 200", "new 200", "six 304", "the list 200"]
+
+
+def test_links_that_are_left_open(tmp_path: Path) -> None:
+    """To a parser they lie in each other; that must not take the square of the time."""
+    links = "".join(f'<a href="six-1.{number}.zip#sha256={"a" * 64}">six-1.{number}.zip<br>\n' for number in range(8000))
+    with Index(tmp_path, json=False, html={"six": f"<title>Links for six</title>{links}"}) as index:
+        index.fault("/simple/", Html("<title>Simple index</title><a href=six/>six"))
+        begin = time.monotonic()
+        assert len(pages(follow(index).sync())["six"]["files"]) == 8000
+        assert time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize("fields", [("idna", ""), ("undefined", ""), ("utf-8", '<a href="http://[::1">six</a>')])
+def test_a_list_that_can_not_be_parsed(index: Index, fields: tuple[str, str]) -> None:
+    """Is an error of upstream's, whatever the parsers make of it."""
+    charset, link = fields
+    page = f'<title>Simple index</title><a href="six/">six</a>{link}'.encode()
+    index.fault("/simple/", Status(200, {"Content-Type": f"text/html; charset={charset}"}, page))
+    with pytest.raises(BadIndexError, match=r"unknown encoding|can't be parsed"):
+        follow(index, upstream=f"{index.url}/simple").sync()
+
+
+@pytest.mark.parametrize("name", ["a\nb", "six_", "../six", "", "x" * 201])
+def test_names_that_are_none(index: Index, name: str) -> None:
+    """Are passed over in a list: nobody could ask for them."""
+    index.pages[name] = {"meta": {"api-version": "1.0"}, "name": name, "files": []}
+    follower = follow(index)
+    assert set(follower.sync()) == {"six", "idna", "flask-thing"}
+    assert not follower.aside
 
 
 @pytest.mark.parametrize(
@@ -396,3 +426,9 @@ def test_lists_differ_as_their_maps_do(
         changed, gone = listing.differences(before, (names, [other[name] for name in names]))
     assert changed == {name: number for name, number in other.items() if number is None or one.get(name) != number}
     assert gone == one.keys() - other.keys()
+
+
+def test_a_project_that_was_listed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a block and the begin of the next one: it has not gone when it is listed once."""
+    monkeypatch.setattr(listing, "_BLOCK", 2)
+    assert listing.differences((["a", "b", "b", "c"], [1, 1, 1, 1]), (["a", "b", "c"], [1, 1, 1]))[1] == set()

@@ -18,6 +18,8 @@ _LIMIT = 32 << 20
 _HEADING = re.compile(rb"<(?:title|h1)[^>]*>\s*(?:links for|simple index|index of|directory listing)", re.IGNORECASE)
 _DECLARATION = re.compile(rb"\A\s*<\?xml[^>]*>")
 _SERIAL = re.compile(rb"<!--\s*SERIAL\s+(\d{1,18})\s*-->")
+#: where links begin and end
+_LINK = re.compile(rb"<(/?)a(?=[\s>])", re.IGNORECASE)
 _HASH = re.compile(r"(md5|sha1|sha224|sha256|sha384|sha512|blake2b)[=:]([0-9a-fA-F]+)")
 
 
@@ -47,12 +49,26 @@ def _parse(answer: Answer) -> RepositoryPage:
         raise BadIndexError(shown, f"is HTML of more than {_LIMIT} bytes; an index of that size has JSON")
     try:
         # XHTML begins with a declaration that the parser would warn of
-        return RepositoryPage.from_html(_DECLARATION.sub(b"", answer.body), answer.url, _charset(answer))
+        return RepositoryPage.from_html(_closed(_DECLARATION.sub(b"", answer.body)), answer.url, _charset(answer))
     except UnsupportedRepoVersionError as error:
         version = error.declared_version
         raise BadIndexError(shown, f"has version {version} of the API, and this version of snapmirror knows 1") from None
     except (ValueError, AssertionError, RecursionError) as error:
         raise BadIndexError(shown, f"can't be parsed as HTML: {error}") from None
+
+
+def _closed(body: bytes) -> bytes:
+    """A page in which a link ends where the next one begins: to the parsers, thousands that are left open lie in each other,
+    and each has the text of all after it.
+    """
+    inside = False
+
+    def end(found: re.Match[bytes]) -> bytes:
+        nonlocal inside
+        before, inside = inside, not found[1]
+        return b"</a>" + found[0] if before and inside else found[0]
+
+    return _LINK.sub(end, body)
 
 
 def _charset(answer: Answer) -> str | None:
@@ -108,11 +124,15 @@ def listing(answer: Answer) -> tuple[list[str], str | None]:
     if version:
         check_version(version[1].decode(), shown)
     try:
-        text = answer.body.decode(_charset(answer) or "utf-8", "replace")
-    except LookupError:
+        text = _closed(answer.body).decode(_charset(answer) or "utf-8", "replace")
+    except (LookupError, UnicodeError):
         raise BadIndexError(shown, f"is HTML in an unknown encoding, {_charset(answer)}") from None
+    try:
+        links = list(parse_links_stream([text], answer.url))
+    except (ValueError, AssertionError) as error:
+        raise BadIndexError(shown, f"can't be parsed as HTML: {error}") from None
     found: list[str] = []
-    for link in parse_links_stream([text], answer.url):
+    for link in links:
         folder = urllib.parse.urlsplit(link.url).path.rstrip("/").rpartition("/")[2]
         name = names.normalise(urllib.parse.unquote(folder))
         if names.is_project(name) and names.normalise(link.text.rstrip("/")) == name:

@@ -71,7 +71,7 @@ _PROBLEMS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def encode(page: dict[str, Any]) -> bytes:
-    """The leaf of a page."""
+    """The leaf of a page. Raises OverflowError for a number that is too large even for a float."""
     try:
         return codec.to_msgpack(page)
     except OverflowError:
@@ -104,7 +104,8 @@ def head(leaf: bytes) -> tuple[str, int | None]:
         found = _HEAD.decode(leaf)
     except _PROBLEMS as error:
         raise ValueError(f"not a project's page: {error}") from None
-    return found.name, found.meta.serial if isinstance(found.meta.serial, int) else None
+    serial = found.meta.serial
+    return found.name, serial if type(serial) is int else None
 
 
 def label(leaf: bytes) -> str:

@@ -5,7 +5,7 @@ import re
 import string
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from blake3 import blake3
@@ -27,7 +27,7 @@ class _Meta(msgspec.Struct, gc=False):
 
 class _Project(msgspec.Struct, gc=False):
     name: str
-    serial: int | None = msgspec.field(name="_last-serial", default=None)
+    serial: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] | None = msgspec.field(name="_last-serial", default=None)
 
 
 class _List(msgspec.Struct, gc=False):
@@ -72,7 +72,7 @@ def read(answer: Answer) -> Listing:
     listed = [project.name for project in found.projects]
     numbers = [project.serial for project in found.projects]
     serial = found.meta.serial
-    return Listing(listed, numbers, serial if isinstance(serial, int) else None, certain=True)
+    return Listing(listed, numbers, serial if page.is_serial(serial) else None, certain=True)
 
 
 def _leniently(body: bytes, url: str) -> _List:
@@ -81,7 +81,7 @@ def _leniently(body: bytes, url: str) -> _List:
     if not isinstance(top.get("projects"), list):
         raise BadIndexError(url, "is no list of projects")
     projects = [
-        _Project(one["name"], serial if type(serial := one.get("_last-serial")) is int else None)
+        _Project(one["name"], serial if page.is_serial(serial := one.get("_last-serial")) else None)
         for one in top["projects"]
         if isinstance(one, dict) and isinstance(one.get("name"), str)
     ]
@@ -105,7 +105,8 @@ _NORMAL = bytes.maketrans(b"_." + string.ascii_uppercase.encode(), b"--" + strin
 
 def _possible(listed: list[str], numbers: list[int | None]) -> tuple[list[str], list[int | None]]:
     """Names that nobody could ask for are none of projects: with a slash, say. One search finds that there is none."""
-    if _POSSIBLE("\n".join(listed)):
+    text = "\n".join(listed)
+    if text.count("\n") == len(listed) - 1 and _POSSIBLE(text):
         return listed, numbers
     kept = [(name, number) for name, number in zip(listed, numbers, strict=True) if names.is_project(name)]
     return [name for name, _ in kept], [number for _, number in kept]
@@ -146,7 +147,12 @@ def differences(before: _Serials, now: _Serials) -> tuple[dict[str, int | None],
         changed |= part[0]
         gone |= part[1]
         at, there = at + len(block), stop
-    return changed, gone
+    return changed, {name for name in gone if not _has(new, name)}  # one that was listed twice may end two blocks
+
+
+def _has(listed: list[str], name: str) -> bool:
+    at = bisect.bisect_left(listed, name)
+    return at < len(listed) and listed[at] == name
 
 
 def _differences(before: dict[str, int | None], now: dict[str, int | None]) -> tuple[dict[str, int | None], set[str]]:
@@ -155,7 +161,7 @@ def _differences(before: dict[str, int | None], now: dict[str, int | None]) -> t
 
 
 #: lines that are all names; what does not match is looked at more closely
-_POSSIBLE = re.compile(r"(?:[a-z0-9][a-z0-9-]{0,199}(?:\n|\Z))*+").fullmatch
+_POSSIBLE = re.compile(r"(?:[a-z0-9][a-z0-9-]{0,199}(?<!-)(?:\n|\Z))*+").fullmatch
 
 
 def _from_html(answer: Answer) -> Listing:

@@ -5,7 +5,7 @@ Of the page's own keys all are kept, known to us or not. What is wrong with one 
 
 import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -22,6 +22,8 @@ LIMIT = 100 << 20
 BOM = b"\xef\xbb\xbf"
 
 _JSON: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+#: calls that whoever reads a leaf later may be in beyond those that read the page: both count against one limit of nesting
+_SPARE = 200
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 #: an absolute address in which nothing is to be resolved or hidden, as nearly all are; joining takes half the time of a page
 _PLAIN_URL = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*/(?!t/)[A-Za-z0-9_./%+~!-]*").fullmatch
@@ -58,7 +60,7 @@ def is_json(answer: Answer) -> bool:
 def decode(body: bytes, url: str) -> dict[str, Any]:
     """A JSON object of an API version that we can read. url: without credentials. Raises BadIndexError."""
     try:
-        page = _JSON.decode(body.removeprefix(BOM))
+        page = _decode(body.removeprefix(BOM), _SPARE)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadIndexError(url, f"can't be parsed: {error}") from None
     if not isinstance(page, dict):
@@ -68,6 +70,10 @@ def decode(body: bytes, url: str) -> dict[str, Any]:
         raise BadIndexError(url, "its `meta` is no object")
     check_version(meta.get("api-version", "1.0"), url)
     return page
+
+
+def _decode(body: bytes, spare: int) -> Any:
+    return _decode(body, spare - 1) if spare else _JSON.decode(body)
 
 
 def check_version(version: object, url: str) -> None:
@@ -89,15 +95,20 @@ def _from_json(body: bytes, url: str) -> dict[str, Any]:
 def serial(answer: Answer, page: dict[str, Any]) -> int | None:
     """The serial of a page (PyPI's `_last-serial`, or the header), None if it has none."""
     for stated in (page["meta"].get("_last-serial"), answer.headers.get("x-pypi-last-serial")):
-        if isinstance(stated, int) and not isinstance(stated, bool):
+        if is_serial(stated):
             return stated
         if isinstance(stated, str) and stated.isascii() and stated.isdecimal():
             return int(stated[:18])
     return None
 
 
+def is_serial(value: object) -> TypeGuard[int]:
+    """Whether this is a number that can be noted and compared; no other is anybody's serial."""
+    return type(value) is int and 0 <= value < 1 << 63
+
+
 def draft(name: str, page: dict[str, Any], url: str, source: Digest | None, *, provenance: bool = False) -> Draft:
-    """Check a page and make a leaf of it (it is changed in place).
+    """Check a page and make a leaf of it (it is changed in place). Raises BadIndexError.
 
     url: where it was, for relative links
     source: digest of what it was read from
@@ -122,7 +133,10 @@ def draft(name: str, page: dict[str, Any], url: str, source: Digest | None, *, p
             invalid[file] = "two records give it different hashes"
         kept.setdefault(file, record)
     page["files"] = [record for file, record in kept.items() if file not in invalid]
-    content = leaf.encode(page)
+    try:
+        content = leaf.encode(page)
+    except OverflowError:
+        raise BadIndexError(addresses.redact(url), "has a number beyond those that JSON's readers know") from None
     return Draft(name, content, leaf.files(content), source, invalid)
 
 
