@@ -15,8 +15,8 @@ from upstream import Body, Html, Status, Upstream
 
 from snapmirror.errors import AbsentError, BadIndexError, TransportError
 from snapmirror.pypi import Pypi, PypiRepo, leaf, listing
-from snapmirror.sync.http import Http
-from snapmirror.sync.settings import Download
+from snapmirror.transfer.http import Http
+from snapmirror.transfer.settings import Download
 
 HOUR = timedelta(hours=1)
 

@@ -161,7 +161,7 @@ def _differences(before: dict[str, int | None], now: dict[str, int | None]) -> t
 
 
 #: lines that are all names; what does not match is looked at more closely
-_POSSIBLE = re.compile(r"(?:[a-z0-9][a-z0-9-]{0,199}(?<!-)(?:\n|\Z))*+").fullmatch
+_POSSIBLE = re.compile(r"(?:[a-z0-9][a-z0-9-]{0,199}(?<!-)\n)*+[a-z0-9][a-z0-9-]{0,199}(?<!-)").fullmatch
 
 
 def _from_html(answer: Answer) -> Listing:
