@@ -6,6 +6,7 @@ The stores are built through the store's own interface, so that a test decides w
 import asyncio
 import bz2
 import contextlib
+import gc
 import hashlib
 import html
 import http.client
@@ -620,6 +621,18 @@ def test_snapshots_json_says_what_there_is(built: Built) -> None:
     assert (directory["since"], directory["files"], directory["mode"]) == (first, 1, "eager")
     assert newest["repos"]["r"]["directories"]["noarch"]["bytes"] == len(NEW.data) + len(LIB.data)
     assert newest["repos"]["main"]["read"] == second
+
+
+def test_large_directories_of_many_dates_do_not_fill_the_memory(built: Built) -> None:
+    """One of 700,000 projects is 5 MiB in memory, and a file of long ago is looked for in those of all dates."""
+    plain = Directory(kind="pypi", form=1, mode="eager", origin="https://index.example/", buckets=(bytes(32),) * (1 << 18))
+    made = [codec.to_msgpack(msgspec.structs.replace(plain, size=size)) for size in range(8)]
+    with built.open(write=True) as store:
+        store.put(made)
+        for blob in [*made, made[-1]]:
+            assert store.metadata.directory(hashlib.sha256(blob).digest()).document.kind == "pypi"
+        large = sum(isinstance(one, Directory) and len(one.buckets) == 1 << 18 for one in gc.get_objects())
+        assert large <= 1 + 4
 
 
 def test_long_paths_of_nothing_are_not_kept_in_memory(built: Built) -> None:

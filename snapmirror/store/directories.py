@@ -6,8 +6,10 @@ changed package rewrites one bucket and the directory and nothing else (measured
 must not depend on the version of a compressor, and the digests in them do not compress.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property, lru_cache
+from threading import Lock
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,6 +22,8 @@ from .blobs import Blobs
 #: bytes that a leaf may expand to; conda itself refuses shards above 16 MiB, mamba above 100 MiB
 LEAF_LIMIT = 128 << 20
 _NAMES_PER_BUCKET = 16
+#: of all directories that are kept in memory; 90 bytes each
+_MOST_BUCKETS = 1 << 20
 
 
 class Derived(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,12 +191,43 @@ def amend(before: "DirectoryReader", directory: Directory, count: int, amendment
     return _assembled(directory, tuple(digests), new)
 
 
+class _Directories:
+    """The directories last used, as long as they have no more than so many buckets: 700,000 names make one of 5 MiB."""
+
+    def __init__(self, read: Callable[[Digest], Directory]) -> None:
+        self._read = read
+        self._kept: OrderedDict[Digest, Directory] = OrderedDict()
+        self._weight = 0
+        self._lock = Lock()
+
+    def get(self, digest: Digest) -> Directory:
+        """A directory. Raises what reading it raises."""
+        with self._lock:
+            if found := self._kept.get(digest):
+                self._kept.move_to_end(digest)
+                return found
+        found = self._read(digest)
+        with self._lock:
+            if digest not in self._kept:  # unless another thread was faster
+                self._kept[digest] = found
+                self._weight += _weight(found)
+            while self._weight > _MOST_BUCKETS and len(self._kept) > 1:
+                _, dropped = self._kept.popitem(last=False)
+                self._weight -= _weight(dropped)
+        return found
+
+
+def _weight(directory: Directory) -> int:
+    """In buckets; a small one has as much about it that is no bucket."""
+    return max(len(directory.buckets), _MOST_BUCKETS // 256)
+
+
 class Metadata:
     """Reads directories, buckets and leaves, with bounded caches of the first two."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
-        self._directory = lru_cache(256)(lambda digest: self._decode(digest, Directory))
+        self._directories = _Directories(lambda digest: self._decode(digest, Directory))
         self._bucket = lru_cache(16_384)(lambda digest: self._decode(digest, Bucket))
 
     def _decode(self, digest: Digest, type_: type[Any]) -> Any:
@@ -203,7 +238,7 @@ class Metadata:
 
     def directory(self, digest: Digest) -> "DirectoryReader":
         """A directory. Raises DamagedError if it can't be read."""
-        return DirectoryReader(self, digest, self._directory(digest))
+        return DirectoryReader(self, digest, self._directories.get(digest))
 
     def bucket(self, digest: Digest) -> Bucket:
         """A bucket. Raises DamagedError if it can't be read."""
