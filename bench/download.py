@@ -21,10 +21,10 @@ import msgspec
 from snapmirror import addresses
 from snapmirror.readings import File
 from snapmirror.store.store import Store
-from snapmirror.sync.download import Source
 from snapmirror.sync.fetch import fetch
-from snapmirror.sync.http import Http
-from snapmirror.sync.settings import Download
+from snapmirror.transfer.download import Source
+from snapmirror.transfer.http import Http
+from snapmirror.transfer.settings import Download
 
 from .measure import Bar, Result, Work, child, in_turn, need, remove, run, settle
 from .servers import nginx

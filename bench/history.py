@@ -19,7 +19,8 @@ from snapmirror.conda.settings import CondaRepo
 from snapmirror.store import gc
 from snapmirror.store.store import Store
 from snapmirror.sync.engine import Sync
-from snapmirror.sync.settings import Download, Options, Publish
+from snapmirror.sync.settings import Options, Publish
+from snapmirror.transfer.settings import Download
 
 from .download import Quiet
 from .measure import ROOT, Bar, Result, Skip, Work, child, in_turn, remove, run

@@ -21,8 +21,8 @@ from snapmirror.readings import Answer, Known
 from snapmirror.store.directories import Directory, assemble
 from snapmirror.store.store import Store
 from snapmirror.sync.group import no_garbage_collection
-from snapmirror.sync.notes import NoNotes
 from snapmirror.sync.plan import Marked, build_directory, make_plan
+from snapmirror.transfer.notes import NoNotes
 from snapmirror.validators import Validators
 
 from .measure import Bar, Result, Work, child, in_turn, remove, settle

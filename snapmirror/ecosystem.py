@@ -18,7 +18,7 @@ from .digests import Digest
 from .readings import File, Known, Reading, Selection, Upstream
 from .store.directories import DirectoryReader
 
-Mode = Literal["eager", "redirect"]
+Mode = Literal["eager", "on-demand", "redirect"]
 
 
 class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):

@@ -18,7 +18,8 @@ from snapmirror.store.retention import Retention
 from snapmirror.store.store import Store
 from snapmirror.sync.engine import Sync
 from snapmirror.sync.report import Report
-from snapmirror.sync.settings import Download, Options, Publish
+from snapmirror.sync.settings import Options, Publish
+from snapmirror.transfer.settings import Download
 
 FAST = Download(retries=1, connect_timeout="2s", stall="1B/2s", min_free="0%")
 

@@ -20,8 +20,8 @@ from snapmirror.digests import Digest, sha256
 from snapmirror.pypi import Pypi, PypiRepo, leaf, names
 from snapmirror.store.directories import Directory, DirectoryReader, assemble
 from snapmirror.store.store import Store
-from snapmirror.sync.http import Http
-from snapmirror.sync.settings import Download
+from snapmirror.transfer.http import Http
+from snapmirror.transfer.settings import Download
 from snapmirror.validators import Validators
 
 JSON = "application/vnd.pypi.simple.v1+json"

@@ -26,7 +26,7 @@ from snapmirror.digests import Sums
 from snapmirror.store import fs
 from snapmirror.store.blobs import Original, identity
 from snapmirror.sync.adopt_trees import Tree
-from snapmirror.sync.settings import Download
+from snapmirror.transfer.settings import Download
 
 
 @pytest.fixture

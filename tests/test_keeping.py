@@ -18,9 +18,9 @@ from snapmirror.store.records import Pin
 from snapmirror.store.retention import Retention
 from snapmirror.store.store import Store
 from snapmirror.store.syncing import Registration
-from snapmirror.sync.download import Source, download
-from snapmirror.sync.http import Http
-from snapmirror.sync.settings import Download
+from snapmirror.transfer.download import Source, download
+from snapmirror.transfer.http import Http
+from snapmirror.transfer.settings import Download
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 

@@ -16,12 +16,13 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 
 #: layer -> the layers that it may import from; `base` is every module directly in the package
 ALLOWED = {
-    "cli": {"cli", "sync", "serve", "conda", "pypi", "files", "store", "base"},
-    "sync": {"sync", "store", "base"},
-    "serve": {"serve", "store", "base"},
+    "cli": {"cli", "sync", "serve", "conda", "pypi", "files", "transfer", "store", "base"},
+    "sync": {"sync", "transfer", "store", "base"},
+    "serve": {"serve", "transfer", "store", "base"},
     "conda": {"conda", "store", "base"},
     "pypi": {"pypi", "store", "base"},
     "files": {"files", "store", "base"},
+    "transfer": {"transfer", "store", "base"},
     "store": {"store", "base"},
     "base": {"base"},
 }
@@ -46,7 +47,7 @@ WRITERS = {
     ("store/trees.py", "os.makedirs"): "folders below a temporary name",
     ("store/trees.py", "shutil.copy2"): "a copy below a temporary name, renamed by fs",
     ("store/published.py", "Path.mkdir"): "folders below a temporary name",
-    ("sync/download.py", "open"): "the partial file, locked while it is written",
+    ("transfer/download.py", "open"): "the partial file, locked while it is written",
     ("cli/init.py", "open"): "a new configuration, which is not of the store",
     ("cli/init.py", "Path.mkdir"): "the folder of a new configuration, which is not of the store",
 }

@@ -14,8 +14,8 @@ from pypi_index import Follower, Remembered, make_wheel
 from snapmirror.digests import sha256
 from snapmirror.errors import TransportError
 from snapmirror.pypi import Pypi, PypiRepo, leaf
-from snapmirror.sync.http import Http
-from snapmirror.sync.settings import Download
+from snapmirror.transfer.http import Http
+from snapmirror.transfer.settings import Download
 
 WHEN = 1_793_527_200  # 2026-11-01 10:00:00 UTC
 

@@ -31,10 +31,10 @@ from snapmirror.digests import sha256
 from snapmirror.errors import StoreError
 from snapmirror.readings import File
 from snapmirror.store.store import Store
-from snapmirror.sync.download import Source, download
-from snapmirror.sync.http import Http
 from snapmirror.sync.report import Report
-from snapmirror.sync.settings import Download
+from snapmirror.transfer.download import Source, download
+from snapmirror.transfer.http import Http
+from snapmirror.transfer.settings import Download
 
 ONCE = Download(retries=0, connect_timeout="2s", stall="1B/2s", min_free="0%")
 

@@ -17,9 +17,9 @@ from ..store.store import Store
 from ..sync import adopt_trees
 from ..sync.adopt import Adoption, Amount
 from ..sync.adopt_trees import Tree, TreeReader
-from ..sync.local import file_path
 from ..sync.report import Report
 from ..sync.settings import Options
+from ..transfer.local import file_path
 from .config import Config
 from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, printable, say, show, show_json, waiting
 from .progress import progress

@@ -10,9 +10,9 @@ from ..errors import DamagedError, UsageError
 from ..store import check as checking
 from ..store.check import Listed, Problem
 from ..store.store import Store
-from ..sync.http import Http
 from ..sync.repair import repair as mend
 from ..sync.repair import tree_problems
+from ..transfer.http import Http
 from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, say, show, show_json, waiting
 from .progress import Lines
 

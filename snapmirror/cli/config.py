@@ -21,7 +21,8 @@ from ..serve.settings import Serve
 from ..store.catalog import RESERVED
 from ..store.records import place_of
 from ..store.retention import Retention
-from ..sync.settings import Download, Publish
+from ..sync.settings import Publish
+from ..transfer.settings import Download
 
 #: where a configuration is looked for if none is named
 PLACES = (Path("snapmirror.toml"), Path("/etc/snapmirror.toml"))
@@ -192,7 +193,7 @@ def _check_merges(path: Path, repos: list[AnyRepo]) -> None:
                     f"merge names {other!r}, which is no index of this file with files of its own ({', '.join(sorted(known))})"
                 )
                 raise ConfigError(path, where, problem)
-            if known[other].download != repo.download:
+            if known[other].download not in (repo.download, *(["eager"] if repo.download == "on-demand" else [])):
                 raise ConfigError(path, where, f"merge names {other!r}, which is not downloaded as this repo is")
 
 

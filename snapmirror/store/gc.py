@@ -75,18 +75,18 @@ def mark(metadata: Metadata, start: Roots, leaf_digests: LeafDigests) -> set[Dig
     Raises DamagedError if one of them can't be read.
     """
     reached: set[Digest] = set(start.directories)
-    eager: dict[str, set[Digest]] = {}
+    kept: dict[str, set[Digest]] = {}
     buckets: set[Digest] = set()
     for digest in reached.copy():
         directory = metadata.directory(digest).document
-        (eager.setdefault(directory.kind, set()) if directory.mode == "eager" else buckets).update(directory.buckets)
+        (buckets if directory.mode == "redirect" else kept.setdefault(directory.kind, set())).update(directory.buckets)
     for planned in start.planned:
         digests = map(bytes.fromhex, planned.buckets)
-        (eager.setdefault(planned.kind, set()) if planned.mode == "eager" else buckets).update(digests)
+        (buckets if planned.mode == "redirect" else kept.setdefault(planned.kind, set())).update(digests)
     for bucket in buckets:
         reached.add(bucket)
         reached.update(metadata.bucket(bucket).leaves.values())
-    for kind, listed in eager.items():
+    for kind, listed in kept.items():
         leaves = {leaf for bucket in listed for leaf in metadata.bucket(bucket).leaves.values()}
         reached |= listed | leaves
         for leaf in leaves:

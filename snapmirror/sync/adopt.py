@@ -20,11 +20,11 @@ from .. import addresses
 from ..digests import Digest, Sums
 from ..errors import MismatchError, TransportError, UpstreamError
 from ..store.blobs import Original, identity
-from .download import Arrived, Source, verify
+from ..transfer.download import Arrived, Source, verify
+from ..transfer.http import Http
+from ..transfer.local import file_path
 from .engine import Sync
 from .fetch import Fetched, Wanted, merged
-from .http import Http
-from .local import file_path
 from .plan import DirectoryPlan
 
 #: files and seconds between two batches: each syncs up to 256 folders, and is what a kill can cost of hashing

@@ -25,13 +25,13 @@ from ..store.directories import Assembled, Directory, DirectoryReader
 from ..store.index import Seen
 from ..store.records import DirectoryState, place_of
 from ..store.store import Store
+from ..transfer.download import Source
+from ..transfer.http import Http
 from ..validators import Validators
 from . import asof, export
 from .allowed import Allowed, Rules
 from .asof import AsOf
 from .dated import Dated
-from .download import Source
-from .http import Http
 from .plan import DirectoryPlan, Marked, build_directory, make_plan, missing
 from .settings import Options, Publish
 from .settle import settle
@@ -233,7 +233,7 @@ class DirectorySync:
 
     def _lies(self) -> dict[str, UpstreamError]:
         """Files whose bytes are held, with another size than their record states: a client would refuse them."""
-        if self.plan is None or self.repo.download != "eager":
+        if self.plan is None or self.repo.download == "redirect":
             return {}
         listed = [file for leaf in self.plan.leaves.values() for file in leaf.files if file.sha256 and file.size is not None]
         held = self.store.held(file.sha256 for file in listed if file.sha256)
@@ -270,13 +270,13 @@ class DirectorySync:
 
     def lost(self) -> list[Source]:
         """Files of the finished directory that are not in the store: gc took them before they were registered."""
-        if self.plan is None or self.problem or self.repo.download != "eager":
+        if self.plan is None or self.problem:
             return []
         return [self._source(file, self.plan.header.bases) for file in missing(self.plan, self.store.held)]
 
     def refresh_wanted(self) -> None:
         """Look up again what is missing: only what is held after the registration stays held."""
-        if self.plan and self.repo.download == "eager":
+        if self.plan:
             self.plan.wanted = missing(self.plan, self.store.held)
 
     # Finish

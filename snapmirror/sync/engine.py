@@ -20,18 +20,19 @@ from ..store.gc import current_documents
 from ..store.records import DirectoryState, Record
 from ..store.store import Store
 from ..store.syncing import Registration
+from ..transfer.download import Source
+from ..transfer.http import Http
+from ..transfer.notes import StoreNotes
+from ..transfer.settings import Download
 from . import deny
 from .describe import describe
 from .directory import DirectorySync
-from .download import Source
 from .fetch import Fetched, Progress, fetch
 from .following import FollowingSync, LaterSync, MergingSync
 from .group import Group, no_garbage_collection
-from .http import Http
-from .notes import StoreNotes
 from .plan import DirectoryPlan
 from .report import RepoReport, Report
-from .settings import Download, Options, Publish
+from .settings import Options, Publish
 from .trees import RepoTrees
 
 #: groups of directories that are read at once: reading is waiting, but a large index takes a gigabyte until it is planned

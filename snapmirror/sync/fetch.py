@@ -11,9 +11,9 @@ from ..digests import Digest
 from ..errors import LockedError, MismatchError, TransportError, UpstreamError
 from ..store.blobs import Staged
 from ..store.store import Store
-from .download import Source, download
-from .hosts import Hosts
-from .http import Http
+from ..transfer.download import Source, download
+from ..transfer.hosts import Hosts
+from ..transfer.http import Http
 
 #: files, and seconds, between two durable batches: what a kill can cost is that much work, and not even its bytes
 _BATCH_FILES = 128

@@ -11,9 +11,9 @@ from ..errors import HelperEnded, TransportError, UpstreamError
 from ..readings import Reading
 from ..store.records import DirectoryState
 from ..store.store import Store
+from ..transfer.http import Http
 from .allowed import Allowed
 from .directory import DirectorySync
-from .http import Http
 from .plan import make_plan
 from .settings import Options, Publish
 

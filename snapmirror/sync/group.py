@@ -9,8 +9,8 @@ from typing import Any
 from ..ecosystem import Ecosystem, Repo
 from ..errors import SelectionError, UpstreamError
 from ..readings import Draft, Reading, Selection
+from ..transfer.http import Http
 from .directory import DirectorySync
-from .http import Http
 
 
 class Group:

@@ -193,8 +193,7 @@ def make_plan(
     plan.set_aside(reading.aside)
     plan.gone = frozenset(reading.gone)
     plan.mark, plan.header = reading.mark(), header._replace(validators=reading.validators)
-    if repo.download == "eager":
-        plan.wanted = missing(plan, store.index.held)
+    plan.wanted = missing(plan, store.index.held)
     return plan
 
 
@@ -236,7 +235,7 @@ def _drafts(store: Store, plan: DirectoryPlan, drafts: Iterable[Draft]) -> Itera
         plan.blobs.update(draft.bodies)
         content, files = draft.content, draft.files
         unnamed = [file for file in files if file.sha256 is None]
-        if unnamed and plan.repo.download == "eager" and (found := _recall(store, plan, draft.name, unnamed)):
+        if unnamed and plan.repo.download != "redirect" and (found := _recall(store, plan, draft.name, unnamed)):
             content = plan.ecosystem.settle(content, found, (), {})
             files = tuple(file.but(sha256=found.get(file.name, file.sha256)) for file in files)
         addressed = plan.ecosystem.addressed or not any(file.url for file in files)  # else the directory must say it anew
@@ -249,8 +248,8 @@ def _recall(store: Store, plan: DirectoryPlan, name: str, files: Iterable[File])
 
     After a reindex the table of MD5s is empty; the previous snapshot's leaf then names a candidate.
     """
-    eager = plan.previous is not None and plan.previous.document.mode == "eager"
-    before = plan.previous.read_leaf(name) if eager and plan.previous else None
+    kept = plan.previous is not None and plan.previous.document.mode != "redirect"
+    before = plan.previous.read_leaf(name) if kept and plan.previous else None
     old = (
         {(file.name, file.size, file.md5, file.modified): file.sha256 for file in plan.ecosystem.files(before)}
         if before
@@ -281,8 +280,16 @@ def _is(store: Store, digest: Digest, file: File) -> bool:
 
 
 def missing(plan: DirectoryPlan, held: Callable[[Iterable[Digest]], Mapping[Digest, int]]) -> list[File]:
-    """The files of changed leaves that are not held and did not come with them; one byte string may have several names."""
+    """The files of changed leaves that a sync must bring, and that are neither held nor came with them.
+
+    Of an on-demand repo those without a SHA-256: nothing could say, when they are asked for, which bytes were meant.
+    One byte string may have several names.
+    """
+    if plan.repo.download == "redirect":
+        return []
     listed = [file for leaf in plan.leaves.values() for file in leaf.files if file.sha256 not in plan.blobs]
+    if plan.repo.download == "on-demand":
+        listed = [file for file in listed if file.sha256 is None]
     present = held(file.sha256 for file in listed if file.sha256)
     return [file for file in listed if file.sha256 not in present] if present else listed
 

@@ -16,9 +16,9 @@ from ..store.check import Problem
 from ..store.directories import DirectoryReader
 from ..store.records import Record
 from ..store.store import Store
-from .download import Source
+from ..transfer.download import Source
+from ..transfer.http import Http
 from .fetch import Progress, fetch
-from .http import Http
 from .trees import RepoTrees
 
 

@@ -1,0 +1,96 @@
+"""Parts of files, and how they get into a socket."""
+
+import asyncio
+import io
+import os
+from pathlib import Path
+from typing import Protocol
+
+#: bytes of a file given to a socket at once: about what one segment holds on loopback
+_STEP = 64 << 10
+
+
+class Missing(Exception):
+    """The file of a body is not there, or is not what it was."""
+
+
+class Part(Protocol):
+    """What is sent of a body that does not lie in memory."""
+
+    async def send(self, transport: asyncio.Transport) -> int | None:
+        """Send it; the bytes sent, None if it is not whole and the connection can't go on. Raises ConnectionError."""
+        ...
+
+    def close(self) -> None:
+        """It was sent, or never will be."""
+        ...
+
+
+class FilePart:
+    """A part of an opened file, which it takes over."""
+
+    def __init__(self, descriptor: int, start: int, length: int) -> None:
+        self._descriptor = descriptor
+        self._start = start
+        self._length = length
+
+    async def send(self, transport: asyncio.Transport) -> int | None:
+        """See Part.send."""
+        sent = await send_file(transport, self._descriptor, self._start, self._length)
+        return sent if sent == self._length else None
+
+    def close(self) -> None:
+        """See Part.close."""
+        os.close(self._descriptor)
+
+
+async def send_file(transport: asyncio.Transport, descriptor: int, start: int, length: int) -> int:
+    """Send a part of a file; the bytes sent, fewer if the file ends early.
+
+    In small steps for as long as the socket takes them, and other connections get a turn in between; loop.sendfile comes in
+    where the client is slower than we are. Measured with 16 clients on two busy cores, 1 MB each, against nginx: steps of
+    64 KiB 1.08, of 256 KiB 0.88, all at once 0.71, loop.sendfile alone 0.69 (it tells the selector four times a file).
+    """
+    socket = transport.get_extra_info("socket")
+    sent = 0
+    while sent < length and not transport.get_write_buffer_size():
+        try:
+            step = os.sendfile(socket.fileno(), descriptor, start + sent, min(_STEP, length - sent))
+        except ConnectionError:
+            raise
+        except OSError:
+            break  # no room in the socket, or a file that can't be sent like this: loop.sendfile knows what to do
+        sent += step
+        if not step or sent == length:
+            return sent
+        await asyncio.sleep(0)
+        if transport.is_closing():
+            raise ConnectionResetError
+    if sent < length:
+        with io.FileIO(descriptor, closefd=False) as file:
+            sent += await asyncio.get_running_loop().sendfile(transport, file, start + sent, length - sent)
+    return sent
+
+
+def read_small(path: Path, size: int, start: int, count: int) -> bytes:
+    """A part of a file, read in the event loop: a thread would cost more than the read. Raises Missing."""
+    descriptor = open_whole(path, size)
+    try:
+        return os.pread(descriptor, count, start)
+    except OSError as error:
+        raise Missing(error.strerror) from None
+    finally:
+        os.close(descriptor)
+
+
+def open_whole(path: Path, size: int) -> int:
+    """Open a file that should have so many bytes. Raises Missing."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Missing(error.strerror) from None
+    found = os.fstat(descriptor).st_size
+    if found != size:
+        os.close(descriptor)
+        raise Missing(f"has {found} bytes instead of {size}")
+    return descriptor
