@@ -3,17 +3,15 @@
 import hashlib
 import json
 import os
-import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import requests
 from mirror import Mirror
+from proxy import Proxy
 from pypi_index import JSON, Index
 from serving import serving
 from wheels import sdist, wheel
@@ -151,112 +149,57 @@ def test_an_unknown_project_is_said_as_the_client_asks(site: Site) -> None:
     assert requests.get(url, timeout=5).headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
-class Counting:
-    """Passes requests on to a server, and keeps their paths."""
-
-    def __init__(self, url: str, certificate: Path | None = None) -> None:
-        """certificate: with its key in the same file; then it speaks TLS."""
-        self.paths: list[str] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                outer.paths.append(self.path)
-                headers = {name: value for name, value in self.headers.items() if name != "Host"}
-                answer = requests.get(url + self.path, headers=headers, timeout=20, stream=True, allow_redirects=False)
-                body = answer.raw.read()
-                self.send_response(answer.status_code)
-                for name, value in answer.headers.items():
-                    if name in (
-                        "Content-Type",
-                        "Content-Encoding",
-                        "ETag",
-                        "Cache-Control",
-                        "Location",
-                        "Vary",
-                        "X-PyPI-Last-Serial",
-                    ):
-                        self.send_header(name, value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *message: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        if certificate:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-            self.url = f"https://localhost:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
 @pytest.mark.parametrize("client", ["pip", "uv"])
 def test_no_wheel_is_fetched_to_resolve(client: str, site: Site, tmp_path: Path) -> None:
     """PEP 658: what a wheel requires is in a file beside it."""
-    counting = Counting(site.url)
     (tmp_path / "requirements.in").write_text("app[fast]\n")
-    index = f"{counting.url}/current/pypi/simple/"
-    try:
+    with Proxy(site.url) as proxy:
+        index = ["--index-url", f"{proxy.url}/current/pypi/simple/"]
         if client == "pip":
-            site.run(
-                BIN / "pip", "install", "--dry-run", "--no-cache-dir", "--ignore-installed", "--index-url", index, "app[fast]"
-            )
+            site.run(BIN / "pip", "install", "--dry-run", "--no-cache-dir", "--ignore-installed", *index, "app[fast]")
         else:
-            site.run(BIN / "uv", "pip", "compile", "--no-cache", "--index-url", index, tmp_path / "requirements.in")
-    finally:
-        counting.close()
-    assert [path for path in counting.paths if path.endswith(".whl.metadata")]
-    assert not [path for path in counting.paths if path.endswith(".whl")]
+            site.run(BIN / "uv", "pip", "compile", "--no-cache", *index, tmp_path / "requirements.in")
+    assert [path for path in proxy.paths if path.endswith(".whl.metadata")]
+    assert not [path for path in proxy.paths if path.endswith(".whl")]
 
 
 def test_bandersnatch_mirrors_from_here(site: Site, tmp_path: Path) -> None:
-    """It takes nothing but https."""
+    """It takes nothing but https. The second time it finds that it has everything."""
     certificate, folder, config = tmp_path / "both.pem", tmp_path / "copy", tmp_path / "bandersnatch.conf"
     new = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
     subprocess.run(["openssl", *new.split(), "-keyout", "key", "-out", "cert"], cwd=tmp_path, check=True, capture_output=True)
     certificate.write_bytes((tmp_path / "key").read_bytes() + (tmp_path / "cert").read_bytes())
-    counting = Counting(site.url, certificate)
-    settings = {
-        "directory": folder,
-        "master": f"{counting.url}/current/pypi",
-        "json": "true",
-        "timeout": 10,
-        "global-timeout": 60,
-        "workers": 2,
-        "hash-index": "false",
-        "stop-on-error": "true",
-        "verifiers": 1,
-        "storage-backend": "filesystem",
-        "compare-method": "hash",
-        "simple-format": "ALL",
-        "api-method": "simple",
-    }
-    lines = ["[mirror]", *(f"{key} = {value}" for key, value in settings.items())]
-    lines += ["[plugins]", "enabled = allowlist_project", "[allowlist]", "packages =", "    app", "    lib", "    built"]
-    config.write_text("\n".join(lines) + "\n")
-    try:
-        said = site.run(BIN / "bandersnatch", "-c", config, "mirror", SSL_CERT_FILE=str(certificate))
-    finally:
-        counting.close()
-    assert "ERROR" not in said
+    with Proxy(f"{site.url}/current/pypi", certificate=certificate) as proxy:
+        settings = {
+            "directory": folder,
+            "master": proxy.url,
+            "json": "true",
+            "timeout": 10,
+            "global-timeout": 60,
+            "workers": 2,
+            "hash-index": "false",
+            "stop-on-error": "true",
+            "verifiers": 1,
+            "storage-backend": "filesystem",
+            "compare-method": "hash",
+            "simple-format": "ALL",
+            "api-method": "simple",
+        }
+        lines = ["[mirror]", *(f"{key} = {value}" for key, value in settings.items())]
+        lines += ["[plugins]", "enabled = allowlist_project", "[allowlist]", "packages =", "    app", "    lib", "    built"]
+        config.write_text("\n".join(lines) + "\n")
+        mirror = [BIN / "bandersnatch", "-c", config, "mirror"]
+        assert "ERROR" not in site.run(*mirror, SSL_CERT_FILE=str(certificate))
+        copied = {path: path.stat().st_mtime_ns for path in (folder / "web/packages").rglob("*") if path.is_file()}
+        proxy.asked.clear()
+        assert "ERROR" not in site.run(*mirror, SSL_CERT_FILE=str(certificate))
+        assert proxy.paths == ["/current/pypi/simple"]
     page = json.loads((folder / "web/simple/lib/index.v1_json").read_text())
     assert {record["filename"] for record in page["files"]} == {"lib-1.0-py3-none-any.whl", "lib-2.0-py3-none-any.whl"}
-    files = [path for path in (folder / "web/packages").rglob("*") if path.suffix in (".whl", ".gz")]
     ours = {
         record["filename"]: record["hashes"]["sha256"]
         for name in ("app", "lib", "built")
         for record in requests.get(f"{site.index()}{name}/", headers={"Accept": JSON}, timeout=5).json()["files"]
     }
-    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files} == ours
+    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in copied} == ours
+    assert copied == {path: path.stat().st_mtime_ns for path in (folder / "web/packages").rglob("*") if path.is_file()}

@@ -8,9 +8,7 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -18,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 import requests
 from mirror import Mirror
+from proxy import Proxy
 from pypi_index import JSON, Index
 from pypi_schema import check_list, check_project
 from pypi_simple import PYPI_SIMPLE_ENDPOINT, parse_links_stream
@@ -62,50 +61,6 @@ def a_stand_in(root: Path) -> Iterator[str]:
         yield f"{index.url}/simple/"
 
 
-class Proxy:
-    """Stands before an index and keeps what is asked: (path, whether conditionally, status, whether it could be)."""
-
-    def __init__(self, address: str, certificates: str) -> None:
-        self.asked: list[tuple[str, bool, int, bool]] = []
-        outer, parts = self, urlsplit(address)
-        origin = f"{parts.scheme}://{parts.netloc}"
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                headers = {name: value for name, value in self.headers.items() if name != "Host"}
-                answer = requests.get(origin + self.path, headers=headers, timeout=60, verify=certificates or True)
-                conditional = not {"If-None-Match", "If-Modified-Since"}.isdisjoint(self.headers)
-                valid = not {"ETag", "Last-Modified"}.isdisjoint(answer.headers)
-                outer.asked.append((self.path, conditional, answer.status_code, valid))
-                self.send_response(answer.status_code)
-                for name in ("Content-Type", "ETag", "Last-Modified", "X-PyPI-Last-Serial"):
-                    if name in answer.headers:
-                        self.send_header(name, answer.headers[name])
-                body = b"" if answer.status_code == 304 else answer.content
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *message: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.address = f"http://127.0.0.1:{self._server.server_port}{parts.path}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> "Proxy":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
 class Site:
     """A mirror of the five, that is served, and what upstream itself says of them."""
 
@@ -132,12 +87,10 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     root = tmp_path_factory.mktemp("real")
     certificates = pip_setting("cert", "")
     upstream = the_real_one() if request.param == "PyPI" else a_stand_in(root / "index")
-    with upstream as address, Proxy(address, certificates) as proxy:
+    with upstream as address, Proxy(address, trusted=certificates) as proxy:
         mirror = Mirror(root / "mirror")
         mirror.settings["download"] = {"ca_bundle": certificates} if certificates else {}
-        mirror.repos = [
-            {"kind": "pypi", "path": "pypi", "upstream": proxy.address, "projects": PROJECTS, "select": {"newest": 2}}
-        ]
+        mirror.repos = [{"kind": "pypi", "path": "pypi", "upstream": proxy.url, "projects": PROJECTS, "select": {"newest": 2}}]
         first = mirror.sync("--json").json["repos"]["pypi"]["directories"][""]
         assert (first["state"], first["withheld"], first["aside"]) == ("changed", {}, {})
         conditional = {path: valid for path, _, _, valid in proxy.asked if path.startswith(urlsplit(address).path)}
