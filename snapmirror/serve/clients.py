@@ -143,12 +143,12 @@ def _condarc(site: Site, repos: Sequence[Mirrored]) -> str:
             *(_FORGE_NOTE if "conda-forge" in places else ()),
             _yaml(content),
             *_migration(site, _yaml(migrated)),
-            "# For https with a certificate of your own authority:",
-            "# ssl_verify: /path/to/ca.pem\n",
+            *_CONDA_AUTHORITY,
         ]
     )
 
 
+_CONDA_AUTHORITY = ("# For https with a certificate of your own authority:", "# ssl_verify: /path/to/ca.pem\n")
 _FORGE_NOTE = (
     "# mirrored_channels is for mamba, which Miniforge has told to ask upstream for conda-forge; for all channels it has",
     "# settings of its own, `mambarc`.",
@@ -178,8 +178,7 @@ def _mambarc(site: Site, repos: Sequence[Mirrored]) -> str:
             *_about(site, "mamba and micromamba", "~/.mambarc", "other names that there are", by_name, content["channels"]),
             _yaml(content),
             "# A second URL of a channel is asked when the first fails; that suits `current`, and no date.",
-            "# For https with a certificate of your own authority:",
-            "# ssl_verify: /path/to/ca.pem\n",
+            *_CONDA_AUTHORITY,
         ]
     )
 
@@ -222,40 +221,25 @@ def _pixi(site: Site, repos: Sequence[Mirrored]) -> str:
 def _pip(site: Site, repos: Sequence[Mirrored]) -> str:
     server = urllib.parse.urlsplit(site.base)
     trusted = [f"trusted-host = {server.netloc}"] if server.scheme == "http" else []
-    index, *others = _indexes(site, repos)
-    return "\n".join(
-        [
-            *_about(site, "pip", "~/.config/pip/pip.conf", "other indexes that there are", others),
-            "[global]",
-            f"index-url = {index}",
-            *trusted,
-            "# For https with a certificate of your own authority:",
-            "# cert = /path/to/ca.pem\n",
-        ]
-    )
+    authority = ["# For https with a certificate of your own authority:", "# cert = /path/to/ca.pem"]
+    lines = ["[global]", "index-url = {}", *trusted, *authority]
+    return _one_index(site, repos, "pip", "~/.config/pip/pip.conf", lines)
 
 
 def _uv(site: Site, repos: Sequence[Mirrored]) -> str:
-    index, *others = _indexes(site, repos)
-    return "\n".join(
-        [
-            *_about(site, "uv", "~/.config/uv/uv.toml", "other indexes that there are", others),
-            "[[index]]",
-            f"url = {json.dumps(index)}",
-            "default = true",
-            "",
-            "# For https with a certificate of your own authority, set SSL_CERT_FILE=/path/to/ca.pem.\n",
-        ]
-    )
+    authority = ["# For https with a certificate of your own authority, set SSL_CERT_FILE=/path/to/ca.pem."]
+    return _one_index(site, repos, "uv", "~/.config/uv/uv.toml", ["[[index]]", 'url = "{}"', "default = true", "", *authority])
 
 
-def _indexes(site: Site, repos: Sequence[Mirrored]) -> list[str]:
-    """Their addresses, that first which is several as one, else that which has the most files.
+def _one_index(site: Site, repos: Sequence[Mirrored], client: str, file: str, lines: Iterable[str]) -> str:
+    """Settings that name one index: that which is several as one, else that with the most files. lines: with {} for it
 
-    Only that is set. Were several, a package of one's own could be had from where anybody can publish another of that name.
+    Were several set, a package of one's own could be had from where anybody can publish another of that name.
     """
     ordered = sorted(repos, key=lambda repo: (repo.merged, repo.files), reverse=True)
-    return [site.url(f"{repo.path}/simple") + "/" for repo in ordered]
+    index, *others = (site.url(f"{repo.path}/simple") + "/" for repo in ordered)
+    about = _about(site, client, file, "other indexes that there are", others)
+    return "\n".join([*about, *(line.replace("{}", index) for line in lines), ""])
 
 
 #: name of a client -> what makes its settings
