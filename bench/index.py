@@ -5,7 +5,6 @@ directory is made of which they are part. Pages come from memory: no network is 
 The peer is `json.load` of the same list.
 """
 
-import gc
 import json
 import resource
 import sys
@@ -25,7 +24,7 @@ from snapmirror.sync.plan import Marked, build_directory, make_plan
 from snapmirror.transfer.notes import NoNotes
 from snapmirror.validators import Validators
 
-from .measure import Bar, Result, Work, child, in_turn, remove, settle
+from .measure import Bar, Result, Work, child, in_turn, parse_json, remove, settle
 
 PLANNED = Bar("700,000 projects, 3,000 changed", "json.load of the list", least=1 / 3)
 MEMORY = Bar("  its peak memory", most=1536, unit="MiB")
@@ -176,17 +175,6 @@ def _plan(file: Path, root: Path, directory: str, names: int, mark: Path) -> dic
     return {"seconds": seconds, "blobs": len(plan.blobs) + len(made.blobs), "touched": len(plan.leaves) + len(touched) + 1}
 
 
-def _parse(file: Path) -> dict[str, Any]:
-    gc.disable()
-    began = time.perf_counter()
-    with file.open("rb") as opened:
-        content = json.load(opened)
-    seconds = time.perf_counter() - began
-    if not content["projects"]:
-        raise RuntimeError("nothing was read")
-    return {"seconds": seconds}
-
-
 def main() -> None:
     """One step; prints seconds and peak bytes of memory."""
     found: Mapping[str, Any]
@@ -196,7 +184,7 @@ def main() -> None:
         case "plan", file, root, directory, names, mark:
             found = _plan(Path(file), Path(root), directory, int(names), Path(mark))
         case "parse", file:
-            found = _parse(Path(file))
+            found = {"seconds": parse_json(Path(file), collect=False)}
     print(json.dumps({**found, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 
 

@@ -1,11 +1,13 @@
 """What all measurements share: bars, results, taking turns, processes of their own."""
 
+import gc
 import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,6 +156,21 @@ def child(module: str, *arguments: str | Path) -> dict[str, Any]:
     """
     found: dict[str, Any] = json.loads(run([sys.executable, "-m", module, *arguments], folder=ROOT))
     return found
+
+
+def parse_json(file: Path, *, collect: bool = True) -> float:
+    """Seconds that `json.load` takes. collect: with passes of the garbage collector, which are most of it where many
+    objects stay
+    """
+    if not collect:
+        gc.disable()
+    began = time.perf_counter()
+    with file.open("rb") as opened:
+        content = json.load(opened)
+    seconds = time.perf_counter() - began
+    if not any(content.values()):
+        raise RuntimeError("nothing was read")
+    return seconds
 
 
 def spread(figures: Iterable[float]) -> str:

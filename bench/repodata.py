@@ -7,7 +7,6 @@ looked up. The peer is `json.load`, which a mirror script begins with and then s
 its time are passes of the garbage collector, so it is shown without them too.
 """
 
-import gc
 import json
 import resource
 import sys
@@ -25,7 +24,7 @@ from snapmirror.sync.group import no_garbage_collection
 from snapmirror.sync.plan import DirectoryPlan, build_directory, make_plan
 
 from . import synthetic
-from .measure import Bar, Result, Work, child, in_turn, remove, settle
+from .measure import Bar, Result, Work, child, in_turn, parse_json, remove, settle
 
 UNCHANGED = Bar("600,000 records, unchanged: read, group, compare", "json.load", least=3.0)
 MEMORY = Bar("  its peak memory (json.load's beside it)", most=800, unit="MiB")
@@ -116,18 +115,6 @@ def _first(file: Path, root: Path) -> dict[str, Any]:
     return {"seconds": seconds}
 
 
-def _json(file: Path, *, collect: bool) -> dict[str, Any]:
-    if not collect:
-        gc.disable()
-    began = time.perf_counter()
-    with file.open("rb") as opened:
-        content = json.load(opened)
-    seconds = time.perf_counter() - began
-    if not content["packages.conda"]:
-        raise RuntimeError("nothing was read")
-    return {"seconds": seconds}
-
-
 def main() -> None:
     """One step; prints seconds and peak bytes of memory."""
     name, file, *rest = sys.argv[1:]
@@ -139,7 +126,7 @@ def main() -> None:
         case "first", [root]:
             found = _first(Path(file), Path(root))
         case _:
-            found = _json(Path(file), collect=name == "json")
+            found = {"seconds": parse_json(Path(file), collect=name == "json")}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kibibytes; bytes on macOS
     print(json.dumps({**found, "peak": peak if sys.platform == "darwin" else peak * 1024}))
 
