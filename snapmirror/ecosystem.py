@@ -220,8 +220,8 @@ class Ecosystem(Protocol):
         """Paths of the repos that this one publishes as one; none if it has an upstream."""
         return ()
 
-    def merge(self, repo: Any, readers: Mapping[str, DirectoryReader]) -> Reading:
-        """What comes of the directories of these repos, by path."""
+    def merge(self, repo: Any, readers: Mapping[str, DirectoryReader], denied: Mapping[str, Collection[str]]) -> Reading:
+        """What comes of the directories of these repos, by path. denied: names of leaves that a repo may not have, by path"""
         raise LookupError("no repo of this kind is one of several")
 
     def select(

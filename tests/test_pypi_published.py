@@ -98,6 +98,20 @@ def test_a_name_of_ours_stays_ours_while_its_file_is_being_written(mirror: Mirro
     assert b"own" in (mirror.reader("all/").read_leaf("ours") or b"")
 
 
+@pytest.mark.parametrize("spec", ["ours", "ours==1.0"])
+def test_a_name_of_ours_that_is_denied_becomes_nobody_elses(spec: str, mirror: Mirror) -> None:
+    mirror.sync()
+    mirror.run("deny", "own", spec, "--reason", "stolen key")
+    mirror.run("deny", "pypi", "six", "--reason", "not that one")
+    mirror.sync(status=None)
+    reader = mirror.reader("all/")
+    assert set(reader.leaves) <= {"ours"}
+    assert b".whl" not in (reader.read_leaf("ours") or b"")
+    mirror.run("allow", "own", spec)
+    mirror.sync()
+    assert b"ours-1.0-py3" in (mirror.reader("all/").read_leaf("ours") or b"")
+
+
 @pytest.mark.parametrize(
     ("keys", "why"),
     [

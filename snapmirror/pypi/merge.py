@@ -2,7 +2,8 @@
 
 A project is that of the first repo that has it, whole: its name hides it in the repos after that one. Were files of several
 mixed, anybody could publish a newer version of one's own project at the public index, and installers would take that. So it
-is with a project of which the first can publish nothing at the moment, because its files can't be read: nobody has it then.
+is with a project of which the first can publish nothing, because its files can't be read or the operator denies them: then
+nobody has it.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -25,8 +26,12 @@ _SALT = b"pypi merged 1\0"
 class MergedReading(Reading):
     """Several directories as one. Fulfils `readings.Reading`."""
 
-    def __init__(self, directories: Sequence[tuple[str, DirectoryReader]]) -> None:
-        """directories: paths of repos, and what these publish in the same snapshot; the first wins"""
+    def __init__(
+        self, directories: Sequence[tuple[str, DirectoryReader]], denied: Mapping[str, Collection[str]] | None = None
+    ) -> None:
+        """directories: paths of repos, and what these publish in the same snapshot; the first wins
+        denied: projects that a repo may not have, by its path
+        """
         self.bases: tuple[str, ...] = tuple(reader.document.origin for _, reader in directories)
         self.info: dict[str, Any] = {"merged": [path for path, _ in directories]}
         self.extra: dict[str, Any] = {}
@@ -42,7 +47,7 @@ class MergedReading(Reading):
                 if name not in self._owners and name not in kept_free:
                     self._owners[name] = path, reader
                     sources[name] = blake3(_SALT + path.encode() + b"\0" + digest).digest()
-            kept_free.update(map(leaf_of, reader.document.withheld))
+            kept_free.update(map(leaf_of, reader.document.withheld), (denied or {}).get(path, ()))
         self.sources = sources
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:

@@ -79,9 +79,9 @@ class Pypi(Ecosystem):
         """See Ecosystem.merged."""
         return repo.merge
 
-    def merge(self, repo: PypiRepo, readers: Mapping[str, DirectoryReader]) -> Reading:
+    def merge(self, repo: PypiRepo, readers: Mapping[str, DirectoryReader], denied: Mapping[str, Collection[str]]) -> Reading:
         """See Ecosystem.merge."""
-        return MergedReading([(path, readers[path]) for path in repo.merge])
+        return MergedReading([(path, readers[path]) for path in repo.merge], denied)
 
     def select(
         self, repos: Mapping[str, PypiRepo], readings: Mapping[tuple[str, str], Reading], present: datetime

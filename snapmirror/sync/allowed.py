@@ -43,6 +43,11 @@ class Rules:
         """Whether anything of a leaf may be denied, as far as its name tells."""
         return leaf in self._leaves or leaf.lower() in self._leaves
 
+    @property
+    def forbidden(self) -> frozenset[str]:
+        """Names of leaves of which all is denied, as far as rules name them."""
+        return frozenset(naming.leaf for naming in self._namings if naming.whole)
+
     def forbid(self, leaf: str) -> bool:
         """Whether all of a leaf is denied, whatever it lists."""
         return any(naming.whole and naming.covers(leaf, "") for naming in self._by_leaf.get(leaf.lower(), ()))

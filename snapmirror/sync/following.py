@@ -106,4 +106,5 @@ class MergingSync(LaterSync):
         for path in self.ecosystem.merged(self.repo):
             if path not in readers:  # its names would be those of the next one, and so anybody's
                 raise TransportError(path, "has no state yet, and nothing is published without it")
-        return self.ecosystem.merge(self.repo, readers)
+        denied = {other.repo.path: other.rules.forbidden for other in self._others}
+        return self.ecosystem.merge(self.repo, readers, denied)
