@@ -105,6 +105,10 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
+class Unchanged(Exception):
+    """In the place of an answer: what is known of the document still describes it."""
+
+
 class Stated(NamedTuple):
     """What upstream's headers say of a file."""
 
@@ -141,9 +145,7 @@ class Upstream(Protocol):
     def get_many(
         self, urls: Iterable[str], *, limit: int, known: "Known | None" = None, accept: str = ""
     ) -> Iterator[tuple[str, Answer | Exception]]:
-        """Many documents side by side, in any order, each with its answer or its UpstreamError; none that `known` still
-        describes.
-        """
+        """Many documents side by side, in any order, each with its answer, its UpstreamError, or `Unchanged`."""
         ...
 
     def head_many(self, urls: Iterable[str]) -> Iterator[tuple[str, Stated | Exception]]:

@@ -187,6 +187,8 @@ class Follower:
     warnings: list[str] = field(default_factory=list)
     #: projects whose page was read in the last sync
     read: set[str] = field(default_factory=set)
+    #: see Reading.gone
+    gone: set[str] = field(default_factory=set)
     _made: dict[Digest, bytes] = field(default_factory=dict)
     _known: dict[str, Validators] = field(default_factory=dict)
 
@@ -218,7 +220,7 @@ class Follower:
                 found[draft.name] = draft.content
             if draft.source and not draft.invalid:
                 self._made[draft.source] = draft.content
-        self.aside = dict(reading.aside)
+        self.aside, self.gone = dict(reading.aside), set(reading.gone)
         found |= {name: self.leaves[name] for name in self.aside if name in self.leaves}
         self.leaves = found
         self._known = {} if self.aside else dict(reading.validators)

@@ -121,17 +121,19 @@ def test_bad_files_are_withheld(index: Index, mirror: Mirror) -> None:
 
 def test_metadata_that_can_not_be_had(index: Index, mirror: Mirror) -> None:
     """Is not advertised, for clients would stop at it; the wheels are there."""
-    wrong, missing, good = index.wheel("wrong", "1.0"), index.wheel("missing", "1.0"), index.wheel("good", "1.0")
+    wrong, other, missing, good = (index.wheel(name, "1.0") for name in ("wrong", "other", "missing", "good"))
     index.pages["wrong"]["files"][0]["core-metadata"] = {"sha256": "a" * 64}
+    index.pages["other"]["files"][0]["core-metadata"] = {"md5": "a" * 32}
     (record,) = index.pages["missing"]["files"]
     (index.root / f"{record['url'].removeprefix(index.url)[1:]}.metadata").unlink()
-    mirror.repos = [repo(index, ["wrong", "missing", "good"])]
+    mirror.repos = [repo(index, ["wrong", "other", "missing", "good"])]
     told = mirror.sync(status=3)
     assert f"the metadata says {'a' * 64}" in told.line(f"pypi/{wrong}.metadata: withheld")
+    assert f"the metadata says {'a' * 32}" in told.line(f"pypi/{other}.metadata: withheld")
     assert "404" in told.line(f"pypi/{missing}.metadata: withheld")
     with serving(mirror.store_path) as url:
-        assert published(url) == {"good": [good], "missing": [missing], "wrong": [wrong]}
-    assert set(mirror.withheld("pypi/")) == {f"{wrong}.metadata", f"{missing}.metadata"}
+        assert published(url) == {"good": [good], "missing": [missing], "other": [other], "wrong": [wrong]}
+    assert set(mirror.withheld("pypi/")) == {f"{file}.metadata" for file in (wrong, other, missing)}
 
 
 def test_a_wheel_without_metadata(index: Index, mirror: Mirror) -> None:

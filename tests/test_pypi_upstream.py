@@ -100,6 +100,60 @@ def test_an_index_that_moves(index: Index) -> None:
     assert not follower.aside
 
 
+def test_a_list_that_moves(index: Index) -> None:
+    """Is found again; what is only like a list, as the front page of a server may be, does not take its place."""
+    follower = follow(index)
+    before = dict(follower.sync())
+    index.fault("/simple/", Status(404))
+    index.fault("/", Html("<title>Index of /</title><a href='packages/'>packages/</a>"))
+    with pytest.raises(AbsentError):
+        follower.sync()
+    index.heal()
+    index.simple = "/"
+    assert follower.sync() == before
+
+
+def test_a_list_below_a_page_that_links_to_it(tmp_path: Path) -> None:
+    with Index(tmp_path, json=False, serials=False) as index:
+        index.wheel("six", "1.0")
+        index.fault("/", Html("<title>Index of /</title><a href='packages/'>packages/</a><a href='simple/'>simple/</a>"))
+        assert set(follow(index).sync()) == {"six"}
+        index.heal()
+        index.simple = "/"
+        index.html["simple"] = f"<title>Links for simple</title><a href='simple-1.zip#sha256={'a' * 64}'>simple-1.zip</a>"
+        assert set(follow(index).sync()) == {"six"}
+
+
+def test_all_projects_gone_at_once(index: Index) -> None:
+    """Named ones: that is more likely an accident, and not called certain; one alone, or some of them, may be deleted."""
+    both, one = follow(index, "six", "idna"), follow(index, "six")
+    for follower in (both, one):
+        follower.sync()
+    index.simple = "/elsewhere/"
+    for follower in (both, one):
+        follower.sync()
+        follower.sync(2 * HOUR)
+        assert not follower.aside
+    assert (both.gone, one.gone) == (set(), {"six"})
+
+
+def test_names_that_upstream_has_never_had(index: Index) -> None:
+    """A project that is deleted is nobody's fault; one that never was is a name that is not right."""
+    follower = follow(index, "six", "idna", "sixx")
+    follower.sync()
+    del index.pages["idna"]
+    follower.sync(2 * HOUR)
+    assert (set(follower.aside), follower.warnings) == ({"idna"}, [f"{index.url}/simple/sixx/: {_NEVER}"])
+    follower.sync(2 * HOUR)
+    assert set(follower.leaves) == {"six"}
+    assert follower.warnings == [f"{index.url}/simple/sixx/: {_NEVER}"] * 2
+    with pytest.raises(AbsentError, match="/simple/sixx/: upstream answers 404"):
+        follow(index, "sixx", "seven", upstream=f"{index.url}/simple").sync()
+
+
+_NEVER = "upstream answers 404, as it always has: is the name right?"
+
+
 def test_where_pypi_is() -> None:
     """Its address is in no file of ours."""
     repo = PypiRepo(path="pypi", upstream="PyPI", projects=["six"])
@@ -129,6 +183,20 @@ def test_the_next_upstream(index: Index, tmp_path: Path) -> None:
         index.heal()
         follower.sync()
         assert second.asked() == []
+
+
+def test_a_later_upstream_deletes_nobody(index: Index, tmp_path: Path) -> None:
+    """It is asked because the first one failed, and need not have what that has."""
+    with Index(tmp_path / "second") as second:
+        second.wheel("idna", "3.10")
+        follower = follow(index, "six", "idna", upstream=[f"{index.url}/simple", f"{second.url}/simple"])
+        before = dict(follower.sync())
+        for _ in range(3):
+            index.fault("/simple/six/", Status(503))
+            assert follower.sync(2 * HOUR) == before
+            assert set(follower.aside) == {"six"}
+            index.heal()
+            follower.sync()
 
 
 # HTML
@@ -330,6 +398,18 @@ def test_an_upstream_that_fails(index: Index) -> None:
     index.fault("/simple/*", Status(503))
     with pytest.raises(TransportError):
         follow(index, "six", "idna", upstream=f"{index.url}/simple").sync()
+
+
+def test_some_pages_that_fail(index: Index) -> None:
+    """Among many that have not changed: these have answered too, and the others are asked for."""
+    for number in range(200):
+        index.wheel(f"p{number}", "1.0")
+    follower = follow(index, *index.pages, upstream=f"{index.url}/simple")
+    follower.sync()
+    for number in range(0, 200, 8):
+        index.fault(f"/simple/p{number}/", Status(503))
+    follower.sync()
+    assert set(follower.aside) == {f"p{number}" for number in range(0, 200, 8)}
 
 
 def test_what_has_changed_since_a_mark(index: Index) -> None:

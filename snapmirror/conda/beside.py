@@ -14,7 +14,7 @@ from blake3 import blake3
 from .. import addresses, codec
 from ..digests import Digest, sha256
 from ..errors import AbsentError, BadIndexError, UpstreamError
-from ..readings import Answer, Draft, File, Known, Reading, Upstream
+from ..readings import Answer, Draft, File, Known, Reading, Unchanged, Upstream
 from ..store.directories import DirectoryReader
 from ..validators import Validators
 from . import leaf as leaves
@@ -72,9 +72,7 @@ def read(repo: CondaRepo, subdirs: Collection[str], upstream: Upstream, known: K
                 for path in missing
                 if not suffix or _is_cut(path)
             }
-            same = set(asked)
             for url, answer in upstream.get_many(asked, limit=REPODATA_LIMIT, known=known):
-                same.discard(url)
                 if isinstance(answer, Answer):
                     found[asked[url]] = (url, answer)
                 elif isinstance(answer, AbsentError):
@@ -82,7 +80,8 @@ def read(repo: CondaRepo, subdirs: Collection[str], upstream: Upstream, known: K
                     vanished = vanished or known(url) is not None
                 elif isinstance(answer, UpstreamError):
                     problems[asked[url]] = answer
-            unchanged.update({asked[url]: url for url in same})
+                elif isinstance(answer, Unchanged):
+                    unchanged[asked[url]] = url
             missing = [path for path in missing if path not in found and path not in unchanged]
     doubtful = {path: problems[path] for path in missing if path in problems}
     for path in doubtful.keys() - absent:

@@ -14,7 +14,7 @@ from blake3 import blake3
 from .. import addresses, clock
 from ..digests import Digest
 from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
-from ..readings import Answer, Draft, Upstream
+from ..readings import Answer, Draft, Unchanged, Upstream
 from ..validators import Validators
 from . import page
 from .listing import Listing, source_of
@@ -79,6 +79,8 @@ class Pages:
         self._listing = listing
         #: {project: serial} of the projects that will be asked for, if it is known which these are
         self.listed: Mapping[str, int | None] | None = None
+        #: projects that are 404, and whose page was never read
+        self.never: set[str] = set()
         #: requests in a row that failed in transport, and how the last of them did
         self._failed = 0
         self._problem: UpstreamError | None = None
@@ -121,12 +123,7 @@ class Pages:
                 changed[self._key(name)] = msgspec.msgpack.encode(after)
             yield name, outcome
         for name in urls.values():
-            if self._failed >= _PATIENCE:
-                yield name, Aside("not asked for: upstream fails again and again", self._problem)
-            else:
-                yield name, Same(noted[name].source)
-                if noted[name].missing:
-                    changed[self._key(name)] = msgspec.msgpack.encode(msgspec.structs.replace(noted[name], missing=0))
+            yield name, Aside("not asked for: upstream fails again and again", self._problem)
         self.upstream.notes.put(changed)
 
     def _key(self, name: str) -> str:
@@ -144,6 +141,8 @@ class Pages:
 
     def _judge(self, name: str, answer: Answer | Exception, before: _Noted) -> tuple[Outcome, _Noted]:
         """What an answer means, and what to note of it."""
+        if isinstance(answer, Unchanged):
+            return Same(before.source), msgspec.structs.replace(before, missing=0)
         if isinstance(answer, AbsentError) and answer.status in _GONE:
             return self._missing(name, answer, before)
         if isinstance(answer, UpstreamError):
@@ -159,6 +158,8 @@ class Pages:
         """A cache or a deployment may have lost a page for a minute; what the list still has is not deleted at all."""
         if self._stated(name)[0]:
             return Aside(f"upstream lists it, and answers {error.status}", error), before
+        if not before.source:
+            self.never.add(name)
         present = self.upstream.now()
         since = before.missing or int(present.timestamp())
         after = msgspec.structs.replace(before, missing=since)

@@ -135,7 +135,7 @@ def listing(answer: Answer) -> tuple[list[str], str | None]:
     for link in links:
         folder = urllib.parse.urlsplit(link.url).path.rstrip("/").rpartition("/")[2]
         name = names.normalise(urllib.parse.unquote(folder))
-        if names.is_project(name) and names.normalise(link.text.rstrip("/")) == name:
+        if names.is_project(name) and names.normalise(link.text.rstrip("/")) == name and not names.is_archive(folder):
             found.append(name)
     if not found and not version and not _HEADING.search(answer.body[:4096]):
         raise BadIndexError(shown, "is HTML, and no list of projects: no link in it leads to one")

@@ -124,25 +124,19 @@ def files(leaf: bytes) -> tuple[File, ...]:
 
 
 def _files(record: _Record) -> Iterator[File]:
-    sha256, md5 = record.hashes.get("sha256"), record.hashes.get("md5")
     modified = _seconds(record.upload_time) if record.upload_time else None
-    yield File(
-        record.filename,
-        record.size,
-        bytes.fromhex(sha256) if sha256 else None,
-        bytes.fromhex(md5) if md5 else None,
-        record.url,
-        modified,
-    )
+    yield File(record.filename, record.size, *_sums(record.hashes), record.url, modified)
     if record.metadata:
-        yield File(record.filename + METADATA, None, _sum(record.metadata), None, metadata_url(record.url), modified)
+        yield File(record.filename + METADATA, None, *_sums(record.metadata), metadata_url(record.url), modified)
     if record.mirrored and record.provenance:
-        yield File(record.filename + PROVENANCE, None, _sum(record.mirrored), None, record.provenance, modified)
+        yield File(record.filename + PROVENANCE, None, *_sums(record.mirrored), record.provenance, modified)
 
 
-def _sum(stated: bool | dict[str, str]) -> Digest | None:
-    digits = stated.get("sha256") if isinstance(stated, dict) else None
-    return bytes.fromhex(digits) if digits else None
+def _sums(stated: bool | dict[str, str]) -> tuple[Digest | None, bytes | None]:
+    """SHA-256 and MD5."""
+    sums = stated if isinstance(stated, dict) else {}
+    sha256, md5 = sums.get("sha256"), sums.get("md5")
+    return bytes.fromhex(sha256) if sha256 else None, bytes.fromhex(md5) if md5 else None
 
 
 def _seconds(time: str) -> int:

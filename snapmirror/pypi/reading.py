@@ -80,10 +80,12 @@ class ProjectsReading(Reading):
         """Pages that can be used; of the others `aside` and `gone` tell. Raises UpstreamError if there is no answer at all."""
         answered, left = False, list(names)
         problem: UpstreamError | None = None
-        for find in self._upstreams:
+        for place, find in enumerate(self._upstreams):
             pages = find() if left else None
             failed = []
             for name, outcome in pages.ask(left, conditionally=conditionally) if pages else ():
+                if place and isinstance(outcome, Gone):
+                    continue  # it stays aside: the upstream before this one only failed, and may have it
                 self._aside.pop(name, None)
                 if isinstance(outcome, Aside):
                     self._aside[name] = outcome.reason

@@ -14,10 +14,15 @@ from .reading import ListedReading, ProjectsReading
 from .settings import PypiRepo, address_of
 
 _SIMPLE = "simple/"
+#: before what is noted of the place of an index in which nothing was the last time: it is looked for again
+_DOUBT = b"?"
 
 
 def read_named(repo: PypiRepo, names: Collection[str], upstream: Upstream) -> ProjectsReading:
-    """The present state of some projects; the list of all is never asked for. Raises UpstreamError if nobody answers."""
+    """The present state of some projects; the list of all is never asked for.
+
+    Raises UpstreamError if nobody answers, AbsentError if none of the projects is there or ever was.
+    """
 
     def find(address: str) -> Pages:
         return Pages(upstream, _find_base(address, names, upstream), provenance=repo.provenance)
@@ -27,7 +32,13 @@ def read_named(repo: PypiRepo, names: Collection[str], upstream: Upstream) -> Pr
     reading = ProjectsReading(pages, pages.base, [partial(find, other) for other in others])
     reading.ask_for(names)
     if names and not reading.sources:
-        upstream.notes.put({_base_key(first): b"?"})  # where the index was, nothing is: look for it again
+        _note_base(first, pages.base, upstream, doubtful=True)
+        if pages.never.issuperset(names):
+            raise AbsentError(addresses.redact(pages.url(next(iter(names)))), 404)  # nothing was ever there
+        if len(reading.gone - pages.never) > 1:
+            reading.gone.clear()  # all at once: whether that is no accident is for the operator to say
+    for name in sorted(reading.gone & pages.never):
+        upstream.warn(f"{addresses.redact(pages.url(name))}: upstream answers 404, as it always has: is the name right?")
     return reading
 
 
@@ -59,15 +70,21 @@ def candidates(address: str) -> list[str]:
     return [given] if given.endswith(f"/{_SIMPLE}") else [given, given + _SIMPLE]
 
 
-def _noted_base(address: str, upstream: Upstream) -> str | None:
+def _noted_base(address: str, upstream: Upstream, *, doubtful: bool = False) -> str | None:
+    """Where the index was found. doubtful: even if nothing was there the last time"""
     key = _base_key(address)
     found = upstream.notes.get([key]).get(key)
-    return next((base for base in candidates(address) if found == base.removeprefix(candidates(address)[0]).encode()), None)
+    if found and doubtful:
+        found = found.removeprefix(_DOUBT)
+    return next((base for base in candidates(address) if found == _ending(address, base)), None)
 
 
-def _note_base(address: str, base: str, upstream: Upstream) -> None:
-    if _noted_base(address, upstream) != base:
-        upstream.notes.put({_base_key(address): base.removeprefix(candidates(address)[0]).encode()})
+def _note_base(address: str, base: str, upstream: Upstream, *, doubtful: bool = False) -> None:
+    upstream.notes.put({_base_key(address): (_DOUBT if doubtful else b"") + _ending(address, base)})
+
+
+def _ending(address: str, base: str) -> bytes:
+    return base.removeprefix(candidates(address)[0]).encode()
 
 
 def _base_key(address: str) -> str:
@@ -77,9 +94,11 @@ def _base_key(address: str) -> str:
 def _find_base(address: str, names: Collection[str], upstream: Upstream) -> str:
     """What names are appended to: where the first of the projects that has a page anywhere has it.
 
-    If no page is found it is the address as stated: an upstream that fails, or deleted projects, prove nothing.
+    If no page is found it is where it was, else the address as stated: an upstream that fails, or deleted projects, prove
+    nothing.
     """
     bases = candidates(address)
+    usual = _noted_base(address, upstream, doubtful=True) or bases[0]
     if len(bases) == 1:
         return bases[0]
     if noted := _noted_base(address, upstream):
@@ -93,17 +112,17 @@ def _find_base(address: str, names: Collection[str], upstream: Upstream) -> str:
             except (AbsentError, BadIndexError):
                 continue
             except UpstreamError:
-                return bases[0]
+                return usual
             _note_base(address, base, upstream)
             return base
-    return bases[0]
+    return usual
 
 
 def _read_list(address: str, repo: PypiRepo, upstream: Upstream, known: Known) -> ListedReading | None:
     problems: list[UpstreamError] = []
     doubtful: tuple[str, Answer, Listing] | None = None
     noted = _noted_base(address, upstream)
-    for base in [noted] if noted else candidates(address):
+    for base in sorted(candidates(address), key=lambda base: base != noted):
         try:
             answer = upstream.get(base, limit=listing.LIMIT, known=known(base), accept=ACCEPT)
             if answer is None:
@@ -112,16 +131,18 @@ def _read_list(address: str, repo: PypiRepo, upstream: Upstream, known: Known) -
         except (AbsentError, BadIndexError) as error:
             problems.append(error)
             continue
-        if found.certain:
+        if found.certain or base == noted:
             return _listed(address, base, answer, found, repo, upstream)
-        doubtful = doubtful or (base, answer, found)
-    if doubtful:
+        if found.names or not doubtful:  # a page with a link to the folder may be above it
+            doubtful = base, answer, found
+    if doubtful and not noted:
         return _listed(address, *doubtful, repo, upstream)
-    raise next((error for error in problems if not isinstance(error, AbsentError)), problems[0])
+    raise next((error for error in problems if noted is None and not isinstance(error, AbsentError)), problems[0])
 
 
 def _listed(address: str, base: str, answer: Answer, found: Listing, repo: PypiRepo, upstream: Upstream) -> ListedReading:
-    _note_base(address, base, upstream)
+    if _noted_base(address, upstream) != base:
+        _note_base(address, base, upstream)
     _refuse_older(base, answer, found, upstream)
     return ListedReading(Pages(upstream, base, found, provenance=repo.provenance), found, base, answer.validators)
 

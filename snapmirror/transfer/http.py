@@ -20,7 +20,7 @@ from urllib3.util import Retry
 
 from .. import __version__, addresses, clock
 from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
-from ..readings import Answer, Known, Notes, Stated
+from ..readings import Answer, Known, Notes, Stated, Unchanged
 from ..validators import Validators
 from .local import get_file, head_file
 from .notes import NoNotes
@@ -215,8 +215,7 @@ class Http:
             for url in urls
         }
         for url, answer in self._many(running):
-            if answer is not None:
-                yield url, answer
+            yield url, Unchanged() if answer is None else answer
 
     def head_many(self, urls: Iterable[str]) -> Iterator[tuple[str, Stated | Exception]]:
         """See `readings.Upstream.head_many`."""
