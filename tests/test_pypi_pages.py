@@ -4,7 +4,9 @@ import hashlib
 import io
 import json
 import string
+import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urljoin
@@ -203,6 +205,26 @@ def test_where_files_are(tmp_path: Path) -> None:
         assert Pypi().locate(reader, path) is None
     links = [urljoin("/r/simple/foo/", one["url"]) for one in json.loads(pages.project_json(content))["files"]]
     assert {unquote(link).removeprefix("/r/") for link in links} <= set(Pypi().paths(content))
+
+
+def test_one_file_of_thousands_is_found_at_once(tmp_path: Path) -> None:
+    """A server looks for one in the middle of its other work: it does not read what a page says of all others."""
+    content = draft(*(record(f"foo_bar-1.{number}-py3-none-any.whl") for number in range(3000))).content
+    reader = published(tmp_path / "store", {"foo-bar": content})
+    path = f"{BLAKE}/foo_bar-1.1500-py3-none-any.whl.metadata"
+    assert Pypi().locate(reader, path) == FileAt(leaf.paths(content)[path], immutable=True)
+    assert least(lambda: Pypi().locate(reader, path)) < least(lambda: leaf.paths(content)) / 2
+
+
+def least(action: Callable[[], object]) -> float:
+    """Seconds, of several times."""
+
+    def once() -> float:
+        began = time.perf_counter()
+        action()
+        return time.perf_counter() - began
+
+    return min(once() for _ in range(5))
 
 
 @pytest.mark.parametrize("file", [WHEEL, SDIST, "foo.bar-1.0-py2.7.egg", f"{WHEEL}.metadata", f"{SDIST}.metadata"])

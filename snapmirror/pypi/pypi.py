@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 from blake3 import blake3
 
 from .. import codec
@@ -133,7 +134,7 @@ class Pypi(Ecosystem):
         if not found:
             return None
         content = reader.read_leaf(self.leaf_at(reader, path))
-        file = leaf.paths(content).get(path) if content else None
+        file = leaf.paths(_speaking_of(found[1], content)).get(path) if content else None
         return FileAt(file, immutable=True) if file else None
 
     def supplement(self, leaf_: bytes, read: Callable[[File], IO[bytes] | None]) -> Mapping[str, bytes]:
@@ -166,3 +167,16 @@ class Pypi(Ecosystem):
         if path.endswith(names.PROVENANCE):
             return "application/vnd.pypi.integrity.v1+json"
         return "application/octet-stream"
+
+
+class _Records(msgspec.Struct):
+    files: list[msgspec.Raw]
+
+
+_RECORDS = msgspec.msgpack.Decoder(_Records)
+
+
+def _speaking_of(file: str, content: bytes) -> bytes:
+    """A leaf with no other records than those in which a name of a file is: of thousands, reading one is most of the work."""
+    name = file.removesuffix(names.METADATA).removesuffix(names.PROVENANCE).encode()
+    return msgspec.msgpack.encode({"files": [record for record in _RECORDS.decode(content).files if name in bytes(record)]})
