@@ -1,8 +1,10 @@
 """Package indexes as upstreams: what is asked for and when, what is believed, and what keeps its old state."""
 
+import gzip
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,30 @@ def test_named_projects(index: Index) -> None:
     index.wheel("six", "1.17.0")
     assert pages(follower.sync())["six"] == index.pages["six"]
     assert index.asked() == ["flask-thing 304", "six 200"]
+
+
+class Packing(Index):
+    """Packs its pages if asked to, as Apache does: it knows the ETag that it gives them only without its end."""
+
+    def _answer(self, method: str, path: str, headers: Any) -> Any:
+        status, plan = super()._answer(method, path, headers)
+        if status.code != 200 or headers.get("accept-encoding") != "gzip":
+            return status, plan
+        fields = {"ETag": status.headers["ETag"].removesuffix('"') + '-gzip"', "Content-Encoding": "gzip"}
+        return replace(status, headers={**status.headers, **fields}, body=gzip.compress(status.body)), plan
+
+
+def test_pages_are_packed_on_their_way(tmp_path: Path) -> None:
+    """If upstream can do that; what tells whether they have changed does so nevertheless."""
+    with Packing(tmp_path) as index:
+        for number in range(100):
+            index.wheel("six", f"1.{number}")
+        follower = follow(index, "six", upstream=f"{index.url}/simple")
+        assert pages(follower.sync()) == index.pages
+        assert index.bytes_sent() < len(json.dumps(index.pages)) * 0.7
+        index.clear()
+        follower.sync()
+        assert index.asked() == ["six 304"]
 
 
 def test_notes_may_be_lost(index: Index) -> None:

@@ -176,8 +176,12 @@ class Http:
 
     def _get(self, url: str, limit: int, known: Validators | None, accept: str) -> Answer | None:
         headers = {"Accept": accept}
+        if accept:  # it comes in a form that is agreed on, so it is text; what has one form is packed already, or is to stay so
+            headers["Accept-Encoding"] = "gzip"
         if known:
-            headers |= {"If-None-Match": known.etag, "If-Modified-Since": known.modified}
+            plain = known.etag.removesuffix('-gzip"')  # Apache marks what it packs, and then does not know that again
+            tags = known.etag if plain == known.etag else f'{known.etag}, {plain}"'
+            headers |= {"If-None-Match": tags, "If-Modified-Since": known.modified}
         with self.open(url, {name: value for name, value in headers.items() if value}) as response:
             if response.status_code == 304 and known:
                 return None
