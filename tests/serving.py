@@ -17,16 +17,23 @@ def serving(store: Path, *options: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "snapmirror.toml"
         config.write_text(f'store = "{store}"\n')
-        command = [sys.executable, "-m", "snapmirror", "serve", "--port", "0", "-c", config, *options]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-            try:
-                assert process.stderr
-                line = process.stderr.readline()
-                assert "serving on" in line, line + process.stderr.read()
-                yield line.split()[-1].rstrip("/")
-            finally:
-                process.send_signal(signal.SIGTERM)
-                process.wait(20)
+        with server(config, *options) as (url, _):
+            yield url
+
+
+@contextmanager
+def server(config: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`snapmirror serve` with a configuration; gives its URL, without a slash at the end, and its process."""
+    command = [sys.executable, "-m", "snapmirror", "serve", "--port", "0", "-c", config, *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr
+            line = process.stderr.readline()
+            assert "serving on" in line, line + process.stderr.read()
+            yield line.split()[-1].rstrip("/"), process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
 
 
 def free_port() -> int:

@@ -177,7 +177,7 @@ def served(built: Built, settings: Serve | None = None, ecosystem: Ecosystem = C
 
     async def main() -> None:
         with built.open() as store:
-            async with serving(Server(store, {"conda": ecosystem}, settings or Serve()), sockets):
+            async with serving(Server(store, {"conda": ecosystem}, settings or Serve(), {}, None), sockets):
                 ready.set()
                 await ended.wait()
 

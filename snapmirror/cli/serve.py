@@ -1,13 +1,14 @@
 """snapmirror serve: answer for every snapshot over HTTP."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated
 
 import msgspec
 import typer
 
+from ..ecosystem import Repo
 from ..errors import UsageError
 from ..serve.settings import Serve
 from ..store.store import Store
@@ -20,7 +21,7 @@ def serve(
     workers_: Annotated[int | None, typer.Option("--workers", metavar="N", help="Processes.")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Serve all snapshots, read-only. SIGTERM ends it when running transfers are done; SIGHUP reads the configuration again."""
+    """Serve all snapshots. SIGTERM ends it when running transfers are done; SIGHUP reads the configuration again."""
     path = find_config(config)
     given = {"host": host, "port": port, "workers": workers_}
 
@@ -28,11 +29,22 @@ def serve(
 
     def configured(*, create: bool = False) -> workers.Setup:
         with opened(path, write=False, create=create) as (found, _):  # once before any worker does, for a clear error
-            return workers.Setup(_override(found.serve, given), partial(Store.open, found.store_path, write=False))
+            on_demand = any(repo.download == "on-demand" for repo in found.repo)
+            open_store = partial(Store.open, found.store_path, write=on_demand, index=found.index_path)
+            if on_demand:
+                open_store().close()
+            upstreams = {repo.path: _upstreams(found.repo, repo) for repo in found.repo}
+            return workers.Setup(_override(found.serve, given), open_store, upstreams, found.download, on_demand)
 
     setup = configured(create=True)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     raise typer.Exit(workers.run(setup, ECOSYSTEMS, reload=configured, say=say))
+
+
+def _upstreams(repos: Sequence[Repo], repo: Repo) -> list[str]:
+    """Those of a repo and of the repos that it publishes as one."""
+    merged = ECOSYSTEMS[repo.kind].merged(repo)
+    return [*repo.upstreams, *(upstream for other in repos if other.path in merged for upstream in other.upstreams)]
 
 
 def _override(settings: Serve, given: Mapping[str, object]) -> Serve:

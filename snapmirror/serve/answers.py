@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ..digests import Digest
 from ..ecosystem import Ecosystem, PageAt, Site
 from ..store.directories import Derived
+from ..transfer.download import Source
 from .view import View
 
 
@@ -33,6 +34,8 @@ class BlobAnswer:
     immutable: bool
     #: seconds since 1970 of upstream's last change, if that is known
     modified: int | None = None
+    #: of a file that is fetched when it is asked for: where from
+    source: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)

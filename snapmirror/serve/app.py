@@ -25,10 +25,12 @@ from .answers import (
     SlashAnswer,
     UnlistedAnswer,
 )
+from .blobs import BlobSender, Ready
 from .bodies import Bodies, Body, in_memory
 from .documents import GZIP, DocumentBodies, Wanted
 from .parts import Missing
-from .resolve import Resolver
+from .pull import Puller
+from .resolve import Resolver, Upstreams
 from .respond import IMMUTABLE, NO_STORE, SHORT, Head, Reply, head, problem, respond
 from .settings import Serve
 from .view import View, Watch
@@ -44,20 +46,12 @@ _QUERY = "!$%&'()*+,/:;=?@"
 _ENDINGS = {"": "", "gzip": GZIP, "zstd": ".zst"}
 
 
-class _Ready(NamedTuple):
-    """A blob whose answer was worked out before."""
-
-    head: Head
-    body: Body
-    place: Place
-
-
 class _Present(NamedTuple):
     """A view, and all that was worked out for it. A request keeps to the one with which it began, whatever it waits for."""
 
     resolver: Resolver
     #: by raw path
-    ready: dict[str, _Ready]
+    ready: dict[str, Ready]
     #: by raw path and coding
     heads: dict[tuple[str, str], Head]
 
@@ -65,11 +59,17 @@ class _Present(NamedTuple):
 class Server:
     """Answers requests from a store that it only reads. `handle` is what aiohttp calls."""
 
-    def __init__(self, store: Store, ecosystems: Mapping[str, Ecosystem], settings: Serve) -> None:
+    def __init__(
+        self, store: Store, ecosystems: Mapping[str, Ecosystem], settings: Serve, upstreams: Upstreams, puller: Puller | None
+    ) -> None:
+        """upstreams: of the repos as they are configured
+        puller: fetches what is asked for; None if nothing is configured so
+        """
         self._store = store
+        self._upstreams = upstreams
+        self._blobs = BlobSender(store, settings.accel, puller)
         self._ecosystems = ecosystems
         self._public_url = settings.public_url
-        self._accel = settings.accel
         self._watch = Watch(store)
         self._present = self._begin(self._watch.view())
         self._bodies = Bodies()
@@ -78,7 +78,7 @@ class Server:
         self._draining = False
 
     def _begin(self, view: View) -> _Present:
-        return _Present(Resolver(self._store, self._ecosystems, view, self._public_url), {}, {})
+        return _Present(Resolver(self._store, self._ecosystems, view, self._public_url, self._upstreams), {}, {})
 
     def drain(self) -> None:
         """From now on every answer is the last of its connection, and says so."""
@@ -87,6 +87,7 @@ class Server:
     def close(self) -> None:
         """Wait for threads."""
         self._bodies.close()
+        self._blobs.close()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request. Raises nothing but what ends the connection."""
@@ -111,9 +112,10 @@ class Server:
         view = self._watch.view(path[1:].partition("/")[0])
         if view is not self._present.resolver.view:
             self._present = self._begin(view)
+            self._blobs.forgive()
         present = self._present
         if ready := present.ready.get(path):
-            return self._send_blob(request, path, ready, present)
+            return self._send_ready(request, path, ready, present)
         if path.startswith(internal.PREFIX):
             return await self._internal(request, path, present)
         if self._watch.problem and not view.catalog.entries:
@@ -128,10 +130,7 @@ class Server:
             answer = found
         match answer:
             case BlobAnswer():
-                ready = self._prepare(answer)
-                if len(present.ready) < _MAX_READY:
-                    present.ready[path] = ready
-                return self._send_blob(request, path, ready, present)
+                return await self._send_file(request, path, answer, present)
             case DocumentAnswer():
                 return await self._send_document(request, path, answer, present)
             case FolderAnswer(place, key, page):
@@ -147,21 +146,17 @@ class Server:
             case _:
                 raise AssertionError(f"no way to answer {answer!r}")
 
-    def _prepare(self, answer: BlobAnswer) -> _Ready:
-        size = self._store.blobs.size(answer.digest)
-        name = f"blob {answer.digest.hex()}"
-        if size is None:
-            raise Refused(503, f"{name} is missing (run `snapmirror check`)", answer.place)
-        if answer.size not in (None, size):
-            raise Refused(503, f"{name} has {size} bytes instead of {answer.size} (run `snapmirror check`)", answer.place)
-        body = Body(f'"{answer.digest.hex()}"', size, None, self._store.blobs.path(answer.digest))
-        cache = IMMUTABLE if answer.immutable else SHORT
-        modified = "" if answer.modified is None else clock.http_date(clock.from_seconds(answer.modified))
-        return _Ready(head(body, answer.place, answer.media, cache, modified=modified), body, answer.place)
+    async def _send_file(self, request: web.BaseRequest, path: str, answer: BlobAnswer, present: _Present) -> Reply:
+        if answer.source and not self._blobs.held(answer):
+            return await self._blobs.send_coming(request, answer, answer.source)
+        ready = self._blobs.prepare(answer)
+        if len(present.ready) < _MAX_READY:
+            present.ready[path] = ready
+        return self._send_ready(request, path, ready, present)
 
-    def _send_blob(self, request: web.BaseRequest, path: str, ready: _Ready, present: _Present) -> Reply:
+    def _send_ready(self, request: web.BaseRequest, path: str, ready: Ready, present: _Present) -> Reply:
         try:
-            return respond(request, ready.head, ready.body, ready.place, self._accel)
+            return self._blobs.send(request, ready)
         except Missing as error:
             present.ready.pop(path, None)
             _log.error("%s: blob %s: %s", path, ready.head.etag, error)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from .. import codec
 from ..digests import sha256
+from .parts import Part
 
 #: bytes that one process keeps in memory; the newest body is kept whatever its size
 _ROOM = 256 << 20
@@ -19,7 +20,7 @@ _GZIP_LEVEL = 6
 
 
 class Body(NamedTuple):
-    """What is sent: bytes in memory, or a file."""
+    """What is sent: bytes in memory, a file, or one that is on its way."""
 
     #: strong entity tag of exactly these bytes, with its quotes
     etag: str
@@ -28,6 +29,8 @@ class Body(NamedTuple):
     path: Path | None = None
     #: header fields that go with it
     further: tuple[str, ...] = ()
+    #: of what is on its way: makes the part that begins at a byte and has so many
+    coming: Callable[[int, int], Part] | None = None
 
 
 def in_memory(data: bytes) -> Body:

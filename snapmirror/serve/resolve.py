@@ -6,7 +6,7 @@ to a folder on disk. One resolver serves one view of the store, so that whatever
 
 import logging
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 
 from .. import addresses, clock
@@ -17,6 +17,8 @@ from ..store.catalog import CURRENT
 from ..store.directories import DirectoryReader
 from ..store.records import Record, RepoState, place_of
 from ..store.store import Store
+from ..transfer.download import Source
+from ..transfer.origin import addresses_of
 from . import listing
 from .answers import (
     Answer,
@@ -35,6 +37,8 @@ from .search import Search
 from .view import View
 
 _log = logging.getLogger(__name__)
+#: path of a repo -> its upstreams
+Upstreams = Mapping[str, Sequence[str]]
 _ANSWERS = 65_536
 _MISSES = 16_384
 #: longer paths are worked out anew each time, or those that name nothing would fill the memory
@@ -48,11 +52,15 @@ _DEEPEST = 64
 class Resolver:
     """Answers for the paths of one view."""
 
-    def __init__(self, store: Store, ecosystems: Mapping[str, Ecosystem], view: View, public_url: str) -> None:
+    def __init__(
+        self, store: Store, ecosystems: Mapping[str, Ecosystem], view: View, public_url: str, upstreams: Upstreams
+    ) -> None:
+        """upstreams: of the repos as they are configured; may hold credentials"""
         self._store = store
         self._ecosystems = ecosystems
         self.view = view
         self._catalog = view.catalog
+        self._upstreams = upstreams
         self._public_url = public_url.rstrip("/")
         self._denied = frozenset(map(bytes.fromhex, view.denied))  # one for all pages: it may be large
         self._search = Search(store, ecosystems, view, self._listed)
@@ -218,10 +226,11 @@ class Resolver:
                 media = ecosystem.media_type(rest)
                 return DocumentAnswer(place, state.blob, ecosystem, document, suffix, derived, media, state.since, place.exact)
         unlisted = UnlistedAnswer(place, repo, f"{name}/{rest}".lstrip("/"), selector == CURRENT)
-        return self._listed(place, ecosystem, reader, rest) or unlisted
+        return self._listed(place, repo, name, reader, rest) or unlisted
 
-    def _listed(self, place: Place, ecosystem: Ecosystem, reader: DirectoryReader, rest: str) -> Answer | None:
+    def _listed(self, place: Place, repo: str, name: str, reader: DirectoryReader, rest: str) -> Answer | None:
         """A leaf or a file, if a directory lists it. Raises Refused for what is denied."""
+        ecosystem = self._ecosystems[reader.document.kind]
         match ecosystem.locate(reader, rest):
             case None:
                 return None
@@ -230,17 +239,20 @@ class Resolver:
                 return BlobAnswer(place, digest, ecosystem.media_type(rest), None, immutable=True)
             case FileAt(file, immutable):
                 refuse_denied(self.view, file.sha256, rest, place)
-                return self._file(place, ecosystem, reader, file, immutable=immutable or place.exact)
+                document, upstreams = reader.document, self._upstreams.get(repo, ())
+                urls = () if document.mode == "eager" else addresses_of(file, name, document.origin, upstreams)
+                return self._file(place, ecosystem, document.mode, file, urls, immutable=immutable or place.exact)
 
-    def _file(self, place: Place, ecosystem: Ecosystem, reader: DirectoryReader, file: File, *, immutable: bool) -> Answer:
-        document = reader.document
-        if document.mode == "redirect":
-            url = file.url or addresses.file_url(document.origin, file.name)
-            return ElsewhereAnswer(place, urllib.parse.quote(addresses.redact(url), safe="!#$%&'()*+,/:;=?@[]~"))
+    def _file(
+        self, place: Place, ecosystem: Ecosystem, mode: str, file: File, urls: tuple[str, ...], *, immutable: bool
+    ) -> Answer:
+        if mode == "redirect":
+            return ElsewhereAnswer(place, urllib.parse.quote(addresses.redact(urls[0]), safe="!#$%&'()*+,/:;=?@[]~"))
         if file.sha256 is None:
             raise Refused(503, f"{file.name}: its record has no sha256 (run `snapmirror check`)", place)
         media = ecosystem.media_type(file.name)
-        return BlobAnswer(place, file.sha256, media, file.size, immutable=immutable, modified=file.modified)
+        source = Source(file, urls) if mode == "on-demand" else None
+        return BlobAnswer(place, file.sha256, media, file.size, immutable, file.modified, source)
 
 
 def split(path: str) -> tuple[list[str], bool]:

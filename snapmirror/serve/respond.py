@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import formatdate, parsedate_to_datetime
@@ -86,7 +86,7 @@ class Reply(web.StreamResponse):
     def __init__(self, status: int, lines: bytes, content: bytes | Part | None) -> None:
         super().__init__(status=status)
         self._lines = lines
-        self._content = content
+        self.content = content
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send everything. Raises ConnectionError if that fails in the middle: the connection can't be used any more."""
@@ -98,8 +98,8 @@ class Reply(web.StreamResponse):
             _log.error("%s was cut short: %s", request.raw_path, error)
             raise ConnectionResetError from None
         finally:
-            if self._content is not None and not isinstance(self._content, bytes):
-                self._content.close()
+            if self.content is not None and not isinstance(self.content, bytes):
+                self.content.close()
         self._eof_sent = True
         return None
 
@@ -110,7 +110,7 @@ class Reply(web.StreamResponse):
         self._keep_alive = request.keep_alive and self._keep_alive is not False  # force_close() says False
         connection = _connection(request, self._keep_alive)
         start = _STATUS_LINES[self.status] + _date(int(time.time())) + self._lines + connection
-        content = self._content
+        content = self.content
         if content is not None and not isinstance(content, bytes):
             transport.write(start)
             sent = await content.send(transport)
@@ -174,13 +174,10 @@ def respond(request: web.BaseRequest, head_: Head, body: Body, place: Place | No
     accel: where the nginx in front of us finds files; it then sends their bytes, and parts of them
     """
     headers = request.headers
-    if any(name in headers for name in _CONDITIONS):
-        status = _condition(request, head_)
-        if status == 304:
+    if (settled := _unless(request, head_, place)) is not None:
+        if settled.status == 304:
             _check(body)
-            return Reply(304, head_.identity, None)
-        if status:
-            return problem(request, status, "the condition of the request does not hold", place)
+        return settled
     if accel and body.path is not None and request.method == "GET":
         _check(body)
         content = head_.content.replace(_ACCEPT_RANGES, b"")  # nginx says that itself
@@ -201,6 +198,26 @@ def respond(request: web.BaseRequest, head_: Head, body: Body, place: Place | No
         _check(body)
         return Reply(status, lines, None)
     return Reply(status, lines, _part(body, start, count))
+
+
+def respond_unsized(request: web.BaseRequest, head_: Head, coming: Callable[[], Part], place: Place | None) -> Reply:
+    """The answer for what is on its way and of unknown size: as a whole, in chunks (RFC 9112 section 7.1)."""
+    if (settled := _unless(request, head_, place)) is not None:
+        return settled
+    lines = head_.identity + head_.content.replace(_ACCEPT_RANGES, b"")
+    if request.method == "HEAD":
+        return Reply(200, lines, None)
+    return Reply(200, lines + b"Transfer-Encoding: chunked\r\n", coming())
+
+
+def _unless(request: web.BaseRequest, head_: Head, place: Place | None) -> Reply | None:
+    """The answer that the conditions of a request lead to; None to go on."""
+    if not any(name in request.headers for name in _CONDITIONS):
+        return None
+    status = _condition(request, head_)
+    if status == 304:
+        return Reply(304, head_.identity, None)
+    return problem(request, status, "the condition of the request does not hold", place) if status else None
 
 
 def _condition(request: web.BaseRequest, head_: Head) -> int:
@@ -285,6 +302,8 @@ def _check(body: Body) -> None:
 
 
 def _part(body: Body, start: int, count: int) -> bytes | Part:
+    if body.coming is not None:
+        return body.coming(start, count)
     if body.data is not None:
         return body.data if count == body.size else body.data[start : start + count]
     assert body.path is not None

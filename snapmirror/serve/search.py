@@ -23,6 +23,7 @@ class _Directory(NamedTuple):
 
     #: with a snapshot that has it
     place: Place
+    name: str
     state: DirectoryState
     #: the path that is left below it
     rest: str
@@ -36,7 +37,7 @@ class Search:
         store: Store,
         ecosystems: Mapping[str, Ecosystem],
         view: View,
-        listed: Callable[[Place, Ecosystem, DirectoryReader, str], Answer | None],
+        listed: Callable[[Place, str, str, DirectoryReader, str], Answer | None],
     ) -> None:
         self._store = store
         self._ecosystems = ecosystems
@@ -55,7 +56,7 @@ class Search:
         files name files long gone.
         """
         seen: set[Digest | None] = {None}
-        for place, state, rest in directories:
+        for place, name, state, rest in directories:
             try:
                 reader = self._store.metadata.directory(state.blob)
                 ecosystem = self._ecosystems[reader.document.kind]
@@ -64,7 +65,7 @@ class Search:
                     if leaf in seen:
                         continue
                     seen.add(leaf)
-                if answer := self._listed(place, ecosystem, reader, rest):
+                if answer := self._listed(place, unlisted.repo, name, reader, rest):
                     return answer
             except (DamagedError, KeyError) as error:
                 _log_passed_over(unlisted, place, error)
@@ -78,7 +79,7 @@ class Search:
         """
         damage: DamagedError | None = None
         seen: set[Digest] = set()
-        for place, state, rest in directories:
+        for place, _, state, rest in directories:
             try:
                 reader = self._store.metadata.directory(state.blob)
                 ecosystem = self._ecosystems[reader.document.kind]
@@ -131,10 +132,12 @@ class Search:
                 continue
             states = record.repos[unlisted.repo].directories
             for length in range(len(segments), -1, -1):
-                state = states.get("/".join(segments[:length]))
+                name = "/".join(segments[:length])
+                state = states.get(name)
                 if state is not None and state.digest not in seen:
                     seen.add(state.digest)
-                    yield _Directory(unlisted.place._replace(snapshot=record.id), state, "/".join(segments[length:]))
+                    place = unlisted.place._replace(snapshot=record.id)
+                    yield _Directory(place, name, state, "/".join(segments[length:]))
 
 
 def _log_passed_over(unlisted: UnlistedAnswer, place: Place, error: Exception) -> None:

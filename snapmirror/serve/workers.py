@@ -21,7 +21,11 @@ from aiohttp import web
 from ..ecosystem import Ecosystem
 from ..errors import SnapmirrorError, UsageError
 from ..store.store import Store
+from ..transfer.http import Http
+from ..transfer.settings import Download
 from .app import Server
+from .pull import Puller
+from .resolve import Upstreams
 from .settings import Serve
 
 _log = logging.getLogger(__name__)
@@ -46,8 +50,13 @@ class Setup(NamedTuple):
     """What a configuration says of serving. All workers keep to one, whatever becomes of the file meanwhile."""
 
     settings: Serve
-    #: opens the store for reading; called in each worker, so that nothing is shared across a fork
+    #: opens the store; called in each worker, so that nothing is shared across a fork
     open_store: Callable[[], Store]
+    #: of the configured repos; may hold credentials
+    upstreams: Upstreams
+    download: Download
+    #: whether files are fetched when they are asked for: then the store is written to
+    on_demand: bool
 
 
 def run(
@@ -145,7 +154,9 @@ class Supervisor:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # for the supervisor
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             with self._setup.open_store() as store:
-                server = Server(store, self._ecosystems, self._setup.settings)
+                setup = self._setup
+                puller = Puller(store, Http(setup.download, _log.warning)) if setup.on_demand else None
+                server = Server(store, self._ecosystems, setup.settings, setup.upstreams, puller)
                 asyncio.run(work(self._listeners[number], server, self._alive))
             status = 0
         except SnapmirrorError as error:

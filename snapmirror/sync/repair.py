@@ -3,10 +3,9 @@
 import contextlib
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from .. import addresses
 from ..digests import Digest
 from ..ecosystem import Ecosystem, Repo
 from ..errors import DamagedError, UpstreamError
@@ -18,6 +17,7 @@ from ..store.records import Record
 from ..store.store import Store
 from ..transfer.download import Source
 from ..transfer.http import Http
+from ..transfer.origin import addresses_of
 from .fetch import Progress, fetch
 from .trees import RepoTrees
 
@@ -38,7 +38,7 @@ def sources(
                     reader = store.metadata.directory(state.blob)
                     if reader.document.mode == "eager":
                         for digest, file in _lost(store, ecosystems[reader.document.kind], reader, missing):
-                            found.setdefault(digest, Source(file, _urls(file, name, reader.document.origin, upstreams)))
+                            found.setdefault(digest, Source(file, addresses_of(file, name, reader.document.origin, upstreams)))
     return found
 
 
@@ -53,15 +53,6 @@ def _lost(
         for file in files:
             if file.sha256 and file.sha256 in missing:
                 yield file.sha256, file.but(url=reader.elsewhere(name, file.name) or file.url)
-
-
-def _urls(file: File, directory: str, origin: str, upstreams: Sequence[str]) -> tuple[str, ...]:
-    """The recorded address, with the credentials that the configuration has for that host; then the other upstreams."""
-    recorded = file.url or addresses.file_url(origin, file.name)
-    for upstream in upstreams:
-        recorded = addresses.with_credentials(recorded, upstream)
-    bases = (addresses.as_folder(addresses.as_folder(upstream) + directory) for upstream in upstreams)
-    return tuple(dict.fromkeys([recorded, *(addresses.file_url(base, file.name) for base in bases)]))
 
 
 def repair(

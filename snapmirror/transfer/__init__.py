@@ -4,6 +4,7 @@ settings    the `[download]` table
 http        requests: sessions, retries, limits, metadata documents
 local       upstreams that are folders
 hosts       which of them have failed too often
+origin      where a listed file can be had
 download    one file, resumable and verified
 notes       what is remembered of upstreams
 """

@@ -72,17 +72,28 @@ class Source:
         return Sums(md5=self.file.sha256 is None and self.file.md5 is not None)
 
 
-def download(http: Http, incoming: Path, source: Source, arrived: Arrived, hosts: Hosts | None = None) -> Staged:
+def download(
+    http: Http,
+    incoming: Path,
+    source: Source,
+    arrived: Arrived,
+    hosts: Hosts | None = None,
+    held: Callable[[], bool] = lambda: False,
+) -> Staged:
     """Fetch a file from the first URL that has it. Thread-safe. The caller releases what it gets.
 
     hosts: which of them are given up; told what came of each URL
+    held: whether the store has the file by now
     Raises the UpstreamError of the first URL that failed for a lasting reason, else the last one; StoreError, DiskFull;
-    LockedError if another process is fetching the same bytes.
+    LockedError if another process is fetching the same bytes, or has done so.
     """
     path = incoming / source.content
     with _our_disk(path), _open_partial(path) as partial:
+        if held():
+            fs.unlink(path)
+            raise LockedError(f"the download of {path.name}")
         if not source.can_resume:
-            partial.truncate(0)
+            _begin_anew(partial)
         problems: list[UpstreamError] = []
         for url in source.urls:
             try:
@@ -163,6 +174,19 @@ def _is_at(path: Path, file: BinaryIO) -> bool:
         return False
 
 
+def _begin_anew(partial: BinaryIO) -> None:
+    """Empty the partial, as a file of its own: who sends the old one on as it grows must not mix the bytes of two transfers."""
+    if os.fstat(partial.fileno()).st_size == 0:
+        partial.seek(0)
+        return
+    path = Path(partial.name)
+    temporary = path.with_name(f"put-{secrets.token_hex(8)}")
+    with open(temporary, "x+b", buffering=0) as empty:
+        _lock(empty)
+        fs.rename(temporary, path)  # from here on the lock on the old file is nobody's business
+        os.dup2(empty.fileno(), partial.fileno(), inheritable=False)
+
+
 def _fetch(http: Http, url: str, partial: BinaryIO, source: Source, arrived: Arrived) -> Staged:
     """Fetch from one URL, going on with a broken body as often as `retries` says."""
     resumed = os.fstat(partial.fileno()).st_size > 0
@@ -179,7 +203,7 @@ def _fetch(http: Http, url: str, partial: BinaryIO, source: Source, arrived: Arr
                 ) from None
             left -= 1
         except MismatchError:
-            partial.truncate(0)
+            _begin_anew(partial)
             if not resumed:
                 raise
             resumed = False  # what an earlier process left may be what is wrong
@@ -202,10 +226,10 @@ def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str
     with http.open(url, headers) as response:
         encoded, open_end = decodes(response, url), response.raw.length_remaining is None and not response.raw.chunked
         if _refused(response, url) or (response.status_code == 206 and (encoded or not _continues(response, sums.size))):
-            partial.truncate(0)
+            _begin_anew(partial)
             raise _Broken("upstream can't continue a broken transfer", "")
         if response.status_code == 200 and sums.size:
-            partial.truncate(0)
+            _begin_anew(partial)
             sums = _sums_of(partial, source)
         sent = response.headers.get("ETag", "")
         etag = sent if sent.startswith('"') else ""
@@ -217,7 +241,7 @@ def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str
                     break  # too long already: no need to see the end
         except TransportError as error:
             if encoded:  # a range is one of the encoded bytes
-                partial.truncate(0)
+                _begin_anew(partial)
             raise _Broken(error.problem, etag) from None
     if open_end and sums.size < (source.file.size or 0) and not source.is_whole(sums):
         raise _Broken(f"the connection ended after {sums.size} of {source.file.size} bytes", etag)
@@ -279,15 +303,14 @@ def _mismatch(sums: Sums, file: File) -> tuple[str, str, str] | None:
 
 def _take(url: str, partial: BinaryIO, source: Source, arrived: Arrived) -> Staged:
     """Copy a file of a local folder; a reflink where the file system can."""
-    partial.seek(0)
-    partial.truncate(0)
+    _begin_anew(partial)
     try:
         with open_file(url) as original:
             sums = _sums_of(partial, source) if _reflink(original, partial) else _copy(original, partial, url, source)
         arrived(sums.size)
         return _verified(partial, sums, source, url)
     except UpstreamError:
-        partial.truncate(0)
+        _begin_anew(partial)
         raise
 
 

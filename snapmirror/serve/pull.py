@@ -1,0 +1,273 @@
+"""Files that are fetched when somebody asks for them: sent on while they arrive, kept once they are what they should be.
+
+There is one transfer of a file, whoever asks and however often: processes agree on it by the flock on the partial file,
+and all of them read that file as it grows. The last bytes of every answer wait until the hash is right, so that nobody
+takes a wrong file for a whole one. The process that fetches may be killed; then another one that needs the file goes on
+where it ended.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import AbsentError, LockedError, MismatchError, SnapmirrorError
+from ..store.store import Store
+from ..transfer.download import Source, download
+from ..transfer.hosts import Hosts
+from ..transfer.http import Http
+from .answers import Refused
+from .parts import send_file
+
+_log = logging.getLogger(__name__)
+#: bytes at the end of an answer that wait for the verdict on the file; smaller answers wait as a whole, and so can
+#: still be refused with a status
+_HELD_BACK = 64 << 10
+#: seconds between two looks at a file that grows
+_TICK = 0.01
+#: seconds that a failure is the answer to everybody, so that an upstream that has lost a file is not asked by each client
+_NEGATIVE = 60.0
+_MAX_FAILURES = 65_536
+
+#: device and inode number
+_Identity = tuple[int, int]
+
+
+class Puller:
+    """The transfers of one process."""
+
+    def __init__(self, store: Store, http: Http) -> None:
+        self._store = store
+        self._http = http
+        self._hosts = Hosts()
+        self._running: dict[str, Transfer] = {}
+        #: content -> (error, when it is forgotten on the monotonic clock)
+        self._failures: dict[str, tuple[SnapmirrorError, float]] = {}
+
+    def follow(self, source: Source) -> "Transfer":
+        """The transfer of a file, begun if nobody has. Raises Refused while the last failure is fresh."""
+        if failure := self._failures.get(source.content):
+            error, until = failure
+            if time.monotonic() < until:
+                raise refusal(source, error)
+            del self._failures[source.content]
+        transfer = self._running.get(source.content)
+        if transfer is None:
+            transfer = self._running[source.content] = Transfer(self._store, self._http, self._hosts, source)
+            transfer.start(self._ended)
+        return transfer
+
+    def _ended(self, transfer: "Transfer") -> None:
+        source, error = transfer.source, transfer.error
+        del self._running[source.content]
+        if error is None:
+            return
+        _log.error("%s can't be had: %s", source.file.name, error)
+        if isinstance(error, AbsentError | MismatchError) and len(self._failures) < _MAX_FAILURES:
+            self._failures[source.content] = (error, time.monotonic() + _NEGATIVE)
+
+    def forgive(self) -> None:
+        """Forget failures: a sync may have found out more."""
+        self._failures.clear()
+
+    def close(self) -> None:
+        """End what is under way; what has arrived is kept."""
+        self._http.stop()
+        self._http.pool.shutdown(cancel_futures=True)
+
+
+class Transfer:
+    """A file on its way into the store, by this process or another one. All but `_fetch` happens in the event loop."""
+
+    def __init__(self, store: Store, http: Http, hosts: Hosts, source: Source) -> None:
+        assert source.file.sha256 is not None
+        self.source = source
+        #: the file that has proved right
+        self.right: _Identity | None = None
+        self.error: SnapmirrorError | None = None
+        self._store = store
+        self._http = http
+        self._hosts = hosts
+        self._digest = source.file.sha256
+        self._paths = (store.layout.incoming / source.content, store.blobs.path(self._digest))
+        self._seen = (0, 0)
+        self._pulse = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def start(self, ended: Callable[["Transfer"], None]) -> None:
+        """Begin. ended: told when it is over"""
+        self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(lambda _: ended(self))
+        self._task.add_done_callback(lambda _: self._beat())
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                if await self._attempt():
+                    break
+                await asyncio.sleep(_TICK)
+        except SnapmirrorError as error:
+            self.error = error
+        except Exception as error:
+            _log.exception("%s", self.source.file.name)
+            self.error = SnapmirrorError(f"internal error: {error}")
+
+    async def _attempt(self) -> bool:
+        """Fetch it, unless somebody does; whether the store has it now."""
+        fetching = self._loop.run_in_executor(self._http.pool, self._fetch)
+        while not fetching.done():
+            await asyncio.wait({fetching}, timeout=_TICK)
+            self._look()
+        try:
+            fetching.result()
+        except LockedError:
+            return self._find()
+        return True
+
+    def _fetch(self) -> None:
+        """In a thread."""
+        if self._find():
+            return
+        incoming = self._store.layout.incoming
+        staged = download(self._http, incoming, self.source, lambda _: None, self._hosts, self._held)
+        try:
+            self._prove(staged.path)
+            self._store.admit([staged])
+        finally:
+            staged.release()
+
+    def _held(self) -> bool:
+        return self._store.blobs.size(self._digest) is not None
+
+    def _find(self) -> bool:
+        """Whether the store has it."""
+        if self._held():
+            self._prove(self._paths[1])
+            return True
+        return False
+
+    def _prove(self, path: Path) -> None:
+        """A file is the right one; nobody needs to wait until it is durable."""
+        self.right = _identity(os.stat(path))
+        self._loop.call_soon_threadsafe(self._beat)
+
+    def _look(self) -> None:
+        """Wake who waits if there is more."""
+        try:
+            status = os.stat(self._paths[0])
+        except FileNotFoundError:
+            return
+        seen = (status.st_ino, status.st_size)
+        if seen != self._seen:
+            self._seen = seen
+            self._beat()
+
+    def _beat(self) -> None:
+        self._pulse.set()
+        self._pulse = asyncio.Event()
+
+    async def more(self) -> None:
+        """Wait until something has changed. Raises Refused if nothing will."""
+        if self.error:
+            raise refusal(self.source, self.error)
+        if self._task.done():
+            raise Refused(503, f"{self.source.file.name}: was fetched and is gone again")
+        await self._pulse.wait()
+
+    async def whole(self) -> None:
+        """Wait until it is in the store. Raises Refused."""
+        await asyncio.wait({self._task})
+        if self.error:
+            raise refusal(self.source, self.error)
+
+    def open(self) -> int | None:
+        """The file as far as it is there; None if nothing is yet."""
+        for path in self._paths:
+            try:
+                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+        return None
+
+
+class Coming:
+    """A part of a file that is on its way. Fulfils parts.Part."""
+
+    def __init__(self, transfer: Transfer, start: int, length: int | None) -> None:
+        """length: None up to the end, wherever that will be"""
+        self._transfer = transfer
+        self._at = start
+        self._stop = None if length is None else start + length
+        self._descriptor: int | None = None
+        #: whether bytes of the opened file were sent: then no other one will do
+        self._bound = False
+
+    async def begin(self) -> None:
+        """Wait until there is something to send. Raises Refused if there will be nothing."""
+        await self._ready()
+
+    async def send(self, transport: asyncio.Transport) -> int | None:
+        """See Part.send."""
+        sent = 0
+        try:
+            while ready := await self._ready():
+                count = ready - self._at
+                self._bound = True
+                if self._stop is None:
+                    transport.write(b"%x\r\n" % count)
+                assert self._descriptor is not None
+                if await send_file(transport, self._descriptor, self._at, count) != count:
+                    return None
+                if self._stop is None:
+                    transport.write(b"\r\n")
+                sent += count
+                self._at += count
+        except Refused:
+            return None
+        if self._stop is None:
+            transport.write(b"0\r\n\r\n")
+        return sent
+
+    async def _ready(self) -> int:
+        """The position up to which bytes can be sent, 0 at the end. Raises Refused if the rest will never come."""
+        while (ready := self._look()) is None:
+            await self._transfer.more()
+        return ready
+
+    def _look(self) -> int | None:
+        """As _ready; None if nothing can be sent now."""
+        if self._descriptor is None and (descriptor := self._transfer.open()) is not None:
+            self._descriptor = descriptor
+        if self._descriptor is None:
+            return None
+        status = os.fstat(self._descriptor)
+        right = self._transfer.right
+        if right == _identity(status):
+            stop = status.st_size if self._stop is None else min(self._stop, status.st_size)
+            return stop if stop > self._at else 0
+        if right or status.st_nlink == 0:  # the transfer began anew, or another one was faster
+            if self._bound:
+                raise Refused(502, f"{self._transfer.source.file.name}: the transfer began anew")
+            self.close()
+            return self._look() if right else None
+        stop = min(status.st_size, (status.st_size if self._stop is None else self._stop) - _HELD_BACK)
+        return stop if stop > self._at else None
+
+    def close(self) -> None:
+        """See Part.close."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _identity(status: os.stat_result) -> _Identity:
+    return status.st_dev, status.st_ino
+
+
+def refusal(source: Source, error: SnapmirrorError) -> Refused:
+    """The answer for a file that can't be had."""
+    if isinstance(error, AbsentError):
+        return Refused(404, f"{source.file.name}: upstream has lost it, and nobody had asked for it before: {error}")
+    return Refused(502, f"{source.file.name}: {error}")
