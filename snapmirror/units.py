@@ -64,6 +64,11 @@ def span(seconds: float) -> str:
     return f"{whole}s"
 
 
+def files(count: int, stated: int) -> str:
+    """Files that are to be fetched, with the bytes that upstream states of them: `2 files, 1.50K`."""
+    return f"{plural(count, 'file')}, {size(stated) if stated or not count else 'sizes not stated'}"
+
+
 def plural(count: int, noun: str) -> str:
     """`1 file`, `2 files`."""
     return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -433,6 +433,20 @@ def test_a_list_that_says_nothing_of_changes(tmp_path: Path) -> None:
         assert index.asked() == ["idna 304", "six 304", "the list 200"]
 
 
+def test_sizes_that_nobody_states(tmp_path: Path) -> None:
+    """HTML has none: that is said, not that there is nothing to fetch."""
+    with Index(tmp_path / "index", json=False, serials=False) as index:
+        index.wheel("six", "1.0")
+        mirror = Mirror(tmp_path / "mirror")
+        mirror.repos = [{"kind": "pypi", "path": "pypi", "upstream": f"{index.url}/simple/", "projects": ["six"]}]
+        with store_at(mirror.store_path):
+            planned = mirror.sync("--dry-run").out
+        assert "pypi: would fetch 1 file, sizes not stated\n" in planned
+        assert "To fetch: 1 file, sizes not stated; " in planned
+        assert "fetching 1 file, sizes not stated\n" in mirror.sync().err
+        assert "To fetch: 0 files, 0; " in mirror.sync("--dry-run").out
+
+
 def leaves(mirror: Mirror) -> dict[str, Page]:
     return {name: leaf.decode(content) for name, content in mirror.reader("pypi/").contents()}
 

@@ -43,7 +43,7 @@ class Bars:
 
     def begin(self, files: int, size: int) -> None:
         """Draw the bar."""
-        self._drawn.reset(self._task, description=units.plural(files, "file"), total=size, visible=True)
+        self._drawn.reset(self._task, description=units.plural(files, "file"), total=size or None, visible=True)
 
     def arrived(self, size: int) -> None:
         """Move the bar."""
@@ -70,7 +70,7 @@ class Lines:
         """See fetch.Progress."""
         self._total, self._done, self._started = size, 0, time.monotonic()
         self._said = self._started
-        say(f"{self._verb}ing {units.plural(files, 'file')}, {units.size(size)}")
+        say(f"{self._verb}ing {units.files(files, size)}")
 
     def arrived(self, size: int) -> None:
         """Count; threads may lose a few bytes of the count to each other, which only a display sees."""
@@ -80,7 +80,8 @@ class Lines:
             self._said = now
             rate = self._done / (now - self._started)
             left = f", {(self._total - self._done) / rate / 60:.0f} min left" if rate and self._total > self._done else ""
-            say(f"{self._verb}ed {units.size(self._done)} of {units.size(self._total)}, {units.size(int(rate))}/s{left}")
+            of = f" of {units.size(self._total)}" if self._total else ""
+            say(f"{self._verb}ed {units.size(self._done)}{of}, {units.size(int(rate))}/s{left}")
 
     def end(self) -> None:
         """See fetch.Progress."""

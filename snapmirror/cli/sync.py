@@ -117,7 +117,7 @@ def _print_directory(path: str, directory: DirectoryReport, dry_run: bool) -> No
     if dry_run and directory.dropped:
         show(f"{path}: keeps {units.plural(directory.files, 'file')}; left out: {_left_out(directory.dropped)}")
     if dry_run and directory.fetch_files:
-        show(f"{path}: would fetch {units.plural(directory.fetch_files, 'file')}, {units.size(directory.fetch_bytes)}")
+        show(f"{path}: would fetch {units.files(directory.fetch_files, directory.fetch_bytes)}")
 
 
 def _left_out(dropped: dict[str, int]) -> str:
@@ -128,4 +128,4 @@ def _left_out(dropped: dict[str, int]) -> str:
 def _to_fetch(repos: Iterable[RepoReport]) -> str:
     found = [directory for repo in repos for directory in repo.directories.values()]
     files = sum(directory.fetch_files for directory in found)
-    return f"{units.plural(files, 'file')}, {units.size(sum(directory.fetch_bytes for directory in found))}"
+    return units.files(files, sum(directory.fetch_bytes for directory in found))
