@@ -447,6 +447,23 @@ def test_sizes_that_nobody_states(tmp_path: Path) -> None:
         assert "To fetch: 0 files, 0; " in mirror.sync("--dry-run").out
 
 
+def test_an_index_that_loses_all_its_projects(tmp_path: Path) -> None:
+    """Named ones: it has moved, say. The mirror keeps what it has until the operator says that this is meant."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    with Index(tmp_path / "index") as index, store_at(tmp_path / "store", lambda: now) as store:
+        repo = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", projects=["six", "idna"])
+        for project in ("six", "idna"):
+            index.wheel(project, "1.0")
+        sync(store, repo)  # type: ignore[arg-type]
+        index.simple = "/elsewhere/"
+        found = []
+        for allow_shrink in (False, False, True):
+            now += timedelta(hours=2)
+            report = sync(store, repo, allow_shrink=allow_shrink)  # type: ignore[arg-type]
+            found.append((report.exit_status(strict=False), report.repos["pypi"].files))
+        assert found == [(3, 4), (1, 4), (0, 0)]
+
+
 def leaves(mirror: Mirror) -> dict[str, Page]:
     return {name: leaf.decode(content) for name, content in mirror.reader("pypi/").contents()}
 
