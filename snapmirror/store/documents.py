@@ -6,7 +6,7 @@ snapshot needs, so that no server has to make it; gc and the next sync take out 
 
 import os
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from .. import codec
@@ -37,6 +37,22 @@ class Documents:
             os.chmod(temporary, 0o444)
             fs.rename(temporary, path)
         return path
+
+    def put_all(self, documents: Iterable[tuple[str, bytes]]) -> dict[str, Digest]:
+        """Keep many documents in their plain form; {what each is called here: digest}. Durable, all at once."""
+        found: dict[str, Digest] = {}
+        new: dict[Path, Path] = {}
+        for name, data in documents:
+            found[name] = sha256(data)
+            path = self.path(found[name], "")
+            if path not in new and not path.exists():
+                new[path] = self._folder / f".{secrets.token_hex(8)}"
+                fs.write_new(new[path], data, sync=False)
+        fs.sync_files(new.values(), self._folder)
+        for path, temporary in new.items():
+            os.chmod(temporary, 0o444)
+            fs.rename(temporary, path)
+        return found
 
     def is_whole(self, path: Path) -> bool:
         """Whether a file of the cache holds what its name says."""

@@ -66,9 +66,8 @@ class RepoTrees:
             document = self._store.documents.path(digest, suffix)
             listing[path] = source(document, sha256(document.read_bytes()) if suffix else digest)
         if pages := self._ecosystem(name).pages:
-            for path, body in pages.static(self._readers[name]):
-                digest = sha256(body)
-                listing[path] = source(self._store.documents.put(digest, "", body), digest)
+            for path, digest in self._store.documents.put_all(pages.static(self._readers[name])).items():
+                listing[path] = source(self._store.documents.path(digest, ""), digest)
         return listing
 
     def blobs(self, name: str) -> Iterator[tuple[str, Digest]]:
