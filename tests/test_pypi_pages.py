@@ -207,6 +207,18 @@ def test_where_files_are(tmp_path: Path) -> None:
     assert {unquote(link).removeprefix("/r/") for link in links} <= set(Pypi().paths(content))
 
 
+def test_one_name_for_files_of_two_projects(tmp_path: Path) -> None:
+    """`foo` 2.0-1 and `foo-2.0` 1: whichever the exceptions name, the other is where its own name leads."""
+    file, found = "foo-2.0-1.tar.gz", {}
+    for project, digits in (("foo-2-0", "cd" * 32), ("foo", "ab" * 32)):
+        whole = {"name": project, "files": [record(file, url=f"https://x.example/{project}/{file}", hashes={"sha256": digits})]}
+        found[project] = page.draft(project, page.read(answer(whole), project), BASE, b"").content
+    reader = published(tmp_path / "store", found)
+    for content in found.values():
+        for path, one in leaf.paths(content).items():
+            assert Pypi().locate(reader, path) == FileAt(one, immutable=True)
+
+
 def test_one_file_of_thousands_is_found_at_once(tmp_path: Path) -> None:
     """A server looks for one in the middle of its other work: it does not read what a page says of all others."""
     content = draft(*(record(f"foo_bar-1.{number}-py3-none-any.whl") for number in range(3000))).content

@@ -133,9 +133,11 @@ class Pypi(Ecosystem):
         found = leaf.PATH.fullmatch(path)
         if not found:
             return None
-        content = reader.read_leaf(self.leaf_at(reader, path))
-        file = leaf.paths(_speaking_of(found[1], content)).get(path) if content else None
-        return FileAt(file, immutable=True) if file else None
+        for project in dict.fromkeys((self.leaf_at(reader, path), names.leaf_of(found[1]))):  # two may have a file of that name
+            content = reader.read_leaf(project)
+            if content and (file := leaf.paths(_speaking_of(found[1], content)).get(path)):
+                return FileAt(file, immutable=True)
+        return None
 
     def supplement(self, leaf_: bytes, read: Callable[[File], IO[bytes] | None]) -> Mapping[str, bytes]:
         """See Ecosystem.supplement: metadata files, which installers resolve with, of wheels that have none beside them."""
