@@ -8,7 +8,6 @@ pypi/<project>/json        what bandersnatch mirrors a project by
 import urllib.parse
 from collections.abc import Iterator, Sequence
 
-from ..digests import Digest
 from ..ecosystem import Made, PageAt, PageMoved, Site
 from ..errors import DamagedError
 from ..store.directories import DirectoryReader
@@ -98,11 +97,8 @@ def _projects(reader: DirectoryReader) -> Iterator[Project]:
 
 
 def _without_denied(content: bytes, site: Site) -> bytes:
-    denied: set[Digest] = {file.sha256 for file in leaf.files(content) if file.sha256} & set(site.denied)
-    if not denied:
-        return content
-    withheld = {file.name for file in leaf.files(content) if file.sha256 in denied}
-    return leaf.settle(content, {}, withheld)
+    withheld = {file.name for file in leaf.files(content) if file.sha256 in site.denied} if site.denied else ()
+    return leaf.settle(content, {}, withheld) if withheld else content
 
 
 def _serial_header(serial: int | None) -> tuple[str, ...]:
