@@ -433,6 +433,22 @@ def test_a_list_that_says_nothing_of_changes(tmp_path: Path) -> None:
         assert index.asked() == ["idna 304", "six 304", "the list 200"]
 
 
+def test_another_upstream_with_the_same_serials(tmp_path: Path) -> None:
+    """They mean something else there; those of several upstreams of one repo mean the same."""
+    with Index(tmp_path / "one") as one, Index(tmp_path / "other") as other:
+        for version, index in {"1.0": one, "9.0": other}.items():
+            for project in ("six", "idna"):
+                index.wheel(project, version)
+        mirror = Mirror(tmp_path / "mirror")
+        both = [f"{one.url}/simple/", f"{other.url}/simple/"]
+        found = []
+        for upstream in (both[0], both[1], both):
+            mirror.repos = [{"kind": "pypi", "path": "pypi", "upstream": upstream, "projects": "all"}]
+            mirror.sync()
+            found.append({record["filename"].split("-")[1] for page in leaves(mirror).values() for record in page["files"]})
+        assert found == [{"1.0"}, {"9.0"}, {"9.0"}]
+
+
 def test_sizes_that_nobody_states(tmp_path: Path) -> None:
     """HTML has none: that is said, not that there is nothing to fetch."""
     with Index(tmp_path / "index", json=False, serials=False) as index:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from blake3 import blake3
 
+from .. import addresses
 from ..digests import Digest
 from ..errors import TransportError, UpstreamError
 from ..readings import Changes, Draft, Notes, Reading, Upstream
@@ -18,7 +19,8 @@ from .listing import Listing, Sources
 #: bytes of leaves that wait in memory until they are planned; beyond, a page is asked for again
 _WAITING = 256 << 20
 
-_MARK = msgspec.msgpack.Decoder(tuple[list[str], list[int | None]])
+#: where the list was, names, serials
+_MARK = msgspec.msgpack.Decoder(tuple[str, list[str], list[int | None]])
 
 
 class ProjectsReading(Reading):
@@ -107,8 +109,12 @@ class ProjectsReading(Reading):
 class ListedReading(ProjectsReading):
     """One state of all that an index lists. A list is read when it has changed, a page when its serial has."""
 
-    def __init__(self, pages: Pages, listed: Listing, document: str, validators: Validators | None) -> None:
+    def __init__(
+        self, pages: Pages, listed: Listing, document: str, validators: Validators | None, alike: Collection[str] = ()
+    ) -> None:
+        """alike: where the upstreams of the repo may be, without credentials: their serials mean the same"""
         super().__init__(pages, document)
+        self._alike = {addresses.redact(document), *alike}
         self._listed = pages
         self._listing = listed
         unknown = [name for name, serial in zip(listed.names, listed.numbers, strict=True) if serial is None]
@@ -136,7 +142,7 @@ class ListedReading(ProjectsReading):
             return b""  # a list that does not tell what has changed
         if self._aside:  # they stay in it: what is aside now may be deleted next
             numbers = [None if name in self._aside else number for name, number in zip(names, numbers, strict=True)]
-        return msgspec.msgpack.encode((names, numbers))
+        return msgspec.msgpack.encode((addresses.redact(self.document), names, numbers))
 
     def since(self, mark: bytes) -> Changes | None:
         """What differs from an earlier state; None if the mark is none. Then only changed projects can be asked for.
@@ -146,9 +152,11 @@ class ListedReading(ProjectsReading):
         if None in self._listing.numbers:
             return None
         try:
-            before = _MARK.decode(mark)
+            place, names, numbers = _MARK.decode(mark)
         except msgspec.DecodeError:
             return None
-        changed, gone = listing.differences(before, (self._listing.names, self._listing.numbers))
+        if place not in self._alike:
+            return None  # of an upstream that the repo had before
+        changed, gone = listing.differences((names, numbers), (self._listing.names, self._listing.numbers))
         self._listed.listed = changed
         return Changes(changed, gone)

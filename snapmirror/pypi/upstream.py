@@ -144,7 +144,8 @@ def _listed(address: str, base: str, answer: Answer, found: Listing, repo: PypiR
     if _noted_base(address, upstream) != base:
         _note_base(address, base, upstream)
     _refuse_older(base, answer, found, upstream)
-    return ListedReading(Pages(upstream, base, found, provenance=repo.provenance), found, base, answer.validators)
+    alike = [addresses.redact(place) for one in repo.upstreams for place in candidates(one)]
+    return ListedReading(Pages(upstream, base, found, provenance=repo.provenance), found, base, answer.validators, alike)
 
 
 def _refuse_older(base: str, answer: Answer, found: Listing, upstream: Upstream) -> None:
