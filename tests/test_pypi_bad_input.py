@@ -137,19 +137,27 @@ def test_metadata_that_can_not_be_had(index: Index, mirror: Mirror) -> None:
 
 
 def test_a_wheel_without_metadata(index: Index, mirror: Mirror) -> None:
-    """Where neither upstream nor the wheel has any, none is advertised; where only the wheel has, it is taken from there."""
+    """Where neither upstream nor the wheel has any, none is advertised; where only the wheel has, it is taken from there, and
+    where upstream states no sum of what it has: that may be the login page of some proxy.
+    """
     body = BytesIO()
     with zipfile.ZipFile(body, "w") as archive:
         archive.writestr("bad.py", "")
     bad, (good, content, _) = "bad-1.0-py3-none-any.whl", make_wheel("good", "1.0")
     index.upload("bad", bad, body.getvalue())
     index.upload("good", good, content)
-    mirror.repos = [repo(index, ["bad", "good"])]
+    portal = index.wheel("portal", "1.0", core_metadata=True)
+    index.fault(f"/packages/*/{portal}.metadata", Html())
+    names = ["bad", "good", "portal"]
+    mirror.repos = [repo(index, names)]
+    mirror.sync("--strict")
     mirror.sync("--strict")
     with serving(mirror.store_path) as url:
-        assert published(url) == {"bad": [bad], "good": [good]}
-        pages = [requests.get(f"{url}/pypi/simple/{name}/", headers={"Accept": JSON}, timeout=10) for name in ("bad", "good")]
-    assert [bool(page.json()["files"][0]["core-metadata"]) for page in pages] == [False, True]
+        assert published(url) == {"bad": [bad], "good": [good], "portal": [portal]}
+        pages = [requests.get(f"{url}/pypi/simple/{name}/", headers={"Accept": JSON}, timeout=10) for name in names]
+    stated = [page.json()["files"][0]["core-metadata"] for page in pages]
+    expected = [make_wheel(name, "1.0")[2] for name in names[1:]]
+    assert stated == [False, *({"sha256": hashlib.sha256(metadata).hexdigest()} for metadata in expected)]
 
 
 def test_a_file_that_upstream_fails_to_send(index: Index, tmp_path: Path, mirror: Mirror) -> None:

@@ -188,10 +188,12 @@ def _settle_metadata(record: dict[str, Any], digest: Digest | None, withheld: bo
 
 
 def without_metadata(leaf: bytes) -> tuple[File, ...]:
-    """The wheels of a leaf of whose metadata upstream says nothing: it can be made from them (`wheels.metadata_in`)."""
+    """The wheels of a leaf of whose metadata upstream states no sum: it can be made from them (`wheels.metadata_in`), and what
+    upstream has, if it has any, need not be believed.
+    """
     listed = files(leaf)
-    advertised_ = {file.name for file in listed if file.name.endswith(METADATA)}
-    return tuple(file for file in listed if file.name.endswith(".whl") and file.name + METADATA not in advertised_)
+    certain = {file.name for file in listed if file.name.endswith(METADATA) and (file.sha256 or file.md5)}
+    return tuple(file for file in listed if file.name.endswith(".whl") and file.name + METADATA not in certain)
 
 
 def as_of(leaf: bytes, instant: int) -> bytes:

@@ -140,7 +140,7 @@ class Pypi(Ecosystem):
         return None
 
     def supplement(self, leaf_: bytes, read: Callable[[File], IO[bytes] | None]) -> Mapping[str, bytes]:
-        """See Ecosystem.supplement: metadata files, which installers resolve with, of wheels that have none beside them."""
+        """See Ecosystem.supplement: metadata files, which installers resolve with, of wheels without any that has a sum."""
         from . import wheels
 
         found = {}
