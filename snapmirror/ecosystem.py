@@ -31,12 +31,17 @@ class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
     download: Mode = "eager"
     #: hard-link the files of a `file://` upstream instead of copying them
     link: bool = False
+    #: upstream is not asked for anything: what is held is served, and nothing else
+    offline: bool = False
+    #: on-demand: how long an answer that there is no such file is believed
+    negative_age: str = "60s"
     #: `status` complains if upstream was last read longer ago
     max_age: str = ""
 
     def __post_init__(self) -> None:
         if self.max_age:
             units.parse_duration(self.max_age)
+        units.parse_duration(self.negative_age)
 
     @property
     def upstreams(self) -> list[str]:

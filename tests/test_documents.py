@@ -38,6 +38,8 @@ from snapmirror.files import FilesRepo
 from snapmirror.pypi import PypiRepo
 from snapmirror.pypi import settings as pypi
 from snapmirror.serve import clients
+from snapmirror.store.layout import Layout
+from snapmirror.store.live import Blocked, Live, Lost
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "man").iterdir())
@@ -186,6 +188,9 @@ def test_json_keys(tmp_path: Path) -> None:
         "adopt": ["upstream", "--repo", "greetings"],
     }
     run("deny", "greetings", "greeting-data", "--reason", "a test", folder=tmp_path)
+    live = Live(Layout(tmp_path / "store"))
+    live.lose(bytes(32), Lost(name="a-1.0-0.conda", since="20260101T000000Z", problem="is gone"))
+    live.block(Blocked(host="localhost", until="99990101T000000Z", problem="fails"))
     printed = {name: json.loads(run(name, "--json", *arguments.get(name, []), folder=tmp_path)) for name in stated}
     damage(tmp_path)
     printed["check"] = json.loads(run("check", "--json", folder=tmp_path, status=5))

@@ -214,14 +214,22 @@ def test_a_slow_client_does_not_slow_the_others(mirror: Mirror, upstream: Upstre
 
 
 def test_what_upstream_has_lost(mirror: Mirror, upstream: Upstream, big: Package) -> None:
-    """Is a 404 that says so, for whoever asks; upstream is asked once."""
-    (upstream.root / "chan" / "noarch" / big.filename).unlink()
+    """Is a 404 that says so, for whoever asks; upstream is asked once; `status` lists it until it is there again."""
+    path = upstream.root / "chan" / "noarch" / big.filename
+    path.unlink()
     with serve(mirror) as url:
         for _ in range(5):
             answer = get(f"{url}/{big.filename}")
             assert (answer.status_code, answer.headers["Cache-Control"]) == (404, "no-store")
             assert "upstream has lost it" in answer.text
-    assert len(upstream.requests) == 1
+        assert len(upstream.requests) == 1
+        assert [lost["name"] for lost in mirror.run("status", "--json").json["lost"]] == [big.filename]
+        assert f"lost: {big.filename}" in mirror.run("status").out
+        path.write_bytes(big.data)
+        mirror.sync()
+        time.sleep(0.6)
+        assert get(f"{url}/{big.filename}").content == big.data
+    assert mirror.run("status", "--json").json["lost"] == []
 
 
 def test_an_upstream_that_fails(mirror: Mirror, upstream: Upstream, big: Package) -> None:
@@ -232,6 +240,36 @@ def test_an_upstream_that_fails(mirror: Mirror, upstream: Upstream, big: Package
         assert (answer.status_code, "upstream answers 500" in answer.text) == (502, True)
         upstream.heal()
         assert get(f"{url}/{big.filename}").content == big.data
+
+
+def test_a_host_that_fails_again_and_again_is_left_alone(mirror: Mirror, upstream: Upstream, big: Package) -> None:
+    """Clients are told at once, and `status` tells the operator; what is held is served meanwhile."""
+    with serve(mirror) as url:
+        assert get(f"{url}/small-1.0-0.conda").status_code == 200
+        upstream.fault("*.conda", Status(503, {"Retry-After": "0"}))
+        for _ in range(6):
+            answer = get(f"{url}/{big.filename}")
+            assert answer.status_code == 502
+        assert "left alone" in answer.text
+        assert len(upstream.requests) == 1 + 4 * 2  # each with one retry
+        assert get(f"{url}/small-1.0-0.conda").status_code == 200
+        (blocked,) = mirror.run("status", "--json").json["blocked"]
+        assert blocked["host"] == upstream.url.removeprefix("http://")
+        assert "left alone until" in mirror.run("status").out
+
+
+def test_offline(mirror: Mirror, upstream: Upstream, big: Package) -> None:
+    """What is held is served, across restarts, and nothing is asked for, by a sync neither."""
+    with serve(mirror) as url:
+        assert get(f"{url}/small-1.0-0.conda").status_code == 200
+    mirror.repos[0]["offline"] = True
+    upstream.clear()
+    assert "is offline" in mirror.sync(status=2).err
+    with serve(mirror) as url:
+        assert get(f"{url}/repodata.json").status_code == get(f"{url}/small-1.0-0.conda").status_code == 200
+        answer = get(f"{url}/{big.filename}")
+        assert (answer.status_code, "its repo is offline" in answer.text) == (404, True)
+    assert upstream.paths() == []
 
 
 def test_an_upstream_that_stalls(mirror: Mirror, upstream: Upstream, big: Package) -> None:

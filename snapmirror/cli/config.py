@@ -173,13 +173,16 @@ def _check_repo(path: Path, where: str, repo: Repo) -> None:
 
 
 def _check_dependencies(path: Path, repos: list[AnyRepo]) -> None:
-    known = {repo.path for repo in repos if isinstance(repo, CondaRepo)}
+    known = {repo.path: repo for repo in repos if isinstance(repo, CondaRepo)}
     for repo in repos:
         if not isinstance(repo, CondaRepo):
             continue
         for other in repo.select.dependencies_from:
             if other not in known or other == repo.path:
                 problem = f"dependencies_from names {other!r}, which is no other repo of this file ({', '.join(sorted(known))})"
+                raise ConfigError(path, f"[[repo]] {repo.path}", problem)
+            if known[other].offline != repo.offline:
+                problem = f"{other!r}, which dependencies_from names, and this repo must both be offline, or neither"
                 raise ConfigError(path, f"[[repo]] {repo.path}", problem)
 
 

@@ -8,9 +8,10 @@ from typing import Annotated
 import msgspec
 import typer
 
+from .. import units
 from ..ecosystem import Repo
 from ..errors import UsageError
-from ..serve.settings import Serve
+from ..serve.settings import Origin, Serve
 from ..store.store import Store
 from .context import ECOSYSTEMS, ConfigOption, find_config, opened, say
 
@@ -33,18 +34,19 @@ def serve(
             open_store = partial(Store.open, found.store_path, write=on_demand, index=found.index_path)
             if on_demand:
                 open_store().close()
-            upstreams = {repo.path: _upstreams(found.repo, repo) for repo in found.repo}
-            return workers.Setup(_override(found.serve, given), open_store, upstreams, found.download, on_demand)
+            origins = {repo.path: _origin(found.repo, repo) for repo in found.repo}
+            return workers.Setup(_override(found.serve, given), open_store, origins, found.download, on_demand)
 
     setup = configured(create=True)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     raise typer.Exit(workers.run(setup, ECOSYSTEMS, reload=configured, say=say))
 
 
-def _upstreams(repos: Sequence[Repo], repo: Repo) -> list[str]:
-    """Those of a repo and of the repos that it publishes as one."""
+def _origin(repos: Sequence[Repo], repo: Repo) -> Origin:
+    """Where the files of a repo come from: its own upstreams, and those of the repos that it publishes as one."""
     merged = ECOSYSTEMS[repo.kind].merged(repo)
-    return [*repo.upstreams, *(upstream for other in repos if other.path in merged for upstream in other.upstreams)]
+    others = [upstream for other in repos if other.path in merged for upstream in other.upstreams]
+    return Origin([*repo.upstreams, *others], repo.offline, units.parse_duration(repo.negative_age).total_seconds())
 
 
 def _override(settings: Serve, given: Mapping[str, object]) -> Serve:

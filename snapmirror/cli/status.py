@@ -48,6 +48,8 @@ def _summary(store: Store, configured: Sequence[Repo]) -> dict[str, Any]:
         "bytes": sum(repo["bytes"] for repo in repos.values()),
         "free": shutil.disk_usage(store.layout.root).free,
         "withheld": _withheld(store, catalog, current) if current else {},
+        "lost": store.live.lost(),
+        "blocked": [host for host in store.live.blocked() if host.until > clock.to_id(store.now())],
     }
 
 
@@ -127,5 +129,9 @@ def _print(summary: dict[str, Any]) -> None:
     for directory, files in summary["withheld"].items():
         for file, why in files.items():
             show(f"withheld: {directory}/{printable(file)}: since {why['since']}: {printable(why['reason'])}")
+    for lost in summary["lost"]:
+        show(f"lost: {printable(lost.name)}: since {lost.since}: {printable(lost.problem)}")
+    for host in summary["blocked"]:
+        show(f"left alone until {host.until}: {host.host}: {printable(host.problem)}")
     total = f"{units.plural(summary['files'], 'file')}, {units.size(summary['bytes'])}"
     show(f"in total: {total}; free on the store's disk: {units.size(summary['free'])}")

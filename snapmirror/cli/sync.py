@@ -49,7 +49,7 @@ def sync(
         raise UsageError("--seal-as and --as-of both date the snapshot; give one of them")
     at = seal_time(seal_as or as_of, "--as-of" if as_of else "--seal-as")
     with opened(config, write=True, create=not dry_run) as (settings, store), progress() as bars:
-        chosen = choose(settings.repo, repos or [])
+        chosen = _online(choose(settings.repo, repos or []))
         options = Options(dry_run, at, allow_shrink, bool(as_of), None if no_wait else waiting)
         run = Sync(store, ECOSYSTEMS, settings.repo, settings.download, settings.publish, bars, options)
         report = run.run(chosen)
@@ -72,6 +72,15 @@ def choose(configured: Sequence[Repo], paths: list[str]) -> list[Repo]:
     if not configured:
         raise UsageError("the configuration has no [[repo]]: nothing to sync")
     return list(chosen.values()) if paths else list(configured)
+
+
+def _online(repos: list[Repo]) -> list[Repo]:
+    """Those of which upstream may be asked. Raises UsageError if there are none."""
+    for repo in (repo for repo in repos if repo.offline):
+        say(f"{repo.path}: is offline, so it is not synced")
+    if all(repo.offline for repo in repos):
+        raise UsageError("nothing to sync: every repo that is meant has offline = true")
+    return [repo for repo in repos if not repo.offline]
 
 
 def seal_time(text: str | None, option: str = "--seal-as") -> str | None:

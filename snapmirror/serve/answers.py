@@ -8,6 +8,7 @@ from ..digests import Digest
 from ..ecosystem import Ecosystem, PageAt, Site
 from ..store.directories import Derived
 from ..transfer.download import Source
+from .settings import Origin
 from .view import View
 
 
@@ -34,8 +35,9 @@ class BlobAnswer:
     immutable: bool
     #: seconds since 1970 of upstream's last change, if that is known
     modified: int | None = None
-    #: of a file that is fetched when it is asked for: where from
+    #: of a file that is fetched when it is asked for: where from, and how the repo is configured, if it is
     source: Source | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)

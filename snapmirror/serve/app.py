@@ -30,7 +30,7 @@ from .bodies import Bodies, Body, in_memory
 from .documents import GZIP, DocumentBodies, Wanted
 from .parts import Missing
 from .pull import Puller
-from .resolve import Resolver, Upstreams
+from .resolve import Origins, Resolver
 from .respond import IMMUTABLE, NO_STORE, SHORT, Head, Reply, head, problem, respond
 from .settings import Serve
 from .view import View, Watch
@@ -60,13 +60,13 @@ class Server:
     """Answers requests from a store that it only reads. `handle` is what aiohttp calls."""
 
     def __init__(
-        self, store: Store, ecosystems: Mapping[str, Ecosystem], settings: Serve, upstreams: Upstreams, puller: Puller | None
+        self, store: Store, ecosystems: Mapping[str, Ecosystem], settings: Serve, origins: Origins, puller: Puller | None
     ) -> None:
-        """upstreams: of the repos as they are configured
+        """origins: of the configured repos
         puller: fetches what is asked for; None if nothing is configured so
         """
         self._store = store
-        self._upstreams = upstreams
+        self._origins = origins
         self._blobs = BlobSender(store, settings.accel, puller)
         self._ecosystems = ecosystems
         self._public_url = settings.public_url
@@ -78,7 +78,7 @@ class Server:
         self._draining = False
 
     def _begin(self, view: View) -> _Present:
-        return _Present(Resolver(self._store, self._ecosystems, view, self._public_url, self._upstreams), {}, {})
+        return _Present(Resolver(self._store, self._ecosystems, view, self._public_url, self._origins), {}, {})
 
     def drain(self) -> None:
         """From now on every answer is the last of its connection, and says so."""

@@ -61,16 +61,18 @@ class BlobSender:
 
     async def send_coming(self, request: web.BaseRequest, answer: BlobAnswer, source: Source) -> Reply:
         """A file that is not held, while it arrives. Raises Refused."""
-        puller, size = self._puller, source.file.size
-        if puller is None:
+        puller, origin, size = self._puller, answer.origin, source.file.size
+        if puller is None or origin is None:
             problem = f"{source.file.name}: is not held, and its repo is not configured here, so it can't be fetched"
             raise Refused(503, problem, answer.place)
+        if origin.offline:
+            raise Refused(404, f"{source.file.name}: is not held, and its repo is offline", answer.place)
         if size is None and request.version < (1, 1):  # it knows no chunks: where the connection ends, the file would end
-            await puller.follow(source).whole()
+            await puller.follow(source, origin.negative).whole()
             return self.send(request, self.prepare(answer))
 
         def coming(start: int, count: int | None) -> Coming:
-            return Coming(puller.follow(source), start, count)
+            return Coming(puller.follow(source, origin.negative), start, count)
 
         body = Body(_etag(answer), size or 0, None, coming=coming)
         if size is None:

@@ -9,15 +9,19 @@ where it ended.
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec.structs import replace
+
+from .. import clock
 from ..errors import AbsentError, LockedError, MismatchError, SnapmirrorError
+from ..store.live import Blocked, Lost
 from ..store.store import Store
 from ..transfer.download import Source, download
 from ..transfer.hosts import Hosts
 from ..transfer.http import Http
+from ..transfer.settings import Download
 from .answers import Refused
 from .parts import send_file
 
@@ -27,9 +31,12 @@ _log = logging.getLogger(__name__)
 _HELD_BACK = 64 << 10
 #: seconds between two looks at a file that grows
 _TICK = 0.01
-#: seconds that a failure is the answer to everybody, so that an upstream that has lost a file is not asked by each client
-_NEGATIVE = 60.0
 _MAX_FAILURES = 65_536
+#: tries after the first: somebody is waiting
+_RETRIES = 2
+#: failures in a row after which a host is left alone, and for how many seconds
+_PATIENCE = 4
+_PAUSES = (10, 20, 40, 80, 160, 320, 600)
 
 #: device and inode number
 _Identity = tuple[int, int]
@@ -38,35 +45,50 @@ _Identity = tuple[int, int]
 class Puller:
     """The transfers of one process."""
 
-    def __init__(self, store: Store, http: Http) -> None:
+    def __init__(self, store: Store, settings: Download) -> None:
         self._store = store
-        self._http = http
-        self._hosts = Hosts()
+        self._http = Http(replace(settings, retries=min(settings.retries, _RETRIES)), _log.warning)
+        self._hosts = Hosts(_PATIENCE, _PAUSES, self._now, self._note_host)
         self._running: dict[str, Transfer] = {}
-        #: content -> (error, when it is forgotten on the monotonic clock)
+        #: content -> (error, when it is forgotten)
         self._failures: dict[str, tuple[SnapmirrorError, float]] = {}
 
-    def follow(self, source: Source) -> "Transfer":
-        """The transfer of a file, begun if nobody has. Raises Refused while the last failure is fresh."""
+    def _now(self) -> float:
+        return self._store.now().timestamp()
+
+    def _note_host(self, host: str, seconds: float, problem: str) -> None:
+        """In a thread."""
+        if not seconds:
+            self._store.live.unblock(host)
+            return
+        until = clock.to_id(clock.from_seconds(int(self._now() + seconds)))
+        _log.warning("%s is left alone until %s: %s", host, until, problem)
+        self._store.live.block(Blocked(host=host, until=until, problem=problem))
+
+    def follow(self, source: Source, negative: float) -> "Transfer":
+        """The transfer of a file, begun if nobody has.
+
+        negative: seconds for which everybody is told that there is no such file, once upstream has said so
+        Raises Refused for such a file.
+        """
         if failure := self._failures.get(source.content):
             error, until = failure
-            if time.monotonic() < until:
+            if self._now() < until:
                 raise refusal(source, error)
             del self._failures[source.content]
         transfer = self._running.get(source.content)
         if transfer is None:
             transfer = self._running[source.content] = Transfer(self._store, self._http, self._hosts, source)
-            transfer.start(self._ended)
+            transfer.start(lambda: self._ended(source, transfer.error, negative))
         return transfer
 
-    def _ended(self, transfer: "Transfer") -> None:
-        source, error = transfer.source, transfer.error
+    def _ended(self, source: Source, error: SnapmirrorError | None, negative: float) -> None:
         del self._running[source.content]
         if error is None:
             return
         _log.error("%s can't be had: %s", source.file.name, error)
         if isinstance(error, AbsentError | MismatchError) and len(self._failures) < _MAX_FAILURES:
-            self._failures[source.content] = (error, time.monotonic() + _NEGATIVE)
+            self._failures[source.content] = (error, self._now() + negative)
 
     def forgive(self) -> None:
         """Forget failures: a sync may have found out more."""
@@ -96,10 +118,10 @@ class Transfer:
         self._pulse = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
-    def start(self, ended: Callable[["Transfer"], None]) -> None:
+    def start(self, ended: Callable[[], None]) -> None:
         """Begin. ended: told when it is over"""
         self._task = asyncio.create_task(self._run())
-        self._task.add_done_callback(lambda _: ended(self))
+        self._task.add_done_callback(lambda _: ended())
         self._task.add_done_callback(lambda _: self._beat())
 
     async def _run(self) -> None:
@@ -131,7 +153,13 @@ class Transfer:
         if self._find():
             return
         incoming = self._store.layout.incoming
-        staged = download(self._http, incoming, self.source, lambda _: None, self._hosts, self._held)
+        try:
+            staged = download(self._http, incoming, self.source, lambda _: None, self._hosts, self._held)
+        except AbsentError as error:
+            since = clock.to_id(self._store.now())
+            self._store.live.lose(self._digest, Lost(name=self.source.file.name, since=since, problem=str(error)))
+            raise
+        self._store.live.find(self._digest)
         try:
             self._prove(staged.path)
             self._store.admit([staged])

@@ -6,7 +6,8 @@ to a folder on disk. One resolver serves one view of the store, so that whatever
 
 import logging
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache, partial
 
 from .. import addresses, clock
@@ -34,11 +35,12 @@ from .answers import (
     refuse_denied,
 )
 from .search import Search
+from .settings import Origin
 from .view import View
 
 _log = logging.getLogger(__name__)
-#: path of a repo -> its upstreams
-Upstreams = Mapping[str, Sequence[str]]
+#: path of a repo -> how it is configured
+Origins = Mapping[str, Origin]
 _ANSWERS = 65_536
 _MISSES = 16_384
 #: longer paths are worked out anew each time, or those that name nothing would fill the memory
@@ -53,14 +55,14 @@ class Resolver:
     """Answers for the paths of one view."""
 
     def __init__(
-        self, store: Store, ecosystems: Mapping[str, Ecosystem], view: View, public_url: str, upstreams: Upstreams
+        self, store: Store, ecosystems: Mapping[str, Ecosystem], view: View, public_url: str, origins: Origins
     ) -> None:
-        """upstreams: of the repos as they are configured; may hold credentials"""
+        """origins: of the configured repos"""
         self._store = store
         self._ecosystems = ecosystems
         self.view = view
         self._catalog = view.catalog
-        self._upstreams = upstreams
+        self._origins = origins
         self._public_url = public_url.rstrip("/")
         self._denied = frozenset(map(bytes.fromhex, view.denied))  # one for all pages: it may be large
         self._search = Search(store, ecosystems, view, self._listed)
@@ -239,20 +241,21 @@ class Resolver:
                 return BlobAnswer(place, digest, ecosystem.media_type(rest), None, immutable=True)
             case FileAt(file, immutable):
                 refuse_denied(self.view, file.sha256, rest, place)
-                document, upstreams = reader.document, self._upstreams.get(repo, ())
-                urls = () if document.mode == "eager" else addresses_of(file, name, document.origin, upstreams)
-                return self._file(place, ecosystem, document.mode, file, urls, immutable=immutable or place.exact)
+                document, origin = reader.document, self._origins.get(repo)
+                urls = addresses_of(file, name, document.origin, origin.upstreams if origin else ())
+                if document.mode == "redirect":
+                    url = urllib.parse.quote(addresses.redact(urls[0]), safe="!#$%&'()*+,/:;=?@[]~")
+                    return ElsewhereAnswer(place, url)
+                found = _file(place, ecosystem, file, immutable=immutable or place.exact)
+                on_demand = document.mode == "on-demand"
+                return replace(found, source=Source(file, urls), origin=origin) if on_demand else found
 
-    def _file(
-        self, place: Place, ecosystem: Ecosystem, mode: str, file: File, urls: tuple[str, ...], *, immutable: bool
-    ) -> Answer:
-        if mode == "redirect":
-            return ElsewhereAnswer(place, urllib.parse.quote(addresses.redact(urls[0]), safe="!#$%&'()*+,/:;=?@[]~"))
-        if file.sha256 is None:
-            raise Refused(503, f"{file.name}: its record has no sha256 (run `snapmirror check`)", place)
-        media = ecosystem.media_type(file.name)
-        source = Source(file, urls) if mode == "on-demand" else None
-        return BlobAnswer(place, file.sha256, media, file.size, immutable, file.modified, source)
+
+def _file(place: Place, ecosystem: Ecosystem, file: File, *, immutable: bool) -> BlobAnswer:
+    """A file that is held, or will be. Raises Refused."""
+    if file.sha256 is None:
+        raise Refused(503, f"{file.name}: its record has no sha256 (run `snapmirror check`)", place)
+    return BlobAnswer(place, file.sha256, ecosystem.media_type(file.name), file.size, immutable, file.modified)
 
 
 def split(path: str) -> tuple[list[str], bool]:

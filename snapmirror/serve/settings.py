@@ -1,6 +1,20 @@
 """The `[serve]` table of the configuration."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import msgspec
+
+
+class Origin(NamedTuple):
+    """Where the files of a repo come from, as it is configured."""
+
+    #: may hold credentials
+    upstreams: Sequence[str] = ()
+    #: nothing is fetched
+    offline: bool = False
+    #: seconds that an answer that there is no such file is believed
+    negative: float = 60.0
 
 
 class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -21,11 +21,10 @@ from aiohttp import web
 from ..ecosystem import Ecosystem
 from ..errors import SnapmirrorError, UsageError
 from ..store.store import Store
-from ..transfer.http import Http
 from ..transfer.settings import Download
 from .app import Server
 from .pull import Puller
-from .resolve import Upstreams
+from .resolve import Origins
 from .settings import Serve
 
 _log = logging.getLogger(__name__)
@@ -52,8 +51,8 @@ class Setup(NamedTuple):
     settings: Serve
     #: opens the store; called in each worker, so that nothing is shared across a fork
     open_store: Callable[[], Store]
-    #: of the configured repos; may hold credentials
-    upstreams: Upstreams
+    #: of the configured repos
+    origins: Origins
     download: Download
     #: whether files are fetched when they are asked for: then the store is written to
     on_demand: bool
@@ -155,8 +154,8 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             with self._setup.open_store() as store:
                 setup = self._setup
-                puller = Puller(store, Http(setup.download, _log.warning)) if setup.on_demand else None
-                server = Server(store, self._ecosystems, setup.settings, setup.upstreams, puller)
+                puller = Puller(store, setup.download) if setup.on_demand else None
+                server = Server(store, self._ecosystems, setup.settings, setup.origins, puller)
                 asyncio.run(work(self._listeners[number], server, self._alive))
             status = 0
         except SnapmirrorError as error:

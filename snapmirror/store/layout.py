@@ -19,6 +19,7 @@ _FOLDERS = (
     "pins",
     "denied",
     "syncing",
+    "live",
     "published",
     "documents",
     "incoming",
@@ -45,6 +46,7 @@ class Layout:
         self.pins = root / "pins"
         self.denied = root / "denied"
         self.syncing = root / "syncing"
+        self.live = root / "live"
         self.published = root / "published"
         self.trees = root / "published" / ".trees"
         self.views = root / "published" / ".views"

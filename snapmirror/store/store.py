@@ -16,6 +16,7 @@ from .directories import Metadata
 from .documents import Documents
 from .index import BlobRow, Index, LeafKey
 from .layout import Layout
+from .live import Live
 from .published import Published
 from .snapshots import Snapshots
 from .trees import Trees
@@ -32,6 +33,7 @@ class Store:
         self.metadata = Metadata(self.blobs)
         self.snapshots = Snapshots(paths)
         self.denied = Denied(paths)
+        self.live = Live(paths)
         self.trees = Trees(paths)
         self.documents = Documents(paths)
         self.published = Published(paths)

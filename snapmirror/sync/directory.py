@@ -94,6 +94,9 @@ class DirectorySync:
         self.read_at = clock.to_id(self.store.now())
         self.reading, self.plan = None, None
         self.unchanged, self.absent, self.registered = False, False, False
+        if self.repo.offline and self.previous:  # it is read for the sake of one that is merged of it
+            self.unchanged, self.read_at = True, self.previous.read
+            return
         anew = not conditionally or self.failed or self.avoided or self.store.quarantined()
         known: Known = (lambda _: None) if anew else self._known
         try:

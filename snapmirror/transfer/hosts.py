@@ -1,36 +1,77 @@
 """Which hosts have failed so often in a row that asking on only costs time."""
 
+import math
 import threading
+import time
 import urllib.parse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from .. import addresses
 from ..errors import TransportError, UpstreamError
 from .http import RefusedError
 
-#: failures in a row after which a host is given up for this sync
-_HOPELESS = 10
+#: seconds that one request has to find out whether a host is back, before another one may try
+_PROBE = 30.0
+
+
+@dataclass
+class _Host:
+    #: since its last answer
+    failures: int = 0
+    #: nobody asks before, on the clock of Hosts
+    until: float = 0.0
 
 
 class Hosts:
-    """Counts, for each host, the failures since its last answer. Thread-safe."""
+    """Counts, for each host, the failures since its last answer, and leaves it alone after too many. Thread-safe."""
 
-    def __init__(self) -> None:
-        self._failures: dict[str, int] = {}
+    def __init__(
+        self,
+        patience: int = 10,
+        pauses: Sequence[float] = (math.inf,),
+        now: Callable[[], float] = time.monotonic,
+        changed: Callable[[str, float, str], None] = lambda host, seconds, problem: None,
+    ) -> None:
+        """By default a host is given up for good, which is as long as a sync takes.
+
+        patience: failures in a row
+        pauses: seconds for which it is left alone then, and after each failure more; the last of them again and again
+        changed: told the host, for how long it is left alone (0: no more), and why
+        """
+        self._patience = patience
+        self._pauses = pauses
+        self._now = now
+        self._changed = changed
+        self._hosts: dict[str, _Host] = {}
         self._lock = threading.Lock()
 
     def check(self, url: str) -> None:
-        """Raise TransportError if the host of a URL is hopeless."""
-        if self._failures.get(_host(url), 0) >= _HOPELESS:
-            raise TransportError(addresses.redact(url), f"its host is given up after {_HOPELESS} failures in a row")
+        """Raise TransportError if the host of a URL is left alone. After a pause one request finds out whether it is back."""
+        with self._lock:
+            host = self._hosts.get(_name(url))
+            if host is None or host.failures < self._patience:
+                return
+            if self._now() < host.until:
+                raise TransportError(addresses.redact(url), f"its host is left alone after {host.failures} failures in a row")
+            host.until = self._now() + _PROBE
 
     def note(self, url: str, error: UpstreamError | None) -> None:
         """Note what came of a URL that was tried. An answer of any kind shows that the host is there, 403 and 404 too."""
-        if not (host := _host(url)):
+        if not (name := _name(url)):
             return  # a folder: it fails at once, and the next one may be of another disk
         failed = isinstance(error, TransportError) and not isinstance(error, RefusedError)
         with self._lock:
-            self._failures[host] = self._failures.get(host, 0) + 1 if failed else 0
+            host = self._hosts.setdefault(name, _Host())
+            was_left = host.failures >= self._patience
+            host.failures = host.failures + 1 if failed else 0
+            if host.failures >= self._patience:
+                pause = self._pauses[min(host.failures - self._patience, len(self._pauses) - 1)]
+                host.until = self._now() + pause
+                self._changed(name, pause, error.problem if error else "")
+            elif was_left:
+                self._changed(name, 0.0, "")
 
 
-def _host(url: str) -> str:
+def _name(url: str) -> str:
     return urllib.parse.urlsplit(url).netloc.rpartition("@")[2]

@@ -85,6 +85,7 @@ class Http:
                 allowed_methods={"GET", "HEAD"},
                 backoff_factor=0.5,
                 backoff_max=30,
+                backoff_jitter=0.5,  # or all that failed at once come back at once
                 retry_after_max=60,  # a server that says "in an hour" is asked again before it: the sync has an end
                 respect_retry_after_header=True,
                 raise_on_status=False,
