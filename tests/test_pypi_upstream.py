@@ -286,6 +286,14 @@ def test_a_list_that_can_not_be_parsed(index: Index, fields: tuple[str, str]) ->
         follow(index, upstream=f"{index.url}/simple").sync()
 
 
+def test_a_page_of_nothing(index: Index) -> None:
+    """Is not told of millions of times, nor is that kept with every snapshot."""
+    index.pages["six"]["files"] += [{}] * 10_000 + [5]
+    follower = follow(index, "six")
+    assert len(pages(follower.sync())["six"]["files"]) == 1
+    assert follower.invalid == {"six, a file": "it has no file name"}
+
+
 @pytest.mark.parametrize("name", ["a\nb", "six_", "../six", "", "x" * 201])
 def test_names_that_are_none(index: Index, name: str) -> None:
     """Are passed over in a list: nobody could ask for them."""
