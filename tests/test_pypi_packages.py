@@ -45,6 +45,16 @@ def sdist(stem: str, info: str | None, ending: str = ".tar.gz") -> bytes:
     return body.getvalue()
 
 
+def spoilt(wheel: bytes) -> bytes:
+    """A wheel whose METADATA can't be unpacked."""
+    body = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(wheel)) as archive, zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED) as made:
+        for name in archive.namelist():
+            made.writestr(name, archive.read(name))
+    begin = body.getvalue().index(b"METADATA") + len(b"METADATA")
+    return body.getvalue()[:begin] + b"\xff" * 9 + body.getvalue()[begin + 9 :]
+
+
 def own(folder: Path) -> Follower:
     """A follower of a folder."""
     return Follower(PypiRepo(path="own", packages=str(folder)))
@@ -108,6 +118,9 @@ def test_a_folder(tmp_path: Path) -> None:
         ("foo-1.0.tar.gz", sdist("foo-1.0", "Name: foo\n")[:-20], "can't be read"),
         ("foo-1.0.tar.gz", sdist("foo-1.0", "Metadata-Version: 2.1\nName: bar\n"), "says that it is of bar"),
         ("foo-1.0.zip", b"", "can't be read"),
+        ("foo-1.0-py3-none-any.whl", make_wheel("foo", "1.1")[1], "says that it is version 1.1"),
+        ("foo-1.0.tar.gz", sdist("foo-1.0", "Metadata-Version: 2.1\nName: foo\nVersion: 2\n"), "says that it is version 2"),
+        ("foo-1.0-py3-none-any.whl", spoilt(make_wheel("foo", "1.0")[1]), "can't be read"),
     ],
 )
 def test_a_broken_file(tmp_path: Path, name: str, content: bytes, reason: str) -> None:

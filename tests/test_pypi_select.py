@@ -14,7 +14,8 @@ from packaging.markers import Marker
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 from pypi_index import Follower, Index, follow, make_wheel
-from upstream import Status
+from test_pypi_packages import sdist
+from upstream import Body, Fault, Status
 
 from snapmirror.errors import SelectionError
 from snapmirror.pypi import Pypi, PypiRepo, leaf, platforms
@@ -57,8 +58,8 @@ FILES = {
     ("select", "expected"),
     [
         ({"versions": {"Foo": ">=2,<3"}}, ["cp39", "manylinux", "macosx", "musllinux"]),
-        ({"newest": 1}, ["3.0rc1"]),
-        ({"newest": 1, "prereleases": False}, ["cp39", "manylinux", "macosx", "musllinux"]),
+        ({"newest": 1}, ["cp39", "manylinux", "macosx", "musllinux"]),
+        ({"newest": 1, "match": ["rc1|tar"]}, ["tar.gz"]),
         ({"newest": 1, "newest_by": "upload-time", "types": ["sdist"]}, ["tar.gz"]),
         ({"prereleases": False, "types": ["wheel"], "platforms": ["win_amd64"]}, ["1.0-py3", "cp39"]),
         ({"yanked": False, "match": ["-any"]}, ["1.0-py3"]),
@@ -123,6 +124,29 @@ def test_selections_that_cannot_be_meant(select: dict[str, Any]) -> None:
 def test_repos_that_cannot_be_meant(repo: dict[str, Any], problem: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=problem):
         msgspec.convert({"kind": "pypi", "path": "pypi"} | repo, PypiRepo)
+
+
+def test_what_is_yanked_is_not_the_newest(index: Index) -> None:
+    """No client takes it unless it is asked for by its version: with it alone there would be nothing to install."""
+    index.wheel("foo", "1.0", yanked=True)
+    index.wheel("foo", "1.1")
+    index.upload("foo", "foo-2.0.tar.gz", yanked="")
+    assert kept(selecting(index, "foo", newest=1)) == {"foo": ["foo-1.1-py3-none-any.whl"]}
+    assert len(kept(selecting(index, "foo", newest=2))["foo"]) == 2
+
+
+def test_machines_by_other_names(index: Index) -> None:
+    """Names from before PEP 600 mean what they mean to pip; a universal2 is both kinds of Mac."""
+    for tag in ("manylinux1_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64", "macosx_11_0_arm64"):
+        index.wheel("foo", "1.0", tag=f"cp312-cp312-{tag}")
+    for platform, tags in {
+        "manylinux2014_x86_64": ["manylinux1_x86_64", "manylinux_2_17_x86_64"],
+        "macosx_12_0_universal2": ["macosx_11_0_arm64"],
+    }.items():
+        assert kept(selecting(index, "foo", platforms=[platform])) == {
+            "foo": [f"foo-1.0-cp312-cp312-{tag}.whl" for tag in sorted(tags)]
+        }
+    assert platforms.Machines([(3, 12)], ["macosx_12_0_universal2"]).need(Marker('platform_machine == "arm64"'), frozenset())
 
 
 def test_newest_in_two_orders(index: Index) -> None:
@@ -191,12 +215,17 @@ def test_requirements(index: Index, tmp_path: Path) -> None:
         cc \\
             --hash=sha256:{digest} --hash=sha256:{"0" * 64}
         dd ; sys_platform == "os2"
+        -i https://index.example/simple
+        --pre
+        .
+        .[tests]
         ./local
+        wheels/local
         -e git+https://x/y
         x @ https://host/x-1.0.whl
         """
     )
-    (tmp_path / "more.txt").write_text("-r requirements.txt\nbb == 1.*\n")
+    (tmp_path / "more.txt").write_text(f"-r ../{tmp_path.name}/requirements.txt\nbb == 1.*\n")
     (tmp_path / "constraints.txt").write_text("aa<2\nunused==1\n")
     follower = follow(index, "dd", requirements=[str(tmp_path / "requirements.txt")])
     follower.repo.projects = []
@@ -208,6 +237,20 @@ def test_requirements(index: Index, tmp_path: Path) -> None:
     assert follower.dropped == {"requirements": 5}
     (tmp_path / "more.txt").write_text("bb == 2.0\n")
     assert kept(follower)["bb"] == ["bb-2.0.tar.gz"]
+
+
+def test_constraints(index: Index, tmp_path: Path) -> None:
+    """Of other machines they do not bear on each other; they bound what is needed too, also when nothing else has changed."""
+    for version in ("1.0", "2.0", "3.0"):
+        index.wheel("lib", version)
+    index.wheel("app", "1.0", ["lib"])
+    path = tmp_path / "constraints.txt"
+    path.write_text('lib==1.0 ; python_version < "3.12"\nlib<3 ; python_version < "3.12"\nlib==2.0 ; python_version >= "3.12"')
+    select = Select(with_dependencies=True, python=[">=3.11"])
+    follower = follow(index, "app", requirements=[str(path)], select=select)
+    for versions, text in ((["1.0", "2.0"], "lib>2"), (["3.0"], "")):
+        assert kept(follower)["lib"] == [f"lib-{version}-py3-none-any.whl" for version in versions]
+        path.write_text(text)
 
 
 @pytest.mark.parametrize("content", ["a ==== b", "a; what", "\x80"])
@@ -266,6 +309,24 @@ def test_locks(index: Index, tmp_path: Path, name: str, text: str) -> None:
         follower.sync()
 
 
+def test_a_lock_names_all_that_it_needs(index: Index, tmp_path: Path) -> None:
+    """With dependencies, other versions of these are nobody's."""
+    for project, requires in (("aa", ["bb"]), ("bb", [])):
+        for version in ("1.0", "2.0"):
+            index.wheel(project, version, requires)
+    (tmp_path / "uv.lock").write_text(
+        "version = 1\n"
+        + "".join(
+            f'[[package]]\nname = "{name}"\nversion = "1.0"\nsource = {{ registry = "https://host/simple" }}\n'
+            f'wheels = [{{ url = "https://host/{name}-1.0-py3-none-any.whl" }}]\n'
+            for name in ("aa", "bb")
+        )
+    )
+    follower = follow(index, "aa", requirements=[str(tmp_path / "uv.lock")], select=Select(with_dependencies=True))
+    follower.repo.projects = []
+    assert kept(follower) == {name: [f"{name}-1.0-py3-none-any.whl"] for name in ("aa", "bb")}
+
+
 _FILES_OF_LOCK = {"wheel": "aa-1.0-py3-none-any.whl", "sdist": "aa-1.0.tar.gz"}
 
 
@@ -318,7 +379,47 @@ def test_dependencies_without_metadata_files(index: Index) -> None:
     for project, found in {"one": {"base"}, "two": {"base"}, "three": set(), "src": set()}.items():
         follower = selecting(index, project, with_dependencies=True)
         assert set(kept(follower)) == {project, *found}
-        assert bool(follower.warnings) == (project in ("two", "three"))
+        assert bool(follower.warnings) == (project in ("two", "three", "src"))
+
+
+@pytest.mark.parametrize("fault", [Status(503), Status(404), Body(make_wheel("app", "1.0", ["other"])[1])])
+def test_metadata_that_cannot_be_had_once(index: Index, fault: Fault) -> None:
+    """Is not noted as that of what needs nothing, nor that of other bytes as that of these."""
+    file, content, _ = make_wheel("app", "1.0", ["base"])
+    index.upload("app", file, content)
+    index.wheel("base", "1.0")
+    index.wheel("other", "1.0")
+    index.fault("*/app-1.0-*.whl", fault, times=1)
+    follower = selecting(index, "app", with_dependencies=True)
+    assert set(kept(follower)) == {"app"}
+    assert set(kept(follower)) == {"app", "base"}
+
+
+@pytest.mark.parametrize(
+    ("info", "told"),
+    [("2.2", True), ("2.4\nDynamic: Version", True), ("2.2\nDynamic: requires-dist", False), ("2.1", False)],
+)
+def test_what_an_sdist_says(index: Index, info: str, told: bool) -> None:
+    """Is what it needs, if it promises that; it is not opened where a wheel of that version says it."""
+    text = f"Metadata-Version: {info}\nName: src\nVersion: 1.0\nRequires-Dist: base\n"
+    index.upload("src", "src-1.0.tar.gz", sdist("src-1.0", text))
+    index.upload("src", "src-2.0.tar.gz", b"never opened")
+    index.wheel("src", "2.0")
+    index.wheel("base", "1.0")
+    follower = selecting(index, "src", with_dependencies=True)
+    assert set(kept(follower)) == {"src", "base"}
+    assert len([path for path in index.paths() if path.endswith(".tar.gz")]) == 1
+    assert bool(follower.warnings) != told
+
+
+def test_an_older_version_of_what_is_named(index: Index) -> None:
+    """The newest of it may not be what others need."""
+    index.wheel("app", "1.0", ["lib<2"])
+    for version in ("0.9", "1.0", "3.0"):
+        index.wheel("lib", version)
+    index.wheel("lib", "4.0rc1")
+    found = kept(selecting(index, "app", "lib", newest=1, with_dependencies=True))
+    assert found["lib"] == ["lib-1.0-py3-none-any.whl", "lib-4.0rc1-py3-none-any.whl"]
 
 
 def test_a_dependency_that_nobody_has(index: Index) -> None:
@@ -330,6 +431,12 @@ def test_a_dependency_that_nobody_has(index: Index) -> None:
 
 
 # Pythons and platforms
+
+
+@pytest.mark.parametrize("specifier", ["==3.8.10", ">3.8.20,<3.8.22", "~=3.8.6", "<=3.8", "!=3.8.0,<3.8.2", ">=3.8.100"])
+def test_a_python_is_meant_by_any_of_its_releases(specifier: str) -> None:
+    assert platforms.means(specifier, (3, 8))
+    assert not platforms.means(specifier, (3, 9)) or specifier.startswith(">=")
 
 
 @given(
@@ -353,6 +460,9 @@ def test_machines() -> None:
         'python_version < "3.12"': True,
         'python_version < "3.11"': False,
         'python_full_version >= "3.12.0"': True,
+        'python_full_version >= "3.12.4"': True,
+        'python_full_version < "3.11.3"': True,
+        'platform_release >= "20.0"': True,
         'extra == "tests"': True,
         'extra == "docs"': False,
         'implementation_name == "pypy"': False,

@@ -1,11 +1,13 @@
 """What the kept files depend on (`with_dependencies`): their Requires-Dist, and what that depends on in turn.
 
+Files of locks are not followed: a lock names what it needs itself.
+
 For every kept file and every requirement in its metadata that holds on one of the configured machines: the versions of
 that project that fulfil it, and of these the newest so many if the selection says so.
 """
 
 import io
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -15,22 +17,23 @@ from packaging.specifiers import SpecifierSet
 
 from .. import addresses
 from ..digests import Digest, sha256
-from ..errors import UpstreamError
+from ..errors import MismatchError, UpstreamError
 from ..readings import Draft, File, Upstream
 from . import names, wheels
+from .names import Named
 from .platforms import Machines, pythons
 from .reading import ProjectsReading
 from .requirements import Need
 from .rules import FOREVER, Asked, Rules, listed
 from .settings import PypiRepo
 
-#: bytes of a wheel that is fetched for the metadata in it
-_WHEEL_LIMIT = 1 << 30
+#: bytes of a file that is fetched for the metadata in it
+_FILE_LIMIT = 1 << 30
 _REQUIRES = msgspec.msgpack.Decoder(list[str])
 
 
-class _Wheel(NamedTuple):
-    """A kept file, as far as its metadata goes."""
+class _Kept(NamedTuple):
+    """A file, as far as its metadata goes."""
 
     file: File
     metadata: File | None
@@ -39,7 +42,7 @@ class _Wheel(NamedTuple):
 class _Memo(msgspec.Struct, array_like=True, frozen=True):
     """What a closure came to. It stands as long as the pages that it was made of do, and no file gets old enough."""
 
-    #: what was asked at its beginning, by which rules
+    #: what was asked of these projects in itself, by which rules
     wishes: bytes
     #: project -> source of its page
     sources: dict[str, Digest]
@@ -65,6 +68,10 @@ class Closure:
         self._drafts: dict[str, Draft] = {}
         self._requires: dict[str, list[str]] = {}
         self._until = FOREVER
+        #: what is wanted of a project in itself
+        self._wish: Callable[[str], Asked] = lambda _: Asked()
+        #: whether what a file needs could not be had, and may be had the next time
+        self._incomplete = False
 
     @property
     def names(self) -> Collection[str]:
@@ -75,14 +82,17 @@ class Closure:
         """What is wanted of a project in the end."""
         return self._asked.get(name, Asked())
 
-    def run(self, asked: Mapping[str, Asked]) -> None:
-        """Ask for the pages of what is needed. asked: what is wanted in itself. Raises UpstreamError."""
-        text = "\0".join(f"{name} {asked[name].text}" for name in sorted(asked))
-        wishes = blake3(f"{self._repo.select}\0{text}".encode()).digest()
-        if not self._recall(asked, wishes):
-            self._asked = dict(asked)
+    def run(self, asked: Callable[[str], Asked]) -> None:
+        """Ask for the pages of what is needed. asked: what is wanted of any project in itself. Raises UpstreamError."""
+        self._wish = asked
+        if not self._recall():
+            self._asked = {name: asked(name) for name in self._reading.sources}
             self._grow()
-            self._remember(wishes)
+            self._remember()
+
+    def _wishes(self, names_: Iterable[str]) -> bytes:
+        text = "\0".join(f"{name} {self._wish(name).text}" for name in sorted(names_))
+        return blake3(f"{self._repo.select}\0{text}".encode()).digest()
 
     def _grow(self) -> None:
         """In rounds, until a round adds nothing."""
@@ -90,7 +100,7 @@ class Closure:
         while changed:
             self._read_pages(changed)
             kept = {name: self._kept(name) for name in sorted(changed) if name in self._drafts}
-            self._read_metadata([wheel for found in kept.values() for wheel in found])
+            self._read_metadata([file for found in kept.values() for file in found])
             changed = {
                 name
                 for project, found in kept.items()
@@ -102,34 +112,36 @@ class Closure:
 
     @property
     def _key(self) -> str:
-        return f"pypi closure {self._repo.path} {addresses.redact(self._reading.bases[0])}"
+        return f"pypi closure 2 {self._repo.path} {addresses.redact(self._reading.bases[0])}"
 
-    def _recall(self, asked: Mapping[str, Asked], wishes: bytes) -> bool:
+    def _recall(self) -> bool:
         """Whether the closure of the last time still stands: then no page is read for it, only asked if it has changed."""
         row = self._reading.notes.get([self._key]).get(self._key) if self._reading.notes else None
         try:
             memo = _MEMO.decode(row or b"")
         except msgspec.DecodeError:
             return False
-        if memo.wishes != wishes or self._rules.present >= memo.until:
+        if not self._reading.sources.keys() <= memo.needs.keys() or self._rules.present >= memo.until:
+            return False
+        if memo.wishes != self._wishes(memo.needs):
             return False
         self._reading.ask_for([name for name in memo.sources if name not in self._reading.sources])
         if self._reading.aside or any(self._reading.sources.get(name) != source for name, source in memo.sources.items()):
             return False
         for name, needs in memo.needs.items():
             known = tuple(Need(SpecifierSet(text), frozenset(extras), frozenset(sums)) for text, extras, sums in needs)
-            self._asked[name] = asked.get(name, Asked())._replace(needs=known)
+            self._asked[name] = self._wish(name)._replace(needs=known)
         return True
 
-    def _remember(self, wishes: bytes) -> None:
-        if self._reading.notes is None or self._reading.aside:
+    def _remember(self) -> None:
+        if self._reading.notes is None or self._reading.aside or self._incomplete:
             return
         needs = {
             name: [(str(need.specifier), sorted(need.extras), sorted(need.hashes)) for need in asked.needs]
             for name, asked in self._asked.items()
         }
         sources = {name: self._reading.sources[name] for name in self._asked if name in self._reading.sources}
-        self._reading.notes.put({self._key: msgspec.msgpack.encode(_Memo(wishes, sources, needs, self._until))})
+        self._reading.notes.put({self._key: msgspec.msgpack.encode(_Memo(self._wishes(needs), sources, needs, self._until))})
 
     # Pages
 
@@ -139,26 +151,33 @@ class Closure:
         there = [name for name in missing if name in self._reading.sources]
         self._drafts.update({draft.name: draft for draft in self._reading.drafts(there)})
 
-    def _kept(self, name: str) -> list[_Wheel]:
-        """The files that are kept of a project, by what is asked of it so far."""
+    def _kept(self, name: str) -> list[_Kept]:
+        """The files whose needs count of those that are kept of a project, by what is asked of it so far.
+
+        An sdist says what it needs for certain only when it is built; a wheel of the same version says it too.
+        """
         draft = self._drafts[name]
-        choice = self._rules.choose(name, listed(draft.content), self._asked[name])
+        choice = self._rules.choose(name, listed(draft.content), self._asked[name]._replace(files={}))
         self._until = min(self._until, choice.until)
         by_name = {file.name: file for file in draft.files}
-        return [_Wheel(by_name[file], by_name.get(file + names.METADATA)) for file in sorted(choice.files)]
+        named = {file: names.parse(file, name) for file in sorted(choice.files)}
+        told = {names.version_key(found.version) for found in named.values() if found.kind == "wheel"}
+        kept = [_Kept(by_name[file], by_name.get(file + names.METADATA)) for file in named]
+        return [one for one in kept if one.metadata or _says(named[one.file.name], told)]
 
     def _add(self, name: str, requirement: Requirement) -> bool:
         """Ask for what a requirement means; whether that is new."""
         need = Need(requirement.specifier, frozenset(map(names.normalise, requirement.extras)))
-        before = self._asked.get(name, Asked())
-        if any(need.text == known.text for known in before.needs) or (before.whole and not need.extras):
+        before = self._asked.get(name) or self._wish(name)
+        whole = before.whole and not self._repo.select.newest  # else the newest of it may not do
+        if any(need.text == known.text for known in before.needs) or (whole and not need.extras):
             return False
         self._asked[name] = before._replace(needs=(*before.needs, need))
         return True
 
-    def _needed(self, project: str, kept: Iterable[_Wheel]) -> Iterator[Requirement]:
+    def _needed(self, project: str, kept: Iterable[_Kept]) -> Iterator[Requirement]:
         extras = frozenset(extra for need in self._asked[project].needs for extra in need.extras)
-        for text in sorted({text for wheel in kept for text in self._requires.get(_sum_of(wheel), ())}):
+        for text in sorted({text for one in kept for text in self._requires.get(_sum_of(one), ())}):
             try:
                 requirement = Requirement(text)
             except InvalidRequirement:
@@ -168,59 +187,81 @@ class Closure:
 
     # Metadata
 
-    def _read_metadata(self, kept: Iterable[_Wheel]) -> None:
+    def _read_metadata(self, kept: Iterable[_Kept]) -> None:
         """Of files whose metadata was not read yet; the same metadata, which most wheels of a release have, once."""
-        unread = {_sum_of(wheel): wheel for wheel in kept if _sum_of(wheel) not in self._requires}
+        unread = {_sum_of(one): one for one in kept if _sum_of(one) not in self._requires}
         upstream = self._reading.upstream
         if not unread or upstream is None:
             return
-        noted = upstream.notes.get([f"pypi requires {key}" for key in unread])
+        noted = upstream.notes.get([_note_of(key) for key in unread])
         for key in list(unread):
-            if row := noted.get(f"pypi requires {key}"):
+            if row := noted.get(_note_of(key)):
                 self._requires[key] = _REQUIRES.decode(row)
                 del unread[key]
         self._fetch(unread, upstream)
-        for key, wheel in unread.items():
-            if key not in self._requires and wheel.file.name.endswith(".whl"):
-                self._requires[key] = self._unpack(wheel.file, upstream)
-            elif key not in self._requires:
-                self._requires[key] = []  # an sdist says what it needs only when it is built
-        rows = {f"pypi requires {key}": msgspec.msgpack.encode(self._requires[key]) for key in unread if _is_sum(key)}
+        found = {
+            key: self._requires[key] if key in self._requires else self._unpack(one.file, upstream)
+            for key, one in unread.items()
+        }
+        self._requires |= {key: requires or [] for key, requires in found.items()}
+        self._incomplete = self._incomplete or None in found.values()
+        rows = {_note_of(key): msgspec.msgpack.encode(told) for key, told in found.items() if told is not None and _is_sum(key)}
         upstream.notes.put(rows)
 
-    def _fetch(self, unread: Mapping[str, _Wheel], upstream: Upstream) -> None:
+    def _fetch(self, unread: Mapping[str, _Kept], upstream: Upstream) -> None:
         """The metadata files that upstream has (PEP 658)."""
         urls: dict[str, str] = {}
-        for key, wheel in unread.items():
-            if wheel.metadata:
-                urls.setdefault(self._address(wheel.metadata), key)
+        for key, one in unread.items():
+            if one.metadata:
+                urls.setdefault(self._address(one.metadata), key)
         for url, answer in upstream.get_many(urls, limit=wheels.METADATA_LIMIT):
             metadata = unread[urls[url]].metadata
             if isinstance(answer, Exception):
-                upstream.warn(f"{answer}; reading the wheel instead")
+                upstream.warn(f"{answer}; reading the file that it is of instead")
             elif metadata and metadata.sha256 not in (None, sha256(answer.body)):
-                upstream.warn(f"{addresses.redact(url)}: is not what its index promises; reading the wheel instead")
+                upstream.warn(
+                    f"{addresses.redact(url)}: is not what its index promises; reading the file that it is of instead"
+                )
             else:
                 self._requires[urls[url]] = wheels.requires_of(answer.body)
 
-    def _unpack(self, file: File, upstream: Upstream) -> list[str]:
-        """What a wheel needs, from the metadata in it."""
+    def _unpack(self, file: File, upstream: Upstream) -> list[str] | None:
+        """What a file needs, from the metadata in it; None if it could not be had."""
         try:
-            answer = upstream.get(self._address(file), limit=_WHEEL_LIMIT)
+            answer = upstream.get(self._address(file), limit=_FILE_LIMIT)
             assert answer is not None  # nothing was said to be known
-            return wheels.requires_of(wheels.metadata_in(io.BytesIO(answer.body), file.name))
-        except (UpstreamError, ValueError) as error:
+            if file.sha256 not in (None, found := sha256(answer.body)):
+                raise MismatchError(addresses.redact(file.url or ""), "sha256", (file.sha256 or b"").hex(), found.hex())
+            if file.name.endswith(".whl"):
+                return wheels.requires_of(wheels.metadata_in(io.BytesIO(answer.body), file.name))
+            metadata = wheels.pkg_info_in(io.BytesIO(answer.body), file.name)
+        except UpstreamError as error:
+            upstream.warn(f"{file.name}: what it depends on can't be told: {error}")
+            return None
+        except ValueError as error:
             upstream.warn(f"{file.name}: what it depends on can't be told: {error}")
             return []
+        if not wheels.is_static(metadata):
+            upstream.warn(f"{file.name}: an sdist that may need more when it is built than it says; that is not followed")
+        return wheels.requires_of(metadata)
 
     def _address(self, file: File) -> str:
         return addresses.with_credentials(file.url or "", self._reading.bases[0])
 
 
-def _sum_of(wheel: _Wheel) -> str:
+def _says(named: Named, told: Collection[object]) -> bool:
+    """Whether a file has metadata in it that nothing else has. told: versions of which wheels are kept"""
+    return named.kind == "wheel" or (named.kind == "sdist" and names.version_key(named.version) not in told)
+
+
+def _sum_of(kept: _Kept) -> str:
     """What says the same needs: the metadata's sum, or the file's."""
-    digest = (wheel.metadata.sha256 if wheel.metadata else None) or wheel.file.sha256
-    return digest.hex() if digest else wheel.file.url or wheel.file.name
+    digest = (kept.metadata.sha256 if kept.metadata else None) or kept.file.sha256
+    return digest.hex() if digest else kept.file.url or kept.file.name
+
+
+def _note_of(key: str) -> str:
+    return f"pypi requires 2 {key}"
 
 
 def _is_sum(key: str) -> bool:

@@ -5,12 +5,7 @@ the file, and one that has both unchanged is not opened again. A file that can't
 on its way here still, and then the next sync takes it.
 """
 
-import gzip
-import io
 import os
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +25,6 @@ from . import names, page, wheels
 
 _ENDINGS = (".whl", ".tar.gz", ".zip")
 _PIECE = 4 << 20
-_PROBLEMS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 
 
 class _Said(msgspec.Struct, array_like=True, frozen=True):
@@ -134,7 +128,7 @@ def _read(files: list[tuple[Path, os.stat_result]], notes: Notes) -> Iterator[tu
             continue
         try:
             said = _open(path, status)
-        except _PROBLEMS as error:
+        except (OSError, ValueError) as error:
             yield path, f"can't be read: {error}"
             continue
         notes.put({_key(path): msgspec.msgpack.encode(said)})
@@ -153,9 +147,10 @@ def _noted(row: bytes | None) -> _Said | None:
 
 
 def _open(path: Path, before: os.stat_result) -> _Said:
-    """Raises ValueError and others for what is no whole file of a release, or says that it is another's."""
+    """Raises OSError, and ValueError for what is no whole file of a release, or says that it is another's."""
     try:
-        project = parse_wheel_filename(path.name)[0] if path.name.endswith(".whl") else parse_sdist_filename(path.name)[0]
+        parse = parse_wheel_filename if path.name.endswith(".whl") else parse_sdist_filename
+        project, version, *_ = parse(path.name)
     except (InvalidWheelFilename, InvalidSdistFilename) as error:
         raise ValueError(str(error)) from None
     sums = Sums()
@@ -163,7 +158,7 @@ def _open(path: Path, before: os.stat_result) -> _Said:
         while piece := file.read(_PIECE):
             sums.update(piece)
         file.seek(0)
-        metadata = wheels.metadata_in(file, path.name) if path.name.endswith(".whl") else _pkg_info(file, path.name)
+        metadata = wheels.metadata_in(file, path.name) if path.name.endswith(".whl") else wheels.pkg_info_in(file, path.name)
     after = path.stat()
     if (after.st_size, after.st_mtime_ns, sums.size) != (before.st_size, before.st_mtime_ns, before.st_size):
         raise ValueError("it is being written")
@@ -171,27 +166,7 @@ def _open(path: Path, before: os.stat_result) -> _Said:
     name = raw.get("name", project)
     if names.normalise(name) != project:
         raise ValueError(f"its metadata says that it is of {name}")
+    if names.version_key(raw.get("version", str(version))) != version:  # pip and uv refuse such a file
+        raise ValueError(f"its metadata says that it is version {raw['version']}")
     kept = metadata if path.name.endswith(".whl") else b""
     return _Said(sums.size, before.st_mtime_ns, sums.sha256, name, raw.get("requires_python"), kept)
-
-
-def _pkg_info(file: io.BufferedReader, name: str) -> bytes:
-    """The PKG-INFO of an sdist (PEP 643), in its one folder; none in very old ones. Reads the archive to its end."""
-    if name.endswith(".zip"):
-        with zipfile.ZipFile(file) as archive:
-            found = [one for one in archive.infolist() if _is_pkg_info(one.filename)]
-            return archive.read(found[0]) if found and found[0].file_size <= wheels.METADATA_LIMIT else b""
-    content = b""
-    with tarfile.open(fileobj=file, mode="r:gz") as tar:
-        for member in tar:
-            if _is_pkg_info(member.name) and member.size <= wheels.METADATA_LIMIT and (inner := tar.extractfile(member)):
-                content = inner.read()
-    file.seek(0)
-    with gzip.open(file) as stream:  # a tar archive may end before what it is compressed in does
-        while stream.read(_PIECE):
-            pass
-    return content
-
-
-def _is_pkg_info(path: str) -> bool:
-    return path.count("/") == 1 and path.endswith("/PKG-INFO")

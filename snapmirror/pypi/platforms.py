@@ -13,8 +13,8 @@ Python = tuple[int, int]
 
 #: those that there were, and some that there will be
 _PYTHONS: tuple[Python, ...] = ((2, 6), (2, 7), *((3, minor) for minor in range(21)))
-#: a specifier may speak of a patch release; one that means any of these means the Python
-_PATCHES = (0, 4, 8, 12, 99)
+#: where a specifier speaks of a patch release
+_PATCH = re.compile(r"\d+\.\d+\.(\d{1,4})(?!\d)")
 
 _MANYLINUX = re.compile(r"manylinux_(\d+)_(\d+)_(\w+)")
 _MUSLLINUX = re.compile(r"musllinux_(\d+)_(\d+)_(\w+)")
@@ -22,6 +22,7 @@ _MACOS = re.compile(r"macosx_(\d+)_(\d+)_(\w+)")
 _FIXED = {"win32", "win_amd64", "win_arm64", "any"}
 #: names from before PEP 600 {minor of glibc 2: name}
 _LEGACY = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
+_LEGACY_PLATFORM = re.compile(r"(manylinux1|manylinux2010|manylinux2014)_(\w+)")
 _TAG = re.compile(r"(py|cp|pp|ip|jy|graalpy)(\d)(\d*)")
 
 #: what markers are evaluated for where no platform is configured
@@ -45,7 +46,19 @@ def problem_with_platform(platform: str) -> str | None:
 
 def accepted(platforms: Iterable[str]) -> frozenset[str]:
     """The platform tags of all wheels that run on one of these machines."""
-    return frozenset(tag for platform in platforms for tag in _accepted(platform)) | {"any"}
+    return frozenset(tag for platform in _spelled_out(platforms) for tag in _accepted(platform)) | {"any"}
+
+
+def _spelled_out(platforms: Iterable[str]) -> Iterator[str]:
+    """Machines under the names that all that follows knows; universal2 is wheels for two kinds of them."""
+    for platform in platforms:
+        if found := _LEGACY_PLATFORM.fullmatch(platform):
+            minor = next(minor for minor, name in _LEGACY.items() if name == found[1])
+            yield f"manylinux_2_{minor}_{found[2]}"
+        elif platform.endswith("_universal2"):
+            yield from (platform.removesuffix("universal2") + machine for machine in ("arm64", "x86_64"))
+        else:
+            yield platform
 
 
 def _accepted(platform: str) -> Iterator[str]:
@@ -77,7 +90,13 @@ def means(specifier: str, python: Python) -> bool:
         parsed = _specifier(specifier)
     except InvalidSpecifier:
         return True
-    return any(parsed.contains(f"{python[0]}.{python[1]}.{patch}", prereleases=True) for patch in _PATCHES)
+    return any(parsed.contains(f"{python[0]}.{python[1]}.{patch}", prereleases=True) for patch in _patches(specifier))
+
+
+def _patches(specifier: str) -> list[int]:
+    """Patch releases of which one is meant if any is: the first, a last, those that are spoken of and their neighbours."""
+    stated = {int(digits) for digits in _PATCH.findall(specifier)}
+    return sorted({0, 9999, *(max(number + step, 0) for number in stated for step in (-1, 0, 1))})
 
 
 @lru_cache(16_384)
@@ -98,21 +117,35 @@ def runs(tag: Tag, targets: Iterable[Python]) -> bool:
 
 
 class Machines:
-    """Every environment that dependencies are looked up for: each Python on each platform."""
+    """Every environment that dependencies are looked up for: each Python on each platform, at its oldest and its newest."""
 
     def __init__(self, targets: Sequence[Python], platforms: Sequence[str]) -> None:
-        unique = {tuple(sorted(_environment(platform).items())) for platform in platforms or _USUAL}
+        unique = {tuple(sorted(_environment(platform).items())) for platform in _spelled_out(platforms or _USUAL)}
         self._environments = [
             dict(platform)
             | {
                 "python_version": f"{major}.{minor}",
-                "python_full_version": f"{major}.{minor}.0",
-                "implementation_version": f"{major}.{minor}.0",
+                "python_full_version": f"{major}.{minor}.{number}",
+                "implementation_version": f"{major}.{minor}.{number}",
+                "platform_release": f"{number}",
             }
             for platform in sorted(unique)
             for major, minor in targets
+            for number in (0, 9999)
         ]
         self._answers: dict[tuple[str, frozenset[str]], bool] = {}
+
+    @property
+    def count(self) -> int:
+        """How many environments there are."""
+        return len(self._environments)
+
+    def where(self, marker: Marker | None) -> frozenset[int]:
+        """The environments, by number, in which a requirement with that marker holds for somebody who asks for no extra."""
+        numbers = range(self.count)
+        if marker is None:
+            return frozenset(numbers)
+        return frozenset(number for number in numbers if _holds(marker, {**self._environments[number], "extra": ""}))
 
     def need(self, marker: Marker | None, extras: frozenset[str]) -> bool:
         """Whether a requirement with that marker holds in one of them, for somebody who asks for these extras."""
@@ -137,7 +170,7 @@ def _holds(marker: Marker, environment: dict[str, str]) -> bool:
 
 
 def _environment(platform: str) -> dict[str, str]:
-    """What markers say of a platform, without what depends on the Python. `platform_release` and such are unknown."""
+    """What markers say of a platform, without what depends on the Python or on how old the system is."""
     system, os_name, sys_platform = "Linux", "posix", "linux"
     machine = platform.partition("_")[2]
     if platform.startswith("win"):
@@ -152,7 +185,6 @@ def _environment(platform: str) -> dict[str, str]:
         "platform_python_implementation": "CPython",
         "os_name": os_name,
         "platform_machine": machine,
-        "platform_release": "",
         "platform_system": system,
         "platform_version": "",
         "sys_platform": sys_platform,

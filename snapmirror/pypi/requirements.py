@@ -1,9 +1,12 @@
 """Files that name what to keep: requirements.txt and constraints.txt (pip), pylock.toml (PEP 751), uv.lock."""
 
+import os
 import re
 import tomllib
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from operator import and_
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +24,8 @@ _HASH = re.compile(r"--hash[= ]\s*sha256:([0-9a-fA-F]{64})")
 _OPTIONS = re.compile(r"\s--[a-z-]+[= ].*$")
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _OTHER_FILE = re.compile(r"(?:-r|--requirement|-c|--constraint)[= ]?\s*(.+)")
-#: what no index has: a folder, an archive, a repository
-_ELSEWHERE = re.compile(r"-e\b|--editable|\.{0,2}/|\w+\+?\w*://|.*\.(whl|tar\.gz|zip)$")
+#: what asks an index for nothing: options, and what is a folder, an archive or a repository
+_ELSEWHERE = re.compile(r"-|\.|[^@;]*[/\\]|.*\.(whl|tar\.gz|zip)$")
 
 
 class Need(NamedTuple):
@@ -39,14 +42,20 @@ class Need(NamedTuple):
         return f"{self.specifier} {sorted(self.extras)} {sorted(self.hashes)}"
 
 
+#: versions, and the machines on which nothing else will do
+_Constraint = tuple[SpecifierSet, frozenset[int]]
+
+
 class Wanted:
     """What all files of a repo name together."""
 
     def __init__(self) -> None:
         #: project -> what requirements ask of it
         self.needs: dict[str, list[Need]] = {}
-        #: project -> what constraints allow of it
-        self.bounds: dict[str, SpecifierSet] = {}
+        #: project -> what constraints say of it
+        self.constraints: dict[str, list[_Constraint]] = {}
+        #: project -> what they allow of it: what lies in any of these
+        self.bounds: dict[str, tuple[SpecifierSet, ...]] = {}
         #: project -> {file of a lock: the hexadecimal SHA-256 that it may have; none: any}
         self.files: dict[str, dict[str, set[str]]] = {}
 
@@ -73,7 +82,15 @@ def read(repo: PypiRepo) -> Wanted:
             raise SelectionError(repo.path, f"reads {path}, which can't be read: {error.strerror}") from None
         except ValueError as error:  # TOML and UTF-8 that are none too
             raise SelectionError(repo.path, f"reads {path}: {error}") from None
+    wanted.bounds = {name: _bounds(stated, machines.count) for name, stated in wanted.constraints.items()}
     return wanted
+
+
+def _bounds(stated: Sequence[_Constraint], machines: int) -> tuple[SpecifierSet, ...]:
+    """What constraints allow that do not all hold on the same machines: on each, what all of those say that hold there."""
+    together = {frozenset(one for one in stated if number in one[1]) for number in range(machines)}
+    found = {reduce(and_, (specifier for specifier, _ in those), SpecifierSet()) for those in together}
+    return tuple(sorted(found, key=str))
 
 
 def files_of(repo: PypiRepo) -> list[Path]:
@@ -91,7 +108,7 @@ def files_of(repo: PypiRepo) -> list[Path]:
 
 
 def _included(path: Path, stated: str) -> Path:
-    return path.parent / stated.strip("'\" ")
+    return Path(os.path.normpath(path.parent / stated.strip("'\" ")))
 
 
 def _read_lines(path: Path, wanted: Wanted, machines: Machines, constraints: bool, above: tuple[Path, ...]) -> None:
@@ -102,7 +119,7 @@ def _read_lines(path: Path, wanted: Wanted, machines: Machines, constraints: boo
         if other := _OTHER_FILE.fullmatch(line):
             inner = constraints or line.startswith(("-c", "--constraint"))
             _read_lines(_included(path, other[1]), wanted, machines, inner, (*above, path))
-        elif not line.startswith("--") and not _ELSEWHERE.match(line):
+        elif not _ELSEWHERE.match(line):
             _take_line(line, wanted, machines, constraints)
 
 
@@ -118,11 +135,12 @@ def _take_line(line: str, wanted: Wanted, machines: Machines, constraint: bool) 
         found = Requirement(stated)
     except InvalidRequirement as error:
         raise ValueError(f"{stated!r} is no requirement: {str(error).splitlines()[0]}") from None
-    if found.url or not machines.need(found.marker, frozenset()):
+    machines_ = machines.where(found.marker)
+    if found.url or not machines_:
         return
     name = names.normalise(found.name)
     if constraint:
-        wanted.bounds[name] = wanted.bounds.get(name, SpecifierSet()) & found.specifier
+        wanted.constraints.setdefault(name, []).append((found.specifier, machines_))
     else:
         hashes = frozenset(digits.lower() for digits in _HASH.findall(line))
         need = Need(found.specifier, frozenset(map(names.normalise, found.extras)), hashes)
@@ -131,7 +149,7 @@ def _take_line(line: str, wanted: Wanted, machines: Machines, constraint: bool) 
 
 def _read_pylock(path: Path, wanted: Wanted) -> None:
     try:
-        lock = Pylock.from_dict(tomllib.loads(path.read_text()))
+        lock = Pylock.from_dict(tomllib.loads(path.read_text("utf-8")))
     except PylockValidationError as error:
         raise ValueError(str(error)) from None
     for package in lock.packages:
@@ -141,7 +159,7 @@ def _read_pylock(path: Path, wanted: Wanted) -> None:
 
 def _read_uv(path: Path, wanted: Wanted) -> None:
     """uv's format has no specification; since version 1 a package has `source`, `sdist` and `wheels`."""
-    lock = tomllib.loads(path.read_text())
+    lock = tomllib.loads(path.read_text("utf-8"))
     if lock.get("version") != 1 or not isinstance(lock.get("package"), list):
         raise ValueError(f"it is no uv.lock that this version of snapmirror knows: its version is {lock.get('version')!r}")
     for package in lock["package"]:

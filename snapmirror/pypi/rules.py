@@ -42,6 +42,11 @@ class Listed(msgspec.Struct, gc=False, eq=False):
         return self.hashes.get("sha256", "").lower()
 
     @property
+    def is_yanked(self) -> bool:
+        """Whether upstream has yanked it; a reason may be empty."""
+        return self.yanked not in (None, False)
+
+    @property
     def uploaded(self) -> int | None:
         """Seconds since 1970."""
         return page.seconds(self.upload_time) if self.upload_time else None
@@ -65,8 +70,8 @@ class Asked(NamedTuple):
     #: all that the rules leave of it
     whole: bool = False
     needs: tuple[Need, ...] = ()
-    #: what constraints allow
-    bound: SpecifierSet | None = None
+    #: what constraints allow: what lies in one of these; none: all
+    bounds: tuple[SpecifierSet, ...] = ()
     #: of locks, which no rule drops: {file: its hexadecimal SHA-256; none: any}
     files: Mapping[str, set[str]] = MappingProxyType({})
 
@@ -74,7 +79,7 @@ class Asked(NamedTuple):
     def text(self) -> str:
         """The same for the same wishes."""
         files = sorted((file, sorted(hashes)) for file, hashes in self.files.items())
-        return f"{self.whole} {sorted({need.text for need in self.needs})} {self.bound} {files}"
+        return f"{self.whole} {sorted({need.text for need in self.needs})} {[*map(str, self.bounds)]} {files}"
 
 
 class Choice(NamedTuple):
@@ -127,7 +132,8 @@ class Rules:
         """Of what the rules leave, the newest versions of what is asked for, for each need by itself: the newest of the
         lower of two overlapping ranges lies in both.
         """
-        allowed = {one: named for one, named in left.items() if asked.bound is None or _is_in(named, asked.bound)}
+        bounds = asked.bounds or (SpecifierSet(),)
+        allowed = {one: named for one, named in left.items() if any(_is_in(named, bound) for bound in bounds)}
         groups = [allowed] if asked.whole else []
         groups += [
             {
@@ -157,7 +163,7 @@ class Rules:
             return "versions"
         if not select.prereleases and (version := named.parsed) and version.is_prerelease:
             return "prereleases"
-        if not select.yanked and one.yanked not in (None, False):
+        if not select.yanked and one.is_yanked:
             return "yanked"
         return self._machine_rule(one, named) or self._size_or_age_rule(project, one)
 
@@ -178,15 +184,15 @@ class Rules:
         return "min_age" if one.uploaded is None or one.uploaded + self._min_age > self.present else None
 
     def _newest(self, files: dict[Listed, Named]) -> Iterable[Listed]:
-        """Those of the newest versions."""
+        """Those of the newest versions. One that is yanked is none that a client takes while there is another."""
         if not self._select.newest:
             return files
         versions: dict[object, list[Listed]] = {}
         for one, named in files.items():
             versions.setdefault(names.version_key(named.version), []).append(one)
         order = _upload if self._select.newest_by == "upload-time" else _version
-        newest = sorted(versions.items(), key=order, reverse=True)[: self._select.newest]
-        return [one for _, group in newest for one in group]
+        newest = sorted(versions.items(), key=lambda item: (_is_offered(item[1]), order(item)), reverse=True)
+        return [one for _, group in newest[: self._select.newest] for one in group]
 
 
 def _is_locked(one: Listed, asked: Asked) -> bool:
@@ -198,6 +204,10 @@ def _is_in(named: Named, specifier: SpecifierSet) -> bool:
     """Whether a version is meant; one from before PEP 440 only by a specifier that means all."""
     version = named.parsed
     return specifier.contains(version, prereleases=True) if version else not str(specifier)
+
+
+def _is_offered(files: Iterable[Listed]) -> bool:
+    return not all(one.is_yanked for one in files)
 
 
 def _version(item: tuple[object, list[Listed]]) -> tuple[Version, str]:

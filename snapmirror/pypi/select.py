@@ -46,7 +46,7 @@ def _select(repo: PypiRepo, reading: Any, present: datetime) -> Selection:
     asked = wishes(repo, requirements.read(repo))
     if repo.select.with_dependencies:
         closure = Closure(repo, reading, rules)
-        closure.run({name: asked(name) for name in reading.sources})
+        closure.run(asked)
         asked = closure.asked
         reading.sources = {name: source for name, source in reading.sources.items() if name in closure.names}
     selected = SelectedReading(repo, reading, rules, asked, present)
@@ -59,9 +59,9 @@ def wishes(repo: PypiRepo, wanted: Wanted) -> Callable[[str], Asked]:
 
     def asked(name: str) -> Asked:
         return Asked(
-            repo.projects == "all" or name in named,
+            repo.projects == "all" or name in named or not (repo.projects or repo.requirements),
             tuple(wanted.needs.get(name, ())),
-            wanted.bounds.get(name),
+            wanted.bounds.get(name, ()),
             wanted.files.get(name, {}),
         )
 
@@ -122,7 +122,7 @@ class SelectedReading(Reading):
 
     def since(self, mark: bytes) -> Changes | None:
         """See Reading.since. Whoever keeps the mark keeps the settings with it."""
-        return None if self._repo.select.min_age else self._reading.since(mark)
+        return None if self._repo.select.min_age and not self._reading.alone else self._reading.since(mark)
 
     def _source(self, name: str, source: Digest) -> Digest:
         """A leaf is a function of the page and of what is asked of it."""
@@ -161,7 +161,8 @@ class SelectedReading(Reading):
         if self._notes:
             self._notes.put(aged)
         self.validators = self._reading.validators
-        if names_ and not self._any and len(names_) >= len(self.sources) and not self._repo.select.allow_empty:
+        may_be_empty = self._repo.select.allow_empty or self._reading.alone
+        if names_ and not self._any and len(names_) >= len(self.sources) and not may_be_empty:
             raise SelectionError(self._repo.path, "keeps nothing of what upstream lists; change it, or set allow_empty = true")
 
 
@@ -172,7 +173,7 @@ def cut(draft: Draft, choice: Choice, asked: Asked) -> Draft:
     """
     invalid = {file: reason for file, reason in draft.invalid.items() if _concerns(file, asked)}
     missing = asked.files.keys() - choice.files - invalid.keys()
-    invalid |= dict.fromkeys(sorted(missing), "a lock names it, and upstream has no such file with that hash")
+    invalid |= dict.fromkeys(sorted(missing), "a lock names it, and there is no such file with that hash to be had")
     whole = leaf.decode(draft.content)
     if not choice.files and whole["files"]:
         return draft._replace(content=b"", files=(), invalid=invalid)

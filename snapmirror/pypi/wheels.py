@@ -1,15 +1,27 @@
-"""What is in a wheel: its metadata, where an index has no file of it (packaging.python.org: Binary distribution format)."""
+"""What is in wheels and sdists: their metadata, where an index has no file of it (packaging.python.org: Binary and Source
+distribution format, Core metadata).
+"""
 
+import gzip
+import lzma
+import tarfile
 import zipfile
+import zlib
 from typing import IO
 
 from packaging.metadata import parse_email
+from packaging.version import Version
 
 from . import names
 
+#: version of metadata since which an sdist says what is known only when it is built
+_STATIC = Version("2.2")
 #: bytes of a metadata file
 METADATA_LIMIT = 16 << 20
-_PROBLEMS = (zipfile.BadZipFile, EOFError, RuntimeError, OSError, UnicodeDecodeError)
+_PIECE = 4 << 20
+_PROBLEMS = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError, UnicodeDecodeError,
+)  # fmt: skip
 
 
 def metadata_in(wheel: IO[bytes], file: str) -> bytes:
@@ -36,6 +48,48 @@ def _is_metadata(name: str, file: str) -> bool:
     if inner != "METADATA" or stem == folder:
         return False
     return names.normalise(stem.partition("-")[0]) == names.normalise(file.partition("-")[0])
+
+
+def pkg_info_in(sdist: IO[bytes], file: str) -> bytes:
+    """The PKG-INFO of an sdist, in its one folder; none in very old ones. file: its name.
+
+    Reads the archive to its end. Raises ValueError if it can't be read.
+    """
+    try:
+        return _in_zip(sdist) if file.endswith(".zip") else _in_tar(sdist)
+    except _PROBLEMS as error:
+        raise ValueError(f"the sdist can't be read: {error}") from None
+
+
+def _in_zip(sdist: IO[bytes]) -> bytes:
+    with zipfile.ZipFile(sdist) as archive:
+        found = [one for one in archive.infolist() if _is_pkg_info(one.filename)]
+        return archive.read(found[0]) if found and found[0].file_size <= METADATA_LIMIT else b""
+
+
+def _in_tar(sdist: IO[bytes]) -> bytes:
+    content = b""
+    with tarfile.open(fileobj=sdist, mode="r:gz") as tar:
+        for member in tar:
+            if _is_pkg_info(member.name) and member.size <= METADATA_LIMIT and (inner := tar.extractfile(member)):
+                content = inner.read()
+    sdist.seek(0)
+    with gzip.open(sdist) as stream:  # a tar archive may end before what it is compressed in does
+        while stream.read(_PIECE):
+            pass
+    return content
+
+
+def _is_pkg_info(path: str) -> bool:
+    return path.count("/") == 1 and path.endswith("/PKG-INFO")
+
+
+def is_static(metadata: bytes) -> bool:
+    """Whether an sdist needs what its PKG-INFO says, however it is built (PEP 643)."""
+    raw, _ = parse_email(metadata)
+    since = names.parse_version(raw.get("metadata_version", "1.0"))
+    dynamic = {field.lower() for field in raw.get("dynamic", [])}
+    return since is not None and since >= _STATIC and "requires-dist" not in dynamic
 
 
 def requires_of(metadata: bytes) -> list[str]:
