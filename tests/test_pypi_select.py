@@ -301,6 +301,12 @@ def test_locks(index: Index, tmp_path: Path, name: str, text: str) -> None:
     follower.repo.projects = []
     assert kept(follower) == {"aa": ["aa-1.0-py3-none-any.whl", "aa-1.0.tar.gz"]}
     assert not follower.invalid
+    other = tmp_path / "pylock.other.toml"  # as uv writes names
+    other.write_text(PYLOCK.format(**sums).replace('"aa-1.0.tar.gz"', '"AA-1.0.tar.gz"'))
+    follower.repo.requirements.append(str(other))
+    assert kept(follower) == {"aa": ["aa-1.0-py3-none-any.whl", "aa-1.0.tar.gz"]}
+    assert not follower.invalid
+    follower.repo.requirements.pop()
     (tmp_path / name).write_text(text.format(**sums | {"wheel": "0" * 64}))
     assert kept(follower) == {"aa": ["aa-1.0.tar.gz"]}
     assert list(follower.invalid) == ["aa-1.0-py3-none-any.whl"]

@@ -90,6 +90,8 @@ class Choice(NamedTuple):
     dropped: Counter[str]
     #: seconds since 1970 from which on more of it would be old enough
     until: int
+    #: files of locks that are not listed, or not with that hash
+    missing: frozenset[str]
 
 
 class Rules:
@@ -112,7 +114,7 @@ class Rules:
 
     def choose(self, project: str, files: Sequence[Listed], asked: Asked) -> Choice:
         """What is kept of the files on the page of a project."""
-        locked = {one.filename for one in files if _is_locked(one, asked)}
+        locked, missing = _locked(files, asked)
         dropped: Counter[str] = Counter()
         left: dict[Listed, Named] = {}
         until = FOREVER
@@ -126,7 +128,7 @@ class Rules:
                 if rule == "min_age" and self._min_age and one.uploaded is not None:
                     until = min(until, one.uploaded + self._min_age)
         kept = locked | self._wanted(left, asked, dropped, locked)
-        return Choice(frozenset(kept), dropped, until)
+        return Choice(frozenset(kept), dropped, until, missing)
 
     def _wanted(self, left: dict[Listed, Named], asked: Asked, dropped: Counter[str], locked: Collection[str]) -> set[str]:
         """Of what the rules leave, the newest versions of what is asked for, for each need by itself: the newest of the
@@ -195,9 +197,15 @@ class Rules:
         return [one for _, group in newest[: self._select.newest] for one in group]
 
 
-def _is_locked(one: Listed, asked: Asked) -> bool:
-    hashes = asked.files.get(one.filename)
-    return hashes is not None and (not hashes or one.sha256 in hashes)
+def _locked(files: Iterable[Listed], asked: Asked) -> tuple[frozenset[str], frozenset[str]]:
+    """The files that locks name, by their hashes, and what they name besides. A lock may write the name of a file in
+    another way than the index: uv's pylock.toml has `pyyaml-6.0.tar.gz` for `PyYAML-6.0.tar.gz`.
+    """
+    sums = {one for stated in asked.files.values() for one in stated}
+    found = [one for one in files if one.sha256 in sums or asked.files.get(one.filename) == set()]
+    had = {one.sha256 for one in found} | {one.filename for one in found}
+    missing = {file for file, stated in asked.files.items() if had.isdisjoint(stated or {file})}
+    return frozenset(one.filename for one in found), frozenset(missing)
 
 
 def _is_in(named: Named, specifier: SpecifierSet) -> bool:

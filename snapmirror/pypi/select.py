@@ -172,7 +172,7 @@ def cut(draft: Draft, choice: Choice, asked: Asked) -> Draft:
     What a lock names and the page has not is said to be withheld: nobody could install from that lock.
     """
     invalid = {file: reason for file, reason in draft.invalid.items() if _concerns(file, asked)}
-    missing = asked.files.keys() - choice.files - invalid.keys()
+    missing = choice.missing - invalid.keys()
     invalid |= dict.fromkeys(sorted(missing), "a lock names it, and there is no such file with that hash to be had")
     whole = leaf.decode(draft.content)
     if not choice.files and whole["files"]:
