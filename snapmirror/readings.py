@@ -72,6 +72,8 @@ class Reading(Protocol):
     validators: Mapping[str, Validators]
     #: names that upstream has deleted for certain: that they are missing is no accident
     gone: Collection[str] = ()
+    #: a text of what is left out of its drafts, and of what was there; what is found out of the rest holds for that alone
+    left_out: str = ""
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
         """The leaves of these names, and of any other name that they bear on. Raises UpstreamError."""

@@ -74,6 +74,25 @@ def test_what_is_newest_is_counted_among_what_was_there(tmp_path: Path, index: I
     assert "lib-3.0-0.conda" in mirror.listed("chan/noarch")
 
 
+def test_what_a_selection_needed_then(tmp_path: Path, index: Index) -> None:
+    """Ages and dependencies are those of that day, also when today's were found out before."""
+    index.wheel("app", "1.0", ["lib"], upload_time="2024-01-01T00:00:00Z")
+    index.wheel("app", "1.1", ["young"], upload_time="2024-04-30T00:00:00Z")
+    index.wheel("app", "2.0", ["other"], upload_time="2024-06-01T00:00:00Z")
+    for name in ("lib", "young", "other"):
+        index.wheel(name, "1.0", upload_time="2023-01-01T00:00:00Z")
+    index.wheel("new", "1.0", upload_time="2024-06-01T00:00:00Z")
+    mirror = Mirror(tmp_path / "mirror")
+    pypi = {"kind": "pypi", "path": "pypi", "upstream": f"{index.url}/simple/", "projects": ["app", "new"]}
+    mirror.repos.append(pypi | {"select": {"newest": 1, "min_age": "7d", "with_dependencies": True}})
+    mirror.sync()
+    mirror.sync("--as-of", DAY)
+    assert set(mirror.reader("pypi/", DAY).leaves) == {"app", "lib"}
+    mirror.run("deny", "pypi", "app==2.0", "--reason", "broken")
+    mirror.sync()
+    assert set(mirror.reader("pypi/").leaves) == {"app", "young", "new"}
+
+
 def test_what_cannot_be_meant(mirror: Mirror) -> None:
     assert "give one of them" in mirror.sync("--as-of", DAY, "--seal-as", DAY, status=2).err
     assert "--as-of yesterday" in mirror.sync("--as-of", "yesterday", status=2).err

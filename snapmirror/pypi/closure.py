@@ -92,7 +92,7 @@ class Closure:
 
     def _wishes(self, names_: Iterable[str]) -> bytes:
         text = "\0".join(f"{name} {self._wish(name).text}" for name in sorted(names_))
-        return blake3(f"{self._repo.select}\0{text}".encode()).digest()
+        return blake3(f"{self._repo.select}\0{self._reading.left_out}\0{text}".encode()).digest()
 
     def _grow(self) -> None:
         """In rounds, until a round adds nothing."""

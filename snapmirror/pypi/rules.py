@@ -60,8 +60,8 @@ _LEAF = msgspec.msgpack.Decoder(_Leaf)
 
 
 def listed(leaf: bytes) -> list[Listed]:
-    """The files of a leaf that snapmirror made."""
-    return _LEAF.decode(leaf).files
+    """The files of a leaf that snapmirror made; none of an empty one."""
+    return _LEAF.decode(leaf).files if leaf else []
 
 
 class Asked(NamedTuple):

@@ -105,7 +105,8 @@ class SelectedReading(Reading):
         #: how many files each rule has dropped, of projects that were read
         self.dropped: Counter[str] = Counter()
         self._settings = blake3(f"{repo.select}".encode()).digest()
-        self._any = False
+        #: whether any file is kept, and whether there was any to keep
+        self._any = self._any_listed = False
         self._notes: Notes | None = reading.notes
         self.sources: Mapping[str, Digest] = _Sources(reading.sources, self._source)
         if repo.select.min_age:
@@ -149,9 +150,11 @@ class SelectedReading(Reading):
         aged: dict[str, bytes] = {}
         for draft in self._reading.drafts(names_):
             asked = self._asked(draft.name)
-            choice = self._rules.choose(draft.name, listed(draft.content), asked)
+            files = listed(draft.content)
+            choice = self._rules.choose(draft.name, files, asked)
             self.dropped.update(choice.dropped)
             self._any = self._any or bool(choice.files)
+            self._any_listed = self._any_listed or bool(files)
             source = self._source(draft.name, draft.source) if draft.source else None
             if source and self._repo.select.min_age:
                 chosen = blake3(source + "\0".join(sorted(choice.files)).encode()).digest()
@@ -162,7 +165,7 @@ class SelectedReading(Reading):
             self._notes.put(aged)
         self.validators = self._reading.validators
         may_be_empty = self._repo.select.allow_empty or self._reading.alone
-        if names_ and not self._any and len(names_) >= len(self.sources) and not may_be_empty:
+        if self._any_listed and not self._any and len(names_) >= len(self.sources) and not may_be_empty:
             raise SelectionError(self._repo.path, "keeps nothing of what upstream lists; change it, or set allow_empty = true")
 
 
@@ -174,6 +177,8 @@ def cut(draft: Draft, choice: Choice, asked: Asked) -> Draft:
     invalid = {file: reason for file, reason in draft.invalid.items() if _concerns(file, asked)}
     missing = choice.missing - invalid.keys()
     invalid |= dict.fromkeys(sorted(missing), "a lock names it, and there is no such file with that hash to be had")
+    if not draft.content:
+        return draft._replace(invalid=invalid)
     whole = leaf.decode(draft.content)
     if not choice.files and whole["files"]:
         return draft._replace(content=b"", files=(), invalid=invalid)

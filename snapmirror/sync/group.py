@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from .. import clock
 from ..ecosystem import Ecosystem, Repo
 from ..errors import SelectionError, UpstreamError
 from ..readings import Draft, Reading, Selection
@@ -17,13 +18,13 @@ class Group:
     """Reads in a thread, plans in the main one."""
 
     def __init__(self, ecosystem: Ecosystem, directories: Sequence[DirectorySync], present: datetime) -> None:
-        """directories: of one ecosystem; present: from which a selection counts ages"""
+        """directories: of one ecosystem; present: from which a selection counts ages, unless the past is meant"""
         self.directories = directories
         self._ecosystem = ecosystem
         self._repos: Mapping[str, Repo] = {directory.repo.path: directory.repo for directory in directories}
         self._selects = any(ecosystem.selects(repo) for repo in self._repos.values())
         self._ages = any(ecosystem.ages(repo) for repo in self._repos.values())
-        self._present = present
+        self._present = _instant(directories[0]) or present
         settings = " ".join(ecosystem.settings(repo) for repo in self._repos.values())
         if directories[0].options.as_of:
             settings += f" as of {directories[0].options.seal_as}"
@@ -87,9 +88,16 @@ class Group:
             directory.problem, directory.reading, directory.plan = directory.problem or problem, None, None
 
 
+def _instant(directory: DirectorySync) -> datetime | None:
+    """When all that is made is to be as it was, None for the present."""
+    options = directory.options
+    return clock.from_id(options.seal_as) if options.as_of and options.seal_as else None
+
+
 def _watched(directory: DirectorySync, reading: Reading) -> Reading:
     """A reading that says whose it is when it fails: a selection reads several at once."""
     drafts = reading.drafts
+    reading.left_out = f"{_instant(directory)}{directory.rules.text}"
 
     def watched(names: Collection[str]) -> Iterator[Draft]:
         try:
