@@ -35,6 +35,8 @@ class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
     offline: bool = False
     #: on-demand: how long an answer that there is no such file is believed
     negative_age: str = "60s"
+    #: on-demand: whether `max_cache` may drop files of it
+    evict: bool = True
     #: `status` complains if upstream was last read longer ago
     max_age: str = ""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from .. import clock
+from .. import clock, units
 from ..conda import CondaRepo
 from ..conda.settings import Channel, Select
 from ..ecosystem import Repo
@@ -41,11 +41,17 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
     store: str = "store"
     #: where the LMDB index lies, if the store is on a network disk
     index: str | None = None
+    #: how much `gc` leaves of what was fetched on demand and can be had again; "" for all
+    max_cache: str = ""
     download: Download = Download()
     retention: Retention = Retention()
     publish: Publish = Publish()
     serve: Serve = Serve()
     repo: list[AnyRepo] = []
+
+    def __post_init__(self) -> None:
+        if self.max_cache:
+            units.parse_size(self.max_cache)
 
     @property
     def store_path(self) -> Path:

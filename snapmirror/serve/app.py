@@ -115,7 +115,10 @@ class Server:
             self._blobs.forgive()
         present = self._present
         if ready := present.ready.get(path):
-            return self._send_ready(request, path, ready, present)
+            try:
+                return self._blobs.send(request, ready)
+            except Missing:  # a file that gc has dropped to make room is fetched again
+                present.ready.pop(path, None)
         if path.startswith(internal.PREFIX):
             return await self._internal(request, path, present)
         if self._watch.problem and not view.catalog.entries:
@@ -152,9 +155,6 @@ class Server:
         ready = self._blobs.prepare(answer)
         if len(present.ready) < _MAX_READY:
             present.ready[path] = ready
-        return self._send_ready(request, path, ready, present)
-
-    def _send_ready(self, request: web.BaseRequest, path: str, ready: Ready, present: _Present) -> Reply:
         try:
             return self._blobs.send(request, ready)
         except Missing as error:

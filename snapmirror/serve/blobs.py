@@ -5,6 +5,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from .. import clock
+from ..digests import Digest
 from ..store.store import Store
 from ..transfer.download import Source
 from .answers import BlobAnswer, Place, Refused
@@ -19,6 +20,8 @@ class Ready(NamedTuple):
     head: Head
     body: Body
     place: Place
+    #: of a file that can be fetched again: what it holds
+    fetched: Digest | None
 
 
 class BlobSender:
@@ -53,10 +56,12 @@ class BlobSender:
         if answer.size not in (None, size):
             raise Refused(503, f"{name} has {size} bytes instead of {answer.size} (run `snapmirror check`)", answer.place)
         body = Body(_etag(answer), size, None, self._store.blobs.path(answer.digest))
-        return Ready(_head(body, answer), body, answer.place)
+        return Ready(_head(body, answer), body, answer.place, answer.digest if answer.source else None)
 
     def send(self, request: web.BaseRequest, ready: Ready) -> Reply:
         """Raises Missing."""
+        if ready.fetched and self._puller:
+            self._store.fetched.use(ready.fetched)
         return respond(request, ready.head, ready.body, ready.place, self._accel)
 
     async def send_coming(self, request: web.BaseRequest, answer: BlobAnswer, source: Source) -> Reply:

@@ -162,6 +162,7 @@ class Transfer:
         self._store.live.find(self._digest)
         try:
             self._prove(staged.path)
+            self._store.fetched.add(self._digest)
             self._store.admit([staged])
         finally:
             staged.release()

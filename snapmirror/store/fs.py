@@ -64,6 +64,15 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def touch(path: Path, seconds: float, *, create: bool) -> None:
+    """Date a file, an empty new one if there is none and `create` says so; not durable."""
+    with full_disk(path):
+        if create:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(path, (seconds, seconds))
+
+
 def replace(path: Path, data: bytes) -> None:
     """Make `path` hold `data` atomically and durably: a reader sees the old bytes or the new ones."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

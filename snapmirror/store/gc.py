@@ -6,7 +6,7 @@ error shrinks the set of what lives (ostree #541).
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -39,6 +39,8 @@ class GcPlan:
     trees: list[str] = field(default_factory=list)
     #: blobs that nothing refers to, with their bytes
     blobs: list[tuple[Digest, int]] = field(default_factory=list)
+    #: files that were fetched on request and make room for others (see `eviction`), with their bytes
+    evicted: list[tuple[Digest, int]] = field(default_factory=list)
     #: documents of the directories of these digests stay in the cache
     documents: set[Digest] = field(default_factory=set)
     #: blobs that stay
@@ -47,7 +49,7 @@ class GcPlan:
     @property
     def bytes(self) -> int:
         """Bytes of the blobs to be removed."""
-        return sum(size for _, size in self.blobs)
+        return sum(size for _, size in (*self.blobs, *self.evicted))
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,13 @@ def mark(metadata: Metadata, start: Roots, leaf_digests: LeafDigests) -> set[Dig
 
     Raises DamagedError if one of them can't be read.
     """
+    reached, leaves = walk(metadata, start)
+    reached.update(files_of(metadata, leaves, leaf_digests))
+    return reached
+
+
+def walk(metadata: Metadata, start: Roots) -> tuple[set[Digest], dict[str, set[Digest]]]:
+    """The directories, buckets and leaves of these; the leaves by kind, of those whose files are kept."""
     reached: set[Digest] = set(start.directories)
     kept: dict[str, set[Digest]] = {}
     buckets: set[Digest] = set()
@@ -86,15 +95,21 @@ def mark(metadata: Metadata, start: Roots, leaf_digests: LeafDigests) -> set[Dig
     for bucket in buckets:
         reached.add(bucket)
         reached.update(metadata.bucket(bucket).leaves.values())
+    leaves: dict[str, set[Digest]] = {}
     for kind, listed in kept.items():
-        leaves = {leaf for bucket in listed for leaf in metadata.bucket(bucket).leaves.values()}
-        reached |= listed | leaves
-        for leaf in leaves:
+        leaves[kind] = {leaf for bucket in listed for leaf in metadata.bucket(bucket).leaves.values()}
+        reached |= listed | leaves[kind]
+    return reached, leaves
+
+
+def files_of(metadata: Metadata, leaves: Mapping[str, Iterable[Digest]], leaf_digests: LeafDigests) -> Iterator[Digest]:
+    """The files that leaves list, these given by kind."""
+    for kind, digests in leaves.items():
+        for leaf in digests:
             try:
-                reached.update(leaf_digests(kind, metadata.leaf(leaf)))
+                yield from leaf_digests(kind, metadata.leaf(leaf))
             except ValueError as error:
                 raise DamagedError(f"blob {leaf.hex()}", f"is no leaf: {error}") from None
-    return reached
 
 
 def plan(
@@ -157,6 +172,7 @@ def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
     index, committed, then the files. borg #9748: an index that still named deleted objects made backups of nothing.
     """
     freed = store.clear_partials(_PARTIALS_SECONDS)
+    store.fetched.tidy(_PARTIALS_SECONDS, lambda digest: store.blobs.size(digest) is not None)
     for path in planned.entries:
         fs.unlink(path)
     for id_ in planned.trees:
@@ -165,11 +181,12 @@ def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
     store.published.refresh(store.catalog(), store.now())
     if not syncing.any_alive(store.layout):  # what a sync has made and not yet published looks like what nobody needs
         freed += _drop_trees(store) + store.documents.prune(planned.documents) + _drop_leftovers(store)
+    going = [*planned.blobs, *planned.evicted]
     try:
-        freed += _sweep(store, planned.blobs)
+        freed += _sweep(store, going)
         store.index.drop_dangling()
     except DiskFull:
-        freed += _sweep_without_index(store, planned.blobs)
+        freed += _sweep_without_index(store, going)
         _ = store.index  # made again from the files, now that there is room
     return freed
 
@@ -215,7 +232,7 @@ def _sweep(store: Store, blobs: list[tuple[Digest, int]]) -> int:
     for start in range(0, len(blobs), _BATCH):
         batch = blobs[start : start + _BATCH]
         store.index.drop_blobs(digest for digest, _ in batch)
-        freed += sum(store.blobs.delete(digest) for digest, _ in batch)
+        freed += sum(_delete(store, digest) for digest, _ in batch)
     return freed
 
 
@@ -224,4 +241,9 @@ def _sweep_without_index(store: Store, blobs: list[tuple[Digest, int]]) -> int:
     with store.index_lock():  # or another process would make it again from files that are about to go
         store.close()
         reindex.remove(store)
-        return sum(store.blobs.delete(digest) for digest, _ in blobs)
+        return sum(_delete(store, digest) for digest, _ in blobs)
+
+
+def _delete(store: Store, digest: Digest) -> int:
+    store.fetched.remove(digest)
+    return store.blobs.delete(digest)

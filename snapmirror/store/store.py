@@ -14,6 +14,7 @@ from .catalog import Catalog
 from .denied import Denied
 from .directories import Metadata
 from .documents import Documents
+from .fetched import Fetched
 from .index import BlobRow, Index, LeafKey
 from .layout import Layout
 from .live import Live
@@ -34,6 +35,7 @@ class Store:
         self.snapshots = Snapshots(paths)
         self.denied = Denied(paths)
         self.live = Live(paths)
+        self.fetched = Fetched(paths, now)
         self.trees = Trees(paths)
         self.documents = Documents(paths)
         self.published = Published(paths)

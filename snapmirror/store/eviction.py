@@ -1,0 +1,106 @@
+"""Making room: of the files that were fetched because somebody asked, those go that nobody has wanted for longest.
+
+A file goes only if it can be had again: what is current in one of the given repos lists it, so that upstream had it a
+moment ago, and whoever lists it fetches it on demand. What upstream has withdrawn stays for the dates that list it.
+"""
+
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import NamedTuple
+
+from ..digests import Digest
+from . import gc
+from .blobs import BlobInfo
+from .catalog import Catalog
+from .records import RepoState
+from .store import Store
+
+
+@dataclass(frozen=True)
+class Cache:
+    """How much may stay."""
+
+    #: bytes of files that could go
+    limit: int
+    #: paths of the repos whose files can be fetched again
+    repos: Collection[str]
+
+
+class _Kept(NamedTuple):
+    """One repo in something that is kept."""
+
+    path: str
+    state: RepoState
+    #: whether it is what `current` means
+    current: bool
+    pinned: bool
+
+
+def make_room(
+    store: Store, catalog: Catalog, planned: gc.GcPlan, leaf_digests: gc.LeafDigests, cache: Cache, grace: timedelta
+) -> gc.GcPlan:
+    """A plan of gc, and in it what else goes. The caller holds the store's lock. Raises DamagedError."""
+    used = store.fetched.list()
+    found = _replaceable(store, catalog, planned, leaf_digests, cache.repos, used) if used else []
+    limit = (store.now() - grace).timestamp() if grace else math.inf
+    excess = sum(blob.size for blob in found) - cache.limit
+    evicted = []
+    for blob in sorted(found, key=lambda blob: (used[blob.digest], blob.digest)):
+        if excess <= 0:
+            break
+        if blob.stored <= limit:  # else whoever asked for it may not have opened it yet
+            evicted.append((blob.digest, blob.size))
+            excess -= blob.size
+    return replace(planned, evicted=evicted, kept=planned.kept - len(evicted))
+
+
+def _replaceable(
+    store: Store,
+    catalog: Catalog,
+    planned: gc.GcPlan,
+    leaf_digests: gc.LeafDigests,
+    repos: Collection[str],
+    used: Collection[Digest],
+) -> list[BlobInfo]:
+    """The fetched files that can be had again."""
+    going = {record.id for record in planned.forget}
+    kept = Catalog(tuple(record for record in catalog.records if record.id not in going), catalog.pins)
+    current, protecting = _split(store, kept, repos)
+    metadata, leaves = gc.walk(store.metadata, current)
+    candidates = {digest for digest in gc.files_of(store.metadata, leaves, leaf_digests) if digest in used}
+    candidates -= metadata
+    if candidates:
+        candidates -= gc.mark(store.metadata, protecting, leaf_digests)
+    return [blob for blob in store.blobs.list() if blob.digest in candidates] if candidates else []
+
+
+def _split(store: Store, kept: Catalog, repos: Collection[str]) -> tuple[gc.Roots, gc.Roots]:
+    """Directories whose files can be had again, and those whose files stay.
+
+    What older dates list of these repos is neither. Nor is what a sync is about to publish, as far as it is on demand: a dead
+    one would keep everything for a week.
+    """
+    current, protecting = gc.Roots([], []), gc.Roots([], [])
+    for one in _repos(store, kept):
+        for directory in (state.blob for state in one.state.directories.values()):
+            if one.pinned or one.path not in repos or not _on_demand(store, directory):
+                protecting.directories.append(directory)
+            elif one.current:
+                current.directories.append(directory)
+    planned = gc.roots(store, ())
+    protecting.directories.extend(one for one in planned.directories if not _on_demand(store, one))
+    protecting.planned.extend(one for one in planned.planned if one.mode != "on-demand")
+    return current, protecting
+
+
+def _repos(store: Store, kept: Catalog) -> Iterator[_Kept]:
+    pinned = {pin.snapshot for pin in kept.pins.values()}
+    for record in kept.records:
+        for path, state in record.repos.items():
+            yield _Kept(path, state, kept.newest(path) is record, record.id in pinned)
+
+
+def _on_demand(store: Store, directory: Digest) -> bool:
+    return store.metadata.directory(directory).document.mode == "on-demand"

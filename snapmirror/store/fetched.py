@@ -1,0 +1,64 @@
+"""Which blobs were fetched because somebody asked for them, and when they were last wanted: `live/fetched/ab/<64 hex>`.
+
+Each is an empty file whose date is the last use. The blob's own dates will not do: one says since when it is stored,
+the other is every backup's to change, or nobody's on a disk that is mounted with noatime. What has no such file was
+brought otherwise, and is never dropped to make room.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from .. import clock
+from ..digests import Digest, is_hex_digest
+from . import fs
+from .layout import Layout
+
+_DAY = 86400
+#: blobs of which a process remembers that their use is noted
+_MOST = 65_536
+
+
+class Fetched:
+    """Reads and writes single files; processes need not agree."""
+
+    def __init__(self, layout: Layout, now: clock.Clock) -> None:
+        self._folder = layout.live / "fetched"
+        self._now = now
+        self._noted: set[Digest] = set()
+        self._day = 0
+
+    def add(self, digest: Digest) -> None:
+        """Note that a blob was fetched. Before it gets its name: after a crash a blob without this would stay for ever."""
+        path = self._path(digest)
+        fs.make_folder(path.parent)
+        fs.touch(path, self._now().timestamp(), create=True)
+
+    def use(self, digest: Digest) -> None:
+        """Note that a blob is wanted, if it was fetched; that costs a system call a day. Of one thread only."""
+        now = self._now().timestamp()
+        if int(now) // _DAY != self._day or len(self._noted) >= _MOST:
+            self._day = int(now) // _DAY
+            self._noted.clear()
+        if digest not in self._noted:
+            self._noted.add(digest)
+            fs.touch(self._path(digest), now, create=False)
+
+    def remove(self, digest: Digest) -> None:
+        """Forget a blob. Before the blob itself goes: what a sync brings later under that name is not what was fetched."""
+        fs.unlink(self._path(digest))
+
+    def list(self) -> dict[Digest, float]:
+        """When each was last wanted, seconds since 1970."""
+        paths = (path for path in self._folder.glob("??/*") if is_hex_digest(path.name))
+        return {bytes.fromhex(path.name): path.stat().st_mtime for path in paths}
+
+    def tidy(self, older: float, held: Callable[[Digest], bool]) -> None:
+        """Forget what is not held, unless it was wanted less than so many seconds ago and may be on its way."""
+        limit = self._now().timestamp() - older
+        for digest, used in self.list().items():
+            if used < limit and not held(digest):
+                self.remove(digest)
+
+    def _path(self, digest: Digest) -> Path:
+        name = digest.hex()
+        return self._folder / name[:2] / name

@@ -1,0 +1,192 @@
+"""`gc --max-cache`: of what was fetched on demand, that goes which nobody has wanted for longest; it comes again on request.
+
+Nothing goes that can't be had again, nor what anything else that is kept needs.
+"""
+
+import hashlib
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from channels import Channel, Package, make_package
+from mirror import Mirror
+from serving import server
+from upstream import Upstream
+
+_SIZE = 200_000
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Iterator[Upstream]:
+    with Upstream(tmp_path / "upstream") as made:
+        yield made
+
+
+@pytest.fixture
+def channel(upstream: Upstream) -> Channel:
+    return Channel(upstream.root / "chan")
+
+
+@pytest.fixture
+def packages(channel: Channel) -> list[Package]:
+    """Four of about the same size."""
+    made = [make_package(name, payload=random.Random(name).randbytes(_SIZE), subdir="noarch") for name in "abcd"]
+    channel.add(*made)
+    channel.publish()
+    return made
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, upstream: Upstream, packages: list[Package]) -> Mirror:
+    made = Mirror(tmp_path / "mirror")
+    made.add("chan", f"{upstream.url}/chan", subdirs=["noarch"], download="on-demand")
+    made.sync()
+    upstream.clear()
+    return made
+
+
+def get(url: str, package: Package) -> None:
+    """Ask for a package, which must come whole."""
+    answer = requests.get(f"{url}/current/chan/noarch/{package.filename}", timeout=30)
+    assert (answer.status_code, answer.content == package.data) == (200, True), answer.text[:200]
+
+
+def fetch(mirror: Mirror, *packages: Package) -> None:
+    """Have packages fetched, as clients do: one after the other, the first one longest ago."""
+    mirror.write()
+    with server(mirror.config) as (url, _):
+        for package in packages:
+            get(url, package)
+    for days, package in enumerate(reversed(packages), 1):
+        then = time.time() - days * 86400
+        os.utime(note(mirror, package), (then, then))
+
+
+def digest(package: Package) -> str:
+    return hashlib.sha256(package.data).hexdigest()
+
+
+def note(mirror: Mirror, package: Package) -> Path:
+    """What says when a package was last wanted."""
+    name = digest(package)
+    return mirror.store_path / "live" / "fetched" / name[:2] / name
+
+
+def held(mirror: Mirror) -> str:
+    """The packages that the store has, by name."""
+    found = (make_package(name, payload=random.Random(name).randbytes(_SIZE), subdir="noarch") for name in "abcd")
+    with mirror.store() as store:
+        return "".join(package.record["name"] for package in found if store.blobs.size(bytes.fromhex(digest(package))))
+
+
+def gc(mirror: Mirror, limit: str = "0", grace: str = "0s") -> int:
+    """How many files it drops to make room."""
+    evicted: int = mirror.run("gc", "--max-cache", limit, "--grace", grace, "--json").json["evicted"]
+    mirror.run("check", "--read-data")
+    return evicted
+
+
+def test_what_nobody_has_wanted_for_longest_goes_and_comes_again(
+    mirror: Mirror, upstream: Upstream, packages: list[Package]
+) -> None:
+    """A server that has answered with it a moment ago notices; a use counts from then on; the metadata stays."""
+    fetch(mirror, *packages)
+    mirror.settings["max_cache"] = f"{3 * _SIZE}"
+    with server(mirror.config) as (url, _):
+        for package in (packages[1], packages[0]):
+            get(url, package)
+        assert mirror.run("gc").out.startswith("freed 0 blobs")  # all were stored today
+        said = mirror.run("gc", "--grace", "0s", "--dry-run").out
+        assert "would make room by dropping 2 files of on-demand repos" in said
+        assert held(mirror) == "abcd"
+        assert gc(mirror, limit=f"{3 * _SIZE}") == 2
+        assert held(mirror) == "ab"
+        upstream.clear()
+        assert mirror.run("gc", "--grace", "0s", "--max-cache", "0").out.startswith("made room by dropping 2 files")
+        for package in packages:
+            get(url, package)
+        assert sorted(upstream.paths()) == [f"/chan/noarch/{package.filename}" for package in packages]
+    assert held(mirror) == "abcd"
+
+
+def test_what_is_being_sent(mirror: Mirror, packages: list[Package], channel: Channel) -> None:
+    """Is sent to its end."""
+    large = make_package("large", payload=os.urandom(30_000_000), subdir="noarch")
+    channel.add(large)
+    channel.publish()
+    mirror.sync()
+    fetch(mirror, large)
+    with server(mirror.config) as (url, _):
+        address = f"{url}/current/chan/noarch/{large.filename}"
+        with requests.get(address, stream=True, timeout=30) as answer:
+            first = answer.raw.read(1000)
+            assert gc(mirror) == 1
+            assert first + answer.raw.read() == large.data
+
+
+def test_what_a_pin_or_an_eager_repo_lists_stays(mirror: Mirror, upstream: Upstream, packages: list[Package]) -> None:
+    fetch(mirror, *packages)
+    mirror.run("pin", "paper", "current")
+    assert gc(mirror) == 0
+    mirror.run("unpin", "paper")
+    other = Channel(upstream.root / "other")
+    other.add(packages[0])
+    other.publish()
+    mirror.add("other", f"{upstream.url}/other", subdirs=["noarch"])
+    mirror.sync()
+    assert gc(mirror) == 3
+    assert held(mirror) == "a"
+
+
+@pytest.mark.parametrize("keys", [{"evict": False}, {"offline": True}])
+def test_repos_that_keep_what_they_have(mirror: Mirror, packages: list[Package], keys: dict[str, bool]) -> None:
+    """Because they are told to, or because they could not have it again, as one that is no longer configured."""
+    fetch(mirror, *packages)
+    mirror.repos[0] |= keys
+    assert gc(mirror) == 0
+    mirror.repos.clear()
+    assert gc(mirror) == 0
+    assert held(mirror) == "abcd"
+
+
+def test_what_upstream_has_withdrawn_stays_for_its_dates(mirror: Mirror, channel: Channel, packages: list[Package]) -> None:
+    fetch(mirror, *packages)
+    channel.remove(packages[0].filename)
+    channel.publish()
+    mirror.sync()
+    assert gc(mirror) == 3
+    assert held(mirror) == "a"
+
+
+def test_what_a_sync_had_to_bring_stays(mirror: Mirror, channel: Channel, packages: list[Package]) -> None:
+    """Upstream states no SHA-256 of it; that it is asked for makes no difference."""
+    channel.hotfix(packages[0].filename, drop=["sha256"])
+    channel.publish()
+    mirror.sync()
+    assert held(mirror) == "a"
+    with server(mirror.config) as (url, _):
+        for package in packages:
+            get(url, package)
+    assert gc(mirror) == 3
+    assert held(mirror) == "a"
+
+
+def test_a_crash_between_two_steps(mirror: Mirror, packages: list[Package]) -> None:
+    """A note without its blob, of a transfer or a gc that was killed, is harmless; a blob without one stays."""
+    fetch(mirror, *packages)
+    with mirror.store() as store:
+        store.blobs.path(bytes.fromhex(digest(packages[0]))).unlink()
+    note(mirror, packages[1]).unlink()
+    mirror.run("reindex")
+    assert gc(mirror) == 2
+    assert held(mirror) == "b"
+    old = time.time() - 30 * 86400
+    os.utime(note(mirror, packages[0]), (old, old))
+    mirror.run("gc")
+    assert not note(mirror, packages[0]).exists()
+    fetch(mirror, packages[0])
+    assert held(mirror) == "ab"
