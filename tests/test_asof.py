@@ -8,6 +8,7 @@ import pytest
 from channels import Channel, make_package
 from mirror import Mirror
 from pypi_index import Index, make_wheel
+from test_pypi_packages import spoilt
 
 from snapmirror.pypi import leaf
 
@@ -106,7 +107,7 @@ def test_metadata_is_made_from_wheels_that_have_none_beside_them(tmp_path: Path,
     """Byte for byte what is in the wheel, for pip compares; a wheel without any is published without."""
     file, content, metadata = make_wheel("six", "1.0", ["idna"])
     index.upload("six", file, content)
-    index.upload("six", "six-2.0-py3-none-any.whl", b"no wheel at all")
+    index.upload("six", "six-2.0-py3-none-any.whl", spoilt(make_wheel("six", "2.0")[1]))
     mirror = Mirror(tmp_path / "mirror")
     mirror.repos.append({"kind": "pypi", "path": "pypi", "upstream": f"{index.url}/simple/", "projects": ["six"]})
     for _ in range(2):
