@@ -5,6 +5,7 @@ know ecosystems only by what stands here. Words: a *directory* is one listing th
 (`conda-forge/linux-64`), a *leaf* one package name's part of it, a *file* one artefact that a leaf lists.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -37,6 +38,10 @@ class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
     negative_age: str = "60s"
     #: on-demand: whether `max_cache` may drop files of it
     evict: bool = True
+    #: on-demand: regular expressions of paths below the repo that may be fetched; none: all
+    allow: list[str] = msgspec.field(default_factory=list)
+    #: on-demand: of those that may not; wins over `allow`
+    block: list[str] = msgspec.field(default_factory=list)
     #: `status` complains if upstream was last read longer ago
     max_age: str = ""
 
@@ -44,6 +49,13 @@ class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
         if self.max_age:
             units.parse_duration(self.max_age)
         units.parse_duration(self.negative_age)
+        if self.download != "on-demand" and (self.allow or self.block):
+            raise ValueError('allow and block need download = "on-demand": nothing else is fetched because it is asked for')
+        for pattern in (*self.allow, *self.block):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
 
     @property
     def upstreams(self) -> list[str]:
@@ -54,6 +66,11 @@ class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
     def kind(self) -> str:
         """The tag of the concrete class: `conda`."""
         return str(self.__struct_config__.tag)
+
+    def may_fetch(self, path: str) -> bool:
+        """Whether a file may be fetched because it is asked for. path: below the repo"""
+        blocked, allowed = (any(re.fullmatch(one, f"/{path}") for one in rules) for rules in (self.block, self.allow))
+        return not blocked and (allowed or not self.allow)
 
     def below(self, folder: Path) -> Self:
         """The same with the paths that it names made absolute: they are relative to this folder."""

@@ -18,6 +18,7 @@ import pytest
 import requests
 from channels import Channel, Package, make_package
 from mirror import Mirror
+from pypi_index import Index
 from serving import server
 from upstream import Body, Fault, Html, Slow, Stall, Status, Truncate, Upstream
 
@@ -324,3 +325,43 @@ def test_a_client_of_http_1_0(mirror: Mirror, big: Package) -> None:
         connection._http_vsn_str = "HTTP/1.0"  # type: ignore[attr-defined]
         connection.request("GET", f"{parts.path}/{big.filename}")
         assert connection.getresponse().read() == big.data
+
+
+def test_what_may_not_be_fetched(mirror: Mirror, upstream: Upstream, big: Package) -> None:
+    """Nobody asks upstream for it; what is held is answered all the same. `block` wins over `allow`."""
+    with serve(mirror) as url:
+        assert get(f"{url}/small-1.0-0.conda").status_code == 200
+    upstream.clear()
+    keys = mirror.repos[0]
+    for keys["block"], keys["allow"], status in (
+        (["/noarch/.*"], [], 403),
+        ([".*/big-.*"], ["/.*"], 403),
+        ([], ["/noarch/small.*"], 403),
+        (["noarch/.*", "/noarch/bi", ".*\\.tar\\.bz2"], [".*/b.*"], 200),
+    ):
+        with serve(mirror) as url:
+            assert get(f"{url}/repodata.json").status_code == get(f"{url}/small-1.0-0.conda").status_code == 200
+            answer = get(f"{url}/{big.filename}")
+            assert answer.status_code == status
+            if status == 403:
+                assert f"/noarch/{big.filename}: this mirror is set up not to fetch it" in answer.text
+                assert upstream.paths() == []
+    keys["block"] = ["(/noarch"]
+    assert "'(/noarch' is no regular expression" in mirror.sync(status=2).err
+    keys["block"], keys["download"] = [".*"], "eager"
+    assert "allow and block need download" in mirror.sync(status=2).err
+
+
+def test_projects_that_may_not_be_fetched(tmp_path: Path) -> None:
+    """Of a repo that is one directory, whose paths begin at its own."""
+    with Index(tmp_path / "index") as index:
+        names = [index.wheel("six", "1.0"), index.wheel("mine", "1.0")]
+        mirror = Mirror(tmp_path / "mirror")
+        mirror.add("py", f"{index.url}/simple/", kind="pypi", projects=["six", "mine"], download="on-demand")
+        mirror.repos[0]["block"] = ["/packages/[^/]*/.*/mine-.*"]
+        mirror.sync()
+        with server(mirror.config) as (url, _):
+            for name, status in zip(names, (200, 403), strict=True):
+                page = get(f"{url}/current/py/simple/{name.partition('-')[0]}/", Accept="application/vnd.pypi.simple.v1+json")
+                (file,) = page.json()["files"]
+                assert get(requests.compat.urljoin(page.url, file["url"])).status_code == status

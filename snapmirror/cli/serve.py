@@ -46,7 +46,8 @@ def _origin(repos: Sequence[Repo], repo: Repo) -> Origin:
     """Where the files of a repo come from: its own upstreams, and those of the repos that it publishes as one."""
     merged = ECOSYSTEMS[repo.kind].merged(repo)
     others = [upstream for other in repos if other.path in merged for upstream in other.upstreams]
-    return Origin([*repo.upstreams, *others], repo.offline, units.parse_duration(repo.negative_age).total_seconds())
+    negative = units.parse_duration(repo.negative_age).total_seconds()
+    return Origin([*repo.upstreams, *others], repo.offline, negative, may_fetch=repo.may_fetch)
 
 
 def _override(settings: Serve, given: Mapping[str, object]) -> Serve:

@@ -38,6 +38,8 @@ class BlobAnswer:
     #: of a file that is fetched when it is asked for: where from, and how the repo is configured, if it is
     source: Source | None = None
     origin: Origin | None = None
+    #: its path below the repo
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)

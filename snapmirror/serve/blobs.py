@@ -72,6 +72,8 @@ class BlobSender:
             raise Refused(503, problem, answer.place)
         if origin.offline:
             raise Refused(404, f"{source.file.name}: is not held, and its repo is offline", answer.place)
+        if not origin.may_fetch(answer.path):
+            raise Refused(403, f"/{answer.path}: this mirror is set up not to fetch it (allow, block)", answer.place)
         if size is None and request.version < (1, 1):  # it knows no chunks: where the connection ends, the file would end
             await puller.follow(source, origin.negative).whole()
             return self.send(request, self.prepare(answer))

@@ -247,8 +247,8 @@ class Resolver:
                     url = urllib.parse.quote(addresses.redact(urls[0]), safe="!#$%&'()*+,/:;=?@[]~")
                     return ElsewhereAnswer(place, url)
                 found = _file(place, ecosystem, file, immutable=immutable or place.exact)
-                on_demand = document.mode == "on-demand"
-                return replace(found, source=Source(file, urls), origin=origin) if on_demand else found
+                on_demand, inner = document.mode == "on-demand", f"{name}/{rest}".lstrip("/")
+                return replace(found, source=Source(file, urls), origin=origin, path=inner) if on_demand else found
 
 
 def _file(place: Place, ecosystem: Ecosystem, file: File, *, immutable: bool) -> BlobAnswer:

@@ -1,6 +1,6 @@
 """The `[serve]` table of the configuration."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -15,6 +15,8 @@ class Origin(NamedTuple):
     offline: bool = False
     #: seconds that an answer that there is no such file is believed
     negative: float = 60.0
+    #: whether the file at a path below the repo may be fetched
+    may_fetch: Callable[[str], bool] = lambda path: True
 
 
 class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
