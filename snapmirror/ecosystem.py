@@ -34,6 +34,10 @@ class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
     link: bool = False
     #: upstream is not asked for anything: what is held is served, and nothing else
     offline: bool = False
+    #: whether only a sync refreshes the metadata, or under `current` also who asks for it
+    metadata: Literal["sync", "on-request"] = "sync"
+    #: on-request: metadata that was read longer ago is asked for again
+    max_metadata_age: str = "10m"
     #: on-demand: how long an answer that there is no such file is believed
     negative_age: str = "60s"
     #: on-demand: whether `max_cache` may drop files of it
@@ -49,6 +53,9 @@ class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
         if self.max_age:
             units.parse_duration(self.max_age)
         units.parse_duration(self.negative_age)
+        units.parse_duration(self.max_metadata_age)
+        if self.metadata == "on-request" and self.download == "eager":
+            raise ValueError('metadata = "on-request" needs download = "on-demand" or "redirect": nobody waits for all files')
         if self.download != "on-demand" and (self.allow or self.block):
             raise ValueError('allow and block need download = "on-demand": nothing else is fetched because it is asked for')
         for pattern in (*self.allow, *self.block):
@@ -81,6 +88,15 @@ class LeafAt(NamedTuple):
     """A path that names a leaf itself (a shard)."""
 
     digest: Digest
+
+
+class Want(NamedTuple):
+    """What of a repo's metadata a request needs."""
+
+    #: name of a leaf; empty for all of the repo
+    name: str
+    #: whether it is asked for itself, and so should be fresh; else it only has to list what is asked for
+    itself: bool
 
 
 class FileAt(NamedTuple):
@@ -207,6 +223,20 @@ class Ecosystem(Protocol):
         avoid: URLs of documents that proved unusable a moment ago; another form is read instead
         """
         ...
+
+    def read_name(self, repo: Any, name: str, upstream: Upstream) -> Reading | None:
+        """Upstream's present state of one name alone, where that can be had; of all others `Reading.since` says that they
+        are as they were. Raises UpstreamError, AbsentError if there is no such name.
+        """
+        return None
+
+    def wanted_by(self, path: str) -> Want:
+        """What a request for a path below a repo needs, where metadata is read when it is asked for."""
+        return Want("", itself=True)
+
+    def known(self, repo: Any, names: Collection[str]) -> Any:
+        """A repo whose metadata is on request, as it is synced: with the names that are known by now."""
+        return repo
 
     def empty(self, repo: Any, directory: str) -> Reading:
         """What is published for a directory that upstream has never had."""

@@ -28,8 +28,10 @@ def server(config: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr
-            line = process.stderr.readline()
-            assert "serving on" in line, line + process.stderr.read()
+            said = ""
+            while "serving on" not in (line := process.stderr.readline()):
+                said += line
+                assert line, said
             yield line.split()[-1].rstrip("/"), process
         finally:
             process.send_signal(signal.SIGTERM)

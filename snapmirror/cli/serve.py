@@ -13,6 +13,10 @@ from ..ecosystem import Repo
 from ..errors import UsageError
 from ..serve.settings import Origin, Serve
 from ..store.store import Store
+from ..sync.live import LiveMetadata
+from ..transfer.http import Http
+from ..transfer.notes import StoreNotes
+from .config import Config
 from .context import ECOSYSTEMS, ConfigOption, find_config, opened, say
 
 
@@ -31,11 +35,13 @@ def serve(
     def configured(*, create: bool = False) -> workers.Setup:
         with opened(path, write=False, create=create) as (found, _):  # once before any worker does, for a clear error
             on_demand = any(repo.download == "on-demand" for repo in found.repo)
-            open_store = partial(Store.open, found.store_path, write=on_demand, index=found.index_path)
-            if on_demand:
+            on_request = any(repo.metadata == "on-request" for repo in found.repo)
+            open_store = partial(Store.open, found.store_path, write=on_demand or on_request, index=found.index_path)
+            if on_demand or on_request:
                 open_store().close()
             origins = {repo.path: _origin(found.repo, repo) for repo in found.repo}
-            return workers.Setup(_override(found.serve, given), open_store, origins, found.download, on_demand)
+            live = partial(_live, found) if on_request else None
+            return workers.Setup(_override(found.serve, given), open_store, origins, found.download, live, on_demand)
 
     setup = configured(create=True)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
@@ -47,7 +53,14 @@ def _origin(repos: Sequence[Repo], repo: Repo) -> Origin:
     merged = ECOSYSTEMS[repo.kind].merged(repo)
     others = [upstream for other in repos if other.path in merged for upstream in other.upstreams]
     negative = units.parse_duration(repo.negative_age).total_seconds()
-    return Origin([*repo.upstreams, *others], repo.offline, negative, may_fetch=repo.may_fetch)
+    age = units.parse_duration(repo.max_metadata_age).total_seconds() if repo.metadata == "on-request" else None
+    return Origin(repo.kind, [*repo.upstreams, *others], repo.offline, negative, age, repo.may_fetch)
+
+
+def _live(config: Config, store: Store) -> LiveMetadata:
+    """Reads the metadata that is asked for, in one process."""
+    http = Http(config.download.for_clients, say, StoreNotes(store), store.now)
+    return LiveMetadata(store, ECOSYSTEMS, config.repo, http)
 
 
 def _override(settings: Serve, given: Mapping[str, object]) -> Serve:

@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, Ecosystem, FileAt, Follower, LeafAt, Naming, Pages
+from ..ecosystem import DocumentPlan, Ecosystem, FileAt, Follower, LeafAt, Naming, Pages, Want
 from ..errors import DamagedError
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
@@ -64,6 +64,10 @@ class Conda(Ecosystem):
 
             return packages.read(repo, directory, upstream_)
         return upstream.read(repo, directory, upstream_, known, avoid)
+
+    def wanted_by(self, path: str) -> Want:
+        """See Ecosystem.wanted_by."""
+        return Want("", itself=not path.endswith((".conda", ".tar.bz2")))
 
     def empty(self, repo: CondaRepo, directory: str) -> Reading:
         """See Ecosystem.empty."""

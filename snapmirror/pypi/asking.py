@@ -166,7 +166,8 @@ class Pages:
         if before.missing and present.timestamp() - since >= _HOUR:
             return Gone(), after
         begin = clock.to_id(clock.from_seconds(since))
-        return Aside(f"upstream answers {error.status} since {begin}; if it still does an hour later, it is deleted"), after
+        reason = f"upstream answers {error.status} since {begin}; if it still does an hour later, it is deleted"
+        return Aside(reason, error), after
 
     def _read(self, name: str, answer: Answer, before: _Noted) -> tuple[Outcome, _Noted]:
         found = page.read(answer, name)

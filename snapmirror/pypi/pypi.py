@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, Ecosystem, FileAt, LeafAt, Naming, Pages
+from ..ecosystem import DocumentPlan, Ecosystem, FileAt, LeafAt, Naming, Pages, Want
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
 from . import leaf, names, naming, upstream
@@ -55,6 +55,23 @@ class Pypi(Ecosystem):
         wanted = requirements.read(repo)
         return upstream.read_named(repo, [*dict.fromkeys([*repo.named, *wanted.projects])], upstream_)
 
+    def read_name(self, repo: PypiRepo, name: str, upstream_: Upstream) -> Reading | None:
+        """See Ecosystem.read_name."""
+        return upstream.read_one(repo, name, upstream_)
+
+    def wanted_by(self, path: str) -> Want:
+        """See Ecosystem.wanted_by."""
+        match path.split("/"):
+            case ["simple" | "pypi", project, *_] if project:
+                return Want(names.normalise(project), itself=True)
+            case ["packages", *_, file] if file:
+                return Want(names.leaf_of(file), itself=False)
+        return Want("", itself=False)
+
+    def known(self, repo: PypiRepo, names_: Collection[str]) -> PypiRepo:
+        """See Ecosystem.known."""
+        return repo if repo.projects else msgspec.structs.replace(repo, projects=sorted(names_))
+
     def empty(self, repo: PypiRepo, directory: str) -> Reading:
         """See Ecosystem.empty."""
         return upstream.empty(repo)
@@ -66,7 +83,8 @@ class Pypi(Ecosystem):
             from . import requirements
 
             sums = [blake3(path.read_bytes()).hexdigest() for path in requirements.files_of(repo)]
-        return f"{self.form} {repo.download} {repo.projects} {repo.provenance} {repo.select} {repo.merge} {sums}"
+        projects = "on request" if repo.metadata == "on-request" else repo.projects
+        return f"{self.form} {repo.download} {projects} {repo.provenance} {repo.select} {repo.merge} {sums}"
 
     def ages(self, repo: PypiRepo) -> bool:
         """See Ecosystem.ages."""

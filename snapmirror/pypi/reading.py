@@ -26,6 +26,9 @@ _MARK = msgspec.msgpack.Decoder(tuple[str, list[str], list[int | None]])
 class ProjectsReading(Reading):
     """One state of some projects, or of all. Fulfils `readings.Reading`."""
 
+    #: whether it says nothing of other projects
+    alone = False
+
     def __init__(self, pages: Pages | None, document: str, others: Sequence[Callable[[], Pages]] = ()) -> None:
         """pages: of the first upstream, None for a state of nothing
         others: of those after it: each is asked where those before it fail, and only then looked for
@@ -38,6 +41,8 @@ class ProjectsReading(Reading):
         self.document = document
         self.sources: Mapping[str, Digest] = {}
         self._aside: dict[str, str] = {}
+        #: what came of asking for names that are aside, if that was an error
+        self.errors: dict[str, UpstreamError] = {}
         #: named projects that upstream has deleted for certain
         self.gone: set[str] = set()
         #: through which it was read; None for a state of nothing
@@ -89,8 +94,11 @@ class ProjectsReading(Reading):
                 if place and isinstance(outcome, Gone):
                     continue  # it stays aside: the upstream before this one only failed, and may have it
                 self._aside.pop(name, None)
+                self.errors.pop(name, None)
                 if isinstance(outcome, Aside):
                     self._aside[name] = outcome.reason
+                    if outcome.error:
+                        self.errors[name] = outcome.error
                     self.validators = {}
                     if isinstance(outcome.error, TransportError):
                         problem = outcome.error
@@ -104,6 +112,16 @@ class ProjectsReading(Reading):
             left = failed
         if problem and not answered:
             raise problem
+
+
+class OneReading(ProjectsReading):
+    """One state of one project, beside others that nobody has asked for."""
+
+    alone = True
+
+    def since(self, mark: bytes) -> Changes:
+        """See Reading.since: whatever the others were, that they are."""
+        return Changes(self.sources.keys(), self.gone)
 
 
 class ListedReading(ProjectsReading):

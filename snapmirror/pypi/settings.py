@@ -101,7 +101,9 @@ class PypiRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
             which = f"both {' and '.join(stated)}" if stated else "neither upstream nor packages nor merge"
             raise ValueError(f"it has {which}; give one of them: an index, a folder of files, or repos to publish as one")
         wanted = bool(self.projects or self.requirements)
-        if self.upstream and not wanted:
+        if self.metadata == "on-request":
+            self._check_on_request()
+        elif self.upstream and not wanted:
             raise ValueError('it names no projects; write projects = ["six"], requirements = ["requirements.txt"] or "all"')
         if wanted and not self.upstream:
             raise ValueError(f"projects and requirements are read from an upstream; {stated[0]} has none")
@@ -114,6 +116,15 @@ class PypiRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
                 _check_project(name)
         if not self.upstream and (self.download != "eager" or self.select != Select() or self.provenance):
             raise ValueError(f"what {stated[0]} has is published whole: no download, select or provenance")
+
+    def _check_on_request(self) -> None:
+        """Without `projects`, any that upstream has."""
+        if not self.upstream:
+            raise ValueError('metadata = "on-request" needs an upstream')
+        if self.projects == "all" or self.requirements or self.select.with_dependencies:
+            raise ValueError(
+                'metadata = "on-request" asks for one project at a time: no projects = "all", requirements or with_dependencies'
+            )
 
     def below(self, folder: Path) -> "PypiRepo":
         """See Repo.below."""

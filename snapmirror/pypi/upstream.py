@@ -1,7 +1,7 @@
 """Where an index is, and what is read of it: a list of all projects, or the pages of those that are named."""
 
 import urllib.parse
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 
 from .. import addresses
@@ -10,7 +10,7 @@ from ..readings import Answer, Known, Upstream
 from . import listing, page
 from .asking import ACCEPT, Pages
 from .listing import Listing
-from .reading import ListedReading, ProjectsReading
+from .reading import ListedReading, OneReading, ProjectsReading
 from .settings import PypiRepo, address_of
 
 _SIMPLE = "simple/"
@@ -18,18 +18,36 @@ _SIMPLE = "simple/"
 _DOUBT = b"?"
 
 
-def read_named(repo: PypiRepo, names: Collection[str], upstream: Upstream) -> ProjectsReading:
-    """The present state of some projects; the list of all is never asked for.
+def read_one(repo: PypiRepo, name: str, upstream: Upstream) -> OneReading:
+    """The present state of one project. Raises UpstreamError, AbsentError if there is no such project."""
+    pages, others = _pages(repo, [name], upstream)
+    if repo.projects and name not in repo.named:
+        raise AbsentError(addresses.redact(pages.url(name)), 404)
+    reading = OneReading(pages, pages.base, others)
+    reading.ask_for([name])
+    if name in reading.aside:
+        raise reading.errors.get(name) or BadIndexError(addresses.redact(pages.url(name)), reading.aside[name])
+    return reading
 
-    Raises UpstreamError if nobody answers, AbsentError if none of the projects is there or ever was.
-    """
+
+def _pages(repo: PypiRepo, names: Collection[str], upstream: Upstream) -> tuple[Pages, list[Callable[[], Pages]]]:
+    """The pages of the first upstream, and how to find those of the others."""
 
     def find(address: str) -> Pages:
         return Pages(upstream, _find_base(address, names, upstream), provenance=repo.provenance)
 
     first, *others = repo.upstreams
-    pages = find(first)
-    reading = ProjectsReading(pages, pages.base, [partial(find, other) for other in others])
+    return find(first), [partial(find, other) for other in others]
+
+
+def read_named(repo: PypiRepo, names: Collection[str], upstream: Upstream) -> ProjectsReading:
+    """The present state of some projects; the list of all is never asked for.
+
+    Raises UpstreamError if nobody answers, AbsentError if none of the projects is there or ever was.
+    """
+    first = repo.upstreams[0]
+    pages, others = _pages(repo, names, upstream)
+    reading = ProjectsReading(pages, pages.base, others)
     reading.ask_for(names)
     if names and not reading.sources:
         _note_base(first, pages.base, upstream, doubtful=True)

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from aiohttp import web
 
 from .. import clock, codec
-from ..ecosystem import Ecosystem
+from ..ecosystem import Ecosystem, Want
 from ..errors import DamagedError, Forgotten, UsageError
+from ..store.catalog import CURRENT
 from ..store.store import Store
 from . import internal, negotiate
 from .answers import (
@@ -28,9 +29,10 @@ from .answers import (
 from .blobs import BlobSender, Ready
 from .bodies import Bodies, Body, in_memory
 from .documents import GZIP, DocumentBodies, Wanted
+from .fresh import Fresh, Live, Stale
 from .parts import Missing
 from .pull import Puller
-from .resolve import Origins, Resolver
+from .resolve import Origins, Resolver, split
 from .respond import IMMUTABLE, NO_STORE, SHORT, Head, Reply, head, problem, respond
 from .settings import Serve
 from .view import View, Watch
@@ -60,17 +62,28 @@ class Server:
     """Answers requests from a store that it only reads. `handle` is what aiohttp calls."""
 
     def __init__(
-        self, store: Store, ecosystems: Mapping[str, Ecosystem], settings: Serve, origins: Origins, puller: Puller | None
+        self,
+        store: Store,
+        ecosystems: Mapping[str, Ecosystem],
+        settings: Serve,
+        origins: Origins,
+        puller: Puller | None,
+        live: Live | None = None,
     ) -> None:
         """origins: of the configured repos
         puller: fetches what is asked for; None if nothing is configured so
+        live: the same for metadata
         """
         self._store = store
         self._origins = origins
+        self._live_repos = {
+            path: ecosystems[origin.kind] for path, origin in origins.items() if origin.metadata_age is not None
+        }
         self._blobs = BlobSender(store, settings.accel, puller)
         self._ecosystems = ecosystems
         self._public_url = settings.public_url
-        self._watch = Watch(store)
+        self._fresh = Fresh(store, live, origins) if live else None
+        self._watch = Watch(store, live.states) if live else Watch(store)
         self._present = self._begin(self._watch.view())
         self._bodies = Bodies()
         self._documents = DocumentBodies(store, self._bodies)
@@ -88,6 +101,8 @@ class Server:
         """Wait for threads."""
         self._bodies.close()
         self._blobs.close()
+        if self._fresh:
+            self._fresh.close()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request. Raises nothing but what ends the connection."""
@@ -109,11 +124,7 @@ class Server:
         if request.method not in ("GET", "HEAD"):
             return problem(request, 405, f"{request.method}: this server can only be read", None, "Allow: GET, HEAD")
         path = _path(request.raw_path)
-        view = self._watch.view(path[1:].partition("/")[0])
-        if view is not self._present.resolver.view:
-            self._present = self._begin(view)
-            self._blobs.forgive()
-        present = self._present
+        present = self._look(path)
         if ready := present.ready.get(path):
             try:
                 return self._blobs.send(request, ready)
@@ -121,9 +132,57 @@ class Server:
                 present.ready.pop(path, None)
         if path.startswith(internal.PREFIX):
             return await self._internal(request, path, present)
-        if self._watch.problem and not view.catalog.entries:
+        if self._watch.problem and not present.resolver.view.catalog.entries:
             raise Refused(503, self._watch.problem)
+        if self._fresh and (asked := self._asked(path)):
+            return await self._answer_live(request, path, self._fresh, *asked)
         return await self._answer(request, path, present.resolver.resolve(path), present)
+
+    def _look(self, path: str) -> _Present:
+        """What there is now to answer a request for a path."""
+        view, before = self._watch.view(path[1:].partition("/")[0]), self._present.resolver.view
+        if view is not before:
+            self._present = self._begin(view)
+            if view.catalog is not before.catalog:
+                self._blobs.forgive()
+                if self._fresh:
+                    self._fresh.forgive()
+        return self._present
+
+    def _asked(self, path: str) -> tuple[str, Want] | None:
+        """The repo whose metadata is read because a path is asked for, and what of it; None if there is none."""
+        segments, folder = split(path)
+        if segments[:1] == [CURRENT]:
+            segments = segments[1:]
+        for length in range(len(segments), 0, -1):
+            if ecosystem := self._live_repos.get("/".join(segments[:length])):
+                return "/".join(segments[:length]), ecosystem.wanted_by(
+                    "/".join([*segments[length:], *([""] if folder else [])])
+                )
+        return None
+
+    async def _answer_live(self, request: web.BaseRequest, path: str, fresh: Fresh, repo: str, want: Want) -> Reply:
+        """What is asked for itself is made fresh before; for a file only if nothing lists it."""
+        stale = await self._freshen(fresh, repo, want) if want.itself else None
+        try:
+            present = self._look(path)
+            reply = await self._answer(request, path, present.resolver.resolve(path), present)
+        except Refused as refused:
+            if stale and refused.status == 404:
+                raise Refused(502, f"{want.name or repo}: nothing is held, and {stale.problem}") from None
+            if want.itself or refused.status != 404:
+                raise
+            stale = await self._freshen(fresh, repo, want)
+            present = self._look(path)
+            reply = await self._answer(request, path, present.resolver.resolve(path), present)
+        if stale:
+            reply.add('Warning: 110 - "Response is Stale"', *([] if stale.age is None else [f"Age: {stale.age}"]))
+        return reply
+
+    async def _freshen(self, fresh: Fresh, repo: str, want: Want) -> Stale | None:
+        stale = await fresh.freshen(repo, want)
+        self._watch.renew()
+        return stale
 
     async def _answer(self, request: web.BaseRequest, path: str, answer: Answer, present: _Present) -> Reply:
         if isinstance(answer, UnlistedAnswer):

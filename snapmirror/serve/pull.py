@@ -12,8 +12,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from msgspec.structs import replace
-
 from .. import clock
 from ..errors import AbsentError, LockedError, MismatchError, SnapmirrorError
 from ..store.live import Blocked, Lost
@@ -32,8 +30,6 @@ _HELD_BACK = 64 << 10
 #: seconds between two looks at a file that grows
 _TICK = 0.01
 _MAX_FAILURES = 65_536
-#: tries after the first: somebody is waiting
-_RETRIES = 2
 #: failures in a row after which a host is left alone, and for how many seconds
 _PATIENCE = 4
 _PAUSES = (10, 20, 40, 80, 160, 320, 600)
@@ -47,7 +43,7 @@ class Puller:
 
     def __init__(self, store: Store, settings: Download) -> None:
         self._store = store
-        self._http = Http(replace(settings, retries=min(settings.retries, _RETRIES)), _log.warning)
+        self._http = Http(settings.for_clients, _log.warning)
         self._hosts = Hosts(_PATIENCE, _PAUSES, self._now, self._note_host)
         self._running: dict[str, Transfer] = {}
         #: content -> (error, when it is forgotten)

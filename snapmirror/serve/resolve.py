@@ -36,7 +36,7 @@ from .answers import (
 )
 from .search import Search
 from .settings import Origin
-from .view import View
+from .view import View, snapshot_of
 
 _log = logging.getLogger(__name__)
 #: path of a repo -> how it is configured
@@ -61,7 +61,7 @@ class Resolver:
         self._store = store
         self._ecosystems = ecosystems
         self.view = view
-        self._catalog = view.catalog
+        self._catalog = view.answering
         self._origins = origins
         self._public_url = public_url.rstrip("/")
         self._denied = frozenset(map(bytes.fromhex, view.denied))  # one for all pages: it may be large
@@ -95,7 +95,7 @@ class Resolver:
     def _below(self, segments: list[str], folder: bool) -> Answer:
         if not segments:
             repos = sorted(self._answering(CURRENT))
-            return FolderAnswer(None, self.view.number, lambda: listing.root(self._catalog, repos, self._public_url))
+            return FolderAnswer(None, self.view.number, lambda: listing.root(self.view.catalog, repos, self._public_url))
         selected = self._catalog.is_selector(segments[0])
         selector, inner = (segments[0], segments[1:]) if selected else (CURRENT, segments)
         try:
@@ -161,7 +161,7 @@ class Resolver:
     def _place(self, selector: str, record: Record) -> Place:
         day = clock.parse_day(selector)
         provisional = clock.to_id(clock.end_of(day)) if day and clock.end_of(day) >= self._store.now() else ""
-        return Place(record.id, provisional, selector == record.id)
+        return Place(snapshot_of(record), provisional, selector == record.id)
 
     def _in_repo(self, selector: str, repo: str, record: Record, inner: list[str], folder: bool, undated: str) -> Answer:
         """undated: what leads from the path to the repo without a selector."""
@@ -188,7 +188,7 @@ class Resolver:
             return FolderAnswer(place, key, lambda: listing.directories(title, names, rows(), public))
         if selector == CURRENT and len(inner) > 1 and not folder:
             return UnlistedAnswer(place, repo, "/".join(inner), current=True)
-        raise Refused(404, f"{'/'.join(inner)}: is not in {repo} of snapshot {record.id}", place)
+        raise Refused(404, f"{'/'.join(inner)}: is not in {repo} of snapshot {place.snapshot}", place)
 
     def _page(
         self, place: Place, state: RepoState, name: str, rest: str, folder: bool, undated: str

@@ -88,6 +88,10 @@ class Reply(web.StreamResponse):
         self._lines = lines
         self.content = content
 
+    def add(self, *fields: str) -> None:
+        """More header lines."""
+        self._lines += _lines(list(fields))
+
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send everything. Raises ConnectionError if that fails in the middle: the connection can't be used any more."""
         try:

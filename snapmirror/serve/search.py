@@ -12,7 +12,7 @@ from ..store.directories import DirectoryReader
 from ..store.records import DirectoryState
 from ..store.store import Store
 from .answers import Answer, BlobAnswer, Place, Refused, UnlistedAnswer, refuse_denied
-from .view import View
+from .view import View, snapshot_of
 
 _log = logging.getLogger(__name__)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -124,11 +124,11 @@ class Search:
 
     def _directories(self, unlisted: UnlistedAnswer) -> Iterator[_Directory]:
         """The distinct directories to search, newest first."""
-        records = self._view.catalog.history(unlisted.repo)
+        records = self._view.answering.history(unlisted.repo)
         seen = set()
         segments = unlisted.inner.split("/")
         for record in records:
-            if not unlisted.current and record.id != unlisted.place.snapshot:
+            if not unlisted.current and snapshot_of(record) != unlisted.place.snapshot:
                 continue
             states = record.repos[unlisted.repo].directories
             for length in range(len(segments), -1, -1):
@@ -136,7 +136,7 @@ class Search:
                 state = states.get(name)
                 if state is not None and state.digest not in seen:
                     seen.add(state.digest)
-                    place = unlisted.place._replace(snapshot=record.id)
+                    place = unlisted.place._replace(snapshot=snapshot_of(record))
                     yield _Directory(place, name, state, "/".join(segments[length:]))
 
 

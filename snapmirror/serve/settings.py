@@ -9,12 +9,15 @@ import msgspec
 class Origin(NamedTuple):
     """Where the files of a repo come from, as it is configured."""
 
+    kind: str
     #: may hold credentials
     upstreams: Sequence[str] = ()
     #: nothing is fetched
     offline: bool = False
     #: seconds that an answer that there is no such file is believed
     negative: float = 60.0
+    #: seconds that metadata is believed; None if only a sync refreshes it
+    metadata_age: float | None = None
     #: whether the file at a path below the repo may be fetched
     may_fetch: Callable[[str], bool] = lambda path: True
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from .. import clock
 from ..errors import DamagedError
 from ..store.catalog import Catalog
 from ..store.denied import reasons
+from ..store.records import Record, RepoState
 from ..store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -20,12 +21,26 @@ _INTERVAL = 0.5
 _UNSETTLED = 1_000_000_000
 
 
+#: tells what repos with metadata on request have now; sync provides it
+States = Callable[[Catalog], Mapping[str, RepoState]]
+#: id of the record that stands for these: only `current` comes so late
+_LIVE = "99999999T999999Z"
+
+
+def snapshot_of(record: Record) -> str:
+    """What answers from a record say that they are from."""
+    return "live" if record.id == _LIVE else record.id
+
+
 class View(NamedTuple):
     """The state that answers are made of. What is cached for one view is dropped with it."""
 
     #: counts views, so that it can be part of a key
     number: int
+    #: the snapshots
     catalog: Catalog
+    #: the same, and what was read since for somebody who asked
+    answering: Catalog
     #: hexadecimal SHA-256 -> reason, of the files that the operator has denied
     denied: Mapping[str, str]
     #: when answers may change although nothing in the store does
@@ -35,13 +50,15 @@ class View(NamedTuple):
 class Watch:
     """Looks for changes in the store at most twice a second, when asked for the view."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, states: States = lambda _: {}) -> None:
         self._store = store
+        self._states = states
+        self._live: Mapping[str, RepoState] = {}
         #: why the store can't be read, empty if it can
         self.problem = ""
         self._next_look = 0.0
         self._seen: tuple[int, ...] = ()
-        self._view = View(0, Catalog(), {}, store.now())
+        self._view = View(0, Catalog(), Catalog(), {}, store.now())
         self.view()
 
     def view(self, selector: str = "") -> View:
@@ -60,13 +77,17 @@ class Watch:
                 self.problem = problem
         return self._view
 
+    def renew(self) -> None:
+        """Look at once: this process has just changed something."""
+        self._next_look = 0.0
+
     def _is_news(self, selector: str) -> bool:
         entries = self._view.catalog.entries
         return clock.from_id(selector) is not None and (not entries or selector > entries[-1].id)
 
     def _look(self) -> None:
         layout = self._store.layout
-        found = tuple(_changed(folder) for folder in (layout.snapshots, layout.pins, layout.denied))
+        found = tuple(_changed(folder) for folder in (layout.snapshots, layout.pins, layout.denied, self._store.live.folder))
         now = self._store.now()
         if found == self._seen and not self.problem and now < self._view.expires:
             return
@@ -74,11 +95,22 @@ class Watch:
         denied = reasons(self._store.denied.rules())
         settled = max(found) < time.time_ns() - _UNSETTLED
         self._seen = found if settled else ()
-        if catalog is not self._view.catalog or denied != self._view.denied or now >= self._view.expires:
-            self._view = View(self._view.number + 1, catalog, denied, _expires(catalog, now))
+        live = self._states(catalog)
+        view = self._view
+        if catalog is not view.catalog or (denied, live) != (view.denied, self._live) or now >= view.expires:
+            self._live = live
+            self._view = View(view.number + 1, catalog, _with(catalog, live), denied, _expires(catalog, now))
         if self.problem:
             _log.info("the store can be read again")
             self.problem = ""
+
+
+def _with(catalog: Catalog, live: Mapping[str, RepoState]) -> Catalog:
+    """The catalog with a record of what is newer than all snapshots."""
+    if not live:
+        return catalog
+    record = Record(id=_LIVE, number=catalog.next_number, partial=True, repos=dict(live))
+    return Catalog((*catalog.entries, record), catalog.pins)
 
 
 def _changed(path: Path) -> int:

@@ -23,6 +23,7 @@ from ..errors import SnapmirrorError, UsageError
 from ..store.store import Store
 from ..transfer.settings import Download
 from .app import Server
+from .fresh import Live
 from .pull import Puller
 from .resolve import Origins
 from .settings import Serve
@@ -54,6 +55,8 @@ class Setup(NamedTuple):
     #: of the configured repos
     origins: Origins
     download: Download
+    #: makes what reads metadata when it is asked for
+    live: Callable[[Store], Live] | None
     #: whether files are fetched when they are asked for: then the store is written to
     on_demand: bool
 
@@ -155,7 +158,8 @@ class Supervisor:
             with self._setup.open_store() as store:
                 setup = self._setup
                 puller = Puller(store, setup.download) if setup.on_demand else None
-                server = Server(store, self._ecosystems, setup.settings, setup.origins, puller)
+                live = setup.live(store) if setup.live else None
+                server = Server(store, self._ecosystems, setup.settings, setup.origins, puller, live)
                 asyncio.run(work(self._listeners[number], server, self._alive))
             status = 0
         except SnapmirrorError as error:

@@ -61,9 +61,9 @@ class Roots:
 
 
 def roots(store: Store, records: Iterable[Record]) -> Roots:
-    """The directories of these records, and of syncs that run or may be resumed."""
+    """The directories of these records, of syncs that run or may be resumed, and of metadata that was read on request."""
     states = (state for record in records for repo in record.repos.values() for state in repo.directories.values())
-    found = Roots([state.blob for state in states], [])
+    found = Roots([*(state.blob for state in states), *store.live.directories], [])
     for entry in syncing.entries(store.layout):
         if entry.alive or entry.age < syncing.KEPT_SECONDS:
             found.directories.extend(entry.directories)

@@ -1,6 +1,7 @@
 """What a server finds out while it fetches what is asked for, in `live/` (man snapmirror-store, section LAYOUT).
 
-Nothing that an answer depends on: it is kept for `snapmirror status`, and may be removed at any time.
+The latest states of repos whose metadata is on request, which are roots of gc, and what `snapmirror status` tells of
+upstreams. All of it may be removed at any time: it is asked for again.
 """
 
 import urllib.parse
@@ -13,6 +14,7 @@ import msgspec
 from ..digests import Digest
 from . import fs
 from .layout import Layout
+from .records import RepoState
 
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,15 +35,34 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True):
     problem: str
 
 
-_Note = TypeVar("_Note", Lost, Blocked)
+_Note = TypeVar("_Note", Lost, Blocked, RepoState)
 
 
 class Live:
-    """Reads and writes single files; processes need not agree."""
+    """Reads and writes single files; processes need not agree, but for `keep`, whose caller holds the store's lock."""
 
     def __init__(self, layout: Layout) -> None:
+        self._repos = layout.live / "repos"
         self._lost = layout.live / "lost"
         self._hosts = layout.live / "hosts"
+
+    @property
+    def folder(self) -> Path:
+        """It changes with every state."""
+        return self._repos
+
+    def keep(self, repo: str, state: RepoState) -> None:
+        """The latest state of a repo; all that it refers to is in the store."""
+        _write(self._repos / f"{urllib.parse.quote(repo, safe='')}.json", state)
+
+    def states(self) -> dict[str, RepoState]:
+        """The latest states, by path of the repo."""
+        return {urllib.parse.unquote(name): state for name, state in _read(self._repos, RepoState)}
+
+    @property
+    def directories(self) -> frozenset[Digest]:
+        """Of all of them."""
+        return frozenset(one.blob for state in self.states().values() for one in state.directories.values())
 
     def lose(self, digest: Digest, lost: Lost) -> None:
         """Note that upstream has a file no more; the first note stands."""
@@ -55,7 +76,7 @@ class Live:
 
     def lost(self) -> list[Lost]:
         """All that are lost, by name."""
-        return sorted(_read(self._lost, Lost), key=lambda one: one.name)
+        return sorted((one for _, one in _read(self._lost, Lost)), key=lambda one: one.name)
 
     def block(self, blocked: Blocked) -> None:
         """Note that a host is left alone."""
@@ -67,20 +88,20 @@ class Live:
 
     def blocked(self) -> list[Blocked]:
         """Hosts that are or were left alone, by name."""
-        return sorted(_read(self._hosts, Blocked), key=lambda one: one.host)
+        return sorted((one for _, one in _read(self._hosts, Blocked)), key=lambda one: one.host)
 
     def _host(self, host: str) -> Path:
         return self._hosts / f"{urllib.parse.quote(host, safe='')}.json"
 
 
-def _write(path: Path, note: Lost | Blocked) -> None:
+def _write(path: Path, note: Lost | Blocked | RepoState) -> None:
     fs.make_folder(path.parent)
     fs.replace(path, msgspec.json.encode(note) + b"\n")
 
 
-def _read(folder: Path, kind: type[_Note]) -> Iterator[_Note]:
-    for path in folder.glob("*.json"):
+def _read(folder: Path, kind: type[_Note]) -> Iterator[tuple[str, _Note]]:
+    for path in folder.glob("[!.]*.json"):
         try:
-            yield msgspec.json.decode(path.read_bytes(), type=kind)
+            yield path.stem, msgspec.json.decode(path.read_bytes(), type=kind)
         except (FileNotFoundError, msgspec.DecodeError):
             continue  # removed meanwhile; of another version

@@ -15,7 +15,6 @@ from .. import addresses
 from ..ecosystem import Ecosystem, Repo
 from ..errors import AbsentError, DiskFull, LockedError, PlanTooLarge, UpstreamError
 from ..store import seal, syncing
-from ..store.catalog import Catalog
 from ..store.gc import current_documents
 from ..store.records import DirectoryState, Record
 from ..store.store import Store
@@ -24,7 +23,7 @@ from ..transfer.download import Source
 from ..transfer.http import Http
 from ..transfer.notes import StoreNotes
 from ..transfer.settings import Download
-from . import deny
+from . import deny, live
 from .describe import describe
 from .directory import DirectorySync
 from .fetch import Fetched, Progress, fetch
@@ -128,9 +127,11 @@ class Sync:
         ecosystem = self._ecosystems[bound[0].kind]
         directories: dict[str, list[DirectorySync]] = {}
         for repo in bound:
-            states = self._before(self._store.catalog(), repo.path)  # read only now that the repo is ours
+            states = self._states(repo)  # read only now that the repo is ours
             if ecosystem.merged(repo):
                 continue
+            if repo.metadata == "on-request" and "" in states:
+                repo = ecosystem.known(repo, self._store.metadata.directory(states[""].blob).leaves)  # noqa: PLW2901
             own = directories[repo.path] = [
                 DirectorySync(self._store, ecosystem, repo, name, states.get(name), self._options)
                 for name in ecosystem.directories(repo)
@@ -139,10 +140,14 @@ class Sync:
                 following = FollowingSync(self._store, follower, repo, states.get(""), own, self._publish)
                 self._followers[repo.path] = following
         for repo in (repo for repo in bound if ecosystem.merged(repo)):
-            state = self._before(self._store.catalog(), repo.path).get("")
+            state = self._states(repo).get("")
             others = [one for path in ecosystem.merged(repo) for one in directories.get(path, ())]
             self._followers[repo.path] = MergingSync(self._store, ecosystem, repo, state, others, self._publish)
         return [Group(ecosystem, part, self._store.now()) for part in self._parts(bound, directories)]
+
+    def _states(self, repo: Repo) -> Mapping[str, DirectoryState]:
+        """What a repo had just before the snapshot that is going to be made."""
+        return live.states(self._store, self._store.catalog(), repo, self._options.seal_as)
 
     def _parts(self, bound: Sequence[Repo], directories: Mapping[str, list[DirectorySync]]) -> list[list[DirectorySync]]:
         ecosystem = self._ecosystems[bound[0].kind]
@@ -195,12 +200,6 @@ class Sync:
                 group.plan(http)
         return [directory for group in groups for directory in group.directories]
 
-    def _before(self, catalog: Catalog, path: str) -> Mapping[str, DirectoryState]:
-        """The state that a repo had just before the snapshot that is going to be made."""
-        limit = self._options.seal_as
-        record = next((one for one in catalog.history(path) if limit is None or one.id < limit), None)
-        return record.repos[path].directories if record else {}
-
     def _refuse_too_large(self, repo: Repo, directories: list[DirectorySync]) -> None:
         """Raise PlanTooLarge if what this repo and those before it need does not leave `min_free`."""
         disk = shutil.disk_usage(self._store.layout.root)
@@ -249,9 +248,8 @@ class Sync:
         What a plan builds on may have been forgotten and collected since it was made: then it is read anew.
         """
         while lost := self._try_to_register(registration):
-            catalog = self._store.catalog()
             for directory in lost:
-                directory.previous = self._before(catalog, directory.repo.path).get(directory.name)
+                directory.previous = self._states(directory.repo).get(directory.name)
             self._read_again([directory for directory in lost if not isinstance(directory, LaterSync)], http)
             for directory in lost:
                 if isinstance(directory, LaterSync):
@@ -263,7 +261,8 @@ class Sync:
         staged = [directory.stage() for directory in every]
         while True:
             with self._store.lock(self._options.waiting) as catalog:
-                if lost := [directory for directory in every if directory.lost_ground(catalog.directories)]:
+                referred = catalog.directories | self._store.live.directories
+                if lost := [directory for directory in every if directory.lost_ground(referred)]:
                     return lost
                 gone = [data for one in staged for digest, data in one.items() if self._store.blobs.size(digest) is None]
                 if not gone:
@@ -316,7 +315,7 @@ class Sync:
         for path, directories in self._directories.items():
             mains = directories or self._every(path)
             problems = [one.problem for one in mains if one.problem]
-            if len(problems) == len(mains):
+            if len(problems) == len(mains) and not live.is_ahead(self._store, mains[0].repo):
                 self._report.repos[path].fail(problems[0])
             else:
                 synced[path] = self._synced(path)

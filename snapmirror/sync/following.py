@@ -82,7 +82,8 @@ class FollowingSync(LaterSync):
         others: Sequence[DirectorySync],
         publish: Publish,
     ) -> None:
-        super().__init__(store, follower, msgspec.structs.replace(repo, download="eager"), previous, others, publish)
+        itself = msgspec.structs.replace(repo, download="eager", metadata="sync")
+        super().__init__(store, follower, itself, previous, others, publish)
         self._follower = follower
 
     def _made(self, http: Http) -> Reading | None:

@@ -40,6 +40,11 @@ class Download(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=
         _ = self.connect_seconds, self.stalled, self.bytes_per_second, self.free_of(0)  # each raises what is wrong
 
     @property
+    def for_clients(self) -> "Download":
+        """The same for when somebody waits: at most three tries."""
+        return msgspec.structs.replace(self, retries=min(self.retries, 2))
+
+    @property
     def connect_seconds(self) -> float:
         """Seconds to wait for a connection."""
         return units.parse_duration(self.connect_timeout).total_seconds()

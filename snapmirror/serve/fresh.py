@@ -1,0 +1,128 @@
+"""Metadata that is refreshed because somebody asks for it, under `current` of repos with `metadata = "on-request"`.
+
+What upstream said last is believed for `max_metadata_age`; then it is asked again, once however many wait for it. If it
+can't answer, what is held goes out as it is, and says how old it is; that there is no such thing is believed.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+from ..ecosystem import Want
+from ..errors import AbsentError, SnapmirrorError, UpstreamError
+from ..store.catalog import Catalog
+from ..store.records import RepoState
+from ..store.store import Store
+from .answers import Refused
+from .settings import Origin
+
+_log = logging.getLogger(__name__)
+#: names whose age is known; of others upstream is asked anew
+_KNOWN = 65_536
+#: requests to upstreams at once
+_THREADS = 16
+#: seconds after a failure in which upstream is not asked for the same again
+_PAUSE = 10.0
+
+
+class Live(Protocol):
+    """Who reads metadata from upstream; sync provides it."""
+
+    def states(self, catalog: Catalog) -> Mapping[str, RepoState]:
+        """What repos with metadata on request have now, by path."""
+        ...
+
+    def refresh(self, path: str, name: str) -> None:
+        """Read a name of a repo, or all of it for "". Called in threads. Raises UpstreamError."""
+        ...
+
+
+class Stale(NamedTuple):
+    """What is held could not be compared with upstream's."""
+
+    #: seconds since it was; None if that was before this process began
+    age: int | None
+    problem: str
+
+
+class _Known(NamedTuple):
+    """How asking went the last time, seconds since 1970."""
+
+    #: that upstream last answered; 0 if it never has
+    answered: float
+    #: until which it is not asked again
+    until: float
+    #: why there was no usable answer
+    problem: UpstreamError | None
+
+
+class Fresh:
+    """Asks for what is too old. One for each process."""
+
+    def __init__(self, store: Store, live: Live, origins: Mapping[str, Origin]) -> None:
+        self._store = store
+        self._live = live
+        self._origins = origins
+        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
+        self._running: dict[tuple[str, str], asyncio.Task[_Known]] = {}
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="fresh")
+
+    def close(self) -> None:
+        """Do not wait for upstreams."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def forgive(self) -> None:
+        """Forget failures."""
+        self._known = OrderedDict((key, known) for key, known in self._known.items() if known.problem is None)
+
+    async def freshen(self, repo: str, want: Want) -> Stale | None:
+        """Have metadata compared with upstream's, if that is due; None if it is fresh now.
+
+        Raises Refused if upstream says that there is none.
+        """
+        if self._origins[repo].offline:
+            return None
+        key = (repo, want.name)
+        known = self._known.get(key)
+        if known is None or self._now() >= known.until:
+            task = self._running.get(key)
+            if task is None:
+                task = self._running[key] = asyncio.create_task(self._refresh(key))
+                task.add_done_callback(lambda _: self._running.pop(key))
+            known = await asyncio.shield(task)
+        if isinstance(known.problem, AbsentError):
+            raise Refused(404, f"{want.name or repo}: upstream has no such thing: {known.problem}")
+        if known.problem:
+            _log.warning("%s of %s is as it was: %s", want.name or "the metadata", repo, known.problem)
+            return Stale(int(self._now() - known.answered) if known.answered else None, str(known.problem))
+        return None
+
+    async def _refresh(self, key: tuple[str, str]) -> _Known:
+        repo, name = key
+        origin, before = self._origins[repo], self._known.get(key)
+        assert origin.metadata_age is not None
+        problem: UpstreamError | None = None
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._live.refresh, repo, name)
+        except UpstreamError as error:
+            problem = error
+        except SnapmirrorError as error:
+            problem = UpstreamError(repo, str(error))
+        now = self._now()
+        if problem is None:
+            known = _Known(now, now + origin.metadata_age, None)
+        elif isinstance(problem, AbsentError):
+            known = _Known(now, now + origin.negative, problem)
+        else:
+            known = _Known(before.answered if before else 0.0, now + _PAUSE, problem)
+        self._known[key] = known
+        self._known.move_to_end(key)
+        if len(self._known) > _KNOWN:
+            self._known.popitem(last=False)
+        return known
+
+    def _now(self) -> float:
+        return self._store.now().timestamp()

@@ -1,0 +1,205 @@
+"""metadata = "on-request": under `current` an index is read when it is asked for, and a sync seals what is known by then."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import pytest
+import requests
+from channels import Channel, make_package
+from mirror import Mirror
+from pypi_index import JSON, Index
+from serving import server
+from upstream import Html, Status, Upstream
+from wheels import wheel
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    with Index(tmp_path / "index") as made:
+        made.wheel("six", "1.0")
+        made.upload("idna", *wheel("idna", "1.0"))
+        yield made
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, index: Index) -> Mirror:
+    """Of any project of the index, with nothing in it yet."""
+    made = Mirror(tmp_path / "mirror")
+    made.repos = [
+        {
+            "kind": "pypi",
+            "path": "pypi",
+            "upstream": f"{index.url}/simple/",
+            "download": "on-demand",
+            "metadata": "on-request",
+            "max_metadata_age": "1s",
+            "negative_age": "1s",
+        }
+    ]
+    made.settings["download"] |= {"retries": 0}
+    made.write()
+    return made
+
+
+def page(url: str, project: str, selector: str = "current") -> requests.Response:
+    return requests.get(f"{url}/{selector}/pypi/simple/{project}/", headers={"Accept": JSON}, timeout=20)
+
+
+def files(answer: requests.Response) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [file["filename"] for file in answer.json()["files"]]
+
+
+def fetch(answer: requests.Response) -> list[int]:
+    """The status of each file of a page."""
+    addresses = [urljoin(answer.url, file["url"]) for file in answer.json()["files"]]
+    return [requests.get(address, timeout=20).status_code for address in addresses]
+
+
+def test_any_project_from_an_empty_store(mirror: Mirror, index: Index, tmp_path: Path) -> None:
+    """pip installs through it; and again, once it is offline, what was asked for before, after a restart too."""
+
+    def install(url: str, target: str) -> None:
+        options = ["--isolated", "--no-cache-dir", "--disable-pip-version-check", "--index-url", f"{url}/current/pypi/simple"]
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", "-q", *options, "--target", tmp_path / target, "idna"],
+            check=True,
+            timeout=60,
+        )
+
+    with server(mirror.config) as (url, _):
+        install(url, "first")
+    mirror.repos[0]["offline"] = True
+    mirror.write()
+    index.clear()
+    with server(mirror.config) as (url, _):
+        install(url, "second")
+        assert page(url, "flask").status_code == 404
+    assert index.paths() == []
+    assert sorted(path.name for path in (tmp_path / "second").iterdir()) == sorted(
+        path.name for path in (tmp_path / "first").iterdir()
+    )
+
+
+def test_a_page_is_asked_for_again_when_it_is_old(mirror: Mirror, index: Index) -> None:
+    """Once, conditionally; what upstream has changed shows, and what it has deleted is gone."""
+    with server(mirror.config) as (url, _):
+        assert page(url, "six").headers["X-Snapmirror-Snapshot"] == "live"
+        for _ in range(3):
+            page(url, "six")
+        assert index.asked() == ["six 200"]
+        time.sleep(1.1)
+        page(url, "six")
+        assert index.asked() == ["six 304"]
+        index.wheel("six", "2.0")
+        time.sleep(1.1)
+        assert len(files(page(url, "six"))) == 2
+        assert fetch(page(url, "six")) == [200, 200]
+        del index.pages["six"]
+        time.sleep(1.1)
+        assert page(url, "six").status_code == 404
+
+
+def test_what_is_not_there_is_asked_for_once_in_a_while(mirror: Mirror, index: Index) -> None:
+    """So that a new project shows soon, and a misspelt one costs upstream little."""
+    with server(mirror.config) as (url, _):
+        assert [page(url, "flask").status_code for _ in range(3)] == [404, 404, 404]
+        assert index.asked() == ["flask 404"]
+        index.wheel("flask", "1.0")
+        time.sleep(1.1)
+        assert files(page(url, "flask")) == ["flask-1.0-py3-none-any.whl"]
+
+
+@pytest.mark.parametrize("fault", [Status(503), Html()], ids=["fails", "answers a login page"])
+def test_an_index_that_is_ill(mirror: Mirror, index: Index, fault: Any) -> None:
+    """What is held goes out with a warning; of what is not it is said that upstream fails, and not that there is none."""
+    with server(mirror.config) as (url, _):
+        page(url, "six")
+        index.fault("/simple/*", fault)
+        time.sleep(1.1)
+        answer = page(url, "six")
+        assert files(answer) == ["six-1.0-py3-none-any.whl"]
+        assert "Response is Stale" in answer.headers["Warning"]
+        assert int(answer.headers["Age"]) >= 1
+        assert page(url, "idna").status_code == 502
+
+
+def test_a_sync_seals_what_is_known(mirror: Mirror, index: Index) -> None:
+    """Under its id and date it stays as it was, while `current` goes on."""
+    with server(mirror.config) as (url, _):
+        page(url, "six")
+        mirror.sync()
+        (sealed,) = mirror.snapshots()
+        index.wheel("six", "2.0")
+        time.sleep(1.1)
+        assert len(files(page(url, "six"))) == 2
+        assert files(page(url, "six", sealed)) == ["six-1.0-py3-none-any.whl"]
+        index.fault("/simple/*", Status(503))
+        mirror.sync(status=None)
+        later = mirror.snapshots()[-1]
+        assert len(files(page(url, "six", later))) == 2  # it was known, though upstream is silent
+    mirror.run("gc", "--grace", "0s")
+    mirror.run("check", "--read-data")
+
+
+def test_a_lock_file_names_files_of_pages_that_nobody_has_asked_for(mirror: Mirror, index: Index) -> None:
+    """Their page is read then, for the hash that it states."""
+    path = index.pages["six"]["files"][0]["url"].removeprefix(index.url)
+    with server(mirror.config) as (url, _):
+        assert requests.get(f"{url}/pypi{path}", timeout=20).status_code == 200
+    assert index.paths() == ["/simple/six/", path]
+
+
+def test_several_processes_know_what_each_other_has_read(mirror: Mirror, index: Index) -> None:
+    """A file is found wherever its page was read."""
+    for number in range(20):
+        index.wheel(f"p{number}", "1.0")
+    with server(mirror.config, "--workers", "3") as (url, _):
+        for number in range(20):
+            assert fetch(page(url, f"p{number}")) == [200]
+        assert len(requests.get(f"{url}/pypi/simple/", headers={"Accept": JSON}, timeout=20).json()["projects"]) == 20
+
+
+def test_the_youngest_files_are_held_back(mirror: Mirror, index: Index) -> None:
+    """`min_age` holds for what is asked for, page and file, and for files that nobody knows the age of."""
+    mirror.repos[0]["select"] = {"min_age": "7d"}
+    mirror.write()
+    index.wheel("six", "2.0", upload_time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    index.wheel("six", "3.0", upload_time=None)
+    young = index.pages["six"]["files"][1]["url"].removeprefix(index.url)
+    with server(mirror.config) as (url, _):
+        assert files(page(url, "six")) == ["six-1.0-py3-none-any.whl"]
+        assert requests.get(f"{url}/pypi{young}", timeout=20).status_code == 404
+    assert young not in index.paths()
+
+
+def test_a_conda_channel(tmp_path: Path) -> None:
+    """Its index is read when it is asked for; a sync seals it."""
+    with Upstream(tmp_path / "upstream") as upstream:
+        channel = Channel(upstream.root / "chan")
+        channel.add(make_package("tool"))
+        channel.publish()
+        mirror = Mirror(tmp_path / "mirror")
+        keys = {"download": "on-demand", "metadata": "on-request", "max_metadata_age": "1s"}
+        mirror.add("chan", f"{upstream.url}/chan", subdirs=["noarch"], **keys)
+        mirror.write()
+        with server(mirror.config) as (url, _):
+            base = f"{url}/current/chan/noarch"
+            assert list(requests.get(f"{base}/repodata.json", timeout=20).json()["packages.conda"]) == ["tool-1.0-0.conda"]
+            assert requests.get(f"{base}/tool-1.0-0.conda", timeout=20).status_code == 200
+            mirror.sync()
+            channel.add(make_package("tool", "2.0"))
+            channel.publish()
+            time.sleep(1.1)
+            assert len(requests.get(f"{base}/repodata.json", timeout=20).json()["packages.conda"]) == 2
+            upstream.fault("*", Status(503, {"Retry-After": "0"}))
+            time.sleep(1.1)
+            answer = requests.get(f"{base}/repodata.json", timeout=30)
+            assert (len(answer.json()["packages.conda"]), "Warning" in answer.headers) == (2, True)
+            sealed = requests.get(f"{base}/repodata.json".replace("current", mirror.snapshots()[0]), timeout=20)
+            assert len(sealed.json()["packages.conda"]) == 1
