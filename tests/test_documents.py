@@ -459,7 +459,16 @@ def test_toml_blocks(tmp_path: Path) -> None:
         if not content.keys() & {"mirrors", "index"}:  # those are pixi's and uv's
             (tmp_path / "snapmirror.toml").write_text(block.text, encoding="utf-8")
             repos += [repo.path for repo in config.load(tmp_path / "snapmirror.toml").repo]
-    assert repos == ["greetings", "conda-forge", "conda-forge", "anaconda/miniconda", "pypi", "pypi", *merged]
+    assert repos == [
+        "greetings",
+        "conda-forge",
+        "conda-forge",
+        "repository/pypi",
+        "anaconda/miniconda",
+        "pypi",
+        "pypi",
+        *merged,
+    ]
 
 
 def test_yaml_blocks() -> None:

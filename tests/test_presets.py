@@ -1,10 +1,18 @@
 """The configurations that `init` writes are usable as they are, and with every comment of a table taken away."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from channels import Channel
+from clients import install
 from mirror import Mirror
+from pypi_index import Index
+from serving import server
+from upstream import Upstream
+from wheels import wheel
 
 from snapmirror.cli import config
 from snapmirror.cli.config import AnyRepo
@@ -29,6 +37,8 @@ def loaded(tmp_path: Path, name: str, *, bare: bool) -> list[AnyRepo]:
 
 def is_small(repo: AnyRepo) -> bool:
     """Whether a sync of a repo does not copy the whole of a big upstream."""
+    if repo.metadata == "on-request":
+        return repo.download == "on-demand"
     if isinstance(repo, CondaRepo):
         return repo.download == "redirect" or bool(repo.select.include and repo.select.newest)
     if isinstance(repo, PypiRepo):
@@ -62,7 +72,33 @@ def test_the_layout_of_the_usual_mirror(tmp_path: Path) -> None:
     assert all(repo.bz2 and repo.current_repodata for repo in repos.values() if isinstance(repo, CondaRepo))
 
 
+def test_clients_of_a_nexus(tmp_path: Path, upstream: Upstream, channel: Channel) -> None:
+    """Their addresses are those of its repositories, with the channel's label or without; a file is fetched once for both."""
+    with Index(tmp_path / "index") as index:
+        index.upload("nowhere-else", *wheel("nowhere_else", "1.0"))
+        Mirror(tmp_path / "runner").run_bare("init", str(tmp_path / "made"), "--preset", "nexus")
+        config_ = tmp_path / "made" / "snapmirror.toml"
+        text = config_.read_text(encoding="utf-8")
+        for known, here in (
+            ("https://conda.anaconda.org/conda-forge", f"{upstream.url}/chan"),
+            ("PyPI", f"{index.url}/simple/"),
+        ):
+            assert f'upstream = "{known}"' in text
+            text = text.replace(f'upstream = "{known}"', f'upstream = "{here}"')
+        config_.write_text(text, encoding="utf-8")
+        with server(config_, "--host", "127.0.0.1") as (url, _):
+            options = ["--isolated", "--no-cache-dir", "--index-url", f"{url}/repository/pypi/simple"]
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", tmp_path / "pip", *options, "nowhere-else"]
+            subprocess.run(pip, check=True, timeout=60)
+            for number, address in enumerate(("conda-forge", "conda-forge/", "conda-forge/main")):
+                folder = tmp_path / str(number)
+                folder.mkdir()
+                assert sorted(install(f"{url}/repository/{address}", "tool", folder)) == ["lib", "tool"]
+    packages = [path for path in upstream.paths() if path.endswith((".conda", ".tar.bz2"))]
+    assert len(packages) == len(set(packages)) == 2
+
+
 def test_an_unknown_preset(tmp_path: Path) -> None:
     done = Mirror(tmp_path / "runner").run_bare("init", str(tmp_path / "made"), "--preset", "debian")
     assert (done.status, not (tmp_path / "made").exists()) == (2, True)
-    assert "write one of anaconda, conda-forge" in done.err
+    assert "write one of anaconda, conda-forge, nexus" in done.err

@@ -13,7 +13,9 @@ from .presets import PRESETS
 
 def init(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make; it may exist.")],
-    preset: Annotated[str, typer.Option("--preset", metavar="NAME", help="What to mirror: anaconda or conda-forge.")] = "",
+    preset: Annotated[
+        str, typer.Option("--preset", metavar="NAME", help="What to mirror: anaconda, conda-forge or nexus.")
+    ] = "",
 ) -> None:
     """Write a commented DIR/snapmirror.toml and create the store DIR/store."""
     if preset not in PRESETS:

@@ -5,6 +5,7 @@ _TOP = """\
 # Relative paths are relative to this file.
 
 store = "store"
+# max_cache = "200GB"      # what `snapmirror gc` leaves of files that were fetched on demand
 
 [download]
 connections = 8            # transfers at once; per_host = 4 of them to one host
@@ -20,6 +21,9 @@ retries = 5
 [publish]
 keep_trees = "30d"         # how long snapshots are exported as folders of hard links; current and pins always
 
+"""
+
+_SERVE = """\
 [serve]
 host = "127.0.0.1"         # "0.0.0.0" to be reached from elsewhere
 port = 8080
@@ -159,5 +163,64 @@ channels = [
 # newest = 1
 """
 
+_NEXUS = """\
+[serve]
+host = "0.0.0.0"
+port = 8081                # where a Nexus listens
+
+# In the place of a Nexus: clients keep their settings, but for the host.
+#
+#     pip, uv     http://.../repository/pypi/simple
+#     conda       http://.../repository/conda-forge or http://.../repository/conda-forge/main
+#
+# Nothing is copied in advance. An index is read when it is asked for, and believed for max_metadata_age; a file is fetched
+# when it is first asked for, verified, and kept. `snapmirror sync` seals what is known by then, so that clients can have it
+# back by its date: http://.../2026-11-20/repository/pypi/simple. `man snapmirror.toml` has a table of what each setting of a
+# Nexus is called here.
+
+[[repo]]
+kind = "pypi"
+path = "repository/pypi"
+upstream = "PyPI"
+download = "on-demand"
+metadata = "on-request"
+# max_metadata_age = "10m"
+# block = [".*/mycompany[-_].*"]         # names that are never to be fetched from there
+
+[[repo]]
+kind = "conda"
+path = "repository/conda-forge"
+upstream = "https://conda.anaconda.org/conda-forge"
+subdirs = ["linux-64"]     # what clients run on: "linux-aarch64", "osx-arm64", "win-64"; noarch always comes along
+download = "on-demand"
+metadata = "on-request"
+
+# The same channel by its label: for clients that have /main at the end. Its packages are kept once.
+
+[[repo]]
+kind = "conda"
+path = "repository/conda-forge/main"
+upstream = "https://conda.anaconda.org/conda-forge"
+subdirs = ["linux-64"]
+download = "on-demand"
+metadata = "on-request"
+
+# A Nexus proxy of all of Anaconda's own channels, with their names below it. Its terms of service ask for a licence.
+
+# [[repo]]
+# kind = "conda"
+# path = "repository/anaconda"
+# upstream = "https://repo.anaconda.com/pkgs"
+# channels = ["main", "r", "msys2"]
+# subdirs = ["linux-64"]
+# download = "on-demand"
+# metadata = "on-request"
+"""
+
 #: by the name that `init --preset` takes; "" for none
-PRESETS = {"": _TOP + _PLAIN + _PYPI, "anaconda": _TOP + _ANACONDA + _PYPI, "conda-forge": _TOP + _CONDA_FORGE + _PYPI}
+PRESETS = {
+    "": _TOP + _SERVE + _PLAIN + _PYPI,
+    "anaconda": _TOP + _SERVE + _ANACONDA + _PYPI,
+    "conda-forge": _TOP + _SERVE + _CONDA_FORGE + _PYPI,
+    "nexus": _TOP + _NEXUS,
+}
