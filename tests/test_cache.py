@@ -190,3 +190,23 @@ def test_a_crash_between_two_steps(mirror: Mirror, packages: list[Package]) -> N
     assert not note(mirror, packages[0]).exists()
     fetch(mirror, packages[0])
     assert held(mirror) == "ab"
+
+
+def test_metadata_that_was_read_on_request(mirror: Mirror, channel: Channel, packages: list[Package]) -> None:
+    """What no snapshot lists yet comes again too; what upstream has withdrawn since the last one stays."""
+    fetch(mirror, packages[0])
+    mirror.repos[0] |= {"metadata": "on-request", "max_metadata_age": "1s"}
+    new = make_package("new", subdir="noarch")
+    channel.add(new)
+    channel.remove(packages[0].filename)
+    channel.publish()
+    mirror.write()
+    with server(mirror.config) as (url, _):
+        requests.get(f"{url}/current/chan/noarch/repodata.json", timeout=30).raise_for_status()
+        for package in (new, *packages[1:]):
+            get(url, package)
+        assert gc(mirror) == 4
+        get(url, new)
+    assert held(mirror) == "a"
+    mirror.sync()
+    assert gc(mirror) == 1

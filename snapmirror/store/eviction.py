@@ -97,9 +97,14 @@ def _split(store: Store, kept: Catalog, repos: Collection[str]) -> tuple[gc.Root
 
 def _repos(store: Store, kept: Catalog) -> Iterator[_Kept]:
     pinned = {pin.snapshot for pin in kept.pins.values()}
+    live = store.live.states()
+    sealed = {path: record for path in kept.repos if (record := kept.newest(path))}
+    ahead = {path for path, state in live.items() if path not in sealed or sealed[path].repos[path].read <= state.read}
     for record in kept.records:
         for path, state in record.repos.items():
-            yield _Kept(path, state, kept.newest(path) is record, record.id in pinned)
+            yield _Kept(path, state, sealed[path] is record and path not in ahead, record.id in pinned)
+    for path, state in live.items():
+        yield _Kept(path, state, path in ahead, pinned=False)
 
 
 def _on_demand(store: Store, directory: Digest) -> bool:
