@@ -309,6 +309,12 @@ class Ecosystem(Protocol):
         """A leaf with only the files that upstream had at an instant, seconds since 1970; empty if there was none."""
         ...
 
+    def reconstruct(self, repo: Any, leaf: bytes, instant: int) -> bytes:
+        """What a snapshot sealed at an instant, seconds since 1970, can answer for a name that nobody had asked for by
+        then: `as_of`, marked as such. Empty if there is nothing, or no way to tell.
+        """
+        return b""
+
     def paths(self, leaf: bytes) -> Mapping[str, File]:
         """{path below the directory: file} of those that a leaf lists and that are published."""
         ...

@@ -147,6 +147,32 @@ def test_a_sync_seals_what_is_known(mirror: Mirror, index: Index) -> None:
     mirror.run("check", "--read-data")
 
 
+def test_a_date_is_asked_for_what_nobody_had_asked_for_then(mirror: Mirror, index: Index) -> None:
+    """What had been uploaded by then is told from today's page, marked, and told the same ever after."""
+    index.wheel("flask", "1.0", upload_time="2026-01-01T00:00:00Z")
+    with server(mirror.config) as (url, _):
+        page(url, "six")
+        mirror.sync()
+        (sealed,) = mirror.snapshots()
+        index.wheel("flask", "2.0", upload_time="2999-01-01T00:00:00Z")
+        told = page(url, "flask", sealed)
+        assert files(told) == ["flask-1.0-py3-none-any.whl"]
+        assert (told.json()["_snapmirror-reconstructed"], told.headers["X-Snapmirror-Snapshot"]) == (True, sealed)
+        assert fetch(told) == [200]
+        assert files(page(url, "six", sealed)) == ["six-1.0-py3-none-any.whl"]
+        assert "_snapmirror-reconstructed" not in page(url, "six", sealed).json()
+        assert page(url, "nothing", sealed).status_code == 404
+        del index.pages["flask"]
+        mirror.run("gc", "--grace", "0s")
+    mirror.run("check", "--read-data")
+    with server(mirror.config) as (url, _):
+        time.sleep(1.1)
+        again = page(url, "flask", sealed)
+        assert again.content == told.content
+        assert fetch(again) == [200]
+        assert page(url, "flask").status_code == 404
+
+
 def test_a_lock_file_names_files_of_pages_that_nobody_has_asked_for(mirror: Mirror, index: Index) -> None:
     """Their page is read then, for the hash that it states."""
     path = index.pages["six"]["files"][0]["url"].removeprefix(index.url)

@@ -23,6 +23,8 @@ from .names import METADATA, PROVENANCE, SIDECARS, normalise, parse, version_key
 #: names of one and the same thing: of the specification (PEP 714), of its first version (PEP 658), and what PyPI writes
 METADATA_KEYS = ("core-metadata", "dist-info-metadata", "data-dist-info-metadata")
 #: of a file whose attestations are mirrored
+#: key of a page that was told of a snapshot's time after it was sealed
+RECONSTRUCTED = "_snapmirror-reconstructed"
 PROVENANCE_KEY = "_snapmirror-provenance"
 #: how PyPI's file addresses end: the BLAKE2b of the content, and the file's name
 _PACKAGES = re.compile(r"/packages/([0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60})/([^/?#]+)(?:[?#].*)?\Z")

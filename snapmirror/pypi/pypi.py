@@ -9,7 +9,7 @@ from typing import IO, Any
 import msgspec
 from blake3 import blake3
 
-from .. import codec
+from .. import codec, units
 from ..digests import Digest
 from ..ecosystem import DocumentPlan, Ecosystem, FileAt, LeafAt, Naming, Pages, Want
 from ..readings import File, Known, Reading, Selection, Upstream
@@ -171,6 +171,14 @@ class Pypi(Ecosystem):
     def as_of(self, leaf_: bytes, instant: int) -> bytes:
         """See Ecosystem.as_of."""
         return leaf.as_of(leaf_, instant)
+
+    def reconstruct(self, repo: PypiRepo, leaf_: bytes, instant: int) -> bytes:
+        """See Ecosystem.reconstruct."""
+        name = names.normalise(leaf.decode(leaf_)["name"])
+        if repo.select.min_age and name not in map(names.normalise, repo.select.min_age_except):
+            instant -= int(units.parse_duration(repo.select.min_age).total_seconds())
+        found = leaf.as_of(leaf_, instant)
+        return leaf.encode({**leaf.decode(found), leaf.RECONSTRUCTED: True}) if found else b""
 
     def paths(self, leaf_: bytes) -> Mapping[str, File]:
         """See Ecosystem.paths: what a tree links, and what `locate` finds."""

@@ -51,7 +51,8 @@ class Simple:
                 body = make(content, site.files)
         except ValueError as error:
             raise DamagedError(f"blob {page.leaf.hex()}", str(error)) from None
-        return Made(body, _serial_header(serial))
+        told = ("X-Snapmirror-Reconstructed: true",) if leaf.RECONSTRUCTED in leaf.decode(content) else ()
+        return Made(body, _serial_header(serial) + told)
 
     def static(self, reader: DirectoryReader) -> Iterator[tuple[str, bytes]]:
         """See Pages.static. The names are those of bandersnatch, whose configurations of web servers then do."""

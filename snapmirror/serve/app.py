@@ -135,7 +135,10 @@ class Server:
         if self._watch.problem and not present.resolver.view.catalog.entries:
             raise Refused(503, self._watch.problem)
         if self._fresh and (asked := self._asked(path)):
-            return await self._answer_live(request, path, self._fresh, *asked)
+            selector, repo, want = asked
+            if selector == CURRENT:
+                return await self._answer_live(request, path, self._fresh, repo, want)
+            return await self._answer_past(request, path, self._fresh, selector, repo, want)
         return await self._answer(request, path, present.resolver.resolve(path), present)
 
     def _look(self, path: str) -> _Present:
@@ -149,15 +152,18 @@ class Server:
                     self._fresh.forgive()
         return self._present
 
-    def _asked(self, path: str) -> tuple[str, Want] | None:
-        """The repo whose metadata is read because a path is asked for, and what of it; None if there is none."""
+    def _asked(self, path: str) -> tuple[str, str, Want] | None:
+        """The selector, the repo whose metadata is read because a path is asked for, and what of it; None if there is none."""
         segments, folder = split(path)
-        if segments[:1] == [CURRENT]:
-            segments = segments[1:]
+        selector = CURRENT
+        if segments and self._present.resolver.view.catalog.is_selector(segments[0]):
+            selector, *segments = segments
         for length in range(len(segments), 0, -1):
             if ecosystem := self._live_repos.get("/".join(segments[:length])):
-                return "/".join(segments[:length]), ecosystem.wanted_by(
-                    "/".join([*segments[length:], *([""] if folder else [])])
+                return (
+                    selector,
+                    "/".join(segments[:length]),
+                    ecosystem.wanted_by("/".join([*segments[length:], *([""] if folder else [])])),
                 )
         return None
 
@@ -178,6 +184,21 @@ class Server:
         if stale:
             reply.add('Warning: 110 - "Response is Stale"', *([] if stale.age is None else [f"Age: {stale.age}"]))
         return reply
+
+    async def _answer_past(
+        self, request: web.BaseRequest, path: str, fresh: Fresh, selector: str, repo: str, want: Want
+    ) -> Reply:
+        """A name that nobody had asked for when a snapshot was sealed is told of later, once and for all."""
+        try:
+            return await self._answer(request, path, self._present.resolver.resolve(path), self._present)
+        except Refused as refused:
+            if refused.status != 404 or not want.name or not want.itself or refused.place is None:
+                raise
+            record = self._present.resolver.view.catalog.resolve(selector, repo, self._store.now())
+            await fresh.reconstruct(repo, record.id, want.name)
+            self._watch.renew()
+            present = self._look(path)
+            return await self._answer(request, path, present.resolver.resolve(path), present)
 
     async def _freshen(self, fresh: Fresh, repo: str, want: Want) -> Stale | None:
         stale = await fresh.freshen(repo, want)

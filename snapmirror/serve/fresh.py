@@ -39,6 +39,10 @@ class Live(Protocol):
         """Read a name of a repo, or all of it for "". Called in threads. Raises UpstreamError."""
         ...
 
+    def reconstruct(self, path: str, snapshot: str, name: str) -> None:
+        """Have a snapshot answer for a name that it does not list, if that can be told. Called in threads."""
+        ...
+
 
 class Stale(NamedTuple):
     """What is held could not be compared with upstream's."""
@@ -99,6 +103,11 @@ class Fresh:
             _log.warning("%s of %s is as it was: %s", want.name or "the metadata", repo, known.problem)
             return Stale(int(self._now() - known.answered) if known.answered else None, str(known.problem))
         return None
+
+    async def reconstruct(self, repo: str, snapshot: str, name: str) -> None:
+        """Have a snapshot answer for a name that nobody had asked for when it was sealed. Raises Refused."""
+        await self.freshen(repo, Want(name, itself=True))
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._live.reconstruct, repo, snapshot, name)
 
     async def _refresh(self, key: tuple[str, str]) -> _Known:
         repo, name = key

@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from .. import clock
 from ..errors import DamagedError
 from ..store.catalog import Catalog
 from ..store.denied import reasons
-from ..store.records import Record, RepoState
+from ..store.records import Pages, Record, RepoState
 from ..store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -30,6 +32,14 @@ _LIVE = "99999999T999999Z"
 def snapshot_of(record: Record) -> str:
     """What answers from a record say that they are from."""
     return "live" if record.id == _LIVE else record.id
+
+
+class _Later(NamedTuple):
+    """What was read of upstream since the snapshots were sealed, because somebody asked for it."""
+
+    live: Mapping[str, RepoState]
+    #: by id of the snapshot
+    pages: Mapping[str, Pages]
 
 
 class View(NamedTuple):
@@ -53,7 +63,7 @@ class Watch:
     def __init__(self, store: Store, states: States = lambda _: {}) -> None:
         self._store = store
         self._states = states
-        self._live: Mapping[str, RepoState] = {}
+        self._later = _Later({}, {})
         #: why the store can't be read, empty if it can
         self.problem = ""
         self._next_look = 0.0
@@ -95,22 +105,34 @@ class Watch:
         denied = reasons(self._store.denied.rules())
         settled = max(found) < time.time_ns() - _UNSETTLED
         self._seen = found if settled else ()
-        live = self._states(catalog)
+        later = _Later(self._states(catalog), self._store.snapshots.pages())
         view = self._view
-        if catalog is not view.catalog or (denied, live) != (view.denied, self._live) or now >= view.expires:
-            self._live = live
-            self._view = View(view.number + 1, catalog, _with(catalog, live), denied, _expires(catalog, now))
+        if catalog is not view.catalog or (denied, later) != (view.denied, self._later) or now >= view.expires:
+            self._later = later
+            self._view = View(view.number + 1, catalog, _with(catalog, later), denied, _expires(catalog, now))
         if self.problem:
             _log.info("the store can be read again")
             self.problem = ""
 
 
-def _with(catalog: Catalog, live: Mapping[str, RepoState]) -> Catalog:
-    """The catalog with a record of what is newer than all snapshots."""
-    if not live:
+def _with(catalog: Catalog, later: _Later) -> Catalog:
+    """The catalog with what was read later: another record, and more pages of some that are there."""
+    if later == ({}, {}):
         return catalog
-    record = Record(id=_LIVE, number=catalog.next_number, partial=True, repos=dict(live))
-    return Catalog((*catalog.entries, record), catalog.pins)
+    entries = [_more(entry, later.pages.get(entry.id, {})) if isinstance(entry, Record) else entry for entry in catalog.entries]
+    if later.live:
+        entries.append(Record(id=_LIVE, number=catalog.next_number, partial=True, repos=dict(later.live)))
+    return Catalog(tuple(entries), catalog.pins)
+
+
+def _more(record: Record, pages: Pages) -> Record:
+    repos = dict(record.repos)
+    for path, digest in pages.items():
+        if path in repos:
+            state = repos[path].directories[""]
+            directories = {**repos[path].directories, "": replace(state, digest=digest)}
+            repos[path] = replace(repos[path], directories=directories)
+    return replace(record, repos=repos) if pages else record
 
 
 def _changed(path: Path) -> int:

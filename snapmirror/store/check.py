@@ -78,12 +78,15 @@ def structure(store: Store, leaf_files: LeafFiles) -> Iterator[Problem]:
 
 def _directories(store: Store, catalog: Catalog, blobs: dict[Digest, BlobInfo], leaf_files: LeafFiles) -> Iterator[Problem]:
     seen: set[object] = set()
+    pages = store.snapshots.pages()
     for record in catalog.records:
         for path, repo in record.repos.items():
             for name, state in repo.directories.items():
                 if state.blob not in seen:
                     seen.add(state.blob)
                     yield from _directory(store, state.blob, f"{record.id}/{place_of(path, name)}", blobs, leaf_files, seen)
+        for path, directory in pages.get(record.id, {}).items():
+            yield from _directory(store, bytes.fromhex(directory), f"{record.id}/{path}", blobs, leaf_files, seen)
 
 
 def _directory(

@@ -62,8 +62,11 @@ class Roots:
 
 def roots(store: Store, records: Iterable[Record]) -> Roots:
     """The directories of these records, of syncs that run or may be resumed, and of metadata that was read on request."""
-    states = (state for record in records for repo in record.repos.values() for state in repo.directories.values())
-    found = Roots([*(state.blob for state in states), *store.live.directories], [])
+    pages = store.snapshots.pages()
+    found = Roots([*store.live.directories], [])
+    for record in records:
+        found.directories.extend(state.blob for repo in record.repos.values() for state in repo.directories.values())
+        found.directories.extend(map(bytes.fromhex, pages.get(record.id, {}).values()))
     for entry in syncing.entries(store.layout):
         if entry.alive or entry.age < syncing.KEPT_SECONDS:
             found.directories.extend(entry.directories)

@@ -66,6 +66,10 @@ class Layout:
         """Path of a sealed record or its tombstone."""
         return self.snapshots / f"{snapshot}.json"
 
+    def pages(self, snapshot: str) -> Path:
+        """Path of what was told of a snapshot's time after it was sealed."""
+        return self.snapshots / f"{snapshot}.pages"
+
     def pin(self, name: str) -> Path:
         """Path of a pin."""
         return self.pins / f"{name}.json"

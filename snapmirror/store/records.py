@@ -61,6 +61,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="state", tag="
     repos: dict[str, RepoState]
 
 
+#: {repo: directory in hexadecimal} that answers for a snapshot instead of the one that its record names: the same, and
+#: leaves that were asked for later and are told from what upstream says now; what `snapshots/<id>.pages` holds
+Pages = dict[str, Hex]
+
+
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True, tag_field="state", tag="forgotten"):
     """What is left of a forgotten snapshot, so that no selector comes to mean an older one."""
 
@@ -94,6 +99,14 @@ def decode_entry(data: bytes, what: str) -> Entry:
     """A record or tombstone. Raises DamagedError."""
     try:
         return msgspec.json.decode(data, type=Record | Tombstone)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DamagedError(what, f"can't be read: {error}") from None
+
+
+def decode_pages(data: bytes, what: str) -> Pages:
+    """What was told later. Raises DamagedError."""
+    try:
+        return msgspec.json.decode(data, type=Pages)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DamagedError(what, f"can't be read: {error}") from None
 

@@ -82,6 +82,7 @@ def execute_forget(store: Store, catalog: Catalog, records: Iterable[Record]) ->
     store.published.refresh(after, store.now())
     for tombstone in forgotten.values():
         store.snapshots.write(tombstone)
+        store.snapshots.remove_pages(tombstone.id)
 
 
 def _tombstone(record: Record, present: datetime) -> Tombstone:

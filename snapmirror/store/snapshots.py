@@ -5,12 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from .. import clock
 from ..errors import DamagedError
 from . import fs
 from .catalog import Catalog
 from .layout import Layout
-from .records import Entry, Pin, decode_entry, decode_pin, encode
+from .records import Entry, Pages, Pin, decode_entry, decode_pages, decode_pin, encode
 
 T = TypeVar("T")
 #: inode, mtime in nanoseconds, size: what changes when a file is replaced
@@ -24,6 +26,7 @@ class Snapshots:
         self._layout = layout
         self._entries: dict[Path, tuple[_State, Entry]] = {}
         self._pins: dict[Path, tuple[_State, Pin]] = {}
+        self._pages: dict[Path, tuple[_State, Pages]] = {}
         self._catalog: Catalog | None = None
 
     def catalog(self) -> Catalog:
@@ -35,6 +38,23 @@ class Snapshots:
             by_id = sorted((entry for _, entry in entries.values()), key=lambda entry: entry.id)
             self._catalog = Catalog(tuple(by_id), {pin.name: pin for _, pin in pins.values()})
         return self._catalog
+
+    def pages(self) -> dict[str, Pages]:
+        """{snapshot: what was told of its time later}. Raises DamagedError."""
+
+        def load(path: Path) -> Pages:
+            return decode_pages(path.read_bytes(), f"snapshots/{path.name}")
+
+        self._pages = refresh_files(self._layout.snapshots, self._pages, load, ".pages")
+        return {path.stem: pages for path, (_, pages) in self._pages.items()}
+
+    def write_pages(self, snapshot: str, pages: Pages) -> None:
+        """Tell more of a snapshot's time. The caller holds the store's lock; nothing that was told before is missing."""
+        fs.replace(self._layout.pages(snapshot), msgspec.json.encode(pages, order="sorted") + b"\n")
+
+    def remove_pages(self, snapshot: str) -> None:
+        """The snapshot is forgotten."""
+        fs.unlink(self._layout.pages(snapshot))
 
     def _entry(self, path: Path) -> Entry:
         entry = decode_entry(path.read_bytes(), f"snapshots/{path.name}")
@@ -62,11 +82,13 @@ class Snapshots:
         fs.sync_folder(self._layout.pins)
 
 
-def refresh_files(folder: Path, known: dict[Path, tuple[_State, T]], load: Callable[[Path], T]) -> dict[Path, tuple[_State, T]]:
-    """What the `.json` files of a folder hold now, of those that have not changed since `known` without loading them again."""
+def refresh_files(
+    folder: Path, known: dict[Path, tuple[_State, T]], load: Callable[[Path], T], ending: str = ".json"
+) -> dict[Path, tuple[_State, T]]:
+    """What the files of a folder hold now, of those that have not changed since `known` without loading them again."""
     found: dict[Path, tuple[_State, T]] = {}
     with os.scandir(folder) as scan:
-        names = sorted(entry.name for entry in scan if entry.name.endswith(".json") and not entry.name.startswith("."))
+        names = sorted(entry.name for entry in scan if entry.name.endswith(ending) and not entry.name.startswith("."))
     for name in names:
         path = folder / name
         status = os.stat(path)

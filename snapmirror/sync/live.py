@@ -7,19 +7,23 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .. import addresses
+from msgspec.structs import replace
+
+from .. import addresses, clock
 from ..digests import Digest
 from ..ecosystem import Ecosystem, Repo
 from ..errors import AbsentError, UpstreamError
 from ..readings import Known, Reading
 from ..store import locks
 from ..store.catalog import Catalog
-from ..store.records import DirectoryState, RepoState
+from ..store.directories import Amendment, Assembled, DirectoryReader, amend, assemble
+from ..store.records import DirectoryState, Record, RepoState
 from ..store.store import Store
 from ..transfer.http import Http
 from .directory import DirectorySync
 from .group import Group
 from .plan import Marked
+from .press import Content, press
 from .settings import Options, Publish
 
 
@@ -83,6 +87,28 @@ class LiveMetadata:
         if name and (reader is None or reader.leaf(name) is None):
             raise AbsentError(addresses.redact(repo.upstreams[0]), 404)
 
+    def reconstruct(self, path: str, snapshot: str, name: str) -> None:
+        """Have a snapshot answer for a name that nobody had asked for by then, from what is known of it now.
+
+        What was told once stays. Nothing happens if nothing can be told. Raises DamagedError.
+        """
+        repo = self._repos[path]
+        ecosystem, metadata = self._ecosystems[repo.kind], self._store.metadata
+        instant = clock.from_id(snapshot)
+        with self._store.lock(_wait) as catalog:
+            record, now = catalog.by_id.get(snapshot), states(self._store, catalog, repo)
+            if not isinstance(record, Record) or instant is None or "" not in now:
+                return
+            pages = self._store.snapshots.pages().get(snapshot, {})
+            digest = bytes.fromhex(pages[path]) if path in pages else record.repos[path].directories[""].blob
+            before, known = metadata.directory(digest), metadata.directory(now[""].blob).read_leaf(name)
+            content = ecosystem.reconstruct(repo, known, int(instant.timestamp())) if known else b""
+            if not content or before.leaf(name):
+                return
+            assembled, leaves = _with_leaf(self._store, ecosystem, before, name, content)
+            self._store.put([*leaves, *assembled.blobs.values()])
+            self._store.snapshots.write_pages(snapshot, {**pages, path: assembled.digest.hex()})
+
     def _directories(self, ecosystem: Ecosystem, repo: Repo, name: str) -> list[DirectorySync]:
         now = states(self._store, self._store.catalog(), repo)
         if name:
@@ -111,6 +137,23 @@ class LiveMetadata:
                 self._store.live.keep(repo.path, RepoState(kind=repo.kind, directories=found))
         for directory in directories:
             directory.remember()
+
+
+def _with_leaf(
+    store: Store, ecosystem: Ecosystem, before: DirectoryReader, name: str, content: bytes
+) -> tuple[Assembled, list[bytes]]:
+    """A directory with one leaf more, and the leaf's bytes where the store has not got it."""
+    files = ecosystem.files(content)
+    ((leaf, compressed),) = press(store, [Content(name, content, files, None, ecosystem.label(content))], 1)
+    size = before.document.size + sum(file.size or 0 for file in files)
+    document = replace(before.document, files=before.document.files + len(files), size=size)
+    strays = {file.name: name for file in files if ecosystem.leaf_of(file.name) != name}
+    labels = {name: leaf.label} if leaf.label else {}
+    leaves = before.leaves
+    amended = amend(before, document, len(leaves) + 1, Amendment((), {name: leaf.blob}, (), strays, labels))
+    if amended is None:
+        amended = assemble(document, leaves | {name: leaf.blob}, {}, before.names | strays, before.labels | labels)
+    return amended, [compressed] if compressed is not None else []
 
 
 @dataclass(eq=False)
