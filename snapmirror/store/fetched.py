@@ -5,11 +5,13 @@ the other is every backup's to change, or nobody's on a disk that is mounted wit
 brought otherwise, and is never dropped to make room.
 """
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 from .. import clock
 from ..digests import Digest, is_hex_digest
+from ..errors import DiskFull
 from . import fs
 from .layout import Layout
 
@@ -41,7 +43,8 @@ class Fetched:
             self._noted.clear()
         if digest not in self._noted:
             self._noted.add(digest)
-            fs.touch(self._path(digest), now, create=False)
+            with contextlib.suppress(OSError, DiskFull):  # no reason not to answer
+                fs.touch(self._path(digest), now, create=False)
 
     def remove(self, digest: Digest) -> None:
         """Forget a blob. Before the blob itself goes: what a sync brings later under that name is not what was fetched."""
