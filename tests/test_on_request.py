@@ -229,3 +229,22 @@ def test_a_conda_channel(tmp_path: Path) -> None:
             assert (len(answer.json()["packages.conda"]), "Warning" in answer.headers) == (2, True)
             sealed = requests.get(f"{base}/repodata.json".replace("current", mirror.snapshots()[0]), timeout=20)
             assert len(sealed.json()["packages.conda"]) == 1
+
+
+def test_what_may_not_be_asked_for(mirror: Mirror, index: Index) -> None:
+    """Upstream does not learn the name; what is held is answered."""
+    with server(mirror.config) as (url, _):
+        page(url, "six")
+    mirror.sync()
+    mirror.repos[0]["block"] = [".*/(mine|six)[-/].*"]
+    mirror.write()
+    index.clear()
+    with server(mirror.config) as (url, _):
+        for selector in ("current", mirror.snapshots()[0]):
+            answer = page(url, "mine", selector)
+            assert answer.status_code == 403
+            assert "/simple/mine/: this mirror is set up not to ask" in answer.json()["message"]
+        assert files(page(url, "six")) == ["six-1.0-py3-none-any.whl"]
+        assert index.asked() == []
+        assert fetch(page(url, "six")) == [403]
+        assert fetch(page(url, "idna")) == [200]

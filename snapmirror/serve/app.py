@@ -58,6 +58,17 @@ class _Present(NamedTuple):
     heads: dict[tuple[str, str], Head]
 
 
+class _Asked(NamedTuple):
+    """What somebody asks for of a repo whose metadata is on request."""
+
+    selector: str
+    #: path of the repo
+    repo: str
+    #: path below it
+    inner: str
+    want: Want
+
+
 class Server:
     """Answers requests from a store that it only reads. `handle` is what aiohttp calls."""
 
@@ -135,10 +146,8 @@ class Server:
         if self._watch.problem and not present.resolver.view.catalog.entries:
             raise Refused(503, self._watch.problem)
         if self._fresh and (asked := self._asked(path)):
-            selector, repo, want = asked
-            if selector == CURRENT:
-                return await self._answer_live(request, path, self._fresh, repo, want)
-            return await self._answer_past(request, path, self._fresh, selector, repo, want)
+            answer = self._answer_live if asked.selector == CURRENT else self._answer_past
+            return await answer(request, path, self._fresh, asked)
         return await self._answer(request, path, present.resolver.resolve(path), present)
 
     def _look(self, path: str) -> _Present:
@@ -152,28 +161,34 @@ class Server:
                     self._fresh.forgive()
         return self._present
 
-    def _asked(self, path: str) -> tuple[str, str, Want] | None:
-        """The selector, the repo whose metadata is read because a path is asked for, and what of it; None if there is none."""
+    def _asked(self, path: str) -> _Asked | None:
+        """What a path asks for of a repo whose metadata is read because somebody does; None if it is of no such repo."""
         segments, folder = split(path)
         selector = CURRENT
         if segments and self._present.resolver.view.catalog.is_selector(segments[0]):
             selector, *segments = segments
         for length in range(len(segments), 0, -1):
             if ecosystem := self._live_repos.get("/".join(segments[:length])):
-                return (
-                    selector,
-                    "/".join(segments[:length]),
-                    ecosystem.wanted_by("/".join([*segments[length:], *([""] if folder else [])])),
-                )
+                inner = "/".join([*segments[length:], *([""] if folder else [])])
+                return _Asked(selector, "/".join(segments[:length]), inner, ecosystem.wanted_by(inner))
         return None
 
-    async def _answer_live(self, request: web.BaseRequest, path: str, fresh: Fresh, repo: str, want: Want) -> Reply:
-        """What is asked for itself is made fresh before; for a file only if nothing lists it."""
-        stale = await self._freshen(fresh, repo, want) if want.itself else None
+    def _refuse_blocked(self, asked: _Asked) -> None:
+        """Raise Refused for what upstream is not to be asked for."""
+        if not self._origins[asked.repo].may_fetch(asked.inner):
+            raise Refused(403, f"/{asked.inner}: this mirror is set up not to ask for it (allow, block)")
+
+    async def _answer_live(self, request: web.BaseRequest, path: str, fresh: Fresh, asked: _Asked) -> Reply:
+        """What is asked for itself is made fresh before, if it may be; for a file only if nothing lists it."""
+        repo, want = asked.repo, asked.want
+        may_ask = self._origins[repo].may_fetch(asked.inner)
+        stale = await self._freshen(fresh, repo, want) if want.itself and may_ask else None
         try:
             present = self._look(path)
             reply = await self._answer(request, path, present.resolver.resolve(path), present)
         except Refused as refused:
+            if refused.status == 404:
+                self._refuse_blocked(asked)
             if stale and refused.status == 404:
                 raise Refused(502, f"{want.name or repo}: nothing is held, and {stale.problem}") from None
             if want.itself or refused.status != 404:
@@ -185,16 +200,16 @@ class Server:
             reply.add('Warning: 110 - "Response is Stale"', *([] if stale.age is None else [f"Age: {stale.age}"]))
         return reply
 
-    async def _answer_past(
-        self, request: web.BaseRequest, path: str, fresh: Fresh, selector: str, repo: str, want: Want
-    ) -> Reply:
+    async def _answer_past(self, request: web.BaseRequest, path: str, fresh: Fresh, asked: _Asked) -> Reply:
         """A name that nobody had asked for when a snapshot was sealed is told of later, once and for all."""
         try:
             return await self._answer(request, path, self._present.resolver.resolve(path), self._present)
         except Refused as refused:
+            repo, want = asked.repo, asked.want
             if refused.status != 404 or not want.name or not want.itself or refused.place is None:
                 raise
-            record = self._present.resolver.view.catalog.resolve(selector, repo, self._store.now())
+            self._refuse_blocked(asked)
+            record = self._present.resolver.view.catalog.resolve(asked.selector, repo, self._store.now())
             await fresh.reconstruct(repo, record.id, want.name)
             self._watch.renew()
             present = self._look(path)
