@@ -9,11 +9,13 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 import requests
 from channels import Channel, Package, make_package
 from mirror import Mirror
+from pypi_index import JSON, Index
 from serving import server
 from upstream import Upstream
 
@@ -150,6 +152,10 @@ def test_repos_that_keep_what_they_have(mirror: Mirror, packages: list[Package],
     assert gc(mirror) == 0
     mirror.repos.clear()
     assert gc(mirror) == 0
+    (mirror.root / "own").mkdir()
+    mirror.repos.append({"kind": "pypi", "path": "own", "packages": str(mirror.root / "own")})
+    mirror.sync()
+    assert gc(mirror) == 0
     assert held(mirror) == "abcd"
 
 
@@ -210,3 +216,24 @@ def test_metadata_that_was_read_on_request(mirror: Mirror, channel: Channel, pac
     assert held(mirror) == "a"
     mirror.sync()
     assert gc(mirror) == 1
+
+
+def test_what_was_told_of_a_pinned_snapshot_later(tmp_path: Path) -> None:
+    """Stays with it."""
+    with Index(tmp_path / "index") as index:
+        index.wheel("six", "1.0")
+        index.wheel("idna", "1.0", upload_time="2020-01-01T00:00:00Z")
+        mirror = Mirror(tmp_path / "mirror")
+        mirror.add("py", f"{index.url}/simple/", kind="pypi", download="on-demand", metadata="on-request")
+        mirror.write()
+        with server(mirror.config) as (url, _):
+            requests.get(f"{url}/py/simple/six/", timeout=20).raise_for_status()
+            mirror.sync()
+            mirror.run("pin", "paper", "current")
+            requests.get(f"{url}/py/simple/idna/", timeout=20).raise_for_status()
+            page = requests.get(f"{url}/paper/py/simple/idna/", headers={"Accept": JSON}, timeout=20)
+            (file,) = page.json()["files"]
+            requests.get(urljoin(page.url, file["url"]), timeout=20).raise_for_status()
+        assert gc(mirror) == 0
+        mirror.run("unpin", "paper")
+        assert gc(mirror) == 1

@@ -5,7 +5,7 @@ moment ago, and whoever lists it fetches it on demand. What upstream has withdra
 """
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import NamedTuple
@@ -32,7 +32,7 @@ class _Kept(NamedTuple):
     """One repo in something that is kept."""
 
     path: str
-    state: RepoState
+    directories: Sequence[Digest]
     #: whether it is what `current` means
     current: bool
     pinned: bool
@@ -84,7 +84,7 @@ def _split(store: Store, kept: Catalog, repos: Collection[str]) -> tuple[gc.Root
     """
     current, protecting = gc.Roots([], []), gc.Roots([], [])
     for one in _repos(store, kept):
-        for directory in (state.blob for state in one.state.directories.values()):
+        for directory in one.directories:
             if one.pinned or one.path not in repos or not _on_demand(store, directory):
                 protecting.directories.append(directory)
             elif one.current:
@@ -96,15 +96,21 @@ def _split(store: Store, kept: Catalog, repos: Collection[str]) -> tuple[gc.Root
 
 
 def _repos(store: Store, kept: Catalog) -> Iterator[_Kept]:
+    live, pages = store.live.states(), store.snapshots.pages()
     pinned = {pin.snapshot for pin in kept.pins.values()}
-    live = store.live.states()
-    sealed = {path: record for path in kept.repos if (record := kept.newest(path))}
-    ahead = {path for path, state in live.items() if path not in sealed or sealed[path].repos[path].read <= state.read}
+    newest = {path: record for path in kept.repos if (record := kept.newest(path))}
+    ahead = {path for path, state in live.items() if path not in newest or newest[path].repos[path].read <= state.read}
     for record in kept.records:
         for path, state in record.repos.items():
-            yield _Kept(path, state, sealed[path] is record and path not in ahead, record.id in pinned)
+            yield _Kept(path, _blobs(state), newest.get(path) is record and path not in ahead, record.id in pinned)
+        for path, digest in pages.get(record.id, {}).items():
+            yield _Kept(path, [bytes.fromhex(digest)], current=False, pinned=record.id in pinned)
     for path, state in live.items():
-        yield _Kept(path, state, path in ahead, pinned=False)
+        yield _Kept(path, _blobs(state), path in ahead, pinned=False)
+
+
+def _blobs(state: RepoState) -> list[Digest]:
+    return [directory.blob for directory in state.directories.values()]
 
 
 def _on_demand(store: Store, directory: Digest) -> bool:
