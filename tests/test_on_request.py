@@ -188,6 +188,7 @@ def test_several_processes_know_what_each_other_has_read(mirror: Mirror, index: 
     with server(mirror.config, "--workers", "3") as (url, _):
         for number in range(20):
             assert fetch(page(url, f"p{number}")) == [200]
+        time.sleep(1.1)  # a process sees within a second what others have done
         assert len(requests.get(f"{url}/pypi/simple/", headers={"Accept": JSON}, timeout=20).json()["projects"]) == 20
 
 
