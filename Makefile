@@ -21,6 +21,7 @@ help:
 	@echo 'make demo      mirror a small channel and two projects of PyPI, and serve them for $(DEMO_SECONDS) seconds (DEMO_SECONDS=...)'
 	@echo 'make test      run the tests (JOBS=n: in n processes; TESTS=tests/test_x.py: only these)'
 	@echo 'make fleet     a day of 50 clients and an index that fails every twentieth time, on a clock of its own'
+	@echo 'make faults    an index that does everything wrong, through us and through other proxies'
 	@echo 'make chaos     a bad upstream, mirrored by others and by us, with a client that installs meanwhile'
 	@echo 'make check     lint, format, types and the order of layers'
 	@echo 'make bench     measure against other programs (BENCH=--quick for a short run, BENCH=NAME for one)'
@@ -88,6 +89,10 @@ test: $(VENV)/installed-test $(VENV)/debian
 .PHONY: fleet
 fleet: $(VENV)/installed-test
 	SNAPMIRROR_LONG=1 $(BIN)/python -m pytest -s --numprocesses 0 tests/test_fleet.py
+
+.PHONY: faults
+faults: $(VENV)/installed-bench
+	$(BIN)/python -m bench.faults
 
 .PHONY: chaos
 chaos: $(VENV)/installed-test $(VENV)/debian

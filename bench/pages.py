@@ -33,7 +33,6 @@ _FILES = 100
 _PROJECT = "project"
 _JSON = "application/vnd.pypi.simple.v1+json"
 _ACCEPT = f"{_JSON}, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01"
-_PROGRAMS = ("pypi-server", "devpi-init", "devpi-server", "gunicorn")
 _DEVPI = "devpi-server --host 127.0.0.1 --port PORT --argon2-memory-cost 8192 --argon2-time-cost 1"
 _QUIET = {"version": 1, "disable_existing_loggers": False, "root": {"level": "WARNING"}}
 _PROXPI = "gunicorn --workers 1 --threads 2 --no-control-socket --log-level warning --bind 127.0.0.1:PORT proxpi.server:app"
@@ -55,7 +54,6 @@ projects = ["{project}"]
 def measure(work: Work) -> Iterator[Result]:
     """All servers run at once, and each is measured while the others have nothing to do."""
     need("wrk")
-    programs = {name: beside(name) for name in _PROGRAMS}
     files = make_files()
     seconds = work.size(3, 1)
     work.notes["peers of pages"] = ", ".join(f"{peer} {version(peer)}" for peer in (*PEERS, "gunicorn", "waitress"))
@@ -64,9 +62,9 @@ def measure(work: Work) -> Iterator[Result]:
         index = stack.enter_context(Index(files))
         pages = {
             "ours": stack.enter_context(_ours(work.folder, index.address)),
-            "pypiserver": stack.enter_context(_pypiserver(work, programs, files)),
-            "devpi-server": stack.enter_context(_devpi(work, programs, index.address)),
-            "proxpi": stack.enter_context(_proxpi(work, programs, index.address)),
+            "pypiserver": stack.enter_context(_pypiserver(work, files)),
+            "devpi-server": stack.enter_context(devpi(work, index.address)) + f"{_PROJECT}/",
+            "proxpi": stack.enter_context(proxpi(work, index.address)) + f"{_PROJECT}/",
         }
         for page in pages.values():
             _warm(work, page, files)
@@ -205,30 +203,33 @@ def _ours(folder: Path, address: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _pypiserver(work: Work, programs: Mapping[str, str], files: Mapping[str, bytes]) -> Iterator[str]:
+def _pypiserver(work: Work, files: Mapping[str, bytes]) -> Iterator[str]:
     """With waitress, which it prefers to what else it may find, and its cache of what the folder has."""
     packages = work.fresh("packages")
     for name, content in files.items():
         (packages / name).write_bytes(content)
-    started = [programs["pypi-server"], "run", "-i", "127.0.0.1", "-p", "PORT", "--disable-fallback", str(packages)]
+    started = [beside("pypi-server"), "run", "-i", "127.0.0.1", "-p", "PORT", "--disable-fallback", str(packages)]
     with _peer(work, "pypiserver", started) as server:
         yield f"{server}/simple/{_PROJECT}/"
 
 
 @contextlib.contextmanager
-def _devpi(work: Work, programs: Mapping[str, str], address: str) -> Iterator[str]:
-    """As it is, but for the lines that it logs of every request, and 600 MB and 15 s for a key when it starts."""
+def devpi(work: Work, address: str) -> Iterator[str]:
+    """A mirror of an index; gives what names of projects are appended to.
+
+    As it is, but for the lines that it logs of every request, and 600 MB and 15 s for a key when it starts.
+    """
     state = work.folder / "devpi"
-    run([programs["devpi-init"], "--no-root-pypi", "--serverdir", state])
+    run([beside("devpi-init"), "--no-root-pypi", "--serverdir", state])
     logger = work.folder / "devpi.json"
     logger.write_text(json.dumps(_QUIET))
-    started = [programs["devpi-server"], *_DEVPI.split()[1:], "--serverdir", str(state), "--logger-cfg", str(logger)]
+    started = [beside("devpi-server"), *_DEVPI.split()[1:], "--serverdir", str(state), "--logger-cfg", str(logger)]
     with _peer(work, "devpi-server", started) as server:
         login = _ask("POST", f"{server}/+login", {"user": "root", "password": ""})["result"]["password"]
         proof = base64.b64encode(f"root:{login}".encode()).decode()
         mirror = {"type": "mirror", "mirror_url": f"{address}/simple/", "volatile": True}
         _ask("PUT", f"{server}/root/local", mirror, {"X-Devpi-Auth": proof})
-        yield f"{server}/root/local/+simple/{_PROJECT}/"
+        yield f"{server}/root/local/+simple/"
 
 
 def _ask(method: str, url: str, content: Any, fields: Mapping[str, str] | None = None) -> Any:
@@ -239,12 +240,15 @@ def _ask(method: str, url: str, content: Any, fields: Mapping[str, str] | None =
 
 
 @contextlib.contextmanager
-def _proxpi(work: Work, programs: Mapping[str, str], address: str) -> Iterator[str]:
-    """As its container image starts it, but for the lines that it logs of every request."""
-    started = [programs["gunicorn"], *_PROXPI.split()[1:]]
+def proxpi(work: Work, address: str) -> Iterator[str]:
+    """A proxy of an index; gives what names of projects are appended to.
+
+    As its container image starts it, but for the lines that it logs of every request.
+    """
+    started = [beside("gunicorn"), *_PROXPI.split()[1:]]
     variables = {"PROXPI_INDEX_URL": f"{address}/simple/", "PROXPI_LOGGING_LEVEL": "WARNING"}
     with _peer(work, "proxpi", started, **variables) as server:
-        yield f"{server}/index/{_PROJECT}/"
+        yield f"{server}/index/"
 
 
 @contextlib.contextmanager
