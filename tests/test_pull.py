@@ -244,6 +244,20 @@ def test_an_upstream_that_fails(mirror: Mirror, upstream: Upstream, big: Package
         assert get(f"{url}/{big.filename}").content == big.data
 
 
+def test_an_upstream_that_refuses(mirror: Mirror, upstream: Upstream, big: Package) -> None:
+    """Is not said to have no such file; asking on would be no use for a while, and keeps the host from being thought dead."""
+    for status in (401, 403):
+        rule = upstream.fault("*.conda", Status(status))
+        with serve(mirror) as url:
+            for _ in range(6):
+                answer = get(f"{url}/{big.filename}")
+                assert (answer.status_code, f"upstream answers {status}" in answer.text) == (502, True)
+            assert rule.hits == 1
+            assert get(f"{url}/small-1.0-0.conda").status_code == 502
+        upstream.heal()
+    assert mirror.run("status", "--json").json["blocked"] == mirror.run("status", "--json").json["lost"] == []
+
+
 def test_a_host_that_fails_again_and_again_is_left_alone(mirror: Mirror, upstream: Upstream, big: Package) -> None:
     """Clients are told at once, and `status` tells the operator; what is held is served meanwhile."""
     with serve(mirror) as url:

@@ -11,6 +11,7 @@ For example:
 
 import base64
 import contextlib
+import gzip
 import hashlib
 import mimetypes
 import os
@@ -71,6 +72,25 @@ class Truncate:
 
 
 @dataclass(frozen=True)
+class Announce:
+    """Announce so many bytes more than the body has, or fewer if it is negative; send it, and close the connection."""
+
+    more: int
+
+
+@dataclass(frozen=True)
+class Chunked:
+    """Send the body in chunks, without saying how long it is; close the connection after so many bytes, if that is given."""
+
+    after: int | None = None
+
+
+@dataclass(frozen=True)
+class Gzip:
+    """Send the body as gzip, though nobody asked for that."""
+
+
+@dataclass(frozen=True)
 class Stall:
     """Send the first `after` bytes of the body, nothing for `seconds`, then the rest."""
 
@@ -92,7 +112,7 @@ class Call:
     function: Callable[[], object]
 
 
-Fault = Status | Html | Redirect | Body | Truncate | Stall | Slow | Call
+Fault = Status | Html | Redirect | Body | Truncate | Announce | Chunked | Gzip | Stall | Slow | Call
 
 
 @dataclass
@@ -127,6 +147,9 @@ class _Plan:
     answer: Status | None = None  # in place of the file's
     content: bytes | None = None  # in place of the file's bytes
     end: int | None = None  # close the connection after so many bytes
+    more: int = 0  # announce so many more bytes
+    chunked: bool = False
+    packed: bool = False
     pause_at: int = 0
     pause: float = 0.0
     rate: int | None = None
@@ -150,6 +173,17 @@ class _Plan:
                 self.rate = bytes_per_second
             case Call(function):
                 function()
+            case Announce() | Chunked() | Gzip():
+                self._frame(fault)
+
+    def _frame(self, fault: Announce | Chunked | Gzip) -> None:
+        match fault:
+            case Announce(more):
+                self.more = more
+            case Chunked(after):
+                self.chunked, self.end = True, after
+            case Gzip():
+                self.packed = True
 
 
 @dataclass(eq=False)
@@ -362,29 +396,37 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.code)
         for name, value in answer.headers.items():
             self.send_header(name, value)
+        body = gzip.compress(answer.body) if plan.packed else answer.body
         bodiless = answer.code in (204, 304)
-        if not bodiless:
-            self.send_header("Content-Length", str(len(answer.body)))
+        if plan.packed:
+            self.send_header("Content-Encoding", "gzip")
+        if plan.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        elif not bodiless:
+            self.send_header("Content-Length", str(len(body) + plan.more))
         self.end_headers()
         if not bodiless and self.command != "HEAD":
-            self._send(answer.body[: plan.end][: plan.pause_at], plan.rate, pieces)
+            self._send(body[: plan.end][: plan.pause_at], plan, pieces)
             self.server.stopping.wait(plan.pause)
-            self._send(answer.body[: plan.end][plan.pause_at :], plan.rate, pieces)
-        if plan.end is not None:
+            self._send(body[: plan.end][plan.pause_at :], plan, pieces)
+            if plan.chunked and plan.end is None:
+                self.wfile.write(b"0\r\n\r\n")
+        if plan.end is not None or plan.more:
             self.close_connection = True
 
     def do_HEAD(self) -> None:
         self.do_GET()
 
-    def _send(self, data: bytes, rate: int | None, pieces: list[int]) -> None:
-        """Send a part of the body, at so many bytes a second if `rate` is given, and count it in `pieces`."""
+    def _send(self, data: bytes, plan: _Plan, pieces: list[int]) -> None:
+        """Send a part of the body as the plan has it, and count it in `pieces`."""
+        rate = plan.rate
         size = 1 << 16 if rate is None else max(1, rate // 20)
         for start in range(0, len(data), size):
             chunk = data[start : start + size]
             # Counted first: a client that has it must find it counted.
             pieces.append(len(chunk))
             try:
-                self.wfile.write(chunk)
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk) if plan.chunked else chunk)
             except OSError:
                 pieces.pop()
                 raise

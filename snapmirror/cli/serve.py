@@ -14,7 +14,7 @@ from ..errors import UsageError
 from ..serve.settings import Origin, Serve
 from ..store.store import Store
 from ..sync.live import LiveMetadata
-from ..transfer.http import Http
+from ..transfer.http import HURRIED, Http
 from ..transfer.notes import StoreNotes
 from .config import Config
 from .context import ECOSYSTEMS, ConfigOption, find_config, opened, say
@@ -59,7 +59,7 @@ def _origin(repos: Sequence[Repo], repo: Repo) -> Origin:
 
 def _live(config: Config, store: Store) -> LiveMetadata:
     """Reads the metadata that is asked for, in one process."""
-    http = Http(config.download.for_clients, say, StoreNotes(store), store.now)
+    http = Http(config.download.for_clients, say, StoreNotes(store), store.now, HURRIED)
     return LiveMetadata(store, ECOSYSTEMS, config.repo, http)
 
 

@@ -7,18 +7,21 @@ where it ended.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from .. import clock
-from ..errors import AbsentError, LockedError, MismatchError, SnapmirrorError
+from ..errors import AbsentError, DiskFull, LockedError, MismatchError, PlanTooLarge, SnapmirrorError
+from ..store import fs
 from ..store.live import Blocked, Lost
 from ..store.store import Store
 from ..transfer.download import Source, download
 from ..transfer.hosts import Hosts
-from ..transfer.http import Http
+from ..transfer.http import HURRIED, Http, RefusedError
 from ..transfer.settings import Download
 from .answers import Refused
 from .parts import send_file
@@ -43,7 +46,7 @@ class Puller:
 
     def __init__(self, store: Store, settings: Download) -> None:
         self._store = store
-        self._http = Http(settings.for_clients, _log.warning)
+        self._http = Http(settings.for_clients, _log.warning, patience=HURRIED)
         self._hosts = Hosts(_PATIENCE, _PAUSES, self._now, self._note_host)
         self._running: dict[str, Transfer] = {}
         #: content -> (error, when it is forgotten)
@@ -64,7 +67,8 @@ class Puller:
     def follow(self, source: Source, negative: float) -> "Transfer":
         """The transfer of a file, begun if nobody has.
 
-        negative: seconds for which everybody is told that there is no such file, once upstream has said so
+        negative: seconds for which everybody is told so, once upstream has said that there is no such file or that it
+            will not give it
         Raises Refused for such a file.
         """
         if failure := self._failures.get(source.content):
@@ -83,7 +87,9 @@ class Puller:
         if error is None:
             return
         _log.error("%s can't be had: %s", source.file.name, error)
-        if isinstance(error, AbsentError | MismatchError) and len(self._failures) < _MAX_FAILURES:
+        if isinstance(error, AbsentError | MismatchError | RefusedError):
+            if len(self._failures) >= _MAX_FAILURES:
+                del self._failures[next(iter(self._failures))]
             self._failures[source.content] = (error, self._now() + negative)
 
     def forgive(self) -> None:
@@ -148,30 +154,43 @@ class Transfer:
         """In a thread."""
         if self._find():
             return
+        self._refuse_too_large()
         incoming = self._store.layout.incoming
         try:
             staged = download(self._http, incoming, self.source, lambda _: None, self._hosts, self._held)
         except AbsentError as error:
             since = clock.to_id(self._store.now())
-            self._store.live.lose(self._digest, Lost(name=self.source.file.name, since=since, problem=str(error)))
+            with contextlib.suppress(DiskFull):  # it is lost all the same
+                self._store.live.lose(self._digest, Lost(name=self.source.file.name, since=since, problem=str(error)))
             raise
         self._store.live.find(self._digest)
         try:
             self._prove(staged.path)
             self._store.fetched.add(self._digest)
             self._store.admit([staged])
+        except DiskFull:
+            fs.unlink(staged.path)
+            raise
         finally:
             staged.release()
+
+    def _refuse_too_large(self) -> None:
+        """Raise PlanTooLarge if the file would not leave `min_free`, as a sync does."""
+        disk = shutil.disk_usage(self._store.layout.root)
+        size, available = self.source.file.size or 0, disk.free - self._http.settings.free_of(disk.total)
+        if size > available:
+            raise PlanTooLarge(self.source.file.name, size, max(available, 0))
 
     def _held(self) -> bool:
         return self._store.blobs.size(self._digest) is not None
 
     def _find(self) -> bool:
         """Whether the store has it."""
-        if self._held():
+        try:
             self._prove(self._paths[1])
-            return True
-        return False
+        except FileNotFoundError:
+            return False
+        return True
 
     def _prove(self, path: Path) -> None:
         """A file is the right one; nobody needs to wait until it is durable."""
@@ -183,6 +202,8 @@ class Transfer:
         try:
             status = os.stat(self._paths[0])
         except FileNotFoundError:
+            if self.right is None:
+                self._find()  # another process may have finished it while all our threads are busy with others
             return
         seen = (status.st_ino, status.st_size)
         if seen != self._seen:
@@ -208,12 +229,15 @@ class Transfer:
             raise refusal(self.source, self.error)
 
     def open(self) -> int | None:
-        """The file as far as it is there; None if nothing is yet."""
+        """The file as far as it is there, the right one if that is known; None if nothing is yet."""
         for path in self._paths:
             try:
-                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue
+            if self.right in (None, _identity(os.fstat(descriptor))):
+                return descriptor
+            os.close(descriptor)  # a partial that a killed process has left, while the file came in another way
         return None
 
 
@@ -295,4 +319,6 @@ def refusal(source: Source, error: SnapmirrorError) -> Refused:
     """The answer for a file that can't be had."""
     if isinstance(error, AbsentError):
         return Refused(404, f"{source.file.name}: upstream has lost it, and nobody had asked for it before: {error}")
+    if isinstance(error, DiskFull | PlanTooLarge):
+        return Refused(507, f"{source.file.name}: this mirror has no room for it")
     return Refused(502, f"{source.file.name}: {error}")

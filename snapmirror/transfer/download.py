@@ -101,6 +101,9 @@ def download(
             except UpstreamError as error:
                 problems.append(error)
                 continue
+            except OSError:  # of our disk, which is full most likely: others need the room more than this needs its beginning
+                fs.unlink(path)
+                raise
             if staged.path == path:
                 return staged._replace(lock=os.dup(partial.fileno()))
             fs.unlink(path)
@@ -225,6 +228,7 @@ def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str
         return sums, etag
     with http.open(url, headers) as response:
         encoded, open_end = decodes(response, url), response.raw.length_remaining is None and not response.raw.chunked
+        _refuse_foreign(response, source, url)
         if _refused(response, url) or (response.status_code == 206 and (encoded or not _continues(response, sums.size))):
             _begin_anew(partial)
             raise _Broken("upstream can't continue a broken transfer", "")
@@ -240,6 +244,8 @@ def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str
                 if source.file.size is not None and sums.size > source.file.size:
                     break  # too long already: no need to see the end
         except TransportError as error:
+            if source.is_whole(sums):  # more was announced than there is
+                return sums, etag
             if encoded:  # a range is one of the encoded bytes
                 _begin_anew(partial)
             raise _Broken(error.problem, etag) from None
@@ -258,6 +264,13 @@ def _refused(response: requests.Response, url: str) -> bool:
     if status not in (200, 206, 416):
         raise RefusedError(where, status_problem(status))
     return status == 416
+
+
+def _refuse_foreign(response: requests.Response, source: Source, url: str) -> None:
+    """Raise MismatchError for a whole body of another size than the file's, a login page, say: nobody is sent its beginning."""
+    size, announced = source.file.size, response.raw.length_remaining
+    if response.status_code == 200 and size is not None and announced not in (None, size) and not decodes(response, url):
+        raise MismatchError(addresses.redact(url), "size", str(size), str(announced))
 
 
 def _continues(response: requests.Response, offset: int) -> bool:

@@ -28,6 +28,9 @@ from .settings import Download
 
 #: of the statuses 4xx, those that don't say that there is no such document, as S3 does with 403 and others with 400
 _NOT_ABSENT = {401, 407, 408, 429}
+#: seconds between two tries of a sync, and where somebody waits
+_PATIENCE = 60
+HURRIED = 2
 _RETRIED = (429, 500, 502, 503, 504)
 #: bytes that are hashed and written at a time
 _PIECE = 1 << 19
@@ -45,8 +48,15 @@ class Http:
     """Requests to upstreams from several threads. Fulfils `readings.Upstream`."""
 
     def __init__(
-        self, settings: Download, warn: Callable[[str], None], notes: Notes | None = None, now: clock.Clock = clock.now
+        self,
+        settings: Download,
+        warn: Callable[[str], None],
+        notes: Notes | None = None,
+        now: clock.Clock = clock.now,
+        patience: int = _PATIENCE,
     ) -> None:
+        """patience: seconds that a pause before another try may take, whatever upstream would like (Retry-After)"""
+        self._patience = patience
         self.settings = settings
         self.notes: Notes = notes or NoNotes()
         self.warn = warn
@@ -84,9 +94,9 @@ class Http:
                 status_forcelist=_RETRIED,
                 allowed_methods={"GET", "HEAD"},
                 backoff_factor=0.5,
-                backoff_max=30,
+                backoff_max=min(30, self._patience),
                 backoff_jitter=0.5,  # or all that failed at once come back at once
-                retry_after_max=60,  # a server that says "in an hour" is asked again before it: the sync has an end
+                retry_after_max=self._patience,  # a server that says "in an hour" is asked before it: a sync has an end
                 respect_retry_after_header=True,
                 raise_on_status=False,
             )
