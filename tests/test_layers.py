@@ -48,6 +48,7 @@ WRITERS = {
     ("store/trees.py", "shutil.copy2"): "a copy below a temporary name, renamed by fs",
     ("store/published.py", "Path.mkdir"): "folders below a temporary name",
     ("transfer/download.py", "open"): "the partial file, locked while it is written",
+    ("serve/access.py", "open"): "the access log, which is not of the store",
     ("cli/init.py", "open"): "a new configuration, which is not of the store",
     ("cli/init.py", "Path.mkdir"): "the folder of a new configuration, which is not of the store",
 }
@@ -57,6 +58,7 @@ CLOCKS = {
     ("store/syncing.py", "time.time"): "the age of a file, against its mtime",
     ("serve/view.py", "time.time_ns"): "the age of a folder, against its mtime",
     ("serve/respond.py", "time.time"): "the Date field, once for each of thousands of answers a second",
+    ("serve/access.py", "time.time"): "the access log, likewise",
 }
 #: modules that may be longer than the rest, with the reason
 LONG: dict[str, str] = {}

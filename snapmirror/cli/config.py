@@ -96,7 +96,10 @@ def load(path: Path, upstream: str = "") -> Config:
     index = str(base / config.index) if config.index else None
     bundle = str(base / config.download.ca_bundle) if config.download.ca_bundle else ""
     download = msgspec.structs.replace(config.download, ca_bundle=bundle)
-    return msgspec.structs.replace(config, store=str(base / config.store), index=index, download=download, repo=repos)
+    log = config.serve.access_log
+    serve = msgspec.structs.replace(config.serve, access_log=str(base / log) if log not in ("", "-") else log)
+    paths = {"store": str(base / config.store), "index": index}
+    return msgspec.structs.replace(config, **paths, download=download, serve=serve, repo=repos)
 
 
 def _expand(path: Path, where: str, table: AnyRepo) -> Sequence[AnyRepo]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ..digests import Digest
 from ..ecosystem import Ecosystem, PageAt, Site
@@ -114,8 +114,36 @@ class UnlistedAnswer:
 Answer = BlobAnswer | DocumentAnswer | ElsewhereAnswer | FolderAnswer | PageAnswer | SlashAnswer | UnlistedAnswer
 
 
+class Cache(Protocol):
+    """What the access log tells of where an answer came from; asked for when the answer is over."""
+
+    @property
+    def status(self) -> str:
+        """One of those in the manual (snapmirror.toml, access_log), or `-`."""
+        ...
+
+    @property
+    def upstream(self) -> float | None:
+        """Seconds that upstream took; None if it was not asked because of this request."""
+        ...
+
+
+class Cached(NamedTuple):
+    """The same, known beforehand."""
+
+    status: str
+    upstream: float | None = None
+
+
+UNCACHED = Cached("-")
+HIT = Cached("hit")
+
+
 class Refused(Exception):
     """A request that is answered with an error."""
+
+    #: what had been tried
+    cache: Cache = UNCACHED
 
     def __init__(self, status: int, problem: str, place: Place | None = None) -> None:
         self.status = status

@@ -29,7 +29,7 @@ from .answers import (
 from .blobs import BlobSender, Ready
 from .bodies import Bodies, Body, in_memory
 from .documents import GZIP, DocumentBodies, Wanted
-from .fresh import Fresh, Live, Stale
+from .fresh import Fresh, Freshness, Live
 from .parts import Missing
 from .pull import Puller
 from .resolve import Origins, Resolver, split
@@ -121,6 +121,7 @@ class Server:
             reply = await self._handle(request)
         except Refused as refused:
             reply = problem(request, refused.status, refused.problem, refused.place)
+            reply.cache = refused.cache
         except DamagedError as error:
             _log.error("%s", error)
             reply = problem(request, 503, str(error))
@@ -182,7 +183,8 @@ class Server:
         """What is asked for itself is made fresh before, if it may be; for a file only if nothing lists it."""
         repo, want = asked.repo, asked.want
         may_ask = self._origins[repo].may_fetch(asked.inner)
-        stale = await self._freshen(fresh, repo, want) if want.itself and may_ask else None
+        known = await self._freshen(fresh, repo, want) if want.itself and may_ask else None
+        stale = known.stale if known else None
         try:
             present = self._look(path)
             reply = await self._answer(request, path, present.resolver.resolve(path), present)
@@ -193,11 +195,12 @@ class Server:
                 raise Refused(502, f"{want.name or repo}: nothing is held, and {stale.problem}") from None
             if want.itself or refused.status != 404:
                 raise
-            stale = await self._freshen(fresh, repo, want)
+            stale = (await self._freshen(fresh, repo, want)).stale
             present = self._look(path)
             reply = await self._answer(request, path, present.resolver.resolve(path), present)
         if stale:
             reply.add('Warning: 110 - "Response is Stale"', *([] if stale.age is None else [f"Age: {stale.age}"]))
+        reply.cache = known or reply.cache
         return reply
 
     async def _answer_past(self, request: web.BaseRequest, path: str, fresh: Fresh, asked: _Asked) -> Reply:
@@ -215,10 +218,10 @@ class Server:
             present = self._look(path)
             return await self._answer(request, path, present.resolver.resolve(path), present)
 
-    async def _freshen(self, fresh: Fresh, repo: str, want: Want) -> Stale | None:
-        stale = await fresh.freshen(repo, want)
+    async def _freshen(self, fresh: Fresh, repo: str, want: Want) -> Freshness:
+        known = await fresh.freshen(repo, want)
         self._watch.renew()
-        return stale
+        return known
 
     async def _answer(self, request: web.BaseRequest, path: str, answer: Answer, present: _Present) -> Reply:
         if isinstance(answer, UnlistedAnswer):

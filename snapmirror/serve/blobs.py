@@ -8,7 +8,7 @@ from .. import clock
 from ..digests import Digest
 from ..store.store import Store
 from ..transfer.download import Source
-from .answers import BlobAnswer, Place, Refused
+from .answers import HIT, BlobAnswer, Place, Refused
 from .bodies import Body
 from .pull import Coming, Puller
 from .respond import IMMUTABLE, SHORT, Head, Reply, head, respond, respond_unsized
@@ -62,7 +62,9 @@ class BlobSender:
         """Raises Missing."""
         if ready.fetched and self._puller:
             self._store.fetched.use(ready.fetched)
-        return respond(request, ready.head, ready.body, ready.place, self._accel)
+        reply = respond(request, ready.head, ready.body, ready.place, self._accel)
+        reply.cache = HIT
+        return reply
 
     async def send_coming(self, request: web.BaseRequest, answer: BlobAnswer, source: Source) -> Reply:
         """A file that is not held, while it arrives. Raises Refused."""
@@ -74,24 +76,24 @@ class BlobSender:
             raise Refused(404, f"{source.file.name}: is not held, and its repo is offline", answer.place)
         if not origin.may_fetch(answer.path):
             raise Refused(403, f"/{answer.path}: this mirror is set up not to fetch it (allow, block)", answer.place)
-        if size is None and request.version < (1, 1):  # it knows no chunks: where the connection ends, the file would end
-            await puller.follow(source, origin.negative).whole()
-            return self.send(request, self.prepare(answer))
 
         def coming(start: int, count: int | None) -> Coming:
             return Coming(puller.follow(source, origin.negative), start, count)
 
+        if size is None and request.version < (1, 1):  # it knows no chunks: where the connection ends, the file would end
+            whole = coming(0, None)
+            await whole.end()
+            reply = self.send(request, self.prepare(answer))
+            reply.cache = whole
+            return reply
         body = Body(_etag(answer), size or 0, None, coming=coming)
         if size is None:
             reply = respond_unsized(request, _head(body, answer), lambda: coming(0, None), answer.place)
         else:
             reply = respond(request, _head(body, answer), body, answer.place)
         if isinstance(reply.content, Coming):
-            try:
-                await reply.content.begin()
-            except BaseException:
-                reply.content.close()
-                raise
+            reply.cache = reply.content
+            await reply.content.begin()
         return reply
 
 

@@ -6,6 +6,7 @@ can't answer, what is held goes out as it is, and says how old it is; that there
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +53,16 @@ class Stale(NamedTuple):
     problem: str
 
 
+class Freshness(NamedTuple):
+    """What came of asking. Fulfils answers.Cache."""
+
+    status: str
+    #: seconds; None if this request was not the one that asked upstream
+    upstream: float | None = None
+    #: set if what is held is all that there is
+    stale: Stale | None = None
+
+
 class _Known(NamedTuple):
     """How asking went the last time, seconds since 1970."""
 
@@ -82,27 +93,33 @@ class Fresh:
         """Forget failures."""
         self._known = OrderedDict((key, known) for key, known in self._known.items() if known.problem is None)
 
-    async def freshen(self, repo: str, want: Want) -> Stale | None:
-        """Have metadata compared with upstream's, if that is due; None if it is fresh now.
-
-        Raises Refused if upstream says that there is none.
-        """
+    async def freshen(self, repo: str, want: Want) -> Freshness:
+        """Have metadata compared with upstream's, if that is due. Raises Refused if upstream says that there is none."""
         if self._origins[repo].offline:
-            return None
-        key = (repo, want.name)
-        known = self._known.get(key)
-        if known is None or self._now() >= known.until:
-            task = self._running.get(key)
-            if task is None:
-                task = self._running[key] = asyncio.create_task(self._refresh(key))
-                task.add_done_callback(lambda _: self._running.pop(key))
-            known = await asyncio.shield(task)
+            return Freshness("hit")
+        known, told = await self._know((repo, want.name))
         if isinstance(known.problem, AbsentError):
-            raise Refused(404, f"{want.name or repo}: upstream has no such thing: {known.problem}")
+            refused = Refused(404, f"{want.name or repo}: upstream has no such thing: {known.problem}")
+            refused.cache = told
+            raise refused
         if known.problem:
             _log.warning("%s of %s is as it was: %s", want.name or "the metadata", repo, known.problem)
-            return Stale(int(self._now() - known.answered) if known.answered else None, str(known.problem))
-        return None
+            age = int(self._now() - known.answered) if known.answered else None
+            return Freshness("stale", told.upstream, Stale(age, str(known.problem)))
+        return told
+
+    async def _know(self, key: tuple[str, str]) -> tuple[_Known, Freshness]:
+        """What is known of a name now, asked anew if that is due, and how we know it."""
+        known = self._known.get(key)
+        if known is not None and self._now() < known.until:
+            return known, Freshness("hit")
+        if task := self._running.get(key):
+            return await asyncio.shield(task), Freshness("follow")
+        began = time.monotonic()
+        task = self._running[key] = asyncio.create_task(self._refresh(key))
+        task.add_done_callback(lambda _: self._running.pop(key))
+        known = await asyncio.shield(task)
+        return known, Freshness("revalidated", time.monotonic() - began)
 
     async def reconstruct(self, repo: str, snapshot: str, name: str) -> None:
         """Have a snapshot answer for a name that nobody had asked for when it was sealed. Raises Refused."""

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -17,8 +18,13 @@ class Missing(Exception):
 class Part(Protocol):
     """What is sent of a body that does not lie in memory."""
 
-    async def send(self, transport: asyncio.Transport) -> int | None:
-        """Send it; the bytes sent, None if it is not whole and the connection can't go on. Raises ConnectionError."""
+    @property
+    def sent(self) -> int:
+        """Bytes that were sent so far."""
+        ...
+
+    async def send(self, transport: asyncio.Transport) -> bool:
+        """Send it; False if it is not whole and the connection can't go on. Raises ConnectionError."""
         ...
 
     def close(self) -> None:
@@ -33,19 +39,26 @@ class FilePart:
         self._descriptor = descriptor
         self._start = start
         self._length = length
+        #: see Part.sent
+        self.sent = 0
 
-    async def send(self, transport: asyncio.Transport) -> int | None:
+    async def send(self, transport: asyncio.Transport) -> bool:
         """See Part.send."""
-        sent = await send_file(transport, self._descriptor, self._start, self._length)
-        return sent if sent == self._length else None
+        await send_file(transport, self._descriptor, self._start, self._length, self._count)
+        return self.sent == self._length
+
+    def _count(self, step: int) -> None:
+        self.sent += step
 
     def close(self) -> None:
         """See Part.close."""
         os.close(self._descriptor)
 
 
-async def send_file(transport: asyncio.Transport, descriptor: int, start: int, length: int) -> int:
-    """Send a part of a file; the bytes sent, fewer if the file ends early.
+async def send_file(
+    transport: asyncio.Transport, descriptor: int, start: int, length: int, count: Callable[[int], None]
+) -> None:
+    """Send a part of a file, less of it if the file ends early. count: told of bytes that were sent
 
     In small steps for as long as the socket takes them, and other connections get a turn in between; loop.sendfile comes in
     where the client is slower than we are. Measured with 16 clients on two busy cores, 1 MB each, against nginx: steps of
@@ -61,15 +74,19 @@ async def send_file(transport: asyncio.Transport, descriptor: int, start: int, l
         except OSError:
             break  # no room in the socket, or a file that can't be sent like this: loop.sendfile knows what to do
         sent += step
+        count(step)
         if not step or sent == length:
-            return sent
+            return
         await asyncio.sleep(0)
         if transport.is_closing():
             raise ConnectionResetError
     if sent < length:
         with io.FileIO(descriptor, closefd=False) as file:
-            sent += await asyncio.get_running_loop().sendfile(transport, file, start + sent, length - sent)
-    return sent
+            file.seek(start + sent)
+            try:
+                await asyncio.get_running_loop().sendfile(transport, file, start + sent, length - sent)
+            finally:  # it leaves the file where it came to, also when the client is gone
+                count(file.tell() - start - sent)
 
 
 def read_small(path: Path, size: int, start: int, count: int) -> bytes:

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from ..transfer.download import Source, download
 from ..transfer.hosts import Hosts
 from ..transfer.http import HURRIED, Http, RefusedError
 from ..transfer.settings import Download
-from .answers import Refused
+from .answers import HIT, Refused
 from .parts import send_file
 
 _log = logging.getLogger(__name__)
@@ -74,7 +75,9 @@ class Puller:
         if failure := self._failures.get(source.content):
             error, until = failure
             if self._now() < until:
-                raise refusal(source, error)
+                refused = refusal(source, error)
+                refused.cache = HIT
+                raise refused
             del self._failures[source.content]
         transfer = self._running.get(source.content)
         if transfer is None:
@@ -111,6 +114,11 @@ class Transfer:
         #: the file that has proved right
         self.right: _Identity | None = None
         self.error: SnapmirrorError | None = None
+        #: answers that it was or is for
+        self.followers = 0
+        #: when this process began to ask upstream, and when that was over
+        self._asked: float | None = None
+        self._answered: float | None = None
         self._store = store
         self._http = http
         self._hosts = hosts
@@ -157,12 +165,14 @@ class Transfer:
         self._refuse_too_large()
         incoming = self._store.layout.incoming
         try:
-            staged = download(self._http, incoming, self.source, lambda _: None, self._hosts, self._held)
+            staged = download(self._http, incoming, self.source, lambda _: None, self._hosts, self._needless)
         except AbsentError as error:
             since = clock.to_id(self._store.now())
             with contextlib.suppress(DiskFull):  # it is lost all the same
                 self._store.live.lose(self._digest, Lost(name=self.source.file.name, since=since, problem=str(error)))
             raise
+        finally:
+            self._answered = time.monotonic()
         self._store.live.find(self._digest)
         try:
             self._prove(staged.path)
@@ -180,6 +190,18 @@ class Transfer:
         size, available = self.source.file.size or 0, disk.free - self._http.settings.free_of(disk.total)
         if size > available:
             raise PlanTooLarge(self.source.file.name, size, max(available, 0))
+
+    def _needless(self) -> bool:
+        """Whether the store has got it meanwhile; else it is this process that asks upstream now."""
+        if self._held():
+            return True
+        self._asked = time.monotonic()
+        return False
+
+    @property
+    def upstream(self) -> float | None:
+        """Seconds that upstream has taken; None if this process has not asked it."""
+        return None if self._asked is None else (self._answered or time.monotonic()) - self._asked
 
     def _held(self) -> bool:
         return self._store.blobs.size(self._digest) is not None
@@ -242,24 +264,53 @@ class Transfer:
 
 
 class Coming:
-    """A part of a file that is on its way. Fulfils parts.Part."""
+    """A part of a file that is on its way. Fulfils parts.Part, and answers.Cache."""
 
     def __init__(self, transfer: Transfer, start: int, length: int | None) -> None:
         """length: None up to the end, wherever that will be"""
         self._transfer = transfer
-        self._at = start
+        self._first = transfer.followers == 0
+        transfer.followers += 1
+        self._start = self._at = start
         self._stop = None if length is None else start + length
         self._descriptor: int | None = None
         #: whether bytes of the opened file were sent: then no other one will do
         self._bound = False
 
     async def begin(self) -> None:
-        """Wait until there is something to send. Raises Refused if there will be nothing."""
-        await self._ready()
+        """Wait until there is something to send. Raises Refused if there will be nothing, and then is closed."""
+        try:
+            await self._ready()
+        except BaseException as error:
+            if isinstance(error, Refused):
+                error.cache = self
+            self.close()
+            raise
 
-    async def send(self, transport: asyncio.Transport) -> int | None:
+    async def end(self) -> None:
+        """Wait until the file is in the store. Raises Refused."""
+        await self._transfer.whole()
+
+    @property
+    def status(self) -> str:
+        """See Cache."""
+        return "miss" if self.upstream is not None else "follow"
+
+    @property
+    def upstream(self) -> float | None:
+        """See Cache."""
+        return self._transfer.upstream if self._first else None
+
+    @property
+    def sent(self) -> int:
+        """See Part."""
+        return self._at - self._start
+
+    def _count(self, step: int) -> None:
+        self._at += step
+
+    async def send(self, transport: asyncio.Transport) -> bool:
         """See Part.send."""
-        sent = 0
         try:
             while ready := await self._ready():
                 count = ready - self._at
@@ -267,17 +318,16 @@ class Coming:
                 if self._stop is None:
                     transport.write(b"%x\r\n" % count)
                 assert self._descriptor is not None
-                if await send_file(transport, self._descriptor, self._at, count) != count:
-                    return None
+                await send_file(transport, self._descriptor, self._at, count, self._count)
+                if self._at != ready:
+                    return False
                 if self._stop is None:
                     transport.write(b"\r\n")
-                sent += count
-                self._at += count
         except Refused:
-            return None
+            return False
         if self._stop is None:
             transport.write(b"0\r\n\r\n")
-        return sent
+        return True
 
     async def _ready(self) -> int:
         """The position up to which bytes can be sent, 0 at the end. Raises Refused if the rest will never come."""

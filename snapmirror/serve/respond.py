@@ -23,7 +23,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from .. import codec
 from . import negotiate
-from .answers import Place
+from .answers import UNCACHED, Cache, Place
 from .bodies import Body
 from .parts import FilePart, Missing, Part, open_whole, read_small
 
@@ -83,6 +83,9 @@ def _lines(fields: list[str]) -> bytes:
 class Reply(web.StreamResponse):
     """A response whose header lines and content are settled; takes an opened file over."""
 
+    #: for the access log
+    cache: Cache = UNCACHED
+
     def __init__(self, status: int, lines: bytes, content: bytes | Part | None) -> None:
         super().__init__(status=status)
         self._lines = lines
@@ -117,18 +120,20 @@ class Reply(web.StreamResponse):
         content = self.content
         if content is not None and not isinstance(content, bytes):
             transport.write(start)
-            sent = await content.send(transport)
-            if sent is None:  # nobody may take it for the whole
-                transport.abort()
-            self._body_length = sent or 0
+            try:
+                if not await content.send(transport):  # nobody may take it for the whole
+                    transport.abort()
+            finally:
+                self._body_length = content.sent
             return
         body = content or b""
-        self._body_length = len(body)
         transport.write(start + body[:_JOINED])
         await _flush(transport, request)
+        self._body_length = min(len(body), _JOINED)
         for step in range(_JOINED, len(body), _JOINED):
             transport.write(memoryview(body)[step : step + _JOINED])
             await _flush(transport, request)
+            self._body_length = min(len(body), step + _JOINED)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Everything was sent."""

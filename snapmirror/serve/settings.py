@@ -1,7 +1,7 @@
 """The `[serve]` table of the configuration."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -35,6 +35,9 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     public_url: str = ""
     #: the path below which an nginx in front of us has the store's blobs, so that it sends their bytes; empty: we do
     accel: str = ""
+    #: a file, `-` for standard output, empty for none
+    access_log: str = ""
+    access_log_format: Literal["combined", "json"] = "combined"
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:

@@ -22,6 +22,7 @@ from ..ecosystem import Ecosystem
 from ..errors import SnapmirrorError, UsageError
 from ..store.store import Store
 from ..transfer.settings import Download
+from .access import AccessLog
 from .app import Server
 from .fresh import Live
 from .pull import Puller
@@ -29,8 +30,6 @@ from .resolve import Origins
 from .settings import Serve
 
 _log = logging.getLogger(__name__)
-#: aiohttp writes one line a request to it if its level is INFO
-access_log = logging.getLogger("snapmirror.access")
 #: what aiohttp has to say: a traceback for every request that is no HTTP; our own errors we log ourselves
 _http_log = logging.getLogger("snapmirror.http")
 _http_log.setLevel(logging.CRITICAL)
@@ -73,7 +72,7 @@ def run(
     ecosystems: kind -> ecosystem
     reload: reads the configuration again, on SIGHUP; whatever it raises, all stays as it is
     say: takes a line for the operator, one when serving starts
-    Raises UsageError if the address can't be listened on.
+    Raises UsageError if the address can't be listened on, or the access log not be written.
     """
     for number in _SIGNALS:  # blocked and waited for: none is lost, and no handler runs in the middle of something
         signal.signal(number, _ignore)
@@ -105,6 +104,7 @@ class Supervisor:
         self._say = say
         #: one of them for each worker
         self._listeners: list[Listeners] = []
+        self._access: AccessLog | None = None
         #: process id -> (number of its listeners, when it was started)
         self._workers: dict[int, tuple[int, float]] = {}
         #: process ids of workers that were told to end
@@ -115,6 +115,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Start the workers and handle signals until told to end."""
+        self._access = AccessLog.open(self._setup.settings)
         self._listeners = listen(self._setup.settings, self._setup.settings.workers)
         try:
             return self._supervise()
@@ -160,7 +161,7 @@ class Supervisor:
                 puller = Puller(store, setup.download) if setup.on_demand else None
                 live = setup.live(store) if setup.live else None
                 server = Server(store, self._ecosystems, setup.settings, setup.origins, puller, live)
-                asyncio.run(work(self._listeners[number], server, self._alive))
+                asyncio.run(work(self._listeners[number], server, self._alive, self._access))
             status = 0
         except SnapmirrorError as error:
             _log.error("%s", error)
@@ -195,6 +196,7 @@ class Supervisor:
         """Start workers with the configuration as it is now, and let the present ones finish."""
         try:
             setup = self._reload()
+            access = AccessLog.open(setup.settings)
             listeners = self._listeners_for(setup.settings)
         except SnapmirrorError as error:
             _log.error("the configuration stays as it was: %s", error)
@@ -203,7 +205,9 @@ class Supervisor:
             _log.exception("the configuration stays as it was")
             return
         old, dropped = list(self._workers), [one for one in self._listeners if one not in listeners]
-        self._setup, self._listeners = setup, listeners
+        if self._access:
+            self._access.close()
+        self._setup, self._listeners, self._access = setup, listeners, access
         _close(dropped)  # before workers inherit them: the kernel gives connections to a socket that anyone holds open
         for number in range(setup.settings.workers):
             self._start(number)
@@ -313,7 +317,7 @@ def _authority(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def work(listeners: Listeners, server: Server, alive: int) -> None:
+async def work(listeners: Listeners, server: Server, alive: int, access: AccessLog | None) -> None:
     """Serve on these sockets until SIGTERM or SIGINT, then finish what is being sent.
 
     alive: the end to read of a pipe whose other end closes when the supervisor is no more
@@ -323,15 +327,16 @@ async def work(listeners: Listeners, server: Server, alive: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     loop.add_reader(alive, ended.set)
-    async with serving(server, listeners):
+    async with serving(server, listeners, access):
         await ended.wait()
         loop.remove_reader(alive)
 
 
 @contextlib.asynccontextmanager
-async def serving(server: Server, listeners: Listeners) -> AsyncIterator[None]:
+async def serving(server: Server, listeners: Listeners, access: AccessLog | None = None) -> AsyncIterator[None]:
     """Serve on these sockets inside the block; at its end finish what is being sent."""
-    handler = web.Server(server.handle, access_log=access_log, logger=_http_log, keepalive_timeout=_KEEP_ALIVE)
+    log: dict[str, Any] = {"access_log": _http_log, "access_log_class": access.logger} if access else {"access_log": None}
+    handler = web.Server(server.handle, logger=_http_log, keepalive_timeout=_KEEP_ALIVE, **log)
     runner = web.ServerRunner(handler, shutdown_timeout=_DRAIN)
     await runner.setup()
     try:
