@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -279,7 +280,7 @@ def write_shards(folder: Path, shards: Mapping[str, bytes], **top: Any) -> None:
 
 def _assign(key: str, value: Any) -> str:
     """A line of TOML."""
-    return f"{key} = {_toml(value)}"
+    return f"{key if re.fullmatch('[A-Za-z0-9_-]+', key) else json.dumps(key)} = {_toml(value)}"
 
 
 def _toml(value: Any) -> str:

@@ -1,6 +1,7 @@
 """A server that stands before another one, passes requests on to it, and keeps what was asked."""
 
 import ssl
+import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,11 +25,25 @@ class Asked(NamedTuple):
     validated: bool
 
 
+def make_certificate(folder: Path, name: str) -> Path:
+    """A self-signed certificate, with its key in the same file."""
+    folder.mkdir()
+    new = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name}"
+    command = ["openssl", *new.split(), "-addext", f"subjectAltName=DNS:{name}", "-keyout", "key", "-out", "cert"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    (folder / "both.pem").write_bytes((folder / "key").read_bytes() + (folder / "cert").read_bytes())
+    return folder / "both.pem"
+
+
 class Proxy:
     """Before the server of an address, which may be below a path; `url` leads through it to the same."""
 
-    def __init__(self, address: str, *, certificate: Path | None = None, trusted: str = "") -> None:
-        """certificate: with its key in the same file; then it speaks TLS. trusted: certificates of who signs upstream's"""
+    def __init__(
+        self, address: str, *, certificate: Path | None = None, clients: Path | None = None, trusted: str = ""
+    ) -> None:
+        """certificate: with its key in the same file; then it speaks TLS. clients: the certificates that they may show, if they
+        have to. trusted: certificates of who signs upstream's
+        """
         self.asked: list[Asked] = []
         parts = urlsplit(address)
         self._origin, self._verify = f"{parts.scheme}://{parts.netloc}", trusted or True
@@ -38,6 +53,9 @@ class Proxy:
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
+            if clients:
+                context.verify_mode = ssl.CERT_REQUIRED
+                context.load_verify_locations(clients)
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
             self.url = f"https://localhost:{self._server.server_port}{parts.path}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)

@@ -40,6 +40,7 @@ from snapmirror.pypi import settings as pypi
 from snapmirror.serve import clients
 from snapmirror.store.layout import Layout
 from snapmirror.store.live import Blocked, Live, Lost
+from snapmirror.transfer import settings as transfer
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "man").iterdir())
@@ -252,7 +253,7 @@ def kind_of(hint: Any) -> str:
         return "List of strings or tables"
     if typing.get_origin(hint) is list:
         return f"List of {kind_of(*typing.get_args(hint)).lower()}s"
-    return {int: "Integer", str: "String", bool: "Boolean", dict[str, str]: "Table of strings"}[hint]
+    return {int: "Integer", str: "String", bool: "Boolean", dict[str, str]: "Table of strings", transfer.Auth: "Table"}[hint]
 
 
 def page_keys(lines: list[str]) -> list[Key]:
@@ -267,13 +268,14 @@ def page_keys(lines: list[str]) -> list[Key]:
 
 def test_every_key_is_in_the_manual_with_its_default() -> None:
     page = manual("snapmirror.toml.5").subsections
+    assert page_keys(page.pop(HOST)) == struct_keys(transfer.Host)
     tables = {field.name: field.type for field in msgspec.structs.fields(config.Config) if field.name in TABLES}
     repos = {"[[repo]]", "[repo.select]", FILES, PYPI, PYPI_SELECT}
     assert set(page) == {"Top level", *(f"[{name}]" for name in tables), *repos}
     top = [key for key in struct_keys_of_config() if key.name not in TABLES]
     assert page_keys(page["Top level"]) == top
     for name, struct in tables.items():
-        assert sorted(page_keys(page[f"[{name}]"])) == sorted(struct_keys(struct)), name
+        assert sorted(page_keys(page[f"[{name}]"])) == sorted(struct_keys(without(struct, "hosts"))), name
     kind = Key("kind", "String; required.", None)
     scalars = without(CondaRepo, "select")
     assert sorted(page_keys(page["[[repo]]"])) == sorted([kind, *struct_keys(scalars)])
@@ -286,6 +288,7 @@ def test_every_key_is_in_the_manual_with_its_default() -> None:
     assert page_keys(page[PYPI_SELECT]) == struct_keys(pypi.Select)
 
 
+HOST = "[download.hosts.NAME]"
 #: the subsections of the other kinds of repos
 FILES = "[[repo]] of kind files"
 PYPI = "[[repo]] of kind pypi"

@@ -26,7 +26,7 @@ import requests
 import urllib3
 from channels import Channel, make_package
 from mirror import Mirror
-from proxy import Proxy
+from proxy import Proxy, make_certificate
 from pypi_index import JSON, Index
 from serving import free_port, server
 from upstream import Announce, Body, Chunked, Fault, Gzip, Html, Redirect, Slow, Status, Truncate, Upstream
@@ -169,18 +169,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def liar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The host and port of a server that speaks TLS with a certificate that nobody has signed."""
-    folder = tmp_path_factory.mktemp("liar")
-    with Proxy("http://127.0.0.1:1", certificate=make_certificate(folder)) as proxy:
+    certificate = make_certificate(tmp_path_factory.mktemp("liar") / "tls", "localhost")
+    with Proxy("http://127.0.0.1:1", certificate=certificate) as proxy:
         yield proxy.url.removeprefix("https://")
-
-
-def make_certificate(folder: Path, name: str = "localhost") -> Path:
-    """A self-signed certificate, with its key in the same file."""
-    new = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name}"
-    command = ["openssl", *new.split(), "-addext", f"subjectAltName=DNS:{name}", "-keyout", "key", "-out", "cert"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    (folder / "both.pem").write_bytes((folder / "key").read_bytes() + (folder / "cert").read_bytes())
-    return folder / "both.pem"
 
 
 @pytest.mark.parametrize("kind", ["sized", "unsized"])
@@ -212,12 +203,12 @@ def test_an_upstream_that_is_ill(site: Site, liar: str, tmp_path: Path, kind: st
             pass
         assert not any("authorization" in request.headers for request in elsewhere.requests)
     assert answered in statuses
-    log = "".join(site.log[began:])
     if answered == 200:
         wait_for(lambda: site.is_held(data))
     else:
         assert not site.is_held(data)
-        assert name in log
+        wait_for(lambda: name in "".join(site.log[began:]))
+        log = "".join(site.log[began:])
         assert any(part in log for part in said.split("|")), log
     upstream.heal()
     assert requests.get(address, timeout=30).content == data

@@ -1,6 +1,7 @@
 """The configuration file: TOML into typed tables, with errors that name the file, the key and what would be right."""
 
 import difflib
+import os
 import re
 import tomllib
 import urllib.parse
@@ -22,7 +23,7 @@ from ..store.catalog import RESERVED
 from ..store.records import place_of
 from ..store.retention import Retention
 from ..sync.settings import Publish
-from ..transfer.settings import Download
+from ..transfer.settings import Auth, Download, Host
 
 #: where a configuration is looked for if none is named
 PLACES = (Path("snapmirror.toml"), Path("/etc/snapmirror.toml"))
@@ -94,11 +95,10 @@ def load(path: Path, upstream: str = "") -> Config:
     _check_overlaps(path, repos)
     _check_dependencies(path, repos)
     index = str(base / config.index) if config.index else None
-    bundle = str(base / config.download.ca_bundle) if config.download.ca_bundle else ""
-    download = msgspec.structs.replace(config.download, ca_bundle=bundle)
     log = config.serve.access_log
     serve = msgspec.structs.replace(config.serve, access_log=str(base / log) if log not in ("", "-") else log)
     paths = {"store": str(base / config.store), "index": index}
+    download = config.download.found(base, os.environ)
     return msgspec.structs.replace(config, **paths, download=download, serve=serve, repo=repos)
 
 
@@ -151,6 +151,8 @@ def _keys(place: str, content: dict[str, Any]) -> list[str]:
             return ["kind", *repo.__struct_fields__]
         select = next(field.default for field in msgspec.structs.fields(repo) if field.name == "select")
         return list(select.__struct_fields__)
+    if place.startswith("download.hosts["):
+        return list((Auth if place.endswith(".auth") else Host).__struct_fields__)
     table = getattr(Config(), place, None) if place else Config()
     return list(table.__struct_fields__) if isinstance(table, msgspec.Struct) else []
 

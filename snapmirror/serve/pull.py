@@ -22,7 +22,8 @@ from ..store.live import Blocked, Lost
 from ..store.store import Store
 from ..transfer.download import Source, download
 from ..transfer.hosts import Hosts
-from ..transfer.http import HURRIED, Http, RefusedError
+from ..transfer.http import HURRIED, Http
+from ..transfer.sessions import RefusedError
 from ..transfer.settings import Download
 from .answers import HIT, Refused
 from .parts import send_file

@@ -23,8 +23,9 @@ from ..readings import File
 from ..store import fs
 from ..store.blobs import Staged
 from .hosts import Hosts
-from .http import Http, RefusedError, decodes, status_problem
+from .http import Http, decodes, status_problem
 from .local import file_path, open_file, reading
+from .sessions import RefusedError
 
 _COPY_PIECE = 4 << 20
 #: ioctl_ficlone(2): share the blocks of a file, on btrfs and XFS

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .. import addresses
 from ..errors import TransportError, UpstreamError
-from .http import RefusedError
+from .sessions import RefusedError
 
 #: seconds that one request has to find out whether a host is back, before another one may try
 _PROBE = 30.0

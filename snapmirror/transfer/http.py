@@ -1,4 +1,4 @@
-"""HTTP to upstreams: sessions, retries, limits, and metadata documents.
+"""HTTP to upstreams: limits, bodies, and metadata documents; `sessions` has what differs from host to host.
 
 urllib3's Retry does statuses, back-off and Retry-After; what it can't do, going on with a broken body, is in `download`.
 """
@@ -11,19 +11,18 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
-from .. import __version__, addresses, clock
+from .. import addresses, clock
 from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
 from ..readings import Answer, Known, Notes, Stated, Unchanged
 from ..validators import Validators
 from .local import get_file, head_file
 from .notes import NoNotes
+from .sessions import HostRules, RefusedError, new_session, rules_for
 from .settings import Download
 
 #: of the statuses 4xx, those that don't say that there is no such document, as S3 does with 403 and others with 400
@@ -31,17 +30,12 @@ _NOT_ABSENT = {401, 407, 408, 429}
 #: seconds between two tries of a sync, and where somebody waits
 _PATIENCE = 60
 HURRIED = 2
-_RETRIED = (429, 500, 502, 503, 504)
 #: bytes that are hashed and written at a time
 _PIECE = 1 << 19
 #: what requests and urllib3 raise for a bad connection or a nonsensical answer; ValueError: Location: http://[::1
 _TROUBLE = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError)
 
 _Result = TypeVar("_Result")
-
-
-class RefusedError(TransportError):
-    """Upstream is there, but what it answers helps with this file as little as silence: 403, redirects without end."""
 
 
 class Http:
@@ -63,11 +57,9 @@ class Http:
         self.now = now
         self.pool = ThreadPoolExecutor(settings.connections, thread_name_prefix="fetch")
         self._local = threading.local()
-        self._hosts: dict[str, _Host] = {}
+        self._hosts: dict[str, HostRules] = {}
         self._hosts_lock = threading.Lock()
         self._bandwidth = Bandwidth(settings.bytes_per_second)
-        environment = requests.Session().merge_environment_settings("https://localhost", {}, False, None, None)
-        self._bundle = settings.ca_bundle or environment["verify"]
         self._stopping = False
 
     def __enter__(self) -> "Http":
@@ -88,38 +80,18 @@ class Http:
 
     def _session(self) -> requests.Session:
         if not hasattr(self._local, "session"):
-            session = requests.Session()
-            retry = Retry(
-                total=self.settings.retries,
-                status_forcelist=_RETRIED,
-                allowed_methods={"GET", "HEAD"},
-                backoff_factor=0.5,
-                backoff_max=min(30, self._patience),
-                backoff_jitter=0.5,  # or all that failed at once come back at once
-                retry_after_max=self._patience,  # a server that says "in an hour" is asked before it: a sync has an end
-                respect_retry_after_header=True,
-                raise_on_status=False,
-            )
-            adapter = HTTPAdapter(max_retries=retry, pool_maxsize=self.settings.connections)
-            session.mount("http://", adapter)
-            session.mount("https://", adapter)
-            session.trust_env = False  # see _host
-            session.headers.update({"User-Agent": f"snapmirror/{__version__}", "Accept-Encoding": "identity"})
-            self._local.session = session
-        session_: requests.Session = self._local.session
-        return session_
+            self._local.session = new_session(self._host, self.settings, self._patience)
+        session: requests.Session = self._local.session
+        return session
 
-    def _host(self, url: str) -> "_Host":
+    def _host(self, url: str) -> HostRules:
         """What holds for all requests to a host. requests would look up netrc and proxies anew for each: a sixth of the time
         of a small file.
         """
         name = urllib.parse.urlsplit(url).netloc
         with self._hosts_lock:
             if name not in self._hosts:
-                own = {"http": self.settings.proxy, "https": self.settings.proxy} if self.settings.proxy else None
-                auth = None if "@" in name else requests.utils.get_netrc_auth(url)
-                proxies = own or requests.utils.get_environ_proxies(url)
-                self._hosts[name] = _Host(threading.BoundedSemaphore(self.settings.per_host), auth, proxies)
+                self._hosts[name] = rules_for(url, self.settings)
             return self._hosts[name]
 
     @contextlib.contextmanager
@@ -131,18 +103,16 @@ class Http:
         with host.gate, self._ask(url, headers, host) as response:
             yield response
 
-    def _ask(self, url: str, headers: dict[str, str], host: "_Host", method: str = "GET") -> requests.Response:
-        timeout = (self.settings.connect_seconds, self.settings.stalled.seconds)
-        request: dict[str, Any] = {"auth": host.auth, "proxies": host.proxies, "verify": self._bundle}
+    def _ask(self, url: str, headers: dict[str, str], host: HostRules, method: str = "GET") -> requests.Response:
         try:
-            return self._session().request(method, url, headers=headers, timeout=timeout, stream=True, **request)
+            return self._session().request(method, url, headers=headers, stream=True, auth=host.auth)
         except _TROUBLE as error:
             kind = RefusedError if isinstance(error, requests.TooManyRedirects | ValueError) else TransportError
             raise kind(addresses.redact(url), _why(error)) from None
 
     def pieces(self, response: requests.Response, url: str) -> Iterator[bytes]:
         """The body as it arrives, in large pieces or every second. Raises TransportError if it breaks or stalls."""
-        stalled = self.settings.stalled
+        stalled = self._host(url).stalled
         mark, since = 0, time.monotonic()
         given = since
         waiting: list[bytes] = []
@@ -275,16 +245,6 @@ def _seconds(date: str) -> int | None:
         return None
 
 
-class _Host(NamedTuple):
-    """One host of an upstream."""
-
-    #: as many places as connections that it may have
-    gate: threading.BoundedSemaphore
-    #: user and password from netrc
-    auth: tuple[str, str] | None
-    proxies: dict[str, str]
-
-
 class _BrokenBody(TransportError):
     """A body that ended early; worth asking again."""
 
@@ -328,7 +288,11 @@ def _read_some(response: requests.Response, url: str) -> bytes:
 
 def status_problem(status: int) -> str:
     """A status that is no answer, in words."""
-    hint = {401: " (credentials are missing: put them into netrc or the URL)", 403: " (forbidden)", 429: " (too many requests)"}
+    hint = {
+        401: " (credentials are missing or wrong: see auth, netrc and upstream in the manual)",
+        403: " (forbidden)",
+        429: " (too many requests)",
+    }
     return f"upstream answers {status}{hint.get(status, '')}"
 
 

@@ -1,6 +1,9 @@
-"""The `[download]` table of the configuration."""
+"""The `[download]` table of the configuration, and those below it."""
 
 import re
+import urllib.parse
+from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -13,6 +16,38 @@ class Stall(NamedTuple):
 
     bytes: int
     seconds: float
+
+
+class Auth(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Where the credentials for a host are; never what they are."""
+
+    #: a variable of the environment that holds `user:password`, or a token
+    env: str
+
+
+class Credentials(Auth, frozen=True):
+    """The same once the environment was looked at."""
+
+    #: None if there is no such variable
+    secret: str | None
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.env})"
+
+
+class Host(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """What is different for one host. Of the keys that `[download]` has too, what is not given is as there."""
+
+    auth: Auth | None = None
+    #: a certificate that says who we are, with its key in the same file
+    client_cert: str = ""
+    #: put after our own name in User-Agent
+    user_agent: str = ""
+    #: "" for none, whatever `[download]` and the environment say
+    proxy: str | None = None
+    ca_bundle: str | None = None
+    connect_timeout: str | None = None
+    stall: str | None = None
 
 
 class Download(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
@@ -31,6 +66,8 @@ class Download(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=
     ca_bundle: str = ""
     #: what every sync leaves free on the disk: a size, or a part of the whole
     min_free: str = "3%"
+    #: by name, with the port if the URL has one
+    hosts: dict[str, Host] = {}
 
     def __post_init__(self) -> None:
         if self.connections < 1 or self.per_host < 1:
@@ -38,11 +75,49 @@ class Download(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=
         if self.retries < 0:
             raise ValueError("retries can't be negative")
         _ = self.connect_seconds, self.stalled, self.bytes_per_second, self.free_of(0)  # each raises what is wrong
+        for name in self.hosts:
+            if name != _name(f"//{name}") or "@" in name:
+                raise ValueError(f"hosts has {name!r}: write a host's name in lower case, with its port if URLs have one")
+            try:
+                self.for_host(f"//{name}")
+            except ValueError as error:
+                raise ValueError(f"hosts, {name}: {error}") from None
 
     @property
     def for_clients(self) -> "Download":
         """The same for when somebody waits: at most three tries."""
         return msgspec.structs.replace(self, retries=min(self.retries, 2))
+
+    def host(self, url: str) -> Host:
+        """What is different for the host of a URL."""
+        return self.hosts.get(_name(url), Host())
+
+    def for_host(self, url: str) -> "Download":
+        """The same with what is different for the host of a URL."""
+        host = self.host(url)
+        keys = ("proxy", "ca_bundle", "connect_timeout", "stall")
+        own = {key: value for key in keys if (value := getattr(host, key)) is not None}
+        return Download(**{**msgspec.structs.asdict(self), **own, "hosts": {}}) if own else self
+
+    def found(self, base: Path, environment: Mapping[str, str]) -> "Download":
+        """The same with absolute paths, and with the credentials that are in the environment.
+
+        base: what paths are relative to
+        """
+
+        def absolute(path: str) -> str:
+            return str(base / path) if path else ""
+
+        def found(host: Host) -> Host:
+            return msgspec.structs.replace(
+                host,
+                auth=host.auth and Credentials(host.auth.env, environment.get(host.auth.env)),
+                client_cert=absolute(host.client_cert),
+                ca_bundle=None if host.ca_bundle is None else absolute(host.ca_bundle),
+            )
+
+        hosts = {name: found(host) for name, host in self.hosts.items()}
+        return msgspec.structs.replace(self, ca_bundle=absolute(self.ca_bundle), hosts=hosts)
 
     @property
     def connect_seconds(self) -> float:
@@ -68,3 +143,8 @@ class Download(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=
             return units.parse_size(self.min_free)
         except ValueError:
             raise ValueError(f"min_free is {self.min_free!r}; write for example 3% or 50GB") from None
+
+
+def _name(url: str) -> str:
+    """Host and port of a URL, as the tables of hosts are named."""
+    return urllib.parse.urlsplit(url).netloc.rpartition("@")[2].lower()

@@ -1,0 +1,127 @@
+"""What a request to an upstream is made with: retries, credentials, certificates, proxies. Each host may have its own."""
+
+import threading
+import urllib.parse
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3.util import Retry
+
+from .. import __version__, addresses
+from ..errors import TransportError
+from .settings import Auth, Credentials, Download, Stall
+
+_RETRIED = (429, 500, 502, 503, 504)
+
+
+class RefusedError(TransportError):
+    """Upstream is there, but what it answers helps with this file as little as silence: 403, redirects without end."""
+
+
+class HostRules(NamedTuple):
+    """What holds for all requests to one host."""
+
+    #: as many places as connections that it may have
+    gate: threading.BoundedSemaphore
+    #: who we are: user and password, or a token
+    auth: "tuple[str, str] | _Bearer | None"
+    proxies: Mapping[str, str]
+    #: certificates that it is checked against: a file, or those of the system
+    verify: str | bool
+    #: certificate and key that we show
+    cert: str | None
+    #: seconds for a connection, and for the first byte
+    timeout: tuple[float, float]
+    stalled: Stall
+    agent: str
+
+
+def rules_for(url: str, settings: Download) -> HostRules:
+    """The rules for the host of a URL. Raises RefusedError if its credentials are not there."""
+    host, own = settings.host(url), settings.for_host(url)
+    environment = requests.Session().merge_environment_settings(url, {}, False, None, None)
+    return HostRules(
+        threading.BoundedSemaphore(own.per_host),
+        None if "@" in urllib.parse.urlsplit(url).netloc else _auth(url, host.auth),
+        _proxies(url, own.proxy, direct=host.proxy == ""),
+        own.ca_bundle or environment["verify"] or True,
+        host.client_cert or None,
+        (own.connect_seconds, own.stalled.seconds),
+        own.stalled,
+        f"snapmirror/{__version__} {host.user_agent}".rstrip(),
+    )
+
+
+def _proxies(url: str, proxy: str, *, direct: bool) -> Mapping[str, str]:
+    if direct:
+        return {}
+    return {"http": proxy, "https": proxy} if proxy else requests.utils.get_environ_proxies(url)
+
+
+def _auth(url: str, given: Auth | None) -> "tuple[str, str] | _Bearer | None":
+    if not isinstance(given, Credentials):
+        return requests.utils.get_netrc_auth(url)
+    if not given.secret:
+        problem = f"the variable {given.env} of the environment, which is to hold its credentials, is not set"
+        raise RefusedError(addresses.redact(url), problem)
+    secret = given.secret.strip()
+    user, colon, password = secret.partition(":")
+    return (user, password) if colon else _Bearer(secret)
+
+
+class _Bearer(AuthBase):
+    """A token (RFC 6750)."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+def new_session(host_of: Callable[[str], HostRules], settings: Download, patience: int) -> requests.Session:
+    """A session, for one thread.
+
+    host_of: the rules for the host of a URL
+    patience: seconds that a pause before another try may take
+    """
+    session = _Session(host_of)
+    retry = Retry(
+        total=settings.retries,
+        status_forcelist=_RETRIED,
+        allowed_methods={"GET", "HEAD"},
+        backoff_factor=0.5,
+        backoff_max=min(30, patience),
+        backoff_jitter=0.5,  # or all that failed at once come back at once
+        retry_after_max=patience,  # a server that says "in an hour" is asked before it: a sync has an end
+        respect_retry_after_header=True,
+        raise_on_status=False,
+    )
+    adapter = HTTPAdapter(max_retries=retry, pool_maxsize=settings.connections)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    session.trust_env = False  # see rules_for
+    session.headers["Accept-Encoding"] = "identity"
+    return session
+
+
+class _Session(requests.Session):
+    """Goes by the rules for the host of each request, also where a redirect leads. Credentials do not go with that."""
+
+    def __init__(self, host_of: Callable[[str], HostRules]) -> None:
+        super().__init__()
+        self._host_of = host_of
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        host = self._host_of(request.url or "")
+        request.headers["User-Agent"] = host.agent
+        options |= {"proxies": host.proxies, "verify": host.verify, "cert": host.cert, "timeout": host.timeout}
+        return super().send(request, **options)
+
+    def rebuild_proxies(self, prepared_request: requests.PreparedRequest, proxies: Any) -> Any:
+        """Credentials for a proxy go to that proxy: the adapter sees to it."""
+        return proxies
