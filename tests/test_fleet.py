@@ -28,14 +28,15 @@ from upstream import Body, Fault, Html, Redirect, Stall, Status, Truncate
 from snapmirror.cli.context import ECOSYSTEMS
 from snapmirror.pypi import PypiRepo
 from snapmirror.serve.app import Server
-from snapmirror.serve.pull import Puller
+from snapmirror.serve.pull import Puller, hosts_of
 from snapmirror.serve.settings import Origin, Serve
 from snapmirror.serve.workers import listen, serving
 from snapmirror.store.store import Store
 from snapmirror.sync.engine import Sync
 from snapmirror.sync.live import LiveMetadata
 from snapmirror.sync.settings import Options, Publish
-from snapmirror.transfer.http import Http
+from snapmirror.transfer.hosts import CarefulHttp
+from snapmirror.transfer.http import HURRIED
 from snapmirror.transfer.notes import StoreNotes
 from snapmirror.transfer.settings import Download
 
@@ -160,9 +161,11 @@ def server(root: Path, index: Index, clock: Clock) -> Iterator[tuple[str, Store,
     ready, ended = threading.Event(), asyncio.Event()
 
     async def main() -> None:
-        live = LiveMetadata(store, ECOSYSTEMS, [repo], Http(DOWNLOAD, str, StoreNotes(store), clock))
+        hosts = hosts_of(store)
+        http = CarefulHttp(hosts, DOWNLOAD, str, StoreNotes(store), clock, HURRIED)
+        live = LiveMetadata(store, ECOSYSTEMS, [repo], http)
         origins = {"pypi": Origin("pypi", repo.upstreams, metadata_age=600.0)}
-        async with serving(Server(store, ECOSYSTEMS, Serve(), origins, Puller(store, DOWNLOAD), live), sockets):
+        async with serving(Server(store, ECOSYSTEMS, Serve(), origins, Puller(store, DOWNLOAD, hosts), live), sockets):
             ready.set()
             await ended.wait()
 

@@ -14,7 +14,8 @@ from ..errors import UsageError
 from ..serve.settings import Origin, Serve
 from ..store.store import Store
 from ..sync.live import LiveMetadata
-from ..transfer.http import HURRIED, Http
+from ..transfer.hosts import CarefulHttp, Hosts
+from ..transfer.http import HURRIED
 from ..transfer.notes import StoreNotes
 from .config import Config
 from .context import ECOSYSTEMS, ConfigOption, find_config, opened, say
@@ -57,9 +58,9 @@ def _origin(repos: Sequence[Repo], repo: Repo) -> Origin:
     return Origin(repo.kind, [*repo.upstreams, *others], repo.offline, negative, age, repo.may_fetch)
 
 
-def _live(config: Config, store: Store) -> LiveMetadata:
+def _live(config: Config, store: Store, hosts: Hosts) -> LiveMetadata:
     """Reads the metadata that is asked for, in one process."""
-    http = Http(config.download.for_clients, say, StoreNotes(store), store.now, HURRIED)
+    http = CarefulHttp(hosts, config.download.for_clients, say, StoreNotes(store), store.now, HURRIED)
     return LiveMetadata(store, ECOSYSTEMS, config.repo, http)
 
 

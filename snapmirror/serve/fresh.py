@@ -103,7 +103,6 @@ class Fresh:
             refused.cache = told
             raise refused
         if known.problem:
-            _log.warning("%s of %s is as it was: %s", want.name or "the metadata", repo, known.problem)
             age = int(self._now() - known.answered) if known.answered else None
             return Freshness("stale", told.upstream, Stale(age, str(known.problem)))
         return told
@@ -144,6 +143,7 @@ class Fresh:
             known = _Known(now, now + origin.negative, problem)
         else:
             known = _Known(before.answered if before else 0.0, now + _PAUSE, problem)
+            _log.warning("%s of %s is as it was: %s", name or "the metadata", repo, problem)
         self._known[key] = known
         self._known.move_to_end(key)
         if len(self._known) > _KNOWN:

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 #: bytes at the end of an answer that wait for the verdict on the file; smaller answers wait as a whole, and so can
 #: still be refused with a status
 _HELD_BACK = 64 << 10
-#: seconds between two looks at a file that grows
+#: seconds between two looks at a file that another process fetches
 _TICK = 0.01
 _MAX_FAILURES = 65_536
 #: failures in a row after which a host is left alone, and for how many seconds
@@ -43,28 +43,37 @@ _PAUSES = (10, 20, 40, 80, 160, 320, 600)
 _Identity = tuple[int, int]
 
 
+def hosts_of(store: Store) -> Hosts:
+    """Which hosts one process leaves alone, for `status` to tell."""
+
+    def now() -> float:
+        return store.now().timestamp()
+
+    def note(host: str, seconds: float, problem: str) -> None:
+        """In a thread."""
+        if not seconds:
+            store.live.unblock(host)
+            return
+        until = clock.to_id(clock.from_seconds(int(now() + seconds)))
+        _log.warning("%s is left alone until %s: %s", host, until, problem)
+        store.live.block(Blocked(host=host, until=until, problem=problem))
+
+    return Hosts(_PATIENCE, _PAUSES, now, note)
+
+
 class Puller:
     """The transfers of one process."""
 
-    def __init__(self, store: Store, settings: Download) -> None:
+    def __init__(self, store: Store, settings: Download, hosts: Hosts) -> None:
         self._store = store
         self._http = Http(settings.for_clients, _log.warning, patience=HURRIED)
-        self._hosts = Hosts(_PATIENCE, _PAUSES, self._now, self._note_host)
+        self._hosts = hosts
         self._running: dict[str, Transfer] = {}
         #: content -> (error, when it is forgotten)
         self._failures: dict[str, tuple[SnapmirrorError, float]] = {}
 
     def _now(self) -> float:
         return self._store.now().timestamp()
-
-    def _note_host(self, host: str, seconds: float, problem: str) -> None:
-        """In a thread."""
-        if not seconds:
-            self._store.live.unblock(host)
-            return
-        until = clock.to_id(clock.from_seconds(int(self._now() + seconds)))
-        _log.warning("%s is left alone until %s: %s", host, until, problem)
-        self._store.live.block(Blocked(host=host, until=until, problem=problem))
 
     def follow(self, source: Source, negative: float) -> "Transfer":
         """The transfer of a file, begun if nobody has.
@@ -112,6 +121,8 @@ class Transfer:
     def __init__(self, store: Store, http: Http, hosts: Hosts, source: Source) -> None:
         assert source.file.sha256 is not None
         self.source = source
+        #: the partial file, once something has arrived for it: what an earlier transfer left may have to be thrown away
+        self.growing: _Identity | None = None
         #: the file that has proved right
         self.right: _Identity | None = None
         self.error: SnapmirrorError | None = None
@@ -150,12 +161,13 @@ class Transfer:
     async def _attempt(self) -> bool:
         """Fetch it, unless somebody does; whether the store has it now."""
         fetching = self._loop.run_in_executor(self._http.pool, self._fetch)
-        while not fetching.done():
+        while not fetching.done() and self._asked is None:  # all threads may be busy, while another process fetches it
             await asyncio.wait({fetching}, timeout=_TICK)
             self._look()
         try:
-            fetching.result()
+            await fetching
         except LockedError:
+            self._look()
             return self._find()
         return True
 
@@ -166,7 +178,7 @@ class Transfer:
         self._refuse_too_large()
         incoming = self._store.layout.incoming
         try:
-            staged = download(self._http, incoming, self.source, lambda _: None, self._hosts, self._needless)
+            staged = download(self._http, incoming, self.source, self._arrived, self._hosts, self._needless)
         except AbsentError as error:
             since = clock.to_id(self._store.now())
             with contextlib.suppress(DiskFull):  # it is lost all the same
@@ -185,12 +197,11 @@ class Transfer:
         finally:
             staged.release()
 
-    def _refuse_too_large(self) -> None:
-        """Raise PlanTooLarge if the file would not leave `min_free`, as a sync does."""
-        disk = shutil.disk_usage(self._store.layout.root)
-        size, available = self.source.file.size or 0, disk.free - self._http.settings.free_of(disk.total)
-        if size > available:
-            raise PlanTooLarge(self.source.file.name, size, max(available, 0))
+    def _arrived(self, _: int) -> None:
+        """In a thread."""
+        with contextlib.suppress(FileNotFoundError):
+            self.growing = _identity(os.stat(self._paths[0]))
+        self._loop.call_soon_threadsafe(self._beat)
 
     def _needless(self) -> bool:
         """Whether the store has got it meanwhile; else it is this process that asks upstream now."""
@@ -203,6 +214,13 @@ class Transfer:
     def upstream(self) -> float | None:
         """Seconds that upstream has taken; None if this process has not asked it."""
         return None if self._asked is None else (self._answered or time.monotonic()) - self._asked
+
+    def _refuse_too_large(self) -> None:
+        """Raise PlanTooLarge if the file would not leave `min_free`, as a sync does."""
+        disk = shutil.disk_usage(self._store.layout.root)
+        size, available = self.source.file.size or 0, disk.free - self._http.settings.free_of(disk.total)
+        if size > available:
+            raise PlanTooLarge(self.source.file.name, size, max(available, 0))
 
     def _held(self) -> bool:
         return self._store.blobs.size(self._digest) is not None
@@ -230,6 +248,7 @@ class Transfer:
             return
         seen = (status.st_ino, status.st_size)
         if seen != self._seen:
+            self.growing = _identity(status) if self._seen[0] == status.st_ino else None
             self._seen = seen
             self._beat()
 
@@ -352,6 +371,8 @@ class Coming:
                 raise Refused(502, f"{self._transfer.source.file.name}: the transfer began anew")
             self.close()
             return self._look() if right else None
+        if self._transfer.growing != _identity(status):
+            return None
         stop = min(status.st_size, (status.st_size if self._stop is None else self._stop) - _HELD_BACK)
         return stop if stop > self._at else None
 

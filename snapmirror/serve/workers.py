@@ -21,11 +21,12 @@ from aiohttp import web
 from ..ecosystem import Ecosystem
 from ..errors import SnapmirrorError, UsageError
 from ..store.store import Store
+from ..transfer.hosts import Hosts
 from ..transfer.settings import Download
 from .access import AccessLog
 from .app import Server
 from .fresh import Live
-from .pull import Puller
+from .pull import Puller, hosts_of
 from .resolve import Origins
 from .settings import Serve
 
@@ -55,7 +56,7 @@ class Setup(NamedTuple):
     origins: Origins
     download: Download
     #: makes what reads metadata when it is asked for
-    live: Callable[[Store], Live] | None
+    live: Callable[[Store, Hosts], Live] | None
     #: whether files are fetched when they are asked for: then the store is written to
     on_demand: bool
 
@@ -158,8 +159,9 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             with self._setup.open_store() as store:
                 setup = self._setup
-                puller = Puller(store, setup.download) if setup.on_demand else None
-                live = setup.live(store) if setup.live else None
+                hosts = hosts_of(store)
+                puller = Puller(store, setup.download, hosts) if setup.on_demand else None
+                live = setup.live(store, hosts) if setup.live else None
                 server = Server(store, self._ecosystems, setup.settings, setup.origins, puller, live)
                 asyncio.run(work(self._listeners[number], server, self._alive, self._access))
             status = 0

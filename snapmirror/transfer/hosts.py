@@ -7,9 +7,13 @@ import urllib.parse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .. import addresses
+from .. import addresses, clock
 from ..errors import TransportError, UpstreamError
+from ..readings import Answer, Notes
+from ..validators import Validators
+from .http import Http
 from .sessions import RefusedError
+from .settings import Download
 
 #: seconds that one request has to find out whether a host is back, before another one may try
 _PROBE = 30.0
@@ -71,6 +75,33 @@ class Hosts:
                 self._changed(name, pause, error.problem if error else "")
             elif was_left:
                 self._changed(name, 0.0, "")
+
+
+class CarefulHttp(Http):
+    """Requests for metadata that leave hosts alone which fail again and again."""
+
+    def __init__(
+        self,
+        hosts: Hosts,
+        settings: Download,
+        warn: Callable[[str], None],
+        notes: Notes,
+        now: clock.Clock,
+        patience: int,
+    ) -> None:
+        super().__init__(settings, warn, notes, now, patience)
+        self._careful = hosts
+
+    def get(self, url: str, *, limit: int, known: Validators | None = None, accept: str = "") -> Answer | None:
+        """See Http.get."""
+        self._careful.check(url)
+        try:
+            answer = super().get(url, limit=limit, known=known, accept=accept)
+        except UpstreamError as error:
+            self._careful.note(url, error)
+            raise
+        self._careful.note(url, None)
+        return answer
 
 
 def _name(url: str) -> str:
