@@ -126,6 +126,16 @@ def test_a_merge_that_cannot_be_meant(keys: dict[str, object], why: str, mirror:
     assert why in mirror.sync(status=2).err
 
 
+def test_a_merge_with_an_index_that_is_read_on_request(mirror: Mirror) -> None:
+    """Nobody knows which names it has, so nobody can tell whose a name is."""
+    for repo in mirror.repos:
+        if repo["path"] != "own":
+            repo["download"] = "on-demand"
+        if repo["path"] == "pypi":
+            repo["metadata"] = "on-request"
+    assert "nobody knows what it has" in mirror.sync(status=2).err
+
+
 def test_a_tree_for_other_web_servers(mirror: Mirror, index: Index, tmp_path: Path) -> None:
     """In bandersnatch's layout, if the configuration asks for it: any server of files is an index then."""
     mirror.repos = mirror.repos[1:2]

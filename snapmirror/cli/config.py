@@ -192,6 +192,9 @@ def _check_dependencies(path: Path, repos: list[AnyRepo]) -> None:
             if other not in known or other == repo.path:
                 problem = f"dependencies_from names {other!r}, which is no other repo of this file ({', '.join(sorted(known))})"
                 raise ConfigError(path, f"[[repo]] {repo.path}", problem)
+            if "on-request" in (repo.metadata, known[other].metadata):
+                problem = f"dependencies_from names {other!r}, and of neither may the metadata be on request"
+                raise ConfigError(path, f"[[repo]] {repo.path}", problem)
             if known[other].offline != repo.offline:
                 problem = f"{other!r}, which dependencies_from names, and this repo must both be offline, or neither"
                 raise ConfigError(path, f"[[repo]] {repo.path}", problem)
@@ -209,6 +212,9 @@ def _check_merges(path: Path, repos: list[AnyRepo]) -> None:
                 raise ConfigError(path, where, problem)
             if known[other].download not in (repo.download, *(["eager"] if repo.download == "on-demand" else [])):
                 raise ConfigError(path, where, f"merge names {other!r}, which is not downloaded as this repo is")
+            if "on-request" in (repo.metadata, known[other].metadata):
+                problem = f"merge names {other!r}, and of neither may the metadata be on request: nobody knows what it has"
+                raise ConfigError(path, where, problem)
 
 
 def _check_overlaps(path: Path, repos: list[AnyRepo]) -> None:
