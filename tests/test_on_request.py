@@ -1,5 +1,6 @@
 """metadata = "on-request": under `current` an index is read when it is asked for, and a sync seals what is known by then."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -115,9 +116,16 @@ def test_what_is_not_there_is_asked_for_once_in_a_while(mirror: Mirror, index: I
         assert files(page(url, "flask")) == ["flask-1.0-py3-none-any.whl"]
 
 
-@pytest.mark.parametrize("fault", [Status(503), Html()], ids=["fails", "answers a login page"])
-def test_an_index_that_is_ill(mirror: Mirror, index: Index, fault: Any) -> None:
-    """What is held goes out with a warning; of what is not it is said that upstream fails, and not that there is none."""
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [(Status(503), 502), (Html(), 502), (Status(401), 502), (Status(403), 404)],
+    ids=["fails", "answers a login page", "wants to know who asks", "forbids"],
+)
+def test_an_index_that_is_ill(mirror: Mirror, index: Index, fault: Any, status: int) -> None:
+    """What is held goes out with a warning; of what is not it is said that upstream fails, and not that there is none.
+
+    What it forbids it may just not have: some say so of everything that is not there.
+    """
     with server(mirror.config) as (url, _):
         page(url, "six")
         index.fault("/simple/*", fault)
@@ -126,7 +134,22 @@ def test_an_index_that_is_ill(mirror: Mirror, index: Index, fault: Any) -> None:
         assert files(answer) == ["six-1.0-py3-none-any.whl"]
         assert "Response is Stale" in answer.headers["Warning"]
         assert int(answer.headers["Age"]) >= 1
-        assert page(url, "idna").status_code == 502
+        answer = page(url, "idna")
+        assert (answer.status_code, "nothing is held" in answer.text) == (status, True)
+
+
+def test_what_can_not_be_kept(mirror: Mirror, index: Index) -> None:
+    """Is no reason to refuse what is held."""
+    with server(mirror.config) as (url, _):
+        page(url, "six")
+        mirror.sync()
+        folder = mirror.store_path / "live" / "repos"
+        shutil.rmtree(folder)
+        folder.write_bytes(b"")
+        index.wheel("six", "2.0")
+        time.sleep(1.1)
+        answer = page(url, "six")
+        assert (files(answer), "Warning" in answer.headers) == (["six-1.0-py3-none-any.whl"], True)
 
 
 def test_a_sync_seals_what_is_known(mirror: Mirror, index: Index) -> None:

@@ -192,7 +192,7 @@ class Server:
             if refused.status == 404:
                 self._refuse_blocked(asked)
             if stale and refused.status == 404 and (want.name or refused.place is None):
-                raise Refused(502, f"{want.name or repo}: nothing is held, and {stale.problem}") from None
+                raise Refused(stale.status, f"{want.name or repo}: nothing is held, and {stale.problem}") from None
             if want.itself or refused.status != 404:
                 raise
             stale = (await self._freshen(fresh, repo, want)).stale

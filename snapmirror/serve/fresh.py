@@ -23,6 +23,8 @@ from .settings import Origin
 _log = logging.getLogger(__name__)
 #: names whose age is known; of others upstream is asked anew
 _KNOWN = 65_536
+#: statuses that say that there is no such thing; others of 4xx may say that of something, or that we may not have it
+_BELIEVED = {404, 410}
 #: requests to upstreams at once
 _THREADS = 16
 #: seconds after a failure in which upstream is not asked for the same again
@@ -51,6 +53,8 @@ class Stale(NamedTuple):
     #: seconds since it was; None if that was before this process began
     age: int | None
     problem: str
+    #: of the answer where nothing is held
+    status: int
 
 
 class Freshness(NamedTuple):
@@ -98,13 +102,14 @@ class Fresh:
         if self._origins[repo].offline:
             return Freshness("hit")
         known, told = await self._know((repo, want.name))
-        if isinstance(known.problem, AbsentError):
+        if isinstance(known.problem, AbsentError) and known.problem.status in _BELIEVED:
             refused = Refused(404, f"{want.name or repo}: upstream has no such thing: {known.problem}")
             refused.cache = told
             raise refused
         if known.problem:
             age = int(self._now() - known.answered) if known.answered else None
-            return Freshness("stale", told.upstream, Stale(age, str(known.problem)))
+            status = 404 if isinstance(known.problem, AbsentError) else 502  # 403: it may just not have it
+            return Freshness("stale", told.upstream, Stale(age, str(known.problem), status))
         return told
 
     async def _know(self, key: tuple[str, str]) -> tuple[_Known, Freshness]:
@@ -136,13 +141,17 @@ class Fresh:
             problem = error
         except SnapmirrorError as error:
             problem = UpstreamError(repo, str(error))
+        except Exception:  # what is held is served all the same
+            _log.exception("%s of %s", name or "the metadata", repo)
+            problem = UpstreamError(repo, "internal error; the server's log says more")
         now = self._now()
         if problem is None:
             known = _Known(now, now + origin.metadata_age, None)
-        elif isinstance(problem, AbsentError):
+        elif isinstance(problem, AbsentError) and problem.status in _BELIEVED:
             known = _Known(now, now + origin.negative, problem)
         else:
-            known = _Known(before.answered if before else 0.0, now + _PAUSE, problem)
+            pause = origin.negative if isinstance(problem, AbsentError) else _PAUSE
+            known = _Known(before.answered if before else 0.0, now + pause, problem)
             _log.warning("%s of %s is as it was: %s", name or "the metadata", repo, problem)
         self._known[key] = known
         self._known.move_to_end(key)
