@@ -16,7 +16,8 @@ import msgspec
 
 from . import units
 from .digests import Digest
-from .readings import File, Known, Reading, Selection, Upstream
+from .errors import UsageError
+from .readings import Draft, File, Known, Reading, Selection, Upstream
 from .store.directories import DirectoryReader
 
 Mode = Literal["eager", "on-demand", "redirect"]
@@ -97,6 +98,24 @@ class Want(NamedTuple):
     name: str
     #: whether it is asked for itself, and so should be fresh; else it only has to list what is asked for
     itself: bool
+
+
+class Wishes(NamedTuple):
+    """What somebody is going to install."""
+
+    #: paths of requirements, locks, environments
+    files: Sequence[str]
+    #: requirements as the ecosystem's own installers take them
+    specs: Sequence[str]
+
+
+class Needed(NamedTuple):
+    """What wishes come to."""
+
+    #: leaves that list nothing but what is needed, by directory
+    drafts: Mapping[str, Sequence[Draft]]
+    #: wishes that nothing fulfils: {wish: why}
+    missing: Mapping[str, str]
 
 
 class FileAt(NamedTuple):
@@ -286,6 +305,14 @@ class Ecosystem(Protocol):
         Raises SelectionError for a selection that can't be meant so; UpstreamError.
         """
         ...
+
+    def needed(self, repo: Any, readings: Mapping[str, Reading], wishes: Wishes, present: datetime) -> Needed:
+        """What wishes need of what a repo lists, by directory: the newest version that each allows, and so on.
+
+        Readings of an ecosystem whose leaves are `apart` also have `ask_for`, and list what they were asked for.
+        Raises SelectionError for wishes that can't be read or meant so; UpstreamError.
+        """
+        raise UsageError(f"{repo.path}: of a repo of kind {self.kind} nothing is needed but what somebody names")
 
     def settle(self, leaf: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int]) -> bytes:
         """A leaf with computed digests added and withheld files taken out; empty if nothing is left.

@@ -174,6 +174,10 @@ def keys(value: object) -> set[str]:
 
 def test_json_keys(tmp_path: Path) -> None:
     make_mirror(tmp_path)
+    with (tmp_path / "snapmirror.toml").open("a") as config_:
+        upstream = (tmp_path / "upstream").as_uri()
+        config_.write(f'[[repo]]\nkind = "conda"\npath = "demand"\nupstream = "{upstream}"\ndownload = "on-demand"\n')
+    run("sync", folder=tmp_path)
     page = manual("snapmirror.1")
     stated = {
         name.removeprefix("JSON of "): {word for line in lines for word in re.findall(r"\bVa (\w+)", line)}
@@ -187,6 +191,7 @@ def test_json_keys(tmp_path: Path) -> None:
         "diff": ["current", "current"],
         "forget": ["--retention"],
         "adopt": ["upstream", "--repo", "greetings"],
+        "prefetch": ["demand", "--spec", "hello-snapmirror"],
     }
     run("deny", "greetings", "greeting-data", "--reason", "a test", folder=tmp_path)
     live = Live(Layout(tmp_path / "store"))

@@ -20,6 +20,7 @@ from .context import say
 VERBS = {
     "init": "init",
     "sync": "sync",
+    "prefetch": "prefetch",
     "adopt": "adopt",
     "serve": "serve",
     "client": "client",

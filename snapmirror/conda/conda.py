@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, Ecosystem, FileAt, Follower, LeafAt, Naming, Pages, Want
+from ..ecosystem import DocumentPlan, Ecosystem, FileAt, Follower, LeafAt, Naming, Needed, Pages, Want, Wishes
 from ..errors import DamagedError
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
@@ -109,6 +109,12 @@ class Conda(Ecosystem):
         from . import select  # py-rattler is slow to load and only wanted here
 
         return select.select(repos, readings, present)
+
+    def needed(self, repo: CondaRepo, readings: Mapping[str, Reading], wishes: Wishes, present: datetime) -> Needed:
+        """See Ecosystem.needed."""
+        from . import needed
+
+        return needed.needed(repo, readings, wishes, present)
 
     def settle(self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int]) -> bytes:
         """See Ecosystem.settle."""

@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from .. import codec, units
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, Ecosystem, FileAt, LeafAt, Naming, Pages, Want
+from ..ecosystem import DocumentPlan, Ecosystem, FileAt, LeafAt, Naming, Needed, Pages, Want, Wishes
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
 from . import leaf, names, naming, upstream
@@ -109,6 +109,12 @@ class Pypi(Ecosystem):
         from . import select
 
         return select.select(repos, readings, present)
+
+    def needed(self, repo: PypiRepo, readings: Mapping[str, Reading], wishes: Wishes, present: datetime) -> Needed:
+        """See Ecosystem.needed."""
+        from . import needed
+
+        return needed.needed(repo, readings[""], wishes, present)
 
     def settle(
         self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int] | None = None

@@ -65,8 +65,8 @@ class Wanted:
         return sorted({*self.needs, *self.files})
 
 
-def read(repo: PypiRepo) -> Wanted:
-    """What the `requirements` of a repo ask for. Raises SelectionError for a file that can't be read."""
+def read(repo: PypiRepo, lines: Sequence[str] = ()) -> Wanted:
+    """What the `requirements` of a repo ask for, and some more lines. Raises SelectionError for what can't be read."""
     wanted = Wanted()
     machines = Machines(pythons(repo.select.python), repo.select.platforms)
     for name in repo.requirements:
@@ -82,6 +82,11 @@ def read(repo: PypiRepo) -> Wanted:
             raise SelectionError(repo.path, f"reads {path}, which can't be read: {error.strerror}") from None
         except ValueError as error:  # TOML and UTF-8 that are none too
             raise SelectionError(repo.path, f"reads {path}: {error}") from None
+    for line in lines:
+        try:
+            _take_line(line, wanted, machines, constraint=False)
+        except ValueError as error:
+            raise SelectionError(repo.path, f"can't look for that: {error}") from None
     wanted.bounds = {name: _bounds(stated, machines.count) for name, stated in wanted.constraints.items()}
     return wanted
 

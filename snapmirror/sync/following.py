@@ -82,7 +82,7 @@ class FollowingSync(LaterSync):
         others: Sequence[DirectorySync],
         publish: Publish,
     ) -> None:
-        itself = msgspec.structs.replace(repo, download="eager", metadata="sync")
+        itself = msgspec.structs.replace(repo, download="eager", metadata="sync", allow=[], block=[])
         super().__init__(store, follower, itself, previous, others, publish)
         self._follower = follower
 

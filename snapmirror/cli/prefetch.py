@@ -1,0 +1,67 @@
+"""snapmirror prefetch: fetch what somebody is going to install, without a client."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import units
+from ..ecosystem import Wishes
+from ..errors import UsageError
+from ..sync.prefetch import Prefetch, PrefetchReport
+from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, printable, say, show, show_json
+from .progress import progress
+from .sync import choose
+
+_PYPI, _CONDA = "pypi", "conda"
+
+
+def prefetch(
+    repo: Annotated[str, typer.Argument(metavar="REPO", help="Path of a repo whose files come on demand.")],
+    requirements: Annotated[
+        list[Path] | None, typer.Option("--requirement", "-r", metavar="FILE", help="A requirements.txt (PyPI).")
+    ] = None,
+    lock: Annotated[
+        list[Path] | None,
+        typer.Option("--lock", metavar="FILE", help="pylock.toml, uv.lock (PyPI); conda-lock.yml, pixi.lock (conda)."),
+    ] = None,
+    environment: Annotated[
+        list[Path] | None, typer.Option("--environment", metavar="FILE", help="An environment.yml (conda).")
+    ] = None,
+    spec: Annotated[
+        list[str] | None, typer.Option("--spec", metavar="SPEC", help="A requirement (PyPI) or a MatchSpec (conda).")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be fetched, and fetch nothing.")] = False,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Fetch what requirements, locks and specs need into the store, before a client asks for it."""
+    with opened(config, write=True, create=not dry_run) as (settings, store), progress() as bars:
+        chosen = choose(settings.repo, [repo])
+        if len(chosen) != 1:
+            raise UsageError(f"{repo}: is several repos ({', '.join(one.path for one in chosen)}); name one of them")
+        kind = chosen[0].kind
+        _refuse(kind == _PYPI or not requirements, "-r", _PYPI, kind)
+        _refuse(kind == _CONDA or not environment, "--environment", _CONDA, kind)
+        files = [str(file.absolute()) for file in (*(requirements or ()), *(lock or ()), *(environment or ()))]
+        if not files and not spec:
+            raise UsageError("nothing to look for: give -r, --lock, --environment or --spec")
+        run = Prefetch(store, ECOSYSTEMS, settings.repo, chosen[0], settings.download, bars)
+        report = run.run(Wishes(files, spec or []), dry_run=dry_run)
+    if json:
+        show_json(report)
+    else:
+        _print(report)
+    raise typer.Exit(3 if report.problems else 0)
+
+
+def _refuse(right: bool, option: str, wanted: str, kind: str) -> None:
+    if not right:
+        raise UsageError(f"{option} is for repos of kind {wanted}; this one is of kind {kind}")
+
+
+def _print(report: PrefetchReport) -> None:
+    for name, problem in report.problems.items():
+        say(f"{report.repo}: {printable(name)}: {problem}")
+    needed, fetched = units.files(report.files, report.bytes), units.files(report.fetch_files, report.fetch_bytes)
+    show(f"{report.repo}: {needed} needed; {'would fetch' if report.dry_run else 'not held before:'} {fetched}")

@@ -1,0 +1,40 @@
+"""What specs, environments and locks need of a channel: for a mirror that has its index, and is to have the files as well."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from ..ecosystem import Needed, Wishes
+from ..errors import SelectionError
+from ..readings import Reading
+from . import wanted
+from .listed import listed
+from .rules import Specs
+from .select import select
+from .settings import CondaRepo, Select
+
+
+def needed(repo: CondaRepo, readings: Mapping[str, Reading], wishes: Wishes, present: datetime) -> Needed:
+    """The newest version that each spec allows, the same of what that depends on, and the files of locks.
+
+    All builds of a version: which of them is installed, the solver decides. `.tar.bz2` where there is no `.conda`.
+    """
+    try:
+        asked = Select(
+            include=list(wishes.specs),
+            include_from=list(wishes.files),
+            with_dependencies=bool(wishes.specs),
+            newest=1,
+            formats=["conda", "tar.bz2"],
+            allow_empty=True,
+        )
+    except ValueError as error:
+        raise SelectionError(repo.path, f"can't be meant so: {error}") from None
+    repo = msgspec.structs.replace(repo, select=asked)
+    kept = select({repo.path: repo}, {(repo.path, name): reading for name, reading in readings.items()}, present)
+    drafts = {name: list(found.reading.drafts(list(found.reading.sources))) for (_, name), found in kept.items()}
+    records = [record for found in drafts.values() for draft in found for record in listed(draft.content)]
+    specs = [*wishes.specs, *wanted.Locks().read(repo).specs]
+    unmet = [text for text in specs if not any(map(Specs([text]).match, records))]
+    return Needed(drafts, dict.fromkeys(unmet, "nothing that the channel lists fulfils it"))

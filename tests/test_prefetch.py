@@ -1,0 +1,145 @@
+"""prefetch: what requirements, locks and specs need is held before a client asks for it."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from channels import Channel, make_package
+from mirror import Mirror
+from pypi_index import Index
+from serving import server
+from upstream import Body, Upstream
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    with Index(tmp_path / "index") as made:
+        made.wheel("lib", "1.0")
+        made.wheel("lib", "2.0")
+        made.wheel("lib", "3.0rc1")
+        made.wheel("app", "1.0", ["lib<2", 'extra; extra == "more"', "gone"])
+        made.wheel("app", "2.0", ["lib", 'extra; extra == "more"'])
+        made.wheel("extra", "1.0")
+        made.wheel("other", "1.0")
+        yield made
+
+
+def pypi(tmp_path: Path, index: Index, **keys: object) -> Mirror:
+    made = Mirror(tmp_path / "mirror")
+    made.repos = [{"kind": "pypi", "path": "pypi", "upstream": f"{index.url}/simple/", "download": "on-demand", **keys}]
+    made.settings["download"] |= {"retries": 0}
+    return made
+
+
+@pytest.fixture
+def on_request(tmp_path: Path, index: Index) -> Mirror:
+    return pypi(tmp_path, index, metadata="on-request")
+
+
+def wheels(upstream: Upstream) -> list[str]:
+    """The packages that were asked for, in order of their names."""
+    names = [path.rpartition("/")[2] for path in upstream.paths()]
+    return sorted(name for name in names if name.endswith((".whl", ".conda", ".tar.bz2")))
+
+
+def test_requirements_of_pages_that_nobody_has_asked_for(on_request: Mirror, index: Index, tmp_path: Path) -> None:
+    """The newest that each allows, no pre-release, what that depends on; then a client needs no upstream."""
+    (tmp_path / "requirements.txt").write_text("app[more]>=2\n")
+    on_request.run("prefetch", "pypi", "--spec", "other")
+    index.clear()
+    planned = on_request.run("prefetch", "pypi", "-r", str(tmp_path / "requirements.txt"), "--dry-run", "--json").json
+    assert (planned["repo"], planned["dry_run"], planned["files"], planned["problems"]) == ("pypi", True, 6, {})
+    assert wheels(index) == []
+    done = on_request.run("prefetch", "pypi", "-r", str(tmp_path / "requirements.txt"))
+    assert done.out.startswith("pypi: 6 files, ")
+    assert "fetched" in done.err
+    assert wheels(index) == ["app-2.0-py3-none-any.whl", "extra-1.0-py3-none-any.whl", "lib-2.0-py3-none-any.whl"]
+    index.clear()
+    again = on_request.run("prefetch", "pypi", "--spec", "app[more]", "--json").json
+    assert (again["files"], again["fetch_files"]) == (6, 0)
+    assert wheels(index) == []
+    with on_request.store() as store:
+        assert len(store.fetched.list()) == 8  # as though somebody had asked the server: max_cache may drop them
+    on_request.run("gc", "--grace", "0s")
+    on_request.repos[0]["offline"] = True
+    on_request.write()
+    with server(on_request.config) as (url, _):
+        page = requests.get(f"{url}/pypi/simple/lib/", timeout=20).text
+        assert "lib-2.0-py3-none-any.whl" in page
+        path = index.pages["lib"]["files"][1]["url"].removeprefix(index.url)
+        assert requests.get(f"{url}/pypi{path}", timeout=20).status_code == 200
+
+
+def test_a_sealed_state_and_what_is_pinned(tmp_path: Path, index: Index) -> None:
+    """Where only a sync reads metadata, what it has sealed counts; a pre-release that is named is meant."""
+    mirror = pypi(tmp_path, index, projects=["lib", "app"])
+    assert "snapmirror sync pypi" in mirror.run("prefetch", "pypi", "--spec", "lib", status=2).err
+    mirror.sync()
+    index.wheel("lib", "4.0")
+    index.clear()
+    result = mirror.run("prefetch", "pypi", "--spec", "lib==3.0rc1", "--spec", "app==1.0", "--spec", "absent", status=3)
+    assert "absent: nothing that the index lists fulfils it" in result.err
+    assert wheels(index) == ["app-1.0-py3-none-any.whl", "lib-1.0-py3-none-any.whl", "lib-3.0rc1-py3-none-any.whl"]
+
+
+def test_a_lock(on_request: Mirror, index: Index, tmp_path: Path) -> None:
+    """Exactly its files; one that is not to be had is told of; what upstream sends wrong is not kept."""
+    files = [index.pages[name]["files"][0] for name in ("lib", "other")]
+    lock = 'lock-version = "1.0"\ncreated-by = "test"\n'
+    for name, file in zip(("lib", "other", "nothing"), [*files, files[0]], strict=True):
+        sha256 = file["hashes"]["sha256"] if name != "nothing" else "0" * 64
+        lock += f'[[packages]]\nname = "{name}"\nversion = "1.0"\n[[packages.wheels]]\n'
+        lock += f'url = "https://x.example/{name}-1.0-py3-none-any.whl"\nhashes = {{sha256 = "{sha256}"}}\n'
+    (tmp_path / "pylock.toml").write_text(lock)
+    index.fault("*/other-1.0-py3-none-any.whl", Body(b"x"))
+    result = on_request.run("prefetch", "pypi", "--lock", str(tmp_path / "pylock.toml"), "--json", status=3).json
+    assert set(result["problems"]) == {"nothing", "other-1.0-py3-none-any.whl"}
+    assert wheels(index) == ["lib-1.0-py3-none-any.whl", "other-1.0-py3-none-any.whl"]
+    with on_request.store() as store:
+        sums = [bytes.fromhex(file["hashes"]["sha256"]) for file in files]
+        assert [store.blobs.size(digest) is not None for digest in sums] == [True, False]
+
+
+@pytest.mark.parametrize("metadata", ["sync", "on-request"])
+def test_a_channel(tmp_path: Path, metadata: str) -> None:
+    """By specs and by an environment file, with dependencies of noarch; what is blocked or denied stays away."""
+    with Upstream(tmp_path / "upstream") as upstream:
+        channel = Channel(upstream.root / "chan")
+        tool = make_package("tool", "2.0", depends=["lib >=1", "evil"], subdir="linux-64")
+        packages = [make_package(name, version) for name, version in (("lib", "1.0"), ("lib", "2.0"), ("other", "1.0"))]
+        channel.add(tool, make_package("tool", "3.0", subdir="linux-64"), *packages, make_package("evil"))
+        channel.publish()
+        mirror = Mirror(tmp_path / "mirror")
+        keys = {"download": "on-demand", "metadata": metadata, "block": ["/noarch/other-.*"]}
+        mirror.add("chan", f"{upstream.url}/chan", subdirs=["linux-64"], **keys)
+        mirror.sync(status=None)
+        mirror.run("deny", "chan", "evil", "--reason", "malware")
+        upstream.clear()
+        (tmp_path / "environment.yml").write_text("dependencies: [other, pip: [six]]\n")
+        arguments = ["--spec", "tool=2", "--spec", "nosuch", "--environment", str(tmp_path / "environment.yml")]
+        result = mirror.run("prefetch", "chan", *arguments, "--json", status=3).json
+        assert set(result["problems"]) == {"nosuch", "other-1.0-0.conda"}
+        assert wheels(upstream) == ["lib-2.0-0.conda", "tool-2.0-0.conda"]
+        with mirror.store() as store:
+            assert store.blobs.size(hashlib.sha256(tool.data).digest()) == len(tool.data)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["pypi"], "nothing to look for"),
+        (["nosuch", "--spec", "six"], "no [[repo]]"),
+        (["pypi", "--spec", "six >="], "is no requirement"),
+        (["pypi", "-r", "absent.txt"], "absent.txt"),
+        (["pypi", "--environment", "environment.yml"], "for repos of kind conda"),
+        (["eager", "--spec", "six"], 'its download is "eager"'),
+        (["chan", "--spec", "other::tool"], "names a channel"),
+        (["chan", "-r", "requirements.txt"], "for repos of kind pypi"),
+    ],
+)
+def test_bad_input(on_request: Mirror, index: Index, arguments: list[str], said: str) -> None:
+    on_request.repos.append({"kind": "pypi", "path": "eager", "upstream": index.url, "projects": ["six"]})
+    on_request.add("chan", f"{index.url}/chan", subdirs=["noarch"], download="on-demand", metadata="on-request")
+    assert said in on_request.run("prefetch", *arguments, status=2).err
