@@ -9,7 +9,7 @@ import pytest
 import requests
 from mirror import Mirror
 from pypi_index import JSON, Index, make_wheel
-from serving import serving
+from serving import server, serving
 
 
 @pytest.fixture
@@ -132,8 +132,22 @@ def test_a_merge_with_an_index_that_is_read_on_request(mirror: Mirror) -> None:
         if repo["path"] != "own":
             repo["download"] = "on-demand"
         if repo["path"] == "pypi":
-            repo["metadata"] = "on-request"
+            repo |= {"metadata": "on-request", "projects": []}
     assert "nobody knows what it has" in mirror.sync(status=2).err
+
+
+def test_own_files_and_what_is_fetched_on_demand(mirror: Mirror, index: Index) -> None:
+    """Published as one: ours are there, the others come when they are asked for."""
+    for repo in mirror.repos:
+        if repo["path"] != "own":
+            repo["download"] = "on-demand"
+    mirror.sync()
+    index.clear()
+    with server(mirror.config) as (url, _):
+        for project, requests_upstream in (("ours", 0), ("six", 1)):
+            [address] = files(url, project).values()
+            assert requests.get(address, timeout=10).status_code == 200
+            assert len(index.paths()) == requests_upstream
 
 
 def test_a_tree_for_other_web_servers(mirror: Mirror, index: Index, tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import requests
+from proxy import Proxy
 from pypi_index import Index
 from serving import free_port, running, serving
-from test_pypi_clients import Counting, Site, installed
+from test_pypi_clients import Site, installed
 from wheels import wheel
 
 pytest.importorskip("uv", reason="uv is not installed")
@@ -80,17 +81,14 @@ def test_one_index_is_set_and_the_others_are_named(site: Site) -> None:
 
 def test_pip_takes_from_its_cache_what_it_had_at_another_date(site: Site, tmp_path: Path) -> None:
     """It keeps files by their address, and trusts the host, as it is told to."""
-    counting = Counting(site.url)
     asked = []
-    try:
+    with Proxy(site.url) as counting:
         for selector in ("2026-11-01", "paper"):
             config = tmp_path / f"{selector}.conf"
             config.write_text(site.mirror.run("client", "pip", "--snapshot", selector, "--base-url", counting.url).out)
             site.run(BIN / "pip", "install", "--target", tmp_path / selector, "app", PIP_CONFIG_FILE=str(config))
             asked.append([path for path in counting.paths if "/packages/" in path])
-            counting.paths.clear()
-    finally:
-        counting.close()
+            counting.asked.clear()
     assert [len(paths) for paths in asked] == [4, 0]
 
 

@@ -114,8 +114,10 @@ class PypiRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
         if self.projects != "all":
             for name in self.projects:
                 _check_project(name)
-        if not self.upstream and (self.download != "eager" or self.select != Select() or self.provenance):
-            raise ValueError(f"what {stated[0]} has is published whole: no download, select or provenance")
+        if not self.upstream and (self.select != Select() or self.provenance):
+            raise ValueError(f"what {stated[0]} has is published whole: no select or provenance")
+        if self.packages and self.download != "eager":
+            raise ValueError("a folder of packages is one index, whose files are all kept: no other download")
 
     def _check_on_request(self) -> None:
         """Without `projects`, any that upstream has."""
