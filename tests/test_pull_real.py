@@ -79,9 +79,7 @@ def test_every_state_of_a_channel_is_installed_from_and_again_without_upstream(t
         with server(mirror.config) as (url, _):
             for number, at in enumerate(history, 1):
                 turn(upstream, number)
-                report = sync(
-                    store, CondaRepo(path="mojo", upstream=upstream, subdirs=["linux-64"], download="on-demand"), seal_as=at
-                )
+                report = sync(store, repo, seal_as=at)
                 assert report.exit_status(strict=True) == 0, report
                 found[at] = installed(process, f"{url}/{at}/mojo", tmp_path / f"first-{number}")
     with server(mirror.config) as (url, _), installer() as process:

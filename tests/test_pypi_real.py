@@ -136,9 +136,11 @@ def test_every_page_says_what_upstream_says(site: Site) -> None:
             records = {file["filename"]: file for file in theirs["files"]}
             for file in ours["files"]:
                 record = records[file["filename"]]
-                assert {**file, "url": record["url"]} == record
+                added = {key: file[key] for key in ("core-metadata", "size") if key not in record and key in file}
+                assert {**file, "url": record["url"]} == {**record, **added}
                 assert urljoin(site.base(project), file["url"]).startswith(f"{site.url}/pypi/packages/")
-            selected = {"files", "versions"}  # of what is kept
+            selected = {"files", "versions", "meta"}  # of what is kept
+            assert {**theirs["meta"], "api-version": "1.4"} == ours["meta"]
             assert {key: ours[key] for key in theirs if key not in selected} == {
                 key: theirs[key] for key in theirs if key not in selected
             }

@@ -106,8 +106,14 @@ def head(leaf: bytes) -> tuple[str, int | None]:
         found = _HEAD.decode(leaf)
     except _PROBLEMS as error:
         raise ValueError(f"not a project's page: {error}") from None
-    serial = found.meta.serial
-    return found.name, serial if type(serial) is int else None
+    return found.name, serial_of(found.meta.serial)
+
+
+def serial_of(stated: object) -> int | None:
+    """The serial that a page states: a number that can be noted and compared; some indexes write it as a text."""
+    if isinstance(stated, str) and stated.isascii() and stated.isdecimal():
+        return int(stated[:18])
+    return stated if type(stated) is int and 0 <= stated < 1 << 63 else None
 
 
 def label(leaf: bytes) -> str:

@@ -14,7 +14,7 @@ from .. import addresses
 from ..digests import Digest
 from ..errors import BadIndexError
 from ..readings import Answer
-from . import names, page
+from . import leaf, names, page
 
 #: bytes of a list; PyPI's was 40 MB in 2026
 LIMIT = 1 << 30
@@ -72,7 +72,7 @@ def read(answer: Answer) -> Listing:
     listed = [project.name for project in found.projects]
     numbers = [project.serial for project in found.projects]
     serial = found.meta.serial
-    return Listing(listed, numbers, serial if page.is_serial(serial) else None, certain=True)
+    return Listing(listed, numbers, leaf.serial_of(serial), certain=True)
 
 
 def _leniently(body: bytes, url: str) -> _List:
@@ -81,7 +81,7 @@ def _leniently(body: bytes, url: str) -> _List:
     if not isinstance(top.get("projects"), list):
         raise BadIndexError(url, "is no list of projects")
     projects = [
-        _Project(one["name"], serial if page.is_serial(serial := one.get("_last-serial")) else None)
+        _Project(one["name"], leaf.serial_of(one.get("_last-serial")))
         for one in top["projects"]
         if isinstance(one, dict) and isinstance(one.get("name"), str)
     ]

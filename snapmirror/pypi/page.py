@@ -5,7 +5,7 @@ Of the page's own keys all are kept, known to us or not. What is wrong with one 
 
 import re
 from datetime import UTC, datetime
-from typing import Any, TypeGuard
+from typing import Any
 
 import msgspec
 
@@ -94,17 +94,8 @@ def _from_json(body: bytes, url: str) -> dict[str, Any]:
 
 def serial(answer: Answer, page: dict[str, Any]) -> int | None:
     """The serial of a page (PyPI's `_last-serial`, or the header), None if it has none."""
-    for stated in (page["meta"].get("_last-serial"), answer.headers.get("x-pypi-last-serial")):
-        if is_serial(stated):
-            return stated
-        if isinstance(stated, str) and stated.isascii() and stated.isdecimal():
-            return int(stated[:18])
-    return None
-
-
-def is_serial(value: object) -> TypeGuard[int]:
-    """Whether this is a number that can be noted and compared; no other is anybody's serial."""
-    return type(value) is int and 0 <= value < 1 << 63
+    found = leaf.serial_of(page["meta"].get("_last-serial"))
+    return leaf.serial_of(answer.headers.get("x-pypi-last-serial")) if found is None else found
 
 
 def draft(name: str, page: dict[str, Any], url: str, source: Digest | None, *, provenance: bool = False) -> Draft:

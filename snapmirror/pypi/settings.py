@@ -107,17 +107,22 @@ class PypiRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
             raise ValueError('it names no projects; write projects = ["six"], requirements = ["requirements.txt"] or "all"')
         if wanted and not self.upstream:
             raise ValueError(f"projects and requirements are read from an upstream; {stated[0]} has none")
-        if self.projects == "all" and self.requirements:
-            raise ValueError('projects = "all" leaves nothing for requirements to add')
-        if self.projects == "all" and self.select.with_dependencies:
-            raise ValueError('projects = "all" leaves nothing for with_dependencies to add')
-        if self.projects != "all":
+        if self.projects == "all":
+            self._check_all()
+        else:
             for name in self.projects:
                 _check_project(name)
         if not self.upstream and (self.select != Select() or self.provenance):
             raise ValueError(f"what {stated[0]} has is published whole: no select or provenance")
         if self.packages and self.download != "eager":
             raise ValueError("a folder of packages is one index, whose files are all kept: no other download")
+
+    def _check_all(self) -> None:
+        """What `projects = "all"` has no place for."""
+        if self.requirements:
+            raise ValueError('projects = "all" leaves nothing for requirements to add')
+        if self.select.with_dependencies:
+            raise ValueError('projects = "all" leaves nothing for with_dependencies to add')
 
     def _check_on_request(self) -> None:
         """Without `projects`, any that upstream has."""
