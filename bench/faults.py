@@ -27,7 +27,7 @@ from pathlib import Path
 from random import Random
 from urllib.parse import urljoin
 
-from .measure import ROOT, Skip, Work, remove
+from .measure import ROOT, Skip, Work, beside, remove
 from .pages import devpi, proxpi
 from .servers import snapmirror
 
@@ -294,6 +294,8 @@ def main() -> None:
     base.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="faults-", dir=base))
     try:
+        for program in ("gunicorn", "devpi-init", "devpi-server"):
+            beside(program)
         peers = [f"{name} {version(name)}" for name in ("proxpi", "devpi-server")]
         lines = [("upstream", "snapmirror", *peers), *compare(Work(folder, quick=False, runs=1))]
     except Skip as skip:

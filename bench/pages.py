@@ -30,6 +30,7 @@ PEERS = ("pypiserver", "devpi-server", "proxpi")
 BARS = tuple(Bar("serve a project's page, 100 files", peer, least=1.0) for peer in PEERS)
 
 _FILES = 100
+_PROGRAMS = ("pypi-server", "devpi-init", "devpi-server", "gunicorn")
 _PROJECT = "project"
 _JSON = "application/vnd.pypi.simple.v1+json"
 _ACCEPT = f"{_JSON}, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01"
@@ -54,6 +55,8 @@ projects = ["{project}"]
 def measure(work: Work) -> Iterator[Result]:
     """All servers run at once, and each is measured while the others have nothing to do."""
     need("wrk")
+    for program in _PROGRAMS:
+        beside(program)
     files = make_files()
     seconds = work.size(3, 1)
     work.notes["peers of pages"] = ", ".join(f"{peer} {version(peer)}" for peer in (*PEERS, "gunicorn", "waitress"))

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import forks
 import msgspec
 from channels import Repodata, read_document, read_shards
 
@@ -61,6 +62,12 @@ class Result:
             if all(part in line for part in parts):
                 return line
         raise AssertionError(f"no message holds all of {parts}:\n{self.err}")
+
+
+def _checked(result: Result) -> Result:
+    """No way to end is an excuse for a traceback."""
+    assert not any(word in result.err for word in ("Traceback", "Exception ignored")), result.err[-1500:]
+    return result
 
 
 class Mirror:
@@ -103,40 +110,41 @@ class Mirror:
         self.write()
         return self._popen(*arguments, "--config", str(self.config))
 
-    def _popen(self, *arguments: str) -> "subprocess.Popen[str]":
-        # Nothing of whoever runs the tests: no proxy, no netrc, no configuration of theirs.
+    @property
+    def _environment(self) -> dict[str, str]:
+        """Nothing of whoever runs the tests: no proxy, no netrc, no configuration of theirs."""
         inherited = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
-        environment = (
-            inherited | {"HOME": str(self.root), "NETRC": str(self.root / "netrc"), "SNAPMIRROR_DEBUG": "1"} | self.env
-        )
+        return inherited | {"HOME": str(self.root), "NETRC": str(self.root / "netrc"), "SNAPMIRROR_DEBUG": "1"} | self.env
+
+    def _popen(self, *arguments: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-W", "error", "-m", "snapmirror", *arguments]
         none, pipe = subprocess.DEVNULL, subprocess.PIPE
-        return subprocess.Popen(command, env=environment, cwd=self.root, stdin=none, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(command, env=self._environment, cwd=self.root, stdin=none, stdout=pipe, stderr=pipe, text=True)
 
     @staticmethod
     def finish(process: "subprocess.Popen[str]", timeout: float = TIMEOUT) -> Result:
-        """Wait for a process. No way to end is an excuse for a traceback."""
+        """Wait for a process."""
         with process:
             try:
                 out, err = process.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
-        assert not any(word in err for word in ("Traceback", "Exception ignored")), err[-1500:]
-        return Result(process.returncode, out, err)
+        return _checked(Result(process.returncode, out, err))
 
     def run(self, *arguments: str, status: int | None = 0, timeout: float = TIMEOUT) -> Result:
         """Run `snapmirror` to its end with this configuration; fails the test if its exit status is another.
 
         status: None for any
         """
-        result = self.finish(self.start(*arguments), timeout)
+        self.write()
+        result = self.run_bare(*arguments, "--config", str(self.config), timeout=timeout)
         assert status in (None, result.status), f"exit status {result.status}, not {status}\n{result.out}\n{result.err}"
         return result
 
     def run_bare(self, *arguments: str, timeout: float = TIMEOUT) -> Result:
         """Run `snapmirror` with nothing but these arguments, whatever its exit status."""
-        return self.finish(self._popen(*arguments), timeout)
+        return _checked(Result(*forks.run(arguments, self._environment, self.root, timeout)))
 
     def sync(self, *arguments: str, status: int | None = 0, timeout: float = TIMEOUT) -> Result:
         """Run `snapmirror sync`."""
