@@ -1,5 +1,6 @@
 """Real clients and real channels through `download = "on-demand"`, then once more with upstream stopped."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from clients import install
 from inprocess import store_at, sync
 from mirror import Mirror
 from serving import server
+from test_pypi_real import pip_setting, the_real_one
 from test_real_data import SHARED, playback, states, turn
 from upstream import Upstream
 
@@ -100,3 +102,44 @@ def test_a_channel_is_solved_and_installed_from_and_again_without_upstream(tmp_p
         at = time.strftime("%Y-%m-%d", time.gmtime())
         assert install(f"{url}/{at}/tiny", "another_dependent=2.0", tmp_path / "second", sharded=False) == first
         assert install(f"{url}/current/tiny", "another_dependent=2.0", tmp_path / "third", sharded=False) == first
+
+
+@pytest.mark.parametrize("client", ["pip", "uv"])
+def test_pypi_itself_from_an_empty_store_and_again_offline(client: str, tmp_path: Path) -> None:
+    """Without a word on which projects: the same bytes, once upstream is not asked any more."""
+    pytest.importorskip(client)
+    certificates = pip_setting("cert", "")
+    with the_real_one() as address:
+        mirror = Mirror(tmp_path / "mirror")
+        mirror.settings["download"] = {"ca_bundle": certificates} if certificates else {}
+        mirror.repos = [
+            {"kind": "pypi", "path": "pypi", "upstream": address, "download": "on-demand", "metadata": "on-request"}
+        ]
+        mirror.write()
+        with server(mirror.config) as (url, _):
+            first = _install(client, f"{url}/pypi/simple/", tmp_path / "first")
+            assert {"idna", "requests", "urllib3"} <= {path.split("/")[0] for path in first}
+        mirror.repos[0]["offline"] = True
+        mirror.write()
+        with server(mirror.config) as (url, _):
+            assert _install(client, f"{url}/pypi/simple/", tmp_path / "second") == first
+
+
+def _install(client: str, index: str, target: Path) -> dict[str, str]:
+    """requests and what it needs, with nothing of this machine's settings or caches; {file: SHA-256} of modules."""
+    python = [sys.executable, "-m"]
+    command = {
+        "pip": [*python, "pip", "--isolated", "--disable-pip-version-check", "install", "--no-cache-dir", "--no-compile"],
+        "uv": [*python, "uv", "pip", "install", "--no-config", "--no-cache", "--python", sys.executable],
+    }[client]
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(target.parent)}
+    done = subprocess.run(
+        [*command, "--index-url", index, "--target", target, "requests"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    files = list(target.rglob("*.py"))
+    return {str(path.relative_to(target)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
