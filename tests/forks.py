@@ -124,7 +124,7 @@ def _become(asked: dict[str, Any], out: int, err: int, main: Any) -> None:
         os.environ.update(asked["environment"])
         time.tzset()
         os.chdir(asked["folder"])
-        sys.argv = ["snapmirror", *asked["arguments"]]
+        sys.argv = [str(Path(sys.modules["snapmirror"].__path__[0], "__main__.py")), *asked["arguments"]]  # as -m has it
         main()
         status = 0
     except SystemExit as end:
