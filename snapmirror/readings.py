@@ -51,6 +51,8 @@ class Changes(NamedTuple):
     changed: Collection[str]
     #: names that are there no more
     gone: Collection[str]
+    #: whether `Reading.sources` tells at little cost which of the changed ones are in fact as they were
+    sourced: bool = False
 
 
 class Reading(Protocol):

@@ -75,6 +75,8 @@ class Pages:
         self.salt = addresses.redact(base) + (" with provenance" if provenance else "")
         self._provenance = provenance
         self.base = base
+        #: without credentials
+        self._plain = addresses.redact(base)
         self.upstream = upstream
         self._listing = listing
         #: {project: serial} of the projects that will be asked for, if it is known which these are
@@ -127,7 +129,7 @@ class Pages:
         self.upstream.notes.put(changed)
 
     def _key(self, name: str) -> str:
-        return f"pypi page 1 {addresses.redact(self.url(name))}{' with provenance' if self._provenance else ''}"
+        return f"pypi page 1 {addresses.file_url(self._plain, name)}/{' with provenance' if self._provenance else ''}"
 
     def _notes(self, names: list[str]) -> dict[str, _Noted]:
         keys = {self._key(name): name for name in names}

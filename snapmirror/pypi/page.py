@@ -60,7 +60,8 @@ def is_json(answer: Answer) -> bool:
 def decode(body: bytes, url: str) -> dict[str, Any]:
     """A JSON object of an API version that we can read. url: without credentials. Raises BadIndexError."""
     try:
-        page = _decode(body.removeprefix(BOM), _SPARE)
+        may_be_deep = body.count(b"{") + body.count(b"[") > _SPARE
+        page = _decode(body.removeprefix(BOM), _SPARE if may_be_deep else 0)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadIndexError(url, f"can't be parsed: {error}") from None
     if not isinstance(page, dict):

@@ -121,7 +121,7 @@ class OneReading(ProjectsReading):
 
     def since(self, mark: bytes) -> Changes:
         """See Reading.since: whatever the others were, that they are."""
-        return Changes(self.sources.keys(), self.gone)
+        return Changes(self.sources.keys(), self.gone, sourced=True)
 
 
 class ListedReading(ProjectsReading):

@@ -206,9 +206,9 @@ def _compare(store: Store, plan: DirectoryPlan, reading: Reading, marked: Marked
     if changes is None:
         return None
     plan.names_before = marked.names
-    asked = {name: reading.sources[name] for name in changes.changed}
+    asked = {name: reading.sources[name] for name in changes.changed} if changes.sourced else {}
     same = {name for name, leaf in store.leaves(asked).items() if previous.leaf(name) == leaf}
-    changed = {*(asked.keys() - same), *(name for name in marked.again if name not in changes.gone)}
+    changed = {*changes.changed, *(name for name in marked.again if name not in changes.gone)} - same
     plan.replaced = {name for name in (*changed, *changes.gone) if previous.leaf(name)}
     return changed
 
