@@ -16,12 +16,11 @@ import re
 import signal
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
@@ -29,7 +28,7 @@ from urllib.parse import urljoin
 
 from .measure import ROOT, Skip, Work, beside, remove
 from .pages import devpi, proxpi
-from .servers import snapmirror
+from .servers import Loopback, snapmirror
 
 _SIZE = 300_000
 #: seconds that a client waits for the next byte, as pip does by default
@@ -193,32 +192,13 @@ _TITLES = {
 }
 
 
-class _Server(ThreadingHTTPServer):
-    """Says nothing of clients that leave."""
-
-    daemon_threads = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """See socketserver."""
-
-
-class FaultyIndex:
+class FaultyIndex(Loopback):
     """The index, on loopback."""
 
     def __init__(self) -> None:
         self.healed = False
         self.contents = {name: Random(name).randbytes(_SIZE) for name in FAULTS}
-        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"index": self}))
-        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> "FaultyIndex":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(type("Handler", (_Handler,), {"index": self}))
 
     def page(self, project: str) -> object:
         """As PyPI has it."""

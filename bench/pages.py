@@ -13,17 +13,16 @@ import hashlib
 import html
 import json
 import re
-import threading
 import urllib.request
 from collections.abc import Collection, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from .measure import Bar, Result, Work, beside, in_turn, need, run
-from .servers import await_port, free_port, process, snapmirror, sync
+from .servers import Loopback, await_port, free_port, process, snapmirror, sync
 from .wrk import command, script, wrk
 
 PEERS = ("pypiserver", "devpi-server", "proxpi")
@@ -118,25 +117,14 @@ def make_files() -> dict[str, bytes]:
     return {f"{_PROJECT}-1.{number}.0-py3-none-any.whl": random.randbytes(1000) for number in range(_FILES)}
 
 
-class Index:
+class Index(Loopback):
     """An index of one project on loopback, in JSON."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self._files = files
         #: the paths that were asked for
         self.asked: list[str] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> "Index":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(self._handler())
 
     def answer(self, path: str) -> tuple[str, bytes] | None:
         """Media type and content of a path, None if there is no such thing."""

@@ -6,9 +6,12 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Self
 
 from .measure import ROOT, Skip, need, run
 
@@ -111,3 +114,30 @@ def _check(started: subprocess.Popen[bytes], output: Path, until: float) -> None
     if started.poll() is not None or time.monotonic() > until:
         raise RuntimeError(f"{started.args!r} does not serve: {output.read_text()[-2000:]}")
     time.sleep(0.02)
+
+
+class Loopback:
+    """A server of this process, in threads, for as long as the block lasts."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._server = _Threads(("127.0.0.1", 0), handler)
+        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Threads(ThreadingHTTPServer):
+    """Says nothing of clients that leave, and does not wait for them."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """See socketserver."""

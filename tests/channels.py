@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import os
+import random
 import re
 import sys
 import tarfile
@@ -388,3 +389,12 @@ def _name_of(filename: str) -> str:
 
 def _subdir_of(record: Record) -> str:
     return str(record.get("subdir", "noarch"))
+
+
+def publish_large(root: Path, size: int) -> Package:
+    """A channel of a package with so many bytes that do not compress, and a small one; the large one."""
+    channel = Channel(root)
+    found = make_package("big", payload=random.Random(1).randbytes(size), subdir="noarch")
+    channel.add(found, make_package("small"))
+    channel.publish()
+    return found

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import random
 import re
 import signal
 import socket
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 import requests
-from channels import Channel, Package, make_package
+from channels import Package, publish_large
 from mirror import Mirror
 from pypi_index import Index
 from serving import server
@@ -36,11 +35,7 @@ def upstream(tmp_path: Path) -> Iterator[Upstream]:
 
 @pytest.fixture
 def big(upstream: Upstream) -> Package:
-    channel = Channel(upstream.root / "chan")
-    found = make_package("big", payload=random.Random(1).randbytes(_LARGE), subdir="noarch")
-    channel.add(found, make_package("small"))
-    channel.publish()
-    return found
+    return publish_large(upstream.root / "chan", _LARGE)
 
 
 @pytest.fixture

@@ -180,7 +180,6 @@ def server(root: Path, index: Index, clock: Clock) -> Iterator[tuple[str, Store,
             thread.join()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.timeout(3600)
 def test_a_fleet_and_an_index_that_fails(tmp_path: Path) -> None:
     hours = 24 if os.environ.get("SNAPMIRROR_LONG") else 1

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import http.client
 import os
-import random
 import signal
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from channels import Channel, Package, make_package
+from channels import Package, make_package, publish_large
 from mirror import Mirror
 from pypi_index import Index
 from serving import server
@@ -36,11 +35,7 @@ def upstream(tmp_path: Path) -> Iterator[Upstream]:
 @pytest.fixture
 def big(upstream: Upstream) -> Package:
     """A large package of a channel, beside a small one."""
-    channel = Channel(upstream.root / "chan")
-    found = make_package("big", payload=random.Random(1).randbytes(_LARGE), subdir="noarch")
-    channel.add(found, make_package("small"))
-    channel.publish()
-    return found
+    return publish_large(upstream.root / "chan", _LARGE)
 
 
 @pytest.fixture

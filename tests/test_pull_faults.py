@@ -11,7 +11,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ import pytest
 import requests
 import urllib3
 from channels import Channel, make_package
+from disks import small_disk
 from mirror import Mirror
 from proxy import Proxy, make_certificate
 from pypi_index import JSON, Index
@@ -342,15 +342,8 @@ def test_who_is_told_to_come_back_later_does_not_wait(site: Site) -> None:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """An empty file system of 100 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", folder], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"mount is not allowed here: {mounted.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
+    with small_disk(tmp_path / "disk", "100m") as made:
+        yield made
 
 
 def test_a_full_disk(disk: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from channels import Channel, make_package
+from disks import small_disk
 from inprocess import repodata
 from upstream import Upstream
 
@@ -21,15 +22,8 @@ MB = 10**6
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """An empty file system of 1 GB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", folder], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"mount is not allowed here: {mounted.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
+    with small_disk(tmp_path / "disk", "1g") as made:
+        yield made
 
 
 class Run:
