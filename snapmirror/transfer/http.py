@@ -20,6 +20,7 @@ from .. import addresses, clock
 from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
 from ..readings import Answer, Known, Notes, Stated, Unchanged
 from ..validators import Validators
+from . import wire
 from .local import get_file, head_file
 from .notes import NoNotes
 from .sessions import HostRules, RefusedError, new_session, rules_for
@@ -118,7 +119,7 @@ class Http:
         waiting: list[bytes] = []
         size = 0
         try:
-            while arrived := _read_some(response, url):
+            while arrived := _read_some(response, url, stalled.seconds):
                 since += self._bandwidth.take(len(arrived))  # we are the slow ones then
                 mark += len(arrived)
                 size += len(arrived)
@@ -277,8 +278,9 @@ def decodes(response: requests.Response, url: str) -> bool:
     return encoding not in ("", "identity") and not named
 
 
-def _read_some(response: requests.Response, url: str) -> bytes:
+def _read_some(response: requests.Response, url: str, seconds: float) -> bytes:
     """What has arrived, decoded piece by piece, so that a bomb meets the limit on the whole; read() would wait."""
+    wire.expect(seconds)
     try:
         found: bytes = response.raw.read1(_PIECE, decode_content=decodes(response, url))
     except _TROUBLE as error:
@@ -300,8 +302,6 @@ def _why(error: BaseException) -> str:
     """What went wrong, without the URL that requests puts into its messages: it may hold credentials."""
     if isinstance(error, requests.ConnectTimeout | urllib3.exceptions.ConnectTimeoutError):
         return "the connection timed out"
-    if isinstance(error, requests.Timeout | urllib3.exceptions.ReadTimeoutError | TimeoutError):
-        return "stalled: no byte arrived in time"
     if isinstance(error, requests.TooManyRedirects):
         return "redirects without end"
     if isinstance(error, urllib3.exceptions.DecodeError):
@@ -316,6 +316,8 @@ def _why(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
+        if isinstance(cause, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError | TimeoutError):
+            return "stalled: too little arrived in time"
         nested = cause.args[0] if cause.args and isinstance(cause.args[0], BaseException) else None
         reason = getattr(cause, "reason", None)
         cause = reason if isinstance(reason, BaseException) else nested or cause.__cause__

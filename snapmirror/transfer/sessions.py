@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.util import Retry
 
 from .. import __version__, addresses
 from ..errors import TransportError
 from .settings import Auth, Credentials, Download, Stall
+from .wire import TimelyAdapter
 
 _RETRIED = (429, 500, 502, 503, 504)
 
@@ -33,7 +33,7 @@ class HostRules(NamedTuple):
     verify: str | bool
     #: certificate and key that we show
     cert: str | None
-    #: seconds for a connection, and for the first byte
+    #: seconds for a connection, and for the header of an answer
     timeout: tuple[float, float]
     stalled: Stall
     agent: str
@@ -101,7 +101,7 @@ def new_session(host_of: Callable[[str], HostRules], settings: Download, patienc
         respect_retry_after_header=True,
         raise_on_status=False,
     )
-    adapter = HTTPAdapter(max_retries=retry, pool_maxsize=settings.connections)
+    adapter = TimelyAdapter(max_retries=retry, pool_maxsize=settings.connections)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     session.trust_env = False  # see rules_for
