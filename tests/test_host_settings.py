@@ -8,7 +8,7 @@ import requests
 from channels import Channel, make_package
 from mirror import Mirror
 from proxy import Proxy, make_certificate
-from serving import server
+from serving import free_port, server
 from upstream import Redirect, Status, Upstream
 
 from snapmirror.transfer.settings import Download, Host
@@ -27,7 +27,8 @@ def test_credentials_from_the_environment(
     """Are sent to that host and to no other one, and are in nothing that is stored, printed or answered."""
     monkeypatch.setenv("CHAN_AUTH", proof)
     mirror.settings["download"]["hosts"] = {name_of(upstream.url): {"auth": {"env": "CHAN_AUTH"}}}
-    mirror.repos[0] |= {"download": "on-demand", "negative_age": "0s"}
+    dead = f"http://127.0.0.1:{free_port()}/t/{SECRET}/chan"  # a token in a path, which libraries may log
+    mirror.repos[0] |= {"download": "on-demand", "negative_age": "0s", "upstream": [mirror.repos[0]["upstream"], dead]}
     if ":" in proof:
         upstream.credentials = ("user", SECRET)
     said = [mirror.sync(), mirror.sync("--json"), mirror.run("status", "--json"), mirror.run("show", "current", "--json")]

@@ -1,5 +1,6 @@
 """What a request to an upstream is made with: retries, credentials, certificates, proxies. Each host may have its own."""
 
+import logging
 import threading
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from .settings import Auth, Credentials, Download, Stall
 from .wire import TimelyAdapter
 
 _RETRIED = (429, 500, 502, 503, 504)
+logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # its warnings have addresses, with the tokens in their paths
 
 
 class RefusedError(TransportError):
