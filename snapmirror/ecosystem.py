@@ -14,7 +14,7 @@ from typing import IO, Any, Literal, NamedTuple, Protocol, Self
 
 import msgspec
 
-from . import units
+from . import addresses, units
 from .digests import Digest
 from .errors import UsageError
 from .readings import Draft, File, Known, Reading, Selection, Upstream
@@ -248,6 +248,14 @@ class Ecosystem(Protocol):
         are as they were. Raises UpstreamError, AbsentError if there is no such name.
         """
         return None
+
+    def others(self, file: File, directory: str, upstreams: Sequence[str], asked: Upstream) -> Iterator[str]:
+        """Where a file may be that is not where it was listed: at upstreams of its repo as they are configured now.
+
+        asked: how these are asked, if that takes it. Raises UpstreamError where one can't be.
+        """
+        for upstream in upstreams:
+            yield addresses.file_url(addresses.as_folder(addresses.as_folder(upstream) + directory), file.name)
 
     def wanted_by(self, path: str) -> Want:
         """What a request for a path below a repo needs, where metadata is read when it is asked for."""

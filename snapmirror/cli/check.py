@@ -12,7 +12,7 @@ from ..store.check import Listed, Problem
 from ..store.store import Store
 from ..sync.repair import repair as mend
 from ..sync.repair import tree_problems
-from ..transfer.http import Http
+from ..transfer.hosts import CarefulHttp, Hosts
 from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, say, show, show_json, waiting
 from .progress import Lines
 
@@ -35,7 +35,7 @@ def check(
         problems, read = _find_problems(store, seconds, read_data=read_data)
         repaired: list[str] = []
         if repair and problems:
-            with Http(settings.download, say) as http:
+            with CarefulHttp(Hosts(), settings.download, say) as http:
                 configured = {repo.path: repo for repo in settings.repo}
                 repaired = mend(store, ECOSYSTEMS, configured, http, Lines(), problems, plain=settings.publish.plain)
             problems, _ = _find_problems(store, None, read_data=False)

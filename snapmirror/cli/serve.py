@@ -55,7 +55,7 @@ def _origin(repos: Sequence[Repo], repo: Repo) -> Origin:
     others = [upstream for other in repos if other.path in merged for upstream in other.upstreams]
     negative = units.parse_duration(repo.negative_age).total_seconds()
     age = units.parse_duration(repo.max_metadata_age).total_seconds() if repo.metadata == "on-request" else None
-    return Origin(repo.kind, [*repo.upstreams, *others], repo.offline, negative, age, repo.may_fetch)
+    return Origin(repo.kind, [*repo.upstreams, *others], repo.upstreams, repo.offline, negative, age, repo.may_fetch)
 
 
 def _live(config: Config, store: Store, hosts: Hosts) -> LiveMetadata:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from .. import addresses
 from ..digests import Digest
 from ..ecosystem import DocumentPlan, Ecosystem, FileAt, LeafAt, Naming, Pages
 from ..errors import SelectionError
@@ -44,6 +45,10 @@ class Files(Ecosystem):
         """See Ecosystem.read."""
         listing, bases = upstream.read(repo, upstream_)
         return FilesReading(listing, bases, upstream_)
+
+    def others(self, file: File, directory: str, upstreams: Sequence[str], asked: Upstream) -> Iterator[str]:
+        """See Ecosystem.others."""
+        return (addresses.file_url(upstream.folder_of(one), file.name) for one in upstreams)
 
     def empty(self, repo: FilesRepo, directory: str) -> Reading:
         """See Ecosystem.empty."""

@@ -14,7 +14,7 @@ from blake3 import blake3
 from .. import addresses, clock
 from ..digests import Digest
 from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
-from ..readings import Answer, Draft, Unchanged, Upstream
+from ..readings import Answer, Draft, File, Unchanged, Upstream
 from ..validators import Validators
 from . import page
 from .listing import Listing, source_of
@@ -127,6 +127,12 @@ class Pages:
         for name in urls.values():
             yield name, Aside("not asked for: upstream fails again and again", self._problem)
         self.upstream.notes.put(changed)
+
+    def files(self, name: str) -> tuple[File, ...]:
+        """What the page of a project lists now. Raises UpstreamError."""
+        answer = self.upstream.get(self.url(name), limit=page.LIMIT, accept=ACCEPT)
+        assert answer is not None  # nothing was said to be known
+        return page.draft(name, page.read(answer, name), answer.url, None).files
 
     def _key(self, name: str) -> str:
         return f"pypi page 1 {addresses.file_url(self._plain, name)}/{' with provenance' if self._provenance else ''}"

@@ -59,6 +59,10 @@ class Pypi(Ecosystem):
         """See Ecosystem.read_name."""
         return upstream.read_one(repo, name, upstream_)
 
+    def others(self, file: File, directory: str, upstreams: Sequence[str], asked: Upstream) -> Iterator[str]:
+        """See Ecosystem.others."""
+        return upstream.others(file, upstreams, asked)
+
     def wanted_by(self, path: str) -> Want:
         """See Ecosystem.wanted_by."""
         match path.split("/"):

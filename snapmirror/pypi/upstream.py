@@ -1,13 +1,13 @@
 """Where an index is, and what is read of it: a list of all projects, or the pages of those that are named."""
 
 import urllib.parse
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 from .. import addresses
-from ..errors import AbsentError, BadIndexError, UpstreamError
-from ..readings import Answer, Known, Upstream
-from . import listing, page
+from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
+from ..readings import Answer, File, Known, Upstream
+from . import listing, names, page
 from .asking import ACCEPT, Pages
 from .listing import Listing
 from .reading import ListedReading, OneReading, ProjectsReading
@@ -28,6 +28,27 @@ def read_one(repo: PypiRepo, name: str, upstream: Upstream) -> OneReading:
     if name in reading.aside:
         raise reading.errors.get(name) or BadIndexError(addresses.redact(pages.url(name)), reading.aside[name])
     return reading
+
+
+def others(file: File, upstreams: Sequence[str], asked: Upstream) -> Iterator[str]:
+    """Where the pages of these indexes have a file, those of the first last: it is where the file was listed, most likely.
+
+    Raises TransportError for one that can't be asked, after those that can.
+    """
+    project = names.leaf_of(file.name)
+    problem: TransportError | None = None
+    for address in (*upstreams[1:], upstreams[0]) if len(upstreams) > 1 else ():
+        try:
+            found = Pages(asked, _find_base(address, [project], asked)).files(project)
+        except TransportError as error:
+            problem = error
+        except UpstreamError:
+            continue
+        else:
+            alike = (one for one in found if one.name == file.name and one.sha256 in (file.sha256, None))
+            yield from (addresses.with_credentials(one.url, address) for one in alike if one.url)
+    if problem:
+        raise problem
 
 
 def _pages(repo: PypiRepo, names: Collection[str], upstream: Upstream) -> tuple[Pages, list[Callable[[], Pages]]]:

@@ -21,8 +21,9 @@ from ..store import fs
 from ..store.live import Blocked, Lost
 from ..store.store import Store
 from ..transfer.download import Source, download
-from ..transfer.hosts import Hosts
+from ..transfer.hosts import CarefulHttp, Hosts
 from ..transfer.http import HURRIED, Http
+from ..transfer.notes import StoreNotes
 from ..transfer.sessions import RefusedError
 from ..transfer.settings import Download
 from .answers import HIT, Refused
@@ -66,7 +67,7 @@ class Puller:
 
     def __init__(self, store: Store, settings: Download, hosts: Hosts) -> None:
         self._store = store
-        self._http = Http(settings.for_clients, _log.warning, patience=HURRIED)
+        self._http = CarefulHttp(hosts, settings.for_clients, _log.warning, StoreNotes(store), store.now, HURRIED)
         self._hosts = hosts
         self._running: dict[str, Transfer] = {}
         #: content -> (error, when it is forgotten)

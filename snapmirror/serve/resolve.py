@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
 
-from .. import addresses, clock
+from .. import clock
 from ..ecosystem import Ecosystem, FileAt, LeafAt, PageAt, PageMoved, Site
 from ..errors import DamagedError, Forgotten, SelectorError
 from ..readings import File
@@ -18,8 +18,7 @@ from ..store.catalog import CURRENT
 from ..store.directories import DirectoryReader
 from ..store.records import Record, RepoState, place_of
 from ..store.store import Store
-from ..transfer.download import Source
-from ..transfer.origin import addresses_of
+from ..transfer.origin import recorded_address, source_of
 from . import listing
 from .answers import (
     Answer,
@@ -242,13 +241,17 @@ class Resolver:
             case FileAt(file, immutable):
                 refuse_denied(self.view, file.sha256, rest, place)
                 document, origin = reader.document, self._origins.get(repo)
-                urls = addresses_of(file, name, document.origin, origin.upstreams if origin else ())
                 if document.mode == "redirect":
-                    url = urllib.parse.quote(addresses.redact(urls[0]), safe="!#$%&'()*+,/:;=?@[]~")
+                    recorded = recorded_address(file, document.origin, ())
+                    url = urllib.parse.quote(recorded, safe="!#$%&'()*+,/:;=?@[]~")
                     return ElsewhereAnswer(place, url)
                 found = _file(place, ecosystem, file, immutable=immutable or place.exact)
                 on_demand, inner = document.mode == "on-demand", f"{name}/{rest}".lstrip("/")
-                return replace(found, source=Source(file, urls), origin=origin, path=inner) if on_demand else found
+                if not on_demand:
+                    return found
+                known = origin or Origin(document.kind)
+                source = source_of(ecosystem, file, name, document.origin, known.upstreams, known.alike)
+                return replace(found, source=source, origin=origin, path=inner)
 
 
 def _file(place: Place, ecosystem: Ecosystem, file: File, *, immutable: bool) -> BlobAnswer:

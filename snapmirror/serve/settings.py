@@ -12,6 +12,8 @@ class Origin(NamedTuple):
     kind: str
     #: may hold credentials
     upstreams: Sequence[str] = ()
+    #: of these, those of which each may have what another lists
+    alike: Sequence[str] = ()
     #: nothing is fetched
     offline: bool = False
     #: seconds that an answer that there is no such file is believed

@@ -19,9 +19,9 @@ from ..readings import Draft, Notes, Reading, Upstream
 from ..store.directories import DirectoryReader
 from ..store.store import Store
 from ..transfer.download import Source
-from ..transfer.http import Http
+from ..transfer.hosts import CarefulHttp, Hosts
 from ..transfer.notes import StoreNotes
-from ..transfer.origin import addresses_of
+from ..transfer.origin import source_of
 from ..transfer.settings import Download
 from . import live
 from .allowed import Rules
@@ -107,7 +107,7 @@ class Prefetch:
         self.rules = Rules(self.ecosystem, repo.path, store.denied.rules())
         merged = self.ecosystem.merged(repo)
         self.upstreams = [*repo.upstreams, *(one for other in configured if other.path in merged for one in other.upstreams)]
-        self.http = Http(download, progress.message, StoreNotes(store), store.now)
+        self.http = CarefulHttp(Hosts(), download, progress.message, StoreNotes(store), store.now)
         self._live = live.LiveMetadata(store, ecosystems, configured, self.http)
 
     def run(self, wishes: Wishes, *, dry_run: bool) -> PrefetchReport:
@@ -160,8 +160,9 @@ class Prefetch:
                         report.problems[file.name] = "this mirror is set up not to fetch it (allow, block)"
                     elif file.sha256:
                         there = file if file.url else file.but(url=reader.elsewhere(draft.name, file.name))
-                        urls = addresses_of(there, directory, reader.document.origin, self.upstreams)
-                        found.setdefault(file.sha256, Source(file, urls))
+                        origin, alike = reader.document.origin, self._repo.upstreams
+                        source = source_of(self.ecosystem, there, directory, origin, self.upstreams, alike)
+                        found.setdefault(file.sha256, source)
         return list(found.values())
 
     def _count(self, sources: list[Source], report: PrefetchReport) -> None:

@@ -17,7 +17,7 @@ from ..store.records import Record
 from ..store.store import Store
 from ..transfer.download import Source
 from ..transfer.http import Http
-from ..transfer.origin import addresses_of
+from ..transfer.origin import source_of
 from .fetch import Progress, fetch
 from .trees import RepoTrees
 
@@ -37,8 +37,9 @@ def sources(
                 with contextlib.suppress(DamagedError):  # it can't be had from upstream; all else can
                     reader = store.metadata.directory(state.blob)
                     if reader.document.mode == "eager":
-                        for digest, file in _lost(store, ecosystems[reader.document.kind], reader, missing):
-                            found.setdefault(digest, Source(file, addresses_of(file, name, reader.document.origin, upstreams)))
+                        ecosystem, origin = ecosystems[reader.document.kind], reader.document.origin
+                        for digest, file in _lost(store, ecosystem, reader, missing):
+                            found.setdefault(digest, source_of(ecosystem, file, name, origin, upstreams, upstreams))
     return found
 
 
@@ -71,6 +72,10 @@ def repair(
         with store.lock(progress.message):
             reindex.execute(store)
         done.append("made the index again")
+    with store.lock(progress.message):
+        for path in sorted({path for path, _ in check.live(store)}):
+            store.live.drop(path)
+            done.append(f"dropped the live state of {path}: it is asked for again")
     wanted = sources(store, ecosystems, configured, problems)
     for digest in list(wanted):
         if store.blobs.size(digest) is None:

@@ -9,8 +9,8 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +19,7 @@ import requests
 from .. import addresses
 from ..digests import Sums
 from ..errors import AbsentError, LockedError, MismatchError, StoreError, TransportError, UpstreamError
-from ..readings import File
+from ..readings import File, Upstream
 from ..store import fs
 from ..store.blobs import Staged
 from .hosts import Hosts
@@ -44,6 +44,8 @@ class Source:
     urls: tuple[str, ...]
     #: hard-link a local file instead of copying it
     link: bool = False
+    #: further ones, once these have failed; may raise UpstreamError
+    others: Callable[[Upstream], Iterable[str]] = field(default=lambda _: (), compare=False)
 
     @property
     def content(self) -> str:
@@ -96,7 +98,7 @@ def download(
         if not source.can_resume:
             _begin_anew(partial)
         problems: list[UpstreamError] = []
-        for url in source.urls:
+        for url in _addresses(http, source, problems):
             try:
                 staged = _from(http, url, partial, source, arrived, hosts or Hosts())
             except UpstreamError as error:
@@ -112,6 +114,15 @@ def download(
         if os.fstat(partial.fileno()).st_size == 0:
             fs.unlink(path)
         raise next((error for error in problems if isinstance(error, TransportError)), problems[0])
+
+
+def _addresses(http: Http, source: Source, problems: list[UpstreamError]) -> Iterator[str]:
+    """Those of a source; the others are looked for when they are needed. Adds to the problems if that fails."""
+    yield from source.urls
+    try:
+        yield from (url for url in source.others(http) if url not in source.urls)
+    except UpstreamError as error:
+        problems.append(error)
 
 
 def _from(http: Http, url: str, partial: BinaryIO, source: Source, arrived: Arrived, hosts: Hosts) -> Staged:

@@ -11,7 +11,7 @@ from .. import addresses, clock
 from ..errors import TransportError, UpstreamError
 from ..readings import Answer, Notes
 from ..validators import Validators
-from .http import Http
+from .http import PATIENCE, Http
 from .sessions import RefusedError
 from .settings import Download
 
@@ -85,9 +85,9 @@ class CarefulHttp(Http):
         hosts: Hosts,
         settings: Download,
         warn: Callable[[str], None],
-        notes: Notes,
-        now: clock.Clock,
-        patience: int,
+        notes: Notes | None = None,
+        now: clock.Clock = clock.now,
+        patience: int = PATIENCE,
     ) -> None:
         super().__init__(settings, warn, notes, now, patience)
         self._careful = hosts

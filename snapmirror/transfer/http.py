@@ -29,7 +29,7 @@ from .settings import Download
 #: of the statuses 4xx, those that don't say that there is no such document, as S3 does with 403 and others with 400
 _NOT_ABSENT = {401, 407, 408, 429}
 #: seconds between two tries of a sync, and where somebody waits
-_PATIENCE = 60
+PATIENCE = 60
 HURRIED = 2
 #: bytes that are hashed and written at a time
 _PIECE = 1 << 19
@@ -48,7 +48,7 @@ class Http:
         warn: Callable[[str], None],
         notes: Notes | None = None,
         now: clock.Clock = clock.now,
-        patience: int = _PATIENCE,
+        patience: int = PATIENCE,
     ) -> None:
         """patience: seconds that a pause before another try may take, whatever upstream would like (Retry-After)"""
         self._patience = patience

@@ -1,22 +1,34 @@
 """Where a file that a directory lists can be had, now or years later."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from .. import addresses
+from ..ecosystem import Ecosystem
 from ..readings import File
+from .download import Source
 
 
-def addresses_of(file: File, directory: str, origin: str, upstreams: Sequence[str]) -> tuple[str, ...]:
-    """The recorded address, with the credentials that the configuration has for that host; then the other upstreams.
+def recorded_address(file: File, origin: str, upstreams: Sequence[str]) -> str:
+    """Where a file was when it was listed, with the credentials that the configuration has for that host.
 
-    directory: its name in the repo
-    origin: its base URL, as recorded, without credentials
-    upstreams: of the repo as configured today; may hold credentials
+    origin: base URL of its directory, as recorded, without credentials
+    upstreams: as configured today; may hold credentials
     """
     recorded = file.url or addresses.file_url(origin, file.name)
     for upstream in upstreams:
         recorded = addresses.with_credentials(recorded, upstream)
-    if file.url:
-        return (recorded,)
-    bases = (addresses.as_folder(addresses.as_folder(upstream) + directory) for upstream in upstreams)
-    return tuple(dict.fromkeys([recorded, *(addresses.file_url(base, file.name) for base in bases)]))
+    return recorded
+
+
+def source_of(
+    ecosystem: Ecosystem, file: File, directory: str, origin: str, upstreams: Sequence[str], alike: Sequence[str]
+) -> Source:
+    """Its recorded address; then wherever the repo's upstreams of today have it.
+
+    directory: its name in the repo
+    origin, upstreams: see recorded_address
+    alike: of these, those of which each may have what another lists
+    """
+    others = partial(ecosystem.others, file, directory, alike)
+    return Source(file, (recorded_address(file, origin, upstreams),), others=others)
