@@ -15,7 +15,7 @@ from channels import Channel, make_package
 from mirror import Mirror
 from pypi_index import JSON, Index
 from serving import server
-from upstream import Html, Status, Upstream
+from upstream import Call, Html, Status, Upstream
 from wheels import wheel
 
 
@@ -170,6 +170,80 @@ def test_a_sync_seals_what_is_known(mirror: Mirror, index: Index) -> None:
     mirror.run("check", "--read-data")
 
 
+def test_what_is_asked_for_while_a_sync_is_under_way(mirror: Mirror, index: Index) -> None:
+    """Does not make it begin anew; nothing that either has read is lost, and of each name the newest counts."""
+    asked = iter(range(9))
+    for number in range(9):
+        index.wheel(f"p{number}", "1.0")
+    with server(mirror.config) as (url, _):
+        page(url, "six")
+        page(url, "idna")
+        index.wheel("idna", "2.0")
+
+        def ask() -> None:
+            page(url, f"p{next(asked)}")
+
+        index.fault("/simple/six/", Call(ask))
+        mirror.sync()
+        assert next(asked) == 1
+        index.fault("/simple/*", Status(503))
+        assert len(files(page(url, "idna"))) == 2
+        assert len(files(page(url, "p0"))) == 1
+        index.heal()
+    mirror.sync()
+    with mirror.store() as store:
+        assert store.live.states() == {}  # all of it is sealed
+    assert sorted(mirror.reader("pypi/").leaves) == ["idna", "p0", "six"]
+    mirror.run("gc", "--grace", "0s")
+    mirror.run("check", "--read-data")
+
+
+@pytest.mark.parametrize("what", ["state", "directory", "bucket"])
+def test_a_live_state_that_is_damaged(mirror: Mirror, index: Index, what: str) -> None:
+    """Is named by `check`, and asked for again: neither a server nor gc stops at it."""
+    with server(mirror.config) as (url, _):
+        page(url, "idna")
+        mirror.sync()
+        page(url, "six")
+    with mirror.store() as store:
+        state = store.live.states()["pypi"].directories[""]
+        buckets = store.metadata.directory(state.blob).document.buckets
+        blob = store.blobs.path(state.blob if what == "directory" else buckets[0])
+    if what == "state":
+        (mirror.store_path / "live" / "repos" / "pypi.json").write_bytes(b'{"kind": "\xff"}')
+    else:
+        blob.unlink()
+    assert "live/" in mirror.run("check", status=5).out
+    time.sleep(1.1)  # from then on a server goes by what changes
+    with server(mirror.config) as (url, _):
+        assert files(page(url, "six")) == ["six-1.0-py3-none-any.whl"]
+        assert files(page(url, "idna")) == ["idna-1.0-py3-none-any.whl"]
+    mirror.run("check", "--read-data")
+    mirror.run("gc", "--grace", "0s")
+
+
+def test_a_live_state_goes_with_its_repo(mirror: Mirror, index: Index) -> None:
+    """When it has not been written for a while, so that nothing of it is kept for ever."""
+    with server(mirror.config) as (url, _):
+        page(url, "six")
+    mirror.run("gc", "--grace", "0s")
+    mirror.repos[0] |= {"metadata": "sync", "projects": ["six"]}
+    for grace, left in (("24h", 1), ("0s", 0)):
+        mirror.run("gc", "--grace", grace)
+        with mirror.store() as store:
+            assert (len(store.live.states()), len(list(store.blobs.list()))) == (left, 3 * left)
+
+
+def test_what_names_nothing_does_not_have_everything_asked_for(mirror: Mirror, index: Index) -> None:
+    """Of thousands of projects that would be thousands of requests."""
+    with server(mirror.config) as (url, _):
+        page(url, "six")
+        page(url, "idna")
+        index.clear()
+        assert requests.get(f"{url}/pypi/favicon.ico", timeout=20).status_code == 404
+        assert index.paths() == []
+
+
 def test_a_date_is_asked_for_what_nobody_had_asked_for_then(mirror: Mirror, index: Index) -> None:
     """What had been uploaded by then is told from today's page, marked, and told the same ever after."""
     index.wheel("flask", "1.0", upload_time="2026-01-01T00:00:00Z")
@@ -185,6 +259,8 @@ def test_a_date_is_asked_for_what_nobody_had_asked_for_then(mirror: Mirror, inde
         assert files(page(url, "six", sealed)) == ["six-1.0-py3-none-any.whl"]
         assert "_snapmirror-reconstructed" not in page(url, "six", sealed).json()
         assert page(url, "nothing", sealed).status_code == 404
+        index.fault("/simple/idna/", Status(503))
+        assert page(url, "idna", sealed).status_code == 502
         del index.pages["flask"]
         mirror.run("gc", "--grace", "0s")
     mirror.run("check", "--read-data")
@@ -253,6 +329,37 @@ def test_a_conda_channel(tmp_path: Path) -> None:
             assert (len(answer.json()["packages.conda"]), "Warning" in answer.headers) == (2, True)
             sealed = requests.get(f"{base}/repodata.json".replace("current", mirror.snapshots()[0]), timeout=20)
             assert len(sealed.json()["packages.conda"]) == 1
+
+
+def test_a_channel_of_which_a_part_fails(tmp_path: Path) -> None:
+    """What could be read is new; that the rest is old is said. A date that no snapshot holds is a 404 that says why."""
+    with Upstream(tmp_path / "upstream") as upstream:
+        channel = Channel(upstream.root / "chan")
+        channel.add(make_package("tool"), make_package("tool", subdir="linux-64"))
+        channel.publish()
+        mirror = Mirror(tmp_path / "mirror")
+        keys = {"download": "on-demand", "metadata": "on-request", "max_metadata_age": "1s"}
+        mirror.add("chan", f"{upstream.url}/chan", subdirs=["linux-64"], **keys)
+        mirror.settings["download"] |= {"retries": 0}
+        mirror.write()
+        with server(mirror.config) as (url, _):
+            base = f"{url}/current/chan"
+            assert requests.get(f"{base}/noarch/repodata.json", timeout=20).ok
+            channel.add(make_package("tool", "2.0"), make_package("tool", "2.0", subdir="linux-64"))
+            channel.publish()
+            upstream.fault("/chan/linux-64/*", Status(503))
+            time.sleep(1.1)
+            for subdir, count in (("noarch", 2), ("linux-64", 1)):
+                answer = requests.get(f"{base}/{subdir}/repodata.json", timeout=20)
+                assert (len(answer.json()["packages.conda"]), "Warning" in answer.headers) == (count, True)
+            upstream.heal()
+            mirror.sync()
+            for date in ("2020-01-01", mirror.snapshots()[0]):
+                answer = requests.get(f"{url}/{date}/chan/osx-64/repodata.json", timeout=20)
+                assert answer.status_code == 404
+                assert "what an index was can't be told from today's, which does not have packages deleted since" in answer.text
+            kept = {path.name[:64] for path in (mirror.store_path / "documents").iterdir()}
+        assert len(kept) == 4  # repodata.json and the index of shards of both subdirs, as they are now
 
 
 def test_what_may_not_be_asked_for(mirror: Mirror, index: Index) -> None:

@@ -36,7 +36,13 @@ def gc(
     spared = _read("--grace", units.parse_duration, grace)
     with opened(config, write=True) as (settings, store), store.lock(waiting) as catalog:
         planned = collecting.plan(
-            store, catalog, leaf_digests, retention=settings.retention, keep_trees=settings.publish.tree_age, grace=spared
+            store,
+            catalog,
+            leaf_digests,
+            retention=settings.retention,
+            keep_trees=settings.publish.tree_age,
+            grace=spared,
+            on_request=[repo.path for repo in settings.repo if repo.metadata == "on-request"],
         )
         if limit := max_cache or settings.max_cache:
             cache = Cache(_read("--max-cache", units.parse_size, limit), _replaceable(settings.repo))

@@ -186,8 +186,7 @@ class Server:
         known = await self._freshen(fresh, repo, want) if want.itself and may_ask else None
         stale = known.stale if known else None
         try:
-            present = self._look(path)
-            reply = await self._answer(request, path, present.resolver.resolve(path), present)
+            reply = await self._answer_anew(request, path)
         except Refused as refused:
             if refused.status == 404:
                 self._refuse_blocked(asked)
@@ -196,8 +195,7 @@ class Server:
             if want.itself or refused.status != 404:
                 raise
             stale = (await self._freshen(fresh, repo, want)).stale
-            present = self._look(path)
-            reply = await self._answer(request, path, present.resolver.resolve(path), present)
+            reply = await self._answer_anew(request, path)
         if stale:
             reply.add('Warning: 110 - "Response is Stale"', *([] if stale.age is None else [f"Age: {stale.age}"]))
         reply.cache = known or reply.cache
@@ -209,14 +207,25 @@ class Server:
             return await self._answer(request, path, self._present.resolver.resolve(path), self._present)
         except Refused as refused:
             repo, want = asked.repo, asked.want
-            if refused.status != 404 or not want.name or not want.itself or refused.place is None:
+            if refused.status != 404 or not want.itself or (want.name and refused.place is None):
                 raise
+            if not want.name:
+                problem = f"{refused.problem}; what an index was can't be told from today's, which does not have "
+                raise Refused(404, problem + self._live_repos[repo].unknowable, refused.place) from None
             self._refuse_blocked(asked)
             record = self._present.resolver.view.catalog.resolve(asked.selector, repo, self._store.now())
-            await fresh.reconstruct(repo, record.id, want.name)
+            stale = await fresh.reconstruct(repo, record.id, want.name)
             self._watch.renew()
-            present = self._look(path)
-            return await self._answer(request, path, present.resolver.resolve(path), present)
+            try:
+                return await self._answer_anew(request, path)
+            except Refused as again:
+                if stale and again.status == 404:
+                    raise Refused(stale.status, f"{want.name}: nothing is held, and {stale.problem}") from None
+                raise
+
+    async def _answer_anew(self, request: web.BaseRequest, path: str) -> Reply:
+        present = self._look(path)
+        return await self._answer(request, path, present.resolver.resolve(path), present)
 
     async def _freshen(self, fresh: Fresh, repo: str, want: Want) -> Freshness:
         known = await fresh.freshen(repo, want)
@@ -262,7 +271,7 @@ class Server:
 
     async def _send_document(self, request: web.BaseRequest, path: str, answer: DocumentAnswer, present: _Present) -> Reply:
         """A document; the bytes of its `.zst` form are also its zstd coding."""
-        codable = _is_codable(answer.media)
+        codable = negotiate.is_codable(answer.media)
         coding = _coding(request) if codable else ""
         suffix = answer.suffix or _ENDINGS[coding]
         wanted = Wanted(answer.ecosystem, answer.directory, answer.name, answer.derived)
@@ -380,10 +389,6 @@ def _path(target: str) -> str:
 def _query(target: str) -> str:
     """The query of a request target, with its question mark, as a header can have it; empty if there is none."""
     return urllib.parse.quote("".join(target.partition("?")[1:]), safe=_QUERY, errors="replace")
-
-
-def _is_codable(media: str) -> bool:
-    return media == _JSON or media.startswith("text/")
 
 
 def _coding(request: web.BaseRequest) -> str:

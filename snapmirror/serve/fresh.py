@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 from ..ecosystem import Want
-from ..errors import AbsentError, SnapmirrorError, UpstreamError
+from ..errors import AbsentError, SnapmirrorError, TransportError, UpstreamError
 from ..store.catalog import Catalog
 from ..store.records import RepoState
 from ..store.store import Store
@@ -125,10 +125,14 @@ class Fresh:
         known = await asyncio.shield(task)
         return known, Freshness("revalidated", time.monotonic() - began)
 
-    async def reconstruct(self, repo: str, snapshot: str, name: str) -> None:
-        """Have a snapshot answer for a name that nobody had asked for when it was sealed. Raises Refused."""
-        await self.freshen(repo, Want(name, itself=True))
+    async def reconstruct(self, repo: str, snapshot: str, name: str) -> Stale | None:
+        """Have a snapshot answer for a name that nobody had asked for when it was sealed; by what is held, if that is said.
+
+        Raises Refused.
+        """
+        known = await self.freshen(repo, Want(name, itself=True))
         await asyncio.get_running_loop().run_in_executor(self._threads, self._live.reconstruct, repo, snapshot, name)
+        return known.stale
 
     async def _refresh(self, key: tuple[str, str]) -> _Known:
         repo, name = key
@@ -150,7 +154,7 @@ class Fresh:
         elif isinstance(problem, AbsentError) and problem.status in _BELIEVED:
             known = _Known(now, now + origin.negative, problem)
         else:
-            pause = origin.negative if isinstance(problem, AbsentError) else _PAUSE
+            pause = _PAUSE if isinstance(problem, TransportError) else origin.negative  # an index to be refused takes time
             known = _Known(before.answered if before else 0.0, now + pause, problem)
             _log.warning("%s of %s is as it was: %s", name or "the metadata", repo, problem)
         self._known[key] = known

@@ -8,6 +8,11 @@ from ..weights import weights
 CODINGS = ("zstd", "gzip")
 
 
+def is_codable(media: str) -> bool:
+    """Whether a content coding makes something of this media type smaller."""
+    return media == "application/json" or media.startswith("text/")
+
+
 @lru_cache(1024)
 def coding(accept: str | None) -> str:
     """The coding for an Accept-Encoding field: `zstd`, `gzip` or "" for none.

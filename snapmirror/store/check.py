@@ -87,6 +87,18 @@ def _directories(store: Store, catalog: Catalog, blobs: dict[Digest, BlobInfo], 
                     yield from _directory(store, state.blob, f"{record.id}/{place_of(path, name)}", blobs, leaf_files, seen)
         for path, directory in pages.get(record.id, {}).items():
             yield from _directory(store, bytes.fromhex(directory), f"{record.id}/{path}", blobs, leaf_files, seen)
+    yield from (problem for _, problem in live(store, seen))
+
+
+def live(store: Store, seen: set[object] | None = None) -> Iterator[tuple[str, Problem]]:
+    """What is wrong with the latest states of repos whose metadata is read on request, by path. They list no eager files."""
+    for path in store.live.unreadable():
+        yield path, Problem(f"live/repos/{path}", "can't be read")
+    for path, repo in store.live.states().items():
+        for name, state in repo.directories.items():
+            place = f"live/{place_of(path, name)}"
+            for problem in _directory(store, state.blob, place, {}, lambda *_: (), set() if seen is None else seen):
+                yield path, problem
 
 
 def _directory(

@@ -16,6 +16,7 @@ from .layout import Layout
 
 #: bytes that a compressed document may expand to: a damaged one must not fill the memory
 _LIMIT = 4 << 30
+_SUFFIXES = ("", ".zst", ".bz2")
 
 
 class Documents:
@@ -65,6 +66,12 @@ class Documents:
         except ValueError:
             return False
         return path.name.startswith(sha256(data).hex())
+
+    def drop(self, digests: Iterable[Digest]) -> None:
+        """Remove some documents."""
+        for digest in digests:
+            for suffix in _SUFFIXES:
+                fs.unlink(self.path(digest, suffix))
 
     def prune(self, keep: Collection[Digest]) -> int:
         """Remove the documents of all digests but these; the bytes freed (a tree may still link some)."""

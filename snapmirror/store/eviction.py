@@ -5,7 +5,7 @@ moment ago, and whoever lists it fetches it on demand. What upstream has withdra
 """
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from ..digests import Digest
 from . import gc
 from .blobs import BlobInfo
 from .catalog import Catalog
+from .live import latest
 from .records import RepoState
 from .store import Store
 
@@ -33,9 +34,7 @@ class _Kept(NamedTuple):
 
     path: str
     directories: Sequence[Digest]
-    #: whether it is what `current` means
-    current: bool
-    pinned: bool
+    pinned: bool = False
 
 
 def make_room(
@@ -67,7 +66,8 @@ def _replaceable(
     """The fetched files that can be had again."""
     going = {record.id for record in planned.forget}
     kept = Catalog(tuple(record for record in catalog.records if record.id not in going), catalog.pins)
-    current, protecting = _split(store, kept, repos)
+    live = {path: state for path, state in store.live.states().items() if path not in planned.live}
+    current, protecting = _split(store, kept, live, repos)
     metadata, leaves = gc.walk(store.metadata, current)
     candidates = {digest for digest in gc.files_of(store.metadata, leaves, leaf_digests) if digest in used}
     candidates -= metadata
@@ -76,37 +76,37 @@ def _replaceable(
     return [blob for blob in store.blobs.list() if blob.digest in candidates] if candidates else []
 
 
-def _split(store: Store, kept: Catalog, repos: Collection[str]) -> tuple[gc.Roots, gc.Roots]:
+def _split(store: Store, kept: Catalog, live: Mapping[str, RepoState], repos: Collection[str]) -> tuple[gc.Roots, gc.Roots]:
     """Directories whose files can be had again, and those whose files stay.
 
     What older dates list of these repos is neither. Nor is what a sync is about to publish, as far as it is on demand: a dead
     one would keep everything for a week.
     """
     current, protecting = gc.Roots([], []), gc.Roots([], [])
-    for one in _repos(store, kept):
-        for directory in one.directories:
-            if one.pinned or one.path not in repos or not _on_demand(store, directory):
+    newest = {path: record.repos[path] for path in kept.repos if (record := kept.newest(path))}
+    for path in repos:
+        latest_ = latest(newest.get(path), live.get(path)).values()
+        current.directories.extend(one.blob for one in latest_ if _on_demand(store, one.blob))
+    for kept_ in _repos(store, kept, live):
+        for directory in kept_.directories:
+            if kept_.pinned or kept_.path not in repos or not _on_demand(store, directory):
                 protecting.directories.append(directory)
-            elif one.current:
-                current.directories.append(directory)
-    planned = gc.roots(store, ())
+    planned = gc.roots(store, (), ())
     protecting.directories.extend(one for one in planned.directories if not _on_demand(store, one))
     protecting.planned.extend(one for one in planned.planned if one.mode != "on-demand")
     return current, protecting
 
 
-def _repos(store: Store, kept: Catalog) -> Iterator[_Kept]:
-    live, pages = store.live.states(), store.snapshots.pages()
+def _repos(store: Store, kept: Catalog, live: Mapping[str, RepoState]) -> Iterator[_Kept]:
+    pages = store.snapshots.pages()
     pinned = {pin.snapshot for pin in kept.pins.values()}
-    newest = {path: record for path in kept.repos if (record := kept.newest(path))}
-    ahead = {path for path, state in live.items() if path not in newest or newest[path].repos[path].read <= state.read}
     for record in kept.records:
         for path, state in record.repos.items():
-            yield _Kept(path, _blobs(state), newest.get(path) is record and path not in ahead, record.id in pinned)
+            yield _Kept(path, _blobs(state), record.id in pinned)
         for path, digest in pages.get(record.id, {}).items():
-            yield _Kept(path, [bytes.fromhex(digest)], current=False, pinned=record.id in pinned)
+            yield _Kept(path, [bytes.fromhex(digest)], record.id in pinned)
     for path, state in live.items():
-        yield _Kept(path, _blobs(state), path in ahead, pinned=False)
+        yield _Kept(path, _blobs(state))
 
 
 def _blobs(state: RepoState) -> list[Digest]:

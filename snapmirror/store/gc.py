@@ -5,8 +5,9 @@ been made (ostree #2337). A root that can't be read ends it before anything is d
 error shrinks the set of what lives (ostree #541).
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..errors import DamagedError, DiskFull
 from . import fs, reindex, syncing
 from .catalog import Catalog
 from .directories import Metadata
-from .records import Record
+from .records import DirectoryState, Record, RepoState
 from .retention import Retention, execute_forget, plan_retention
 from .store import Store
 
@@ -35,6 +36,8 @@ class GcPlan:
     forget: list[Record] = field(default_factory=list)
     #: dead entries of syncs that ended long ago
     entries: list[Path] = field(default_factory=list)
+    #: paths of repos whose live states nobody reads any more
+    live: list[str] = field(default_factory=list)
     #: ids whose trees have expired
     trees: list[str] = field(default_factory=list)
     #: blobs that nothing refers to, with their bytes
@@ -60,10 +63,10 @@ class Roots:
     planned: list[syncing.Planned]
 
 
-def roots(store: Store, records: Iterable[Record]) -> Roots:
-    """The directories of these records, of syncs that run or may be resumed, and of metadata that was read on request."""
+def roots(store: Store, records: Iterable[Record], states: Iterable[RepoState]) -> Roots:
+    """The directories of these records, of these live states, and of syncs that run or may be resumed."""
     pages = store.snapshots.pages()
-    found = Roots([*store.live.directories], [])
+    found = Roots([one.blob for state in states for one in state.directories.values()], [])
     for record in records:
         found.directories.extend(state.blob for repo in record.repos.values() for state in repo.directories.values())
         found.directories.extend(map(bytes.fromhex, pages.get(record.id, {}).values()))
@@ -124,18 +127,25 @@ def plan(
     keep_trees: timedelta,
     grace: timedelta,
     forget: Iterable[Record] = (),
+    on_request: Collection[str] | None = None,
 ) -> GcPlan:
     """What gc would do now, `forget` and what the retention does not keep taken as forgotten.
 
+    on_request: paths of the repos whose live states count; None for all
     The caller holds the store's lock. Raises DamagedError, with nothing deleted, if a root can't be read.
     """
     catalog.verify()
     found = GcPlan(forget=list({record.id: record for record in [*forget, *plan_retention(catalog, retention)]}.values()))
     going = {record.id for record in found.forget}
     kept = [record for record in catalog.records if record.id not in going]
-    reached = mark(store.metadata, roots(store, kept), leaf_digests)
     now = store.now()
     limit = (now - grace).timestamp() if grace else math.inf
+    live = store.live.states()
+    found.live = [
+        path for path in live if on_request is not None and path not in on_request and store.live.written(path) <= limit
+    ]
+    states = [state for path, state in live.items() if path not in found.live]
+    reached = mark(store.metadata, roots(store, kept, states), leaf_digests)
     for blob in store.blobs.list():
         if blob.digest in reached or blob.stored > limit:
             found.kept += 1
@@ -160,12 +170,20 @@ def _expired(store: Store, catalog: Catalog, going: set[str], limit: datetime) -
 
 
 def current_documents(store: Store, catalog: Catalog) -> Iterator[Digest]:
-    """Digests of the documents of everything that `current` means."""
+    """Digests of the documents of everything that `current` means, of what is read on request as it was sealed too."""
     for repo in catalog.repos:
         if record := catalog.newest(repo):
-            for state in record.repos[repo].directories.values():
-                for derived in store.metadata.directory(state.blob).document.documents.values():
-                    yield derived.sha256
+            yield from documents_of(store, record.repos[repo].directories.values())
+    for live in store.live.states().values():
+        with contextlib.suppress(DamagedError):
+            yield from documents_of(store, live.directories.values())
+
+
+def documents_of(store: Store, states: Iterable[DirectoryState]) -> Iterator[Digest]:
+    """Digests of the documents of directories."""
+    for state in states:
+        for derived in store.metadata.directory(state.blob).document.documents.values():
+            yield derived.sha256
 
 
 def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
@@ -176,8 +194,10 @@ def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
     """
     freed = store.clear_partials(_PARTIALS_SECONDS)
     store.fetched.tidy(_PARTIALS_SECONDS, lambda digest: store.blobs.size(digest) is not None)
-    for path in planned.entries:
-        fs.unlink(path)
+    for entry in planned.entries:
+        fs.unlink(entry)
+    for path in planned.live:
+        store.live.drop(path)
     for id_ in planned.trees:
         store.published.drop(id_)
     execute_forget(store, catalog, planned.forget)

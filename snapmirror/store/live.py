@@ -14,7 +14,7 @@ import msgspec
 from ..digests import Digest
 from . import fs
 from .layout import Layout
-from .records import RepoState
+from .records import DirectoryState, RepoState
 
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +39,7 @@ _Note = TypeVar("_Note", Lost, Blocked, RepoState)
 
 
 class Live:
-    """Reads and writes single files; processes need not agree, but for `keep`, whose caller holds the store's lock."""
+    """Reads and writes single files; processes need not agree, but for the states: who changes one holds the store's lock."""
 
     def __init__(self, layout: Layout) -> None:
         self._repos = layout.live / "repos"
@@ -53,11 +53,30 @@ class Live:
 
     def keep(self, repo: str, state: RepoState) -> None:
         """The latest state of a repo; all that it refers to is in the store."""
-        _write(self._repos / f"{urllib.parse.quote(repo, safe='')}.json", state)
+        _write(self._state(repo), state)
+
+    def drop(self, repo: str) -> bool:
+        """Forget the latest state of a repo; whether there was one."""
+        return fs.unlink(self._state(repo))
+
+    def written(self, repo: str) -> float:
+        """When that was last kept, seconds since 1970; 0 if there is none."""
+        try:
+            return self._state(repo).stat().st_mtime
+        except (FileNotFoundError, NotADirectoryError):
+            return 0.0
+
+    def state(self, repo: str) -> RepoState | None:
+        """The latest state of a repo, None if there is none that can be read."""
+        return _decode(self._state(repo), RepoState)
 
     def states(self) -> dict[str, RepoState]:
         """The latest states, by path of the repo."""
-        return {urllib.parse.unquote(name): state for name, state in _read(self._repos, RepoState)}
+        return {urllib.parse.unquote(name): state for name, state in _read(self._repos, RepoState) if state}
+
+    def unreadable(self) -> list[str]:
+        """The repos whose latest state can't be read."""
+        return [urllib.parse.unquote(name) for name, state in _read(self._repos, RepoState) if state is None]
 
     @property
     def directories(self) -> frozenset[Digest]:
@@ -76,7 +95,7 @@ class Live:
 
     def lost(self) -> list[Lost]:
         """All that are lost, by name."""
-        return sorted((one for _, one in _read(self._lost, Lost)), key=lambda one: one.name)
+        return sorted((one for _, one in _read(self._lost, Lost) if one), key=lambda one: one.name)
 
     def block(self, blocked: Blocked) -> None:
         """Note that a host is left alone."""
@@ -88,10 +107,22 @@ class Live:
 
     def blocked(self) -> list[Blocked]:
         """Hosts that are or were left alone, by name."""
-        return sorted((one for _, one in _read(self._hosts, Blocked)), key=lambda one: one.host)
+        return sorted((one for _, one in _read(self._hosts, Blocked) if one), key=lambda one: one.host)
+
+    def _state(self, repo: str) -> Path:
+        return self._repos / f"{urllib.parse.quote(repo, safe='')}.json"
 
     def _host(self, host: str) -> Path:
         return self._hosts / f"{urllib.parse.quote(host, safe='')}.json"
+
+
+def latest(sealed: RepoState | None, live: RepoState | None) -> dict[str, DirectoryState]:
+    """Of every directory the state that was read last. One that the sealed state lacks counts if it was read after that."""
+    found = dict(sealed.directories) if sealed else {}
+    for name, state in live.directories.items() if live else ():
+        if state.read >= (found[name].read if name in found else sealed.read if sealed else ""):
+            found[name] = state
+    return found
 
 
 def _write(path: Path, note: Lost | Blocked | RepoState) -> None:
@@ -99,9 +130,14 @@ def _write(path: Path, note: Lost | Blocked | RepoState) -> None:
     fs.replace(path, msgspec.json.encode(note) + b"\n")
 
 
-def _read(folder: Path, kind: type[_Note]) -> Iterator[tuple[str, _Note]]:
+def _read(folder: Path, kind: type[_Note]) -> Iterator[tuple[str, _Note | None]]:
     for path in folder.glob("[!.]*.json"):
-        try:
-            yield path.stem, msgspec.json.decode(path.read_bytes(), type=kind)
-        except (FileNotFoundError, msgspec.DecodeError):
-            continue  # removed meanwhile; of another version
+        yield path.stem, _decode(path, kind)
+
+
+def _decode(path: Path, kind: type[_Note]) -> _Note | None:
+    """None for a note that was removed meanwhile, is damaged, or of another version."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError, UnicodeDecodeError):
+        return None

@@ -16,9 +16,8 @@ from ..ecosystem import Ecosystem, Repo
 from ..errors import AbsentError, DiskFull, LockedError, PlanTooLarge, UpstreamError
 from ..store import seal, syncing
 from ..store.gc import current_documents
-from ..store.records import DirectoryState, Record
+from ..store.records import Record
 from ..store.store import Store
-from ..store.syncing import Registration
 from ..transfer.download import Source
 from ..transfer.http import Http
 from ..transfer.notes import StoreNotes
@@ -28,6 +27,7 @@ from .describe import describe
 from .directory import DirectorySync
 from .fetch import Fetched, Progress, fetch
 from .following import FollowingSync, LaterSync, MergingSync
+from .ground import Ground
 from .group import Group, no_garbage_collection
 from .plan import DirectoryPlan
 from .report import RepoReport, Report
@@ -59,6 +59,7 @@ class Sync:
         self._progress = progress
         self._options = options
         self._report = Report(dry_run=options.dry_run)
+        self._ground = Ground(store, options)
         self._directories: dict[str, list[DirectorySync]] = {}
         self._groups: list[Group] = []
         #: {path of a repo: what is made of its directories, or of those of others}
@@ -72,6 +73,7 @@ class Sync:
             paths = [repo.path for repo in repos]
             seal.check_past(self._store.catalog(), self._options.seal_as, paths, self._store.now())
         with contextlib.ExitStack() as stack, self._http() as http:
+            stack.callback(self._ground.abandon)
             for bound in self._bound(repos):
                 try:
                     for repo in bound:
@@ -89,6 +91,8 @@ class Sync:
                 self._describe()
             elif self._directories:
                 self._carry_out(http)
+            else:
+                self._ground.remove()
         return self._report
 
     def _http(self) -> Http:
@@ -127,7 +131,7 @@ class Sync:
         ecosystem = self._ecosystems[bound[0].kind]
         directories: dict[str, list[DirectorySync]] = {}
         for repo in bound:
-            states = self._states(repo)  # read only now that the repo is ours
+            states = self._ground.states(repo)  # read only now that the repo is ours
             if ecosystem.merged(repo):
                 continue
             if repo.metadata == "on-request" and "" in states:
@@ -140,14 +144,10 @@ class Sync:
                 following = FollowingSync(self._store, follower, repo, states.get(""), own, self._publish)
                 self._followers[repo.path] = following
         for repo in (repo for repo in bound if ecosystem.merged(repo)):
-            state = self._states(repo).get("")
+            state = self._ground.states(repo).get("")
             others = [one for path in ecosystem.merged(repo) for one in directories.get(path, ())]
             self._followers[repo.path] = MergingSync(self._store, ecosystem, repo, state, others, self._publish)
         return [Group(ecosystem, part, self._store.now()) for part in self._parts(bound, directories)]
-
-    def _states(self, repo: Repo) -> Mapping[str, DirectoryState]:
-        """What a repo had just before the snapshot that is going to be made."""
-        return live.states(self._store, self._store.catalog(), repo, self._options.seal_as)
 
     def _parts(self, bound: Sequence[Repo], directories: Mapping[str, list[DirectorySync]]) -> list[list[DirectorySync]]:
         ecosystem = self._ecosystems[bound[0].kind]
@@ -221,17 +221,14 @@ class Sync:
         return fetch(self._store, http, sources, self._progress)
 
     def _carry_out(self, http: Http) -> None:
-        registration = Registration(self._store.layout)
         try:
             with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="read") as pool:
                 list(pool.map(lambda following: following.read(http), self._following))
-            self._fetch(http, registration)
-            record = self._seal(http, registration)
+            self._fetch(http)
+            record = self._seal(http)
         except DiskFull:
             self._store.clear_partials()  # so that forget and gc have the room to do their work
             raise
-        finally:
-            registration.abandon()
         self._describe()
         if record is None:
             return
@@ -242,45 +239,27 @@ class Sync:
         for directory in [*self._all, *self._following]:
             directory.remember()
 
-    def _register(self, http: Http, registration: Registration) -> None:
+    def _register(self, http: Http) -> None:
         """Store what is planned so far, and make it a root of gc. What is looked up after that stays.
 
         What a plan builds on may have been forgotten and collected since it was made: then it is read anew.
         """
-        while lost := self._try_to_register(registration):
+        while lost := self._ground.register([*self._all, *self._following]):
             for directory in lost:
-                directory.previous = self._states(directory.repo).get(directory.name)
+                directory.previous = self._ground.states(directory.repo).get(directory.name)
             self._read_again([directory for directory in lost if not isinstance(directory, LaterSync)], http)
             for directory in lost:
                 if isinstance(directory, LaterSync):
                     directory.again(http)
 
-    def _try_to_register(self, registration: Registration) -> list[DirectorySync]:
-        """The directories whose ground a gc has taken away; if there are any, nothing is registered."""
-        every = [*self._all, *self._following]
-        staged = [directory.stage() for directory in every]
-        while True:
-            with self._store.lock(self._options.waiting) as catalog:
-                referred = catalog.directories | self._store.live.directories
-                if lost := [directory for directory in every if directory.lost_ground(referred)]:
-                    return lost
-                gone = [data for one in staged for digest, data in one.items() if self._store.blobs.size(digest) is None]
-                if not gone:
-                    done = [one.digest for one in every if one.digest and one.unfinished is None]
-                    registration.write(done, [one.unfinished for one in every if one.unfinished])
-                    for directory in every:
-                        directory.registered = True
-                    return []
-            self._store.put(gone)  # a gc without grace took them between our writing and our lock
-
-    def _fetch(self, http: Http, registration: Registration) -> None:
+    def _fetch(self, http: Http) -> None:
         """Fetch what is missing; what fails, ask upstream once more: it may have changed since its index was read."""
-        self._register(http, registration)
+        self._register(http)
         fetched = self._fetch_wanted(http, self._all)
         again = [directory for directory in self._all if directory.failed and not directory.problem]
         if again:
             again = self._read_again(again, http)
-            self._register(http, registration)
+            self._register(http)
             fetched |= self._fetch_wanted(http, again)
         for directory in self._all:
             directory.settle(fetched)
@@ -301,7 +280,7 @@ class Sync:
             directory.take(fetched)
         return fetched
 
-    def _seal(self, http: Http, registration: Registration) -> Record | None:
+    def _seal(self, http: Http) -> Record | None:
         for directory in self._all:
             directory.finish(self._publish)
         for path, following in list(self._followers.items()):
@@ -309,7 +288,7 @@ class Sync:
                 following.follow(http)
             if following.empty:
                 del self._followers[path]
-        self._register(http, registration)
+        self._register(http)
         self._fetch_lost(http)
         synced: dict[str, seal.Synced] = {}
         for path, directories in self._directories.items():
@@ -325,11 +304,17 @@ class Sync:
         with self._store.lock(self._options.waiting) as catalog:
             past = seal.Past(self._options.seal_as, self._reconstructed(synced)) if self._options.seal_as else None
             record = seal.seal(self._store, catalog, synced, configured, past)
-            registration.remove()
+            self._ground.remove()
+            self._rebase(record, synced)
             deny.complete(self._store, self._ecosystems, record)
             if not syncing.any_alive(self._store.layout, besides=self._locked):
                 self._store.documents.prune(set(current_documents(self._store, self._store.catalog())))
         return record
+
+    def _rebase(self, record: Record, synced: Mapping[str, seal.Synced]) -> None:
+        """What was asked for since we began stays the latest state; the rest of that is sealed now."""
+        for path, repo in synced.items() if not self._options.seal_as else ():
+            live.rebase(self._store, self._ecosystems[repo.kind], path, repo.before, record.repos[path])
 
     def _reconstructed(self, synced: Iterable[str]) -> dict[str, str]:
         kinds = {path: self._every(path)[0].ecosystem for path in synced}

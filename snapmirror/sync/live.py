@@ -3,6 +3,7 @@
 Made as a sync makes them, in the same order of writes, up to where a sync would seal.
 """
 
+import contextlib
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,13 @@ from msgspec.structs import replace
 from .. import addresses, clock
 from ..digests import Digest
 from ..ecosystem import Ecosystem, Repo
-from ..errors import AbsentError, UpstreamError
-from ..readings import Known, Reading
+from ..errors import AbsentError, DamagedError, TransportError, UpstreamError
+from ..readings import File, Known, Reading
 from ..store import locks
 from ..store.catalog import Catalog
 from ..store.directories import Amendment, Assembled, DirectoryReader, amend, assemble
+from ..store.gc import current_documents, documents_of
+from ..store.live import latest
 from ..store.records import DirectoryState, Record, RepoState
 from ..store.store import Store
 from ..transfer.http import Http
@@ -27,28 +30,82 @@ from .press import Content, press
 from .settings import Options, Publish
 
 
-def states(store: Store, catalog: Catalog, repo: Repo, limit: str | None = None) -> Mapping[str, DirectoryState]:
+def states(store: Store, catalog: Catalog, repo: Repo, limit: str | None = None) -> dict[str, DirectoryState]:
     """What a repo has: what was read last, by a sync or for somebody who asked.
 
     limit: id before which it was sealed, None for now
     """
-    sealed = _sealed(catalog, repo.path, limit)
-    live = store.live.states().get(repo.path) if repo.metadata == "on-request" and limit is None else None
-    if live is None or (sealed and sealed.read > live.read):
-        return sealed.directories if sealed else {}
-    return {**(sealed.directories if sealed else {}), **live.directories}
+    live = store.live.state(repo.path) if repo.metadata == "on-request" and limit is None else None
+    return latest(_sealed(catalog, repo.path, limit), live if live and _is_whole(store, live) else None)
+
+
+def _is_whole(store: Store, live: RepoState) -> bool:
+    """Whether a live state can be used; else it is asked for again."""
+    try:
+        for state in live.directories.values():
+            store.metadata.directory(state.blob)
+    except DamagedError:
+        return False
+    return True
 
 
 def is_ahead(store: Store, repo: Repo) -> bool:
     """Whether more is known of a repo than its newest snapshot has."""
     catalog = store.catalog()
-    sealed = _sealed(catalog, repo.path, None)
-    return states(store, catalog, repo) != (sealed.directories if sealed else {})
+    return states(store, catalog, repo) != latest(_sealed(catalog, repo.path, None), None)
 
 
 def _sealed(catalog: Catalog, path: str, limit: str | None) -> RepoState | None:
-    record = next((one for one in catalog.history(path) if limit is None or one.id < limit), None)
+    kept = (one for one in reversed(catalog.records) if path in one.repos and (limit is None or one.id < limit))
+    record = next(kept, None)
     return record.repos[path] if record else None
+
+
+def rebase(store: Store, ecosystem: Ecosystem, path: str, before: Mapping[str, DirectoryState], sealed: RepoState) -> None:
+    """Leave of a repo's live state what was asked for while a sync was under way. The caller holds the store's lock.
+
+    before: what that sync began with; sealed: what it came to
+    """
+    live = store.live.state(path)
+    if live is None:
+        return
+    try:
+        ahead = _ahead(store, ecosystem, live, before, sealed)
+    except DamagedError:
+        ahead = {}  # it is asked for again
+    if ahead:
+        store.live.keep(path, replace(live, directories=ahead))
+    else:
+        store.live.drop(path)
+
+
+def _ahead(
+    store: Store, ecosystem: Ecosystem, live: RepoState, before: Mapping[str, DirectoryState], sealed: RepoState
+) -> dict[str, DirectoryState]:
+    found = {}
+    for name, state in live.directories.items():
+        was, now = before.get(name), sealed.directories.get(name)
+        if now is None or (was and was.digest == state.digest):
+            continue
+        if ecosystem.apart:
+            assembled = _rebased(store, ecosystem, was, state, now)
+            store.put(list(assembled.blobs.values()))
+            state = replace(state, digest=assembled.digest.hex(), read=max(state.read, now.read))  # noqa: PLW2901
+        if state.digest != now.digest and state.read >= now.read:
+            found[name] = state
+    return found
+
+
+def _rebased(
+    store: Store, ecosystem: Ecosystem, was: DirectoryState | None, live: DirectoryState, sealed: DirectoryState
+) -> Assembled:
+    """What was sealed, and of the live state the names that only it has otherwise than both began with."""
+    ours, theirs = store.metadata.directory(sealed.blob), store.metadata.directory(live.blob)
+    if (ours.document.mode, ours.document.form) != (theirs.document.mode, theirs.document.form):
+        return Assembled(ours.digest, ours.document, {})
+    base, leaves = store.metadata.directory(was.blob).leaves if was else {}, theirs.leaves
+    names = [name for name in base.keys() | leaves.keys() if leaves.get(name) != base.get(name) == ours.leaf(name)]
+    return _with_leaves(ecosystem, ours, {name: leaves.get(name) for name in names})
 
 
 class LiveMetadata:
@@ -63,29 +120,59 @@ class LiveMetadata:
     def states(self, catalog: Catalog) -> dict[str, RepoState]:
         """What repos with metadata on request have now, by path; those that have nothing yet are not in it."""
         found = {path: states(self._store, catalog, repo) for path, repo in self._repos.items()}
-        return {path: RepoState(kind=self._repos[path].kind, directories=dict(one)) for path, one in found.items() if one}
+        return {path: RepoState(kind=self._repos[path].kind, directories=one) for path, one in found.items() if one}
 
     def refresh(self, path: str, name: str) -> None:
         """Ask upstream for the present state of a name of a repo, or of all of it where the name is "".
 
-        It is in `live/` on return. Raises UpstreamError; AbsentError if upstream says that there is no such thing.
+        It is in `live/` on return. Raises UpstreamError, also where only a part could not be had; AbsentError if upstream
+        says that there is no such thing.
         """
-        repo = self._repos[path]
+        live = self._store.live.state(path)
+        if live and not _is_whole(self._store, live):
+            self._drop(path)
+        try:
+            self._refresh(self._repos[path], name)
+        except DamagedError:  # it may be in the live state, which can be asked for again
+            if not self._drop(path):
+                raise
+            self._refresh(self._repos[path], name)
+
+    def _drop(self, path: str) -> bool:
+        with self._store.lock(_wait):
+            return self._store.live.drop(path)
+
+    def _refresh(self, repo: Repo, name: str) -> None:
         ecosystem = self._ecosystems[repo.kind]
+        if ecosystem.apart and not name and states(self._store, self._store.catalog(), repo):
+            return  # each name is asked for by itself; all at once would be thousands of requests for one
+        while (directories := self._read(ecosystem, repo, name)) is None:
+            pass
+        problems = [directory for directory in directories if directory.problem]
+        if problems:
+            raise TransportError(problems[0].path, str(problems[0].problem))
+        reader = directories[0].published
+        if name and (reader is None or reader.leaf(name) is None):
+            raise AbsentError(addresses.redact(repo.upstreams[0]), 404)
+
+    def _read(self, ecosystem: Ecosystem, repo: Repo, name: str) -> Sequence[DirectorySync] | None:
+        """What was read, and is kept; None if it is to be read again: what it was compared with is no longer what is known.
+
+        Raises UpstreamError if nothing could be read.
+        """
         group = Group(ecosystem, self._directories(ecosystem, repo, name), self._store.now())
         group.read(self._http)
         _raise_problem(group.directories)
-        lock = self._store.layout.locks / f".live {urllib.parse.quote(path, safe='')}"
-        with locks.hold(lock, f"the live state of {path}", waiting=_wait):
+        lock = self._store.layout.locks / f".live {urllib.parse.quote(repo.path, safe='')}"
+        with locks.hold(lock, f"the live state of {repo.path}", waiting=_wait):
             before = states(self._store, self._store.catalog(), repo)
+            if any(one.unchanged and one.previous != before.get(one.name) for one in group.directories):
+                return None
             for directory in group.directories:
                 directory.previous = before.get(directory.name)
             group.plan(self._http)
             _raise_problem(group.directories)
-            self._keep(repo, before, group.directories)
-        reader = group.directories[0].published
-        if name and (reader is None or reader.leaf(name) is None):
-            raise AbsentError(addresses.redact(repo.upstreams[0]), 404)
+            return group.directories if self._keep(repo, before, group.directories) else None
 
     def reconstruct(self, path: str, snapshot: str, name: str) -> None:
         """Have a snapshot answer for a name that nobody had asked for by then, from what is known of it now.
@@ -97,28 +184,32 @@ class LiveMetadata:
         instant = clock.from_id(snapshot)
         with self._store.lock(_wait) as catalog:
             record, now = catalog.by_id.get(snapshot), states(self._store, catalog, repo)
-            if not isinstance(record, Record) or instant is None or "" not in now:
+            sealed = record.repos[path].directories.get("") if isinstance(record, Record) and path in record.repos else None
+            if sealed is None or instant is None or "" not in now:
                 return
             pages = self._store.snapshots.pages().get(snapshot, {})
-            digest = bytes.fromhex(pages[path]) if path in pages else record.repos[path].directories[""].blob
-            before, known = metadata.directory(digest), metadata.directory(now[""].blob).read_leaf(name)
+            before = metadata.directory(bytes.fromhex(pages[path]) if path in pages else sealed.blob)
+            known = metadata.directory(now[""].blob).read_leaf(name)
             content = ecosystem.reconstruct(repo, known, int(instant.timestamp())) if known else b""
             if not content or before.leaf(name):
                 return
-            assembled, leaves = _with_leaf(self._store, ecosystem, before, name, content)
-            self._store.put([*leaves, *assembled.blobs.values()])
+            made = Content(name, content, ecosystem.files(content), None, ecosystem.label(content))
+            ((leaf, compressed),) = press(self._store, [made], 1)
+            if compressed is not None:
+                self._store.put([compressed])
+            assembled = _with_leaves(ecosystem, before, {name: leaf.blob})
+            self._store.put(list(assembled.blobs.values()))
             self._store.snapshots.write_pages(snapshot, {**pages, path: assembled.digest.hex()})
 
     def _directories(self, ecosystem: Ecosystem, repo: Repo, name: str) -> list[DirectorySync]:
         now = states(self._store, self._store.catalog(), repo)
         if name:
             return [_NameSync(self._store, ecosystem, repo, "", now.get(""), Options(allow_shrink=True), asked=name)]
-        repo = ecosystem.known(repo, self._store.metadata.directory(now[""].blob).leaves if "" in now else ())
         names = ecosystem.directories(repo)
         return [DirectorySync(self._store, ecosystem, repo, one, now.get(one), Options()) for one in names]
 
-    def _keep(self, repo: Repo, before: Mapping[str, DirectoryState], directories: Sequence[DirectorySync]) -> None:
-        """Store what was planned, and make it the latest state: blobs first, as always."""
+    def _keep(self, repo: Repo, before: Mapping[str, DirectoryState], directories: Sequence[DirectorySync]) -> bool:
+        """Store what was planned, and make it the latest state: blobs first, as always. False if it is not built on that."""
         blobs: dict[Digest, bytes] = {}
         for directory in directories:
             directory.stage()
@@ -132,28 +223,43 @@ class LiveMetadata:
                 since = read = directory.read_at
                 found[directory.name] = DirectoryState(digest=directory.digest.hex(), since=since, read=read)
         if found != before:
-            with self._store.lock(_wait):
+            with self._store.lock(_wait) as catalog:
+                if states(self._store, catalog, repo) != before:
+                    return False  # a sync has sealed; what stays of the old state may even be gone by now
                 self._store.put([data for digest, data in blobs.items() if self._store.blobs.size(digest) is None])
                 self._store.live.keep(repo.path, RepoState(kind=repo.kind, directories=found))
+                with contextlib.suppress(DamagedError):  # of another repo; gc tidies up
+                    replaced = set(documents_of(self._store, before.values()))
+                    self._store.documents.drop(replaced - set(current_documents(self._store, catalog)))
         for directory in directories:
             directory.remember()
+        return True
 
 
-def _with_leaf(
-    store: Store, ecosystem: Ecosystem, before: DirectoryReader, name: str, content: bytes
-) -> tuple[Assembled, list[bytes]]:
-    """A directory with one leaf more, and the leaf's bytes where the store has not got it."""
-    files = ecosystem.files(content)
-    ((leaf, compressed),) = press(store, [Content(name, content, files, None, ecosystem.label(content))], 1)
-    size = before.document.size + sum(file.size or 0 for file in files)
-    document = replace(before.document, files=before.document.files + len(files), size=size)
-    strays = {file.name: name for file in files if ecosystem.leaf_of(file.name) != name}
-    labels = {name: leaf.label} if leaf.label else {}
-    leaves = before.leaves
-    amended = amend(before, document, len(leaves) + 1, Amendment((), {name: leaf.blob}, (), strays, labels))
+def _with_leaves(ecosystem: Ecosystem, before: DirectoryReader, leaves: Mapping[str, Digest | None]) -> Assembled:
+    """A directory with these leaves, which the store has, under their names; None: with none."""
+    old = {name: ecosystem.files(content) for name in leaves if (content := before.read_leaf(name))}
+    contents = {name: before.read(leaf) for name, leaf in leaves.items() if leaf}
+    new = {name: ecosystem.files(content) for name, content in contents.items()}
+    labels = {name: label for name, content in contents.items() if (label := ecosystem.label(content))}
+    leaf_of = ecosystem.leaf_of
+    strays = {file.name: name for name, files in new.items() for file in files if leaf_of(file.name) != name}
+    unnamed = [file.name for name, files in old.items() for file in files if leaf_of(file.name) != name]
+    count = before.document.files + sum(map(len, new.values())) - sum(map(len, old.values()))
+    size = before.document.size + _bytes(new) - _bytes(old)
+    document = replace(before.document, files=count, size=size)
+    found = {name: leaf for name, leaf in {**before.leaves, **leaves}.items() if leaf}
+    come = {name: leaf for name, leaf in leaves.items() if leaf}
+    amended = amend(before, document, len(found), Amendment(leaves.keys(), come, unnamed, strays, labels))
     if amended is None:
-        amended = assemble(document, leaves | {name: leaf.blob}, {}, before.names | strays, before.labels | labels)
-    return amended, [compressed] if compressed is not None else []
+        names = {file: name for file, name in before.names.items() if name not in leaves}
+        stay = {name: label for name, label in before.labels.items() if name not in leaves}
+        amended = assemble(document, found, {}, names | strays, stay | labels)
+    return amended
+
+
+def _bytes(files: Mapping[str, Sequence[File]]) -> int:
+    return sum(file.size or 0 for listed in files.values() for file in listed)
 
 
 @dataclass(eq=False)

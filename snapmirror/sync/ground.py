@@ -1,0 +1,58 @@
+"""What a sync builds on and what it has made so far: roots of gc until it is sealed."""
+
+from collections.abc import Mapping, Sequence
+
+from ..digests import Digest
+from ..ecosystem import Repo
+from ..store.records import DirectoryState
+from ..store.store import Store
+from ..store.syncing import Registration
+from . import live
+from .directory import DirectorySync
+from .settings import Options
+
+
+class Ground:
+    """Of one sync."""
+
+    def __init__(self, store: Store, options: Options) -> None:
+        self._store = store
+        self._options = options
+        self._registration = Registration(store.layout)
+        #: live states that it began with: whoever asks replaces them at any time
+        self._live: set[Digest] = set()
+
+    def states(self, repo: Repo) -> Mapping[str, DirectoryState]:
+        """What a repo had just before the snapshot that is going to be made."""
+        if repo.metadata == "sync" or self._options.dry_run:
+            return live.states(self._store, self._store.catalog(), repo, self._options.seal_as)
+        with self._store.lock(self._options.waiting) as catalog:
+            found = live.states(self._store, catalog, repo, self._options.seal_as)
+            self._live.update(state.blob for state in found.values())
+            self._registration.write(self._live)
+        return found
+
+    def register(self, directories: Sequence[DirectorySync]) -> list[DirectorySync]:
+        """Store what is planned so far, and make it a root of gc; those whose ground a gc has taken away: then nothing is."""
+        staged = [directory.stage() for directory in directories]
+        while True:
+            with self._store.lock(self._options.waiting) as catalog:
+                referred = catalog.directories | self._live
+                if lost := [directory for directory in directories if directory.lost_ground(referred)]:
+                    return lost
+                gone = [data for one in staged for digest, data in one.items() if self._store.blobs.size(digest) is None]
+                if not gone:
+                    done = {one.digest for one in directories if one.digest and one.unfinished is None}
+                    self._registration.write(self._live | done, [one.unfinished for one in directories if one.unfinished])
+                    for directory in directories:
+                        directory.registered = True
+                    return []
+            self._store.put(gone)  # a gc without grace took them between our writing and our lock
+
+    def remove(self) -> None:
+        """All is sealed, or nothing is going to be."""
+        self._registration.remove()
+
+    def abandon(self) -> None:
+        """What was fetched stays for the next sync."""
+        self._registration.abandon()
