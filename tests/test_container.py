@@ -40,7 +40,7 @@ def commands() -> list[list[str]]:
     """What the comments of compose.yaml have a container run."""
     text = COMPOSE.read_text(encoding="utf-8")
     return [
-        shlex.split(args) for args in re.findall(r"docker compose (?:run --rm mirror|exec mirror snapmirror) ([^#;\n]*)", text)
+        shlex.split(args) for args in re.findall(r"docker compose (?:run --rm mirror|exec -T mirror snapmirror) ([^#;\n]*)", text)
     ]
 
 
@@ -66,6 +66,8 @@ def test_they_agree() -> None:
 def test_what_is_copied_is_enough(tmp_path: Path) -> None:
     """For building the package, and for running it."""
     sources = [word for copy in instructions()["COPY"] if not copy.startswith("--from") for word in copy.split()[:-1]]
+    ignored, *sent = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert (ignored, sorted(sent)) == ("*", sorted(f"!{source.removeprefix('./')}" for source in sources))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert {"pyproject.toml", project["readme"], *project["license-files"]} < set(sources)
     for source in sources:
@@ -77,6 +79,7 @@ def test_what_is_copied_is_enough(tmp_path: Path) -> None:
 def test_what_they_run(tmp_path: Path) -> None:
     """From an empty folder to a server that is healthy until it ends; its port is another one here."""
     first, *others = commands()
+    assert len(others) == 2
     subprocess.run(run(tmp_path, ["snapmirror", *first]), check=True, capture_output=True)
     image, port = instructions(), free_port()
     entry, arguments = json.loads(image["ENTRYPOINT"][0]), json.loads(image["CMD"][0].replace("8082", str(port)))

@@ -28,6 +28,7 @@ def loaded(tmp_path: Path, name: str, *, bare: bool) -> list[AnyRepo]:
     mirror = Mirror(tmp_path / "runner")
     done = mirror.run_bare("init", str(tmp_path / "made"), "--preset", name)
     assert done.status == 0, done.err
+    assert ("serve -c" if name == "nexus" else "sync --dry-run -c") in done.err
     path = tmp_path / "made" / "snapmirror.toml"
     text = path.read_text(encoding="utf-8")
     if bare:
@@ -94,6 +95,8 @@ def test_clients_of_a_nexus(tmp_path: Path, upstream: Upstream, channel: Channel
                 folder = tmp_path / str(number)
                 folder.mkdir()
                 assert sorted(install(f"{url}/repository/{address}", "tool", folder)) == ["lib", "tool"]
+            done = Mirror(tmp_path / "runner").run_bare("prefetch", "repository/conda-forge", "--spec", "tool", "-c", str(config_))
+            assert "2 files" in done.out, done.err
     packages = [path for path in upstream.paths() if path.endswith((".conda", ".tar.bz2"))]
     assert len(packages) == len(set(packages)) == 2
 

@@ -27,9 +27,6 @@ def init(
     Store.create(directory / "store")
     with config.open("x", encoding="utf-8") as file:
         file.write(PRESETS[preset])
-    todo = (
-        f"edit it, then: snapmirror sync --dry-run -c {config}"
-        if preset
-        else f"edit one [[repo]], then: snapmirror sync -c {config}"
-    )
-    say(f"wrote {config} and created the store {directory / 'store'}; {todo}")
+    todo = {"": "edit one [[repo]], then: snapmirror sync", "nexus": "edit it, then: snapmirror serve"}
+    then = todo.get(preset, "edit it, then: snapmirror sync --dry-run")
+    say(f"wrote {config} and created the store {directory / 'store'}; {then} -c {config}")

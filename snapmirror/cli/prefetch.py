@@ -37,7 +37,8 @@ def prefetch(
 ) -> None:
     """Fetch what requirements, locks and specs need into the store, before a client asks for it."""
     with opened(config, write=True, create=not dry_run) as (settings, store), progress() as bars:
-        chosen = choose(settings.repo, [repo])
+        exactly = [one for one in settings.repo if one.path == repo.strip("/")]  # others may be below it
+        chosen = exactly or choose(settings.repo, [repo])
         if len(chosen) != 1:
             raise UsageError(f"{repo}: is several repos ({', '.join(one.path for one in chosen)}); name one of them")
         kind = chosen[0].kind
