@@ -39,9 +39,8 @@ def service() -> dict[str, Any]:
 def commands() -> list[list[str]]:
     """What the comments of compose.yaml have a container run."""
     text = COMPOSE.read_text(encoding="utf-8")
-    return [
-        shlex.split(args) for args in re.findall(r"docker compose (?:run --rm mirror|exec -T mirror snapmirror) ([^#;\n]*)", text)
-    ]
+    found = re.findall(r"docker compose (?:run --rm mirror|exec -T mirror snapmirror) ([^#;\n]*)", text)
+    return [shlex.split(arguments) for arguments in found]
 
 
 def run(folder: Path, command: list[str]) -> list[str]:

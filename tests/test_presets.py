@@ -95,7 +95,8 @@ def test_clients_of_a_nexus(tmp_path: Path, upstream: Upstream, channel: Channel
                 folder = tmp_path / str(number)
                 folder.mkdir()
                 assert sorted(install(f"{url}/repository/{address}", "tool", folder)) == ["lib", "tool"]
-            done = Mirror(tmp_path / "runner").run_bare("prefetch", "repository/conda-forge", "--spec", "tool", "-c", str(config_))
+            options = ["--spec", "tool", "-c", str(config_)]
+            done = Mirror(tmp_path / "runner").run_bare("prefetch", "repository/conda-forge", *options)
             assert "2 files" in done.out, done.err
     packages = [path for path in upstream.paths() if path.endswith((".conda", ".tar.bz2"))]
     assert len(packages) == len(set(packages)) == 2
