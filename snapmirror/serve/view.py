@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -13,14 +12,13 @@ from .. import clock
 from ..errors import DamagedError
 from ..store.catalog import Catalog
 from ..store.denied import reasons
-from ..store.records import Pages, Record, RepoState
+from ..store.records import Entry, Pages, Record, RepoState, Tombstone
+from ..store.snapshots import settled_at
 from ..store.store import Store
 
 _log = logging.getLogger(__name__)
 #: seconds between two looks at the store
 _INTERVAL = 0.5
-#: a folder changed less than this ago (nanoseconds) may change again within the same tick of its mtime: look again
-_UNSETTLED = 1_000_000_000
 
 
 #: tells what repos with metadata on request have now; sync provides it
@@ -67,7 +65,7 @@ class Watch:
         #: why the store can't be read, empty if it can
         self.problem = ""
         self._next_look = 0.0
-        self._seen: tuple[int, ...] = ()
+        self._seen: tuple[int | None, ...] = ()
         self._view = View(0, Catalog(), Catalog(), {}, store.now())
         self.view()
 
@@ -97,14 +95,13 @@ class Watch:
 
     def _look(self) -> None:
         layout = self._store.layout
-        found = tuple(_changed(folder) for folder in (layout.snapshots, layout.pins, layout.denied, self._store.live.folder))
+        found = tuple(map(settled_at, (layout.snapshots, layout.pins, layout.denied, self._store.live.folder)))
         now = self._store.now()
-        if found == self._seen and not self.problem and now < self._view.expires:
+        if None not in found and found == self._seen and not self.problem and now < self._view.expires:
             return
         catalog = self._store.catalog()
         denied = reasons(self._store.denied.rules())
-        settled = max(found) < time.time_ns() - _UNSETTLED
-        self._seen = found if settled else ()
+        self._seen = found
         later = _Later(self._states(catalog), self._store.snapshots.pages())
         view = self._view
         if catalog is not view.catalog or (denied, later) != (view.denied, self._later) or now >= view.expires:
@@ -117,30 +114,23 @@ class Watch:
 
 def _with(catalog: Catalog, later: _Later) -> Catalog:
     """The catalog with what was read later: another record, and more pages of some that are there."""
-    if later == ({}, {}):
-        return catalog
-    entries = [_more(entry, later.pages.get(entry.id, {})) if isinstance(entry, Record) else entry for entry in catalog.entries]
+    if later.pages:
+        catalog = Catalog(tuple(_more(entry, later.pages.get(entry.id, {})) for entry in catalog.entries), catalog.pins)
     if later.live:
-        entries.append(Record(id=_LIVE, number=catalog.next_number, partial=True, repos=dict(later.live)))
-    return Catalog(tuple(entries), catalog.pins)
+        catalog = catalog.followed_by(Record(id=_LIVE, number=0, partial=True, repos=dict(later.live)))
+    return catalog
 
 
-def _more(record: Record, pages: Pages) -> Record:
+def _more(record: Entry, pages: Pages) -> Entry:
+    if isinstance(record, Tombstone) or not pages:
+        return record
     repos = dict(record.repos)
     for path, digest in pages.items():
         if path in repos:
             state = repos[path].directories[""]
             directories = {**repos[path].directories, "": replace(state, digest=digest)}
             repos[path] = replace(repos[path], directories=directories)
-    return replace(record, repos=repos) if pages else record
-
-
-def _changed(path: Path) -> int:
-    """When a path was last changed, nanoseconds; 0 if it is not there."""
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
+    return replace(record, repos=repos)
 
 
 def _expires(catalog: Catalog, now: datetime) -> datetime:

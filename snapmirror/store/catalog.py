@@ -66,6 +66,12 @@ class Catalog:
         """Paths of all repos that any snapshot holds or held."""
         return frozenset(path for entry in self.entries for path in entry.repos)
 
+    def followed_by(self, record: Record) -> "Catalog":
+        """The same with one record more, which comes after all."""
+        made = Catalog((*self.entries, record), self.pins)
+        made.__dict__["repos"] = self.repos | record.repos.keys()  # or each look would go through thousands of snapshots
+        return made
+
     def verify(self) -> None:
         """Raise DamagedError if a snapshot has been lost: what it held would look like what nothing refers to.
 

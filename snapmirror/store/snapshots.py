@@ -1,9 +1,10 @@
 """The files in `snapshots/` and `pins/`: reading them into a catalog, and writing them one at a time."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -17,27 +18,42 @@ from .records import Entry, Pages, Pin, decode_entry, decode_pages, decode_pin, 
 T = TypeVar("T")
 #: inode, mtime in nanoseconds, size: what changes when a file is replaced
 _State = tuple[int, int, int]
+#: a folder changed less than this ago (nanoseconds) may change again within the same tick of its mtime
+_UNSETTLED = 1_000_000_000
+
+
+class _Read(NamedTuple):
+    """What was read last. Replaced as a whole: several threads ask."""
+
+    entries: dict[Path, tuple[_State, Entry]]
+    pins: dict[Path, tuple[_State, Pin]]
+    catalog: Catalog
+    #: of both folders
+    settled: tuple[int | None, int | None]
 
 
 class Snapshots:
-    """Reads are cached by (inode, mtime, size), so that looking for news costs one scan of two folders."""
+    """Reads are cached by (inode, mtime, size), and not repeated while nothing in the folders changes."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._entries: dict[Path, tuple[_State, Entry]] = {}
-        self._pins: dict[Path, tuple[_State, Pin]] = {}
-        self._pages: dict[Path, tuple[_State, Pages]] = {}
-        self._catalog: Catalog | None = None
+        self._read = _Read({}, {}, Catalog(), (None, None))
+        self._pages: tuple[int | None, dict[Path, tuple[_State, Pages]]] = None, {}
 
     def catalog(self) -> Catalog:
         """All records, tombstones and pins as they are now. Raises DamagedError."""
-        entries = refresh_files(self._layout.snapshots, self._entries, self._entry)
-        pins = refresh_files(self._layout.pins, self._pins, self._pin)
-        if self._catalog is None or entries != self._entries or pins != self._pins:
-            self._entries, self._pins = entries, pins
-            by_id = sorted((entry for _, entry in entries.values()), key=lambda entry: entry.id)
-            self._catalog = Catalog(tuple(by_id), {pin.name: pin for _, pin in pins.values()})
-        return self._catalog
+        before = self._read
+        settled = settled_at(self._layout.snapshots), settled_at(self._layout.pins)
+        if None in settled or settled != before.settled:
+            entries = refresh_files(self._layout.snapshots, before.entries, self._entry)
+            pins = refresh_files(self._layout.pins, before.pins, self._pin)
+            catalog = before.catalog
+            if entries != before.entries or pins != before.pins:
+                by_id = sorted((entry for _, entry in entries.values()), key=lambda entry: entry.id)
+                catalog = Catalog(tuple(by_id), {pin.name: pin for _, pin in pins.values()})
+            self._read = _Read(entries, pins, catalog, settled)
+            return catalog
+        return before.catalog
 
     def pages(self) -> dict[str, Pages]:
         """{snapshot: what was told of its time later}. Raises DamagedError."""
@@ -45,8 +61,11 @@ class Snapshots:
         def load(path: Path) -> Pages:
             return decode_pages(path.read_bytes(), f"snapshots/{path.name}")
 
-        self._pages = refresh_files(self._layout.snapshots, self._pages, load, ".pages")
-        return {path.stem: pages for path, (_, pages) in self._pages.items()}
+        (before, files), settled = self._pages, settled_at(self._layout.snapshots)
+        if settled is None or settled != before:
+            files = refresh_files(self._layout.snapshots, files, load, ".pages")
+            self._pages = settled, files
+        return {path.stem: pages for path, (_, pages) in files.items()}
 
     def write_pages(self, snapshot: str, pages: Pages) -> None:
         """Tell more of a snapshot's time. The caller holds the store's lock; nothing that was told before is missing."""
@@ -80,6 +99,17 @@ class Snapshots:
         """Take a pin away."""
         fs.unlink(self._layout.pin(name))
         fs.sync_folder(self._layout.pins)
+
+
+def settled_at(folder: Path) -> int | None:
+    """When names in a folder were last changed, nanoseconds since 1970, 0 if it is not there; None if they may change again
+    without that being seen. To be asked before the folder is read.
+    """
+    try:
+        changed = folder.stat().st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    return changed if changed < time.time_ns() - _UNSETTLED else None
 
 
 def refresh_files(
