@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
 
-from .. import clock
+from .. import addresses, clock
 from ..ecosystem import Ecosystem, FileAt, LeafAt, PageAt, PageMoved, Site
 from ..errors import DamagedError, Forgotten, SelectorError
 from ..readings import File
@@ -243,7 +243,7 @@ class Resolver:
                 document, origin = reader.document, self._origins.get(repo)
                 if document.mode == "redirect":
                     recorded = recorded_address(file, document.origin, ())
-                    url = urllib.parse.quote(recorded, safe="!#$%&'()*+,/:;=?@[]~")
+                    url = urllib.parse.quote(addresses.redact(recorded), safe="!#$%&'()*+,/:;=?@[]~")
                     return ElsewhereAnswer(place, url)
                 found = _file(place, ecosystem, file, immutable=immutable or place.exact)
                 on_demand, inner = document.mode == "on-demand", f"{name}/{rest}".lstrip("/")
