@@ -1,8 +1,8 @@
 """A day of a fleet: 50 clients, an index that changes every ten minutes and fails every twentieth time, in every way.
 
-The clock is ours, so a day takes minutes (`make fleet`); an hour of it is among the tests. No client may ever get a
-wrong byte, a page that lists a file which can't be had (but for what upstream has lost before anybody asked), or an error
-of ours for what was had before.
+The clock is ours, so a day takes minutes (`make fleet`); an hour of it, with more failures, is among the tests. No client
+may ever get a wrong byte, a page that lists a file which can't be had (but for what upstream has lost before anybody asked, or
+says to have lost), an error of ours for what was had before, or another page than before from the same snapshot.
 """
 
 import asyncio
@@ -22,8 +22,9 @@ from urllib.parse import urljoin
 import pytest
 import requests
 from inprocess import Quiet
+from proxy import Proxy, make_certificate
 from pypi_index import JSON, Index
-from upstream import Body, Fault, Html, Redirect, Stall, Status, Truncate
+from upstream import Announce, Body, Chunked, Fault, Gzip, Html, Redirect, Slow, Stall, Status, Truncate
 
 from snapmirror.cli.context import ECOSYSTEMS
 from snapmirror.pypi import PypiRepo
@@ -43,33 +44,68 @@ from snapmirror.transfer.settings import Download
 CLIENTS = 50
 #: of the simulation
 ROUND = timedelta(minutes=2)
-DOWNLOAD = Download(retries=0, connect_timeout="2s", stall="1B/1s", min_free="0%")
+DOWNLOAD = Download(retries=0, connect_timeout="2s", stall="5000B/1s", min_free="0%", connections=16, per_host=16)
+GONE = (404, 410)
 
 
 class Unreliable(Index):
-    """Every twentieth answer is wrong in some way."""
+    """Some answers are wrong, in all ways in turn."""
 
     chance = random.Random(1)
     healthy = False
+    #: host and port of who speaks TLS with a certificate that nobody has signed
+    liar = ""
+
+    def __init__(self, root: Path, share: float) -> None:
+        """share: of the answers that are wrong"""
+        super().__init__(root)
+        self.share = share
+        self._turns: list[str] = []
+        #: how often each thing went wrong
+        self.struck: Counter[str] = Counter()
+        #: files that are said not to be there, in this round
+        self.denied: set[str] = set()
 
     def _faults(self, path: str) -> tuple[Fault, ...]:
-        if self.healthy or self.chance.random() >= 0.05:
+        if self.healthy or self.chance.random() >= self.share:
             return super()._faults(path)
-        ways: list[Fault] = [
-            Status(500),
-            Status(503, {"Retry-After": "0"}),
-            Status(429, {"Retry-After": "0"}),
-            Status(200, {"Content-Encoding": "gzip"}, b"no gzip"),
-            Status(403),
-            Html(),
-            Body(b"wrong"),
-            Body(os.urandom(5000)),
-            Truncate(self.chance.randrange(200)),
-            Stall(100, 0.05),
-            Redirect(path),
-            Redirect("http://127.0.0.1:1/"),
-        ]
-        return (self.chance.choice(ways),)
+        ways = self._ways(path)
+        with self._rules_lock:
+            self._turns = self._turns or self.chance.sample(list(ways), len(ways))
+            name = self._turns.pop()
+        fault = ways[name]
+        self.struck[name] += 1
+        if isinstance(fault, Status) and fault.code in GONE:
+            self.denied.add(path.rpartition("/")[2])
+        return (fault,)
+
+    def _ways(self, path: str) -> dict[str, Fault]:
+        """What may go wrong with an answer."""
+        file = self.root / path.lstrip("/")
+        size = file.stat().st_size if file.is_file() else 300
+        cut = self.chance.randrange(size)
+        here = self.url.removeprefix("http://127.0.0.1")
+        return {
+            "closes early": Truncate(cut),
+            "fewer bytes than it says": Announce(500),
+            "more bytes than it says": Announce(-min(size, 200)),
+            "chunked and cut": Chunked(cut),
+            "chunked": Chunked(),
+            "wrong bytes": Body(os.urandom(size)),
+            "a few wrong bytes": Body(b"wrong"),
+            "gzip": Gzip(),
+            "no gzip": Status(200, {"Content-Encoding": "gzip"}, b"no gzip"),
+            "another host": Redirect(f"http://localhost{here}{path}"),
+            "circles": Redirect(path),
+            "login page": Html(),
+            "slow-loris": Slow(100),
+            "pause": Stall(100, 0.05),
+            "no such host": Redirect(f"http://no-such-host.invalid{path}"),
+            "nobody there": Redirect("http://127.0.0.1:1/"),
+            "TLS that does not verify": Redirect(f"https://{self.liar}{path}"),
+            **{str(code): Status(code) for code in (401, 403, *GONE, 500, 502, 504)},
+            **{str(code): Status(code, {"Retry-After": "0"}) for code in (429, 503)},
+        }
 
 
 @dataclass
@@ -92,44 +128,76 @@ class Fleet:
     #: files that upstream has lost
     lost: set[str] = field(default_factory=set)
     snapshots: list[str] = field(default_factory=list)
+    #: what a snapshot has answered: {selector and project: page}
+    fixed: dict[str, bytes] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    #: the session of each thread
+    local: threading.local = field(default_factory=threading.local)
 
     def ask(self, number: int) -> None:
         """What one client does in a round: a page, and one of its files."""
         chance = random.Random(number)
         project = chance.choice([*self.index.pages, "misspelt"])
-        selector = chance.choice(["current"] * 4 + (self.snapshots[-1:] or ["current"]))
-        page = requests.get(f"{self.url}/{selector}/pypi/simple/{project}/", headers={"Accept": JSON}, timeout=30)
+        selector = chance.choice(
+            ["current"] * 4 + self.snapshots[-1:] + ([chance.choice(self.snapshots)] if self.snapshots else [])
+        )
+        if files := self.page(selector, project):
+            self.file(*chance.choice(files))
+
+    def page(self, selector: str, project: str) -> list[tuple[str, str, str]]:
+        """Name, address and SHA-256 of each file that is listed."""
+        page = self._get(f"{self.url}/{selector}/pypi/simple/{project}/", Accept=JSON)
         self.counts[f"pages {page.status_code}"] += 1
         self.counts["pages that were stale"] += "Warning" in page.headers
         key = f"{selector} {project}"
         if page.status_code >= 500 and key in self.had:
             self.wrong.append(f"{key}: {page.status_code} for what was had before: {page.text}")
         if page.status_code != 200:
-            return
+            return []
         self.had.add(key)
-        if not page.json()["files"]:
-            return
-        file = chance.choice(page.json()["files"])
-        self._fetch(urljoin(page.url, file["url"]), file)
+        if selector != "current" and self.fixed.setdefault(key, page.content) != page.content:
+            self.wrong.append(f"{key}: is not what it was: {page.text}")
+        return [(one["filename"], urljoin(page.url, one["url"]), one["hashes"]["sha256"]) for one in page.json()["files"]]
 
-    def _fetch(self, address: str, file: dict[str, object]) -> None:
-        name = str(file["filename"])
+    def file(self, name: str, address: str, digest: str) -> None:
+        """Fetch one."""
         try:
-            answer = requests.get(address, timeout=30)
+            answer = self._get(address)
             status = answer.status_code
         except requests.RequestException:
             status = 0
         self.counts[f"files {status or 'cut short'}"] += 1
         if status == 200:
-            if hashlib.sha256(answer.content).hexdigest() != file["hashes"]["sha256"]:  # type: ignore[index]
+            if hashlib.sha256(answer.content).hexdigest() != digest:
                 self.wrong.append(f"{name}: wrong bytes")
             self.had.add(address)
         elif address in self.had:
             self.wrong.append(f"{name}: {status} for what was had before")
-        elif status == 404 and name not in self.lost:
+        elif status == 404 and name not in self.lost | self.index.denied:
             self.wrong.append(f"{name}: {answer.text}")
+
+    def _get(self, url: str, **headers: str) -> requests.Response:
+        if not hasattr(self.local, "session"):
+            self.local.session = requests.Session()
+            self.local.session.trust_env = False
+        answer: requests.Response = self.local.session.get(url, headers=headers, timeout=30)
+        return answer
+
+    def seal(self, snapshot: str) -> None:
+        """A snapshot holds what was had before it was sealed."""
+        self.snapshots.append(snapshot)
+        self.had |= {f"{snapshot} {key.split()[1]}" for key in self.had if key.startswith("current ")}
+
+    def take_all(self) -> None:
+        """All is well again: whatever is listed can be had."""
+        for project in self.index.pages:
+            for selector in ("current", self.snapshots[-1]):
+                files = self.page(selector, project)
+                assert f"{selector} {project}" in self.had
+                for name, address, digest in files:
+                    self.file(name, address, digest)
+                    assert address in self.had or name in self.lost, name
 
     def change(self, at: int) -> None:
         """What happens upstream: a release, a new project, a yank; now and then something goes."""
@@ -184,21 +252,34 @@ def server(root: Path, index: Index, clock: Clock) -> Iterator[tuple[str, Store,
 def test_a_fleet_and_an_index_that_fails(tmp_path: Path) -> None:
     hours = 24 if os.environ.get("SNAPMIRROR_LONG") else 1
     clock = Clock()
-    with Unreliable(tmp_path / "index") as index, server(tmp_path / "store", index, clock) as (url, store, repo):
+    certificate = make_certificate(tmp_path / "tls", "localhost")
+    with (
+        Unreliable(tmp_path / "index", 0.05 if hours == 24 else 0.2) as index,
+        Proxy(index.url, certificate=certificate) as liar,
+        server(tmp_path / "store", index, clock) as (url, store, repo),
+    ):
+        index.liar = liar.url.removeprefix("https://")
         for name in (f"p{number}" for number in range(20)):
             index.upload(name, f"{name}-1.0.tar.gz", random.Random(name).randbytes(90_000))
         fleet = Fleet(index, url)
-        with ThreadPoolExecutor(8) as pool:
+        with ThreadPoolExecutor(CLIENTS) as pool:
             for number in range(hours * 30):
                 if number % 5 == 0:
                     fleet.change(number)
                 if number % 30 == 29:
                     run = Sync(store, ECOSYSTEMS, [repo], DOWNLOAD, Publish(), Quiet(), Options())
-                    fleet.snapshots += filter(None, [run.run([repo]).snapshot])
+                    fleet.seal(run.run([repo]).snapshot)
                 list(pool.map(fleet.ask, range(number * CLIENTS, (number + 1) * CLIENTS)))
+                index.denied.clear()
                 clock.now += ROUND
-    requests_upstream = len(index.requests)
-    print(f"{hours} hours: {dict(sorted(fleet.counts.items()))}; {requests_upstream} requests upstream")
+        index.healthy = True
+        clock.now += timedelta(hours=1)
+        fleet.take_all()
+        struck, requests_upstream = dict(sorted(index.struck.items())), len(index.requests)
+    print(f"{hours} hours: {dict(sorted(fleet.counts.items()))}")
+    print(f"{requests_upstream} requests upstream, of which went wrong: {struck}")
     assert fleet.wrong == []
+    assert liar.asked == []
+    assert len(struck) == len(index._ways("/"))
     assert fleet.counts["files 200"] > 10 * hours
     assert fleet.counts["pages 200"] > 10 * hours
