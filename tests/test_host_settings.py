@@ -1,5 +1,6 @@
 """[download.hosts.NAME]: what is different for one host, and that what is secret about it stays so."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from channels import Channel, make_package
 from mirror import Mirror
 from proxy import Proxy, make_certificate
 from serving import free_port, server
-from upstream import Redirect, Status, Upstream
+from upstream import Redirect, Stall, Status, Upstream
 
 from snapmirror.transfer.settings import Download, Host
 
@@ -60,8 +61,10 @@ def test_credentials_from_the_environment(
 def test_a_variable_that_is_not_there(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
     """Is named; and it is needed only by who asks that host."""
     mirror.settings["download"]["hosts"] = {name_of(upstream.url): {"auth": {"env": "CHAN_AUTH"}}}
-    assert "CHAN_AUTH of the environment" in mirror.sync(status=1).err
-    assert upstream.requests == []
+    for nothing in ({}, {"CHAN_AUTH": " \n"}):
+        mirror.env = nothing
+        assert "CHAN_AUTH of the environment" in mirror.sync(status=1).err
+        assert upstream.requests == []
     mirror.run("status", status=None)
     mirror.env["CHAN_AUTH"] = "user:password"
     mirror.sync()
@@ -92,6 +95,15 @@ def test_proxy_and_name(mirror: Mirror, channel: Channel, upstream: Upstream) ->
     mirror.sync()
     agents = {(request.path[:5] == "http:", request.headers["user-agent"].partition(" ")[2]) for request in upstream.requests}
     assert agents == {(True, "(team@example.org)"), (False, "")}
+
+
+def test_times(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+    """Of one host, which has less of it than all others."""
+    mirror.settings["download"] |= {"stall": "1B/60s", "retries": 0, "hosts": {name_of(upstream.url): {"stall": "1B/1s"}}}
+    upstream.fault("*.conda", Stall(10, 30))
+    began = time.monotonic()
+    assert "stalled" in mirror.sync(status=1).err
+    assert time.monotonic() - began < 20
 
 
 def test_what_is_not_given_is_as_for_all() -> None:

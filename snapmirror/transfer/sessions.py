@@ -66,10 +66,10 @@ def _proxies(url: str, proxy: str, *, direct: bool) -> Mapping[str, str]:
 def _auth(url: str, given: Auth | None) -> "tuple[str, str] | _Bearer | None":
     if not isinstance(given, Credentials):
         return requests.utils.get_netrc_auth(url)
-    if not given.secret:
+    secret = (given.secret or "").strip()
+    if not secret:
         problem = f"the variable {given.env} of the environment, which is to hold its credentials, is not set"
         raise RefusedError(addresses.redact(url), problem)
-    secret = given.secret.strip()
     user, colon, password = secret.partition(":")
     return (user, password) if colon else _Bearer(secret)
 
