@@ -48,7 +48,7 @@ def _summary(store: Store, configured: Sequence[Repo]) -> dict[str, Any]:
         "bytes": sum(repo["bytes"] for repo in repos.values()),
         "free": shutil.disk_usage(store.layout.root).free,
         "withheld": _withheld(store, catalog, current) if current else {},
-        "lost": store.live.lost(),
+        "lost": [lost for digest, lost in store.live.lost().items() if store.blobs.size(digest) is None],
         "blocked": [host for host in store.live.blocked() if host.until > clock.to_id(store.now())],
     }
 

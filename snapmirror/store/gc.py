@@ -38,6 +38,8 @@ class GcPlan:
     entries: list[Path] = field(default_factory=list)
     #: paths of repos whose live states nobody reads any more
     live: list[str] = field(default_factory=list)
+    #: notes of files that upstream has lost, which nothing lists any more or which are there
+    lost: list[Digest] = field(default_factory=list)
     #: ids whose trees have expired
     trees: list[str] = field(default_factory=list)
     #: blobs that nothing refers to, with their bytes
@@ -154,6 +156,7 @@ def plan(
     found.entries = [
         entry.path for entry in syncing.entries(store.layout) if not entry.alive and entry.age >= syncing.KEPT_SECONDS
     ]
+    found.lost = [one for one in store.live.lost() if one not in reached or store.blobs.size(one) is not None]
     found.trees = _expired(store, catalog, going, now - keep_trees)
     found.documents = set(current_documents(store, Catalog(tuple(kept), catalog.pins)))
     return found
@@ -198,6 +201,8 @@ def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
         fs.unlink(entry)
     for path in planned.live:
         store.live.drop(path)
+    for digest in planned.lost:
+        store.live.find(digest)
     for id_ in planned.trees:
         store.published.drop(id_)
     execute_forget(store, catalog, planned.forget)

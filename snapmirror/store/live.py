@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ..digests import Digest
+from ..digests import Digest, is_hex_digest
 from . import fs
 from .layout import Layout
 from .records import DirectoryState, RepoState
@@ -93,9 +93,10 @@ class Live:
         """It was there after all."""
         fs.unlink(self._lost / f"{digest.hex()}.json")
 
-    def lost(self) -> list[Lost]:
-        """All that are lost, by name."""
-        return sorted((one for _, one in _read(self._lost, Lost) if one), key=lambda one: one.name)
+    def lost(self) -> dict[Digest, Lost]:
+        """All that are lost, in the order of their names; what was brought otherwise since then may be among them."""
+        found = [(bytes.fromhex(name), one) for name, one in _read(self._lost, Lost) if one and is_hex_digest(name)]
+        return dict(sorted(found, key=lambda item: item[1].name))
 
     def block(self, blocked: Blocked) -> None:
         """Note that a host is left alone."""
