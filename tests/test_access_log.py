@@ -103,20 +103,26 @@ def test_where_files_come_from_and_what_was_sent(mirror: Mirror, upstream: Upstr
 
 def test_no_secret_and_no_forged_line(mirror: Mirror) -> None:
     with server(mirror.config) as (url, _):
-        for target in ("http://tom:s3cret@mirror/current/chan/?a=b", "/t/s3cret/chan/", "/current/t/s3cret/chan/"):
-            close = "Connection: close\r\nAuthorization: Basic czNjcmV0\r\n"
-            raw(
-                url, f'GET {target} HTTP/1.1\r\nHost: m\r\n{close}Referer: http://tom:s3cret@x/y\r\nUser-Agent: a" \\ ü\r\n\r\n'
-            )
+        for target in (
+            "http://tom:s3cret@mirror/current/chan/?a=b",
+            "/t/s3cret/chan/",
+            "/current/t/s3cret/chan/",
+            "/t/s3cret",
+            "http://mirror/t/s3cret/chan/",
+        ):
+            secret = "Authorization: Basic czNjcmV0\r\nReferer: http://tom:s3cret@x/t/s3cret/y\r\n"
+            raw(url, f'GET {target} HTTP/1.1\r\nHost: m\r\nConnection: close\r\n{secret}User-Agent: a" \\ ü\r\n\r\n')
         raw(url, "nonsense\r\n\r\n")
-        told = lines(mirror.root / "access.log", 4)
-    assert [line["request"] for line in told[:3]] == [
+        told = lines(mirror.root / "access.log", 6)
+    assert [line["request"] for line in told[:5]] == [
         "GET http://mirror/current/chan/?a=b HTTP/1.1",
         "GET /t/-/chan/ HTTP/1.1",
         "GET /current/t/-/chan/ HTTP/1.1",
+        "GET /t/- HTTP/1.1",
+        "GET http://mirror/t/-/chan/ HTTP/1.1",
     ]
-    assert (told[0]["referer"], told[0]["agent"]) == ("http://x/y", r"a\x22 \x5C \xC3\xBC")
-    assert told[3]["status"] == "400"
+    assert (told[0]["referer"], told[0]["agent"]) == ("http://x/t/-/y", r"a\x22 \x5C \xC3\xBC")
+    assert told[5]["status"] == "400"
     text = (mirror.root / "access.log").read_text()
     assert "s3cret" not in text
     assert "czNjcmV0" not in text

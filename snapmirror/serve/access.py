@@ -24,9 +24,9 @@ from .settings import Serve
 _log = logging.getLogger(__name__)
 #: what needs no escape between double quotes
 _PLAIN = re.compile(r"[ !#-\[\]-~]*")
-#: user and password of a URL; a client's token for a channel (see addresses), also below a selector
+#: user and password of a URL; a client's token for a channel (see addresses), also below a selector, and in a whole URL
 _USER = re.compile(r"(^|//)[^/?#]*@")
-_TOKEN = re.compile(r"^((?:/[^/?]+)?/t/)[^/?]+(?=/)")
+_TOKEN = re.compile(r"^((?:[a-z]+://[^/?]*)?(?:/[^/?]+)?/t/)[^/?#]+", re.IGNORECASE)
 _STANDARD_OUTPUT = 1
 
 
