@@ -14,19 +14,22 @@ import http.client
 import json
 import re
 import signal
+import ssl
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
+from typing import Self
 from urllib.parse import urljoin
 
-from .measure import ROOT, Skip, Work, beside, remove
+from .measure import ROOT, Skip, Work, beside, need, remove, run
 from .pages import devpi, proxpi
 from .servers import Loopback, snapmirror
 
@@ -112,6 +115,12 @@ def _too_long(handler: _Handler, content: bytes) -> None:
     handler.whole(content + b"more")
 
 
+def _says_less(handler: _Handler, content: bytes) -> None:
+    handler.begin(200, Content_Length=str(len(content) - 4))
+    handler.wfile.write(content)
+    handler.close_connection = True
+
+
 def _cut_chunks(handler: _Handler, content: bytes) -> None:
     handler.begin(200, Transfer_Encoding="chunked")
     handler.wfile.write(b"%x\r\n" % 100_000 + content[:100_000] + b"\r\n")
@@ -142,6 +151,23 @@ def _redirect_elsewhere(handler: _Handler, content: bytes) -> None:
     handler.begin(302, Location=f"{address}/elsewhere/{project}", Content_Length="0")
 
 
+def _redirect_nowhere(handler: _Handler, content: bytes) -> None:
+    handler.begin(302, Location="http://no-such-host.invalid/file", Content_Length="0")
+
+
+def _redirect_unproved(handler: _Handler, content: bytes) -> None:
+    handler.begin(302, Location=f"{handler.index.unproved}/elsewhere/tls", Content_Length="0")
+
+
+def _slow_header(handler: _Handler, content: bytes) -> None:
+    with contextlib.suppress(OSError):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        for _ in range(60):
+            handler.wfile.write(b"x")
+            time.sleep(0.5)
+    handler.close_connection = True
+
+
 def _slow_loris(handler: _Handler, content: bytes) -> None:
     handler.begin(200, Content_Length=str(len(content)))
     with contextlib.suppress(OSError):
@@ -165,13 +191,17 @@ FAULTS: dict[str, Send] = {
     "early": _closes_early,
     "short": _too_short,
     "long": _too_long,
+    "less": _says_less,
     "chunks": _cut_chunks,
     "wrong": _wrong_bytes,
     "gzip": _gzipped,
     "login": _login_page,
     "loop": _redirect_loop,
     "moved": _redirect_elsewhere,
+    "nowhere": _redirect_nowhere,
+    "tls": _redirect_unproved,
     "loris": _slow_loris,
+    "header": _slow_header,
     "ill": _fails,
     "forbidden": _forbids,
 }
@@ -180,13 +210,17 @@ _TITLES = {
     "early": "closes half-way",
     "short": "half of it, as though it were all",
     "long": "four bytes too many",
+    "less": "four bytes more than it says",
     "chunks": "chunked, and cut",
     "wrong": "one bit is wrong",
     "gzip": "gzip that nobody asked for",
     "login": "a login page, with 200",
     "loop": "redirects without end",
     "moved": "redirects to another host",
+    "nowhere": "redirects to a host that is none",
+    "tls": "redirects to who can't prove its name",
     "loris": "two bytes a second",
+    "header": "a header of two bytes a second",
     "ill": "503",
     "forbidden": "403",
 }
@@ -195,10 +229,25 @@ _TITLES = {
 class FaultyIndex(Loopback):
     """The index, on loopback."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        """folder: for a certificate"""
         self.healed = False
         self.contents = {name: Random(name).randbytes(_SIZE) for name in FAULTS}
-        super().__init__(type("Handler", (_Handler,), {"index": self}))
+        handler = type("Handler", (_Handler,), {"index": self})
+        super().__init__(handler)
+        self._liar = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._liar.socket = _unsigned(folder).wrap_socket(self._liar.socket, server_side=True)
+        #: the same at an address whose certificate nobody has signed
+        self.unproved = f"https://localhost:{self._liar.server_port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._liar.serve_forever, daemon=True).start()
+        return super().__enter__()
+
+    def __exit__(self, *raised: object) -> None:
+        self._liar.shutdown()
+        self._liar.server_close()
+        super().__exit__(*raised)
 
     def page(self, project: str) -> object:
         """As PyPI has it."""
@@ -212,6 +261,16 @@ class FaultyIndex(Loopback):
             "yanked": False,
         }
         return {"meta": {"api-version": "1.4"}, "name": project, "versions": ["1.0"], "files": [record]}
+
+
+def _unsigned(folder: Path) -> ssl.SSLContext:
+    """With a certificate that it has signed itself."""
+    need("openssl")
+    new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    run(["openssl", *new.split(), "-keyout", folder / "key", "-out", folder / "certificate"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "certificate", folder / "key")
+    return context
 
 
 def outcome(base: str, project: str, right: bytes) -> str:
@@ -253,7 +312,7 @@ def _ours(work: Work, address: str) -> Iterator[str]:
 def compare(work: Work) -> list[tuple[str, ...]]:
     """A row for each fault: its title, and what each proxy does, at first and once the index is healed."""
     with contextlib.ExitStack() as stack:
-        index = stack.enter_context(FaultyIndex())
+        index = stack.enter_context(FaultyIndex(work.folder))
         proxies = [stack.enter_context(start(work, index.address)) for start in (_ours, proxpi, devpi)]
         rows = []
         for project, right in index.contents.items():
