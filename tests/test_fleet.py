@@ -42,6 +42,8 @@ from snapmirror.transfer.notes import StoreNotes
 from snapmirror.transfer.settings import Download
 
 CLIENTS = 50
+#: upstream, each ten minutes
+CHANGES = 4
 #: of the simulation
 ROUND = timedelta(minutes=2)
 DOWNLOAD = Download(retries=0, connect_timeout="2s", stall="5000B/1s", min_free="0%", connections=16, per_host=16)
@@ -143,7 +145,7 @@ class Fleet:
             ["current"] * 4 + self.snapshots[-1:] + ([chance.choice(self.snapshots)] if self.snapshots else [])
         )
         if files := self.page(selector, project):
-            self.file(*chance.choice(files))
+            self.file(*chance.choice(chance.choice([files, files[-3:]])))
 
     def page(self, selector: str, project: str) -> list[tuple[str, str, str]]:
         """Name, address and SHA-256 of each file that is listed."""
@@ -265,7 +267,8 @@ def test_a_fleet_and_an_index_that_fails(tmp_path: Path) -> None:
         with ThreadPoolExecutor(CLIENTS) as pool:
             for number in range(hours * 30):
                 if number % 5 == 0:
-                    fleet.change(number)
+                    for change in range(CHANGES):
+                        fleet.change(number * CHANGES + change)
                 if number % 30 == 29:
                     run = Sync(store, ECOSYSTEMS, [repo], DOWNLOAD, Publish(), Quiet(), Options())
                     fleet.seal(run.run([repo]).snapshot)
