@@ -35,7 +35,11 @@ def server(config: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[
             yield line.split()[-1].rstrip("/"), process
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(20)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()  # or the end of the block would wait on
+                raise
 
 
 def free_port() -> int:

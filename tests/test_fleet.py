@@ -233,7 +233,7 @@ def server(root: Path, index: Index, clock: Clock) -> Iterator[tuple[str, Store,
     async def main() -> None:
         hosts = hosts_of(store)
         http = CarefulHttp(hosts, DOWNLOAD, str, StoreNotes(store), clock, HURRIED)
-        live = LiveMetadata(store, ECOSYSTEMS, [repo], http)
+        live = LiveMetadata(store, ECOSYSTEMS, [repo], lambda: http)
         origins = {"pypi": Origin("pypi", repo.upstreams, metadata_age=600.0)}
         async with serving(Server(store, ECOSYSTEMS, Serve(), origins, Puller(store, DOWNLOAD, hosts), live), sockets):
             ready.set()

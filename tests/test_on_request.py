@@ -1,10 +1,12 @@
 """metadata = "on-request": under `current` an index is read when it is asked for, and a sync seals what is known by then."""
 
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -15,7 +17,7 @@ from channels import Channel, make_package
 from mirror import Mirror
 from pypi_index import JSON, Index
 from serving import server
-from upstream import Call, Html, Status, Upstream
+from upstream import Call, Html, Stall, Status, Upstream
 from wheels import wheel
 
 
@@ -379,3 +381,40 @@ def test_what_may_not_be_asked_for(mirror: Mirror, index: Index) -> None:
         assert index.asked() == []
         assert fetch(page(url, "six")) == [403]
         assert fetch(page(url, "idna")) == [200]
+
+
+def test_a_repo_that_no_snapshot_has_yet(mirror: Mirror, index: Index, tmp_path: Path) -> None:
+    """Though there are snapshots, of others: a date has nothing of it."""
+    with Upstream(tmp_path / "upstream") as upstream:
+        channel = Channel(upstream.root / "chan")
+        channel.add(make_package("tool"))
+        channel.publish()
+        mirror.add("chan", f"{upstream.url}/chan", subdirs=["noarch"])
+        mirror.sync("chan")
+    (sealed,) = mirror.snapshots()
+    with server(mirror.config) as (url, _):
+        assert page(url, "six", sealed).status_code == 404
+        assert page(url, "six").status_code == 200
+
+
+def test_a_file_of_a_page_that_can_not_be_read(mirror: Mirror, index: Index) -> None:
+    """It is not said not to be there: nobody knows."""
+    path = index.pages["six"]["files"][0]["url"].removeprefix(index.url)
+    index.fault("/simple/*", Status(503))
+    with server(mirror.config) as (url, _):
+        answer = requests.get(f"{url}/pypi{path}", timeout=20)
+        assert (answer.status_code, "nothing is held" in answer.text) == (502, True)
+
+
+def test_the_server_ends_although_an_index_is_silent(mirror: Mirror, index: Index) -> None:
+    """Who waits is told so."""
+    mirror.settings["download"] |= {"stall": "1B/60s"}
+    mirror.write()
+    index.fault("/simple/*", Stall(0, 60.0))
+    with server(mirror.config) as (url, process), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(page, url, "six")
+        while not index.requests:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        process.wait(15)
+        assert (waiting.result().status_code, "about to end" in waiting.result().text) == (502, True)

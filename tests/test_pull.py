@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import http.client
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import requests
+import urllib3
 from channels import Package, make_package, publish_large
 from mirror import Mirror
 from pypi_index import Index
@@ -375,3 +377,37 @@ def test_projects_that_may_not_be_fetched(tmp_path: Path) -> None:
                 page = get(f"{url}/current/py/simple/{name.partition('-')[0]}/", Accept="application/vnd.pypi.simple.v1+json")
                 (file,) = page.json()["files"]
                 assert get(requests.compat.urljoin(page.url, file["url"])).status_code == status
+
+
+def test_the_server_ends_although_upstream_is_silent(mirror: Mirror, upstream: Upstream, big: Package) -> None:
+    """Long before upstream is given up; what has arrived is kept, and the client knows that it is not whole."""
+    mirror.settings["download"]["stall"] = "1B/60s"
+    mirror.write()
+    upstream.fault("*.conda", Stall(_LARGE // 2, 60.0))
+    with server(mirror.config) as (url, process):
+        answer = requests.get(f"{url}/current/chan/noarch/{big.filename}", stream=True, timeout=30)
+        answer.raw.read(1000)
+        time.sleep(1.5)  # what has arrived is written each second
+        process.send_signal(signal.SIGTERM)
+        process.wait(15)
+        with pytest.raises(urllib3.exceptions.ProtocolError):
+            answer.raw.read()
+    upstream.heal()
+    upstream.clear()
+    with serve(mirror) as url:
+        assert get(f"{url}/{big.filename}").content == big.data
+    assert [request.status for request in upstream.requests] == [206]
+
+
+def test_what_one_upstream_has_not_another_may_have(mirror: Mirror, upstream: Upstream, big: Package) -> None:
+    """Two repos list the same file: what came of asking the one's upstream says nothing of the other's."""
+    upstream.fault("/chan/noarch/*.conda", Status(404))
+    shutil.copytree(upstream.root / "chan", upstream.root / "twin")
+    mirror.add("twin", f"{upstream.url}/twin", subdirs=["noarch"], download="on-demand")
+    mirror.sync()
+    with serve(mirror) as url:
+        twin = url.replace("/chan/", "/twin/")
+        assert get(f"{url}/{big.filename}").status_code == 404
+        assert requests.head(f"{url}/{big.filename}", timeout=10).status_code == 404
+        assert requests.head(f"{twin}/{big.filename}", timeout=10).status_code == 200
+        assert get(f"{twin}/{big.filename}").content == big.data

@@ -11,11 +11,12 @@ import os
 import random
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
@@ -78,7 +79,7 @@ CASES = {
 
 
 #: files of tests that are about something else
-OTHERS = ("leaving", "other way", "later", "many")
+OTHERS = ("leaving", "other way", "later", "many", "looked at")
 
 
 class Site:
@@ -247,7 +248,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 5.0) -> None:
 def test_clients_that_leave(site: Site, kind: str) -> None:
     """At once, after the headers, after a byte: they leave nothing open, and the file comes in all the same."""
     data, address, upstream = site.files[kind, "leaving"], site.urls[kind, "leaving"], site.upstream(kind)
-    descriptors = len(os.listdir(f"/proc/{site.process}/fd"))
+    descriptors, began = len(os.listdir(f"/proc/{site.process}/fd")), len(site.log)
     upstream.fault("*", Slow(200_000))
     for read in [None, 0, 1, 1000] * 5:
         try:
@@ -259,6 +260,22 @@ def test_clients_that_leave(site: Site, kind: str) -> None:
     upstream.heal()
     assert requests.get(address, timeout=10).content == data
     wait_for(lambda: len(os.listdir(f"/proc/{site.process}/fd")) <= descriptors + 8)  # some are the index's
+    assert site.log[began:] == []  # nothing went wrong
+
+
+@pytest.mark.parametrize("kind", ["sized", "unsized"])
+@pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
+def test_who_looks_at_a_file_does_not_have_it_fetched(site: Site, kind: str, version: str) -> None:
+    """HEAD is answered from the metadata, also while upstream is silent."""
+    upstream, (host, _, path) = site.upstream(kind), site.urls[kind, "looked at"].removeprefix("http://").partition("/")
+    name, _, port = host.partition(":")
+    upstream.clear()
+    with socket.create_connection((name, int(port)), 5) as connection:
+        connection.sendall(f"HEAD /{path} {version}\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert (b"Content-Length: " in answer) == (kind == "sized")
+    assert upstream.paths() == []
 
 
 def test_a_file_comes_in_another_way_while_it_is_waited_for(site: Site) -> None:
@@ -278,23 +295,24 @@ def test_a_file_comes_in_another_way_while_it_is_waited_for(site: Site) -> None:
     partial.unlink()
 
 
-def test_all_threads_are_busy(tmp_path: Path) -> None:
-    """With other files: what another process fetches is passed on all the same."""
+def test_all_places_are_taken(tmp_path: Path) -> None:
+    """By other files of the upstream: what another process fetches is passed on all the same."""
     with Upstream(tmp_path / "upstream") as upstream:
         channel = Channel(upstream.root / "chan")
-        busy, other = (make_package(name, payload=random.Random(1).randbytes(_SIZE)) for name in ("busy", "other"))
-        channel.add(busy, other)
+        *many, other = (make_package(f"busy-{number}", payload=random.Random(number).randbytes(_SIZE)) for number in range(5))
+        channel.add(*many, other)
         channel.publish()
         mirror = Mirror(tmp_path / "mirror")
-        mirror.settings["download"] |= {"connections": 1}
+        mirror.settings["download"] |= {"per_host": 1}
         mirror.add("chan", f"{upstream.url}/chan", subdirs=["noarch"], download="on-demand")
         mirror.sync()
         upstream.fault("*/busy-*", Slow(100_000))
+        begun = len(upstream.requests)
         partial = mirror.store_path / "incoming" / hashlib.sha256(other.data).hexdigest()
-        with served(mirror, []) as (url, _), ThreadPoolExecutor(2) as pool, partial.open("wb") as process:
+        with served(mirror, []) as (url, _), ThreadPoolExecutor(5) as pool, partial.open("wb") as process:
             address = f"{url}/chan/noarch"
-            first = pool.submit(requests.get, f"{address}/{busy.filename}", timeout=20)
-            wait_for(upstream.bytes_sent)
+            first = [pool.submit(requests.get, f"{address}/{busy.filename}", timeout=20) for busy in many]
+            wait_for(lambda: len(upstream.requests) == begun + 4)
             fcntl.flock(process, fcntl.LOCK_EX)
             second = pool.submit(requests.get, f"{address}/{other.filename}", timeout=20)
             time.sleep(0.2)
@@ -302,9 +320,51 @@ def test_all_threads_are_busy(tmp_path: Path) -> None:
             process.flush()
             partial.rename(mirror.store_path / "blobs" / partial.name[:2] / partial.name)
             assert second.result().content == other.data
-            assert not first.done()
+            assert not any(client.done() for client in first)
             upstream.heal()
-            assert first.result().content == busy.data
+            assert [client.result().content for client in first] == [busy.data for busy in many]
+
+
+def test_an_upstream_that_drips_does_not_keep_others_from_answering(tmp_path: Path) -> None:
+    """However many ask for its files and pages."""
+    packages = [make_package(f"p{number}", payload=random.Random(number).randbytes(_SIZE)) for number in range(12)]
+    with Upstream(tmp_path / "well") as well, Index(tmp_path / "index") as index, ExitStack() as stack:
+        ill = stack.enter_context(Upstream(tmp_path / "ill"))
+        for upstream in (ill, well):
+            channel = Channel(upstream.root / "chan")
+            channel.add(*packages)
+            channel.publish()
+        index.wheel("six", "1.0")
+        mirror = Mirror(tmp_path / "mirror")
+        mirror.settings["download"] |= {"per_host": 1}
+        for name, upstream in {"ill": ill, "well": well}.items():
+            mirror.add(name, f"{upstream.url}/chan", subdirs=["noarch"], download="on-demand")
+        mirror.sync()
+        on_request = {"kind": "pypi", "download": "on-demand", "metadata": "on-request"}
+        mirror.add("pages", f"{ill.url}/simple/", **on_request)
+        mirror.add("index", f"{index.url}/simple/", **on_request)
+        ill.clear()
+        ill.fault("/simple/*", Body(bytes(_SIZE)), Slow(100))
+        ill.fault("*", Slow(100))
+        with served(mirror, []) as (url, _), ThreadPoolExecutor(40) as pool:
+
+            def ask(path: str) -> int:
+                try:
+                    return requests.get(f"{url}/{path}", timeout=5).status_code
+                except requests.RequestException:
+                    return -1
+
+            for package in packages:
+                pool.submit(ask, f"ill/noarch/{package.filename}")
+            for number in range(20):
+                pool.submit(ask, f"pages/simple/p{number}/")
+            time.sleep(1)
+            began = time.monotonic()
+            answers = [ask(f"well/noarch/{packages[-1].filename}"), ask("index/simple/six/")]
+            took = time.monotonic() - began
+            stack.close()
+        assert answers == [200, 200]
+        assert took < 3
 
 
 def test_two_workers_and_a_sync_of_one_file(tmp_path: Path) -> None:

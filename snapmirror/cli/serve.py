@@ -60,7 +60,7 @@ def _origin(repos: Sequence[Repo], repo: Repo) -> Origin:
 
 def _live(config: Config, store: Store, hosts: Hosts) -> LiveMetadata:
     """Reads the metadata that is asked for, in one process."""
-    http = CarefulHttp(hosts, config.download.for_clients, say, StoreNotes(store), store.now, HURRIED)
+    http = partial(CarefulHttp, hosts, config.download.for_clients, say, StoreNotes(store), store.now, HURRIED)
     return LiveMetadata(store, ECOSYSTEMS, config.repo, http)
 
 

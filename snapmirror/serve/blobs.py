@@ -10,7 +10,8 @@ from ..store.store import Store
 from ..transfer.download import Source
 from .answers import HIT, BlobAnswer, Place, Refused
 from .bodies import Body
-from .pull import Coming, Puller
+from .coming import Coming
+from .pull import Puller
 from .respond import IMMUTABLE, SHORT, Head, Reply, head, respond, respond_unsized
 
 
@@ -32,6 +33,11 @@ class BlobSender:
         self._store = store
         self._accel = accel
         self._puller = puller
+
+    def drain(self) -> None:
+        """The server is about to end."""
+        if self._puller:
+            self._puller.drain()
 
     def close(self) -> None:
         """End what is under way."""
@@ -78,9 +84,11 @@ class BlobSender:
             raise Refused(403, f"/{answer.path}: this mirror is set up not to fetch it (allow, block)", answer.place)
 
         def coming(start: int, count: int | None) -> Coming:
-            return Coming(puller.follow(source, origin.negative), start, count)
+            return Coming(puller.follow(source, origin), start, count)
 
-        if size is None and request.version < (1, 1):  # it knows no chunks: where the connection ends, the file would end
+        if request.method == "HEAD":
+            puller.check(source, origin)
+        elif size is None and request.version < (1, 1):  # it knows no chunks: where the connection ends, the file would end
             whole = coming(0, None)
             await whole.end()
             reply = self.send(request, self.prepare(answer))

@@ -9,7 +9,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from ..ecosystem import Want
@@ -19,14 +19,17 @@ from ..store.records import RepoState
 from ..store.store import Store
 from .answers import Refused
 from .settings import Origin
+from .turns import Turns
 
 _log = logging.getLogger(__name__)
 #: names whose age is known; of others upstream is asked anew
 _KNOWN = 65_536
 #: statuses that say that there is no such thing; others of 4xx may say that of something, or that we may not have it
 _BELIEVED = {404, 410}
-#: requests to upstreams at once
-_THREADS = 16
+#: requests at once for one repo
+_FOR_ONE = 16
+#: seconds for which a server that is about to end waits for upstreams
+_LAST_WAIT = 5.0
 #: seconds after a failure in which upstream is not asked for the same again
 _PAUSE = 10.0
 
@@ -87,11 +90,20 @@ class Fresh:
         self._origins = origins
         self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
         self._running: dict[tuple[str, str], asyncio.Task[_Known]] = {}
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="fresh")
+        self._turns = Turns(_FOR_ONE, "fresh")
+
+    def drain(self) -> None:
+        """The server is about to end: soon what is held will have to do."""
+
+        def end() -> None:
+            for task in self._running.values():
+                task.cancel()
+
+        asyncio.get_running_loop().call_later(_LAST_WAIT, end)
 
     def close(self) -> None:
         """Do not wait for upstreams."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._turns.close()
 
     def forgive(self) -> None:
         """Forget failures."""
@@ -125,14 +137,11 @@ class Fresh:
         known = await asyncio.shield(task)
         return known, Freshness("revalidated", time.monotonic() - began)
 
-    async def reconstruct(self, repo: str, snapshot: str, name: str) -> Stale | None:
-        """Have a snapshot answer for a name that nobody had asked for when it was sealed; by what is held, if that is said.
-
-        Raises Refused.
-        """
+    async def reconstruct(self, repo: str, snapshot: str, name: str) -> Freshness:
+        """Have a snapshot answer for a name that nobody had asked for when it was sealed. Raises Refused."""
         known = await self.freshen(repo, Want(name, itself=True))
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._live.reconstruct, repo, snapshot, name)
-        return known.stale
+        await self._turns.run(repo, partial(self._live.reconstruct, repo, snapshot, name))
+        return known
 
     async def _refresh(self, key: tuple[str, str]) -> _Known:
         repo, name = key
@@ -140,11 +149,13 @@ class Fresh:
         assert origin.metadata_age is not None
         problem: UpstreamError | None = None
         try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, self._live.refresh, repo, name)
+            await self._turns.run(repo, partial(self._live.refresh, repo, name))
         except UpstreamError as error:
             problem = error
         except SnapmirrorError as error:
             problem = UpstreamError(repo, str(error))
+        except asyncio.CancelledError:
+            problem = UpstreamError(repo, "this server is about to end, and upstream is silent")
         except Exception:  # what is held is served all the same
             _log.exception("%s of %s", name or "the metadata", repo)
             problem = UpstreamError(repo, "internal error; the server's log says more")

@@ -1,9 +1,8 @@
-"""Files that are fetched when somebody asks for them: sent on while they arrive, kept once they are what they should be.
+"""Files that are fetched when somebody asks for them, and kept once they are what they should be.
 
 There is one transfer of a file, whoever asks and however often: processes agree on it by the flock on the partial file,
-and all of them read that file as it grows. The last bytes of every answer wait until the hash is right, so that nobody
-takes a wrong file for a whole one. The process that fetches may be killed; then another one that needs the file goes on
-where it ended.
+and all of them read that file as it grows (see `coming`). The process that fetches may be killed; then another one that
+needs the file goes on where it ended.
 """
 
 import asyncio
@@ -12,8 +11,10 @@ import logging
 import os
 import shutil
 import time
+import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import clock
 from ..errors import AbsentError, DiskFull, LockedError, MismatchError, PlanTooLarge, SnapmirrorError
@@ -27,14 +28,15 @@ from ..transfer.notes import StoreNotes
 from ..transfer.sessions import RefusedError
 from ..transfer.settings import Download
 from .answers import HIT, Refused
-from .parts import send_file
+from .settings import Origin
+from .turns import Turns
 
 _log = logging.getLogger(__name__)
-#: bytes at the end of an answer that wait for the verdict on the file; smaller answers wait as a whole, and so can
-#: still be refused with a status
-_HELD_BACK = 64 << 10
-#: seconds between two looks at a file that another process fetches
+#: seconds between two looks at a file that another process fetches, and looks between two tries to fetch it ourselves
 _TICK = 0.01
+_LOOKS = 20
+#: seconds for which a server that is about to end waits for the next byte
+_LAST_WAIT = 5.0
 _MAX_FAILURES = 65_536
 #: failures in a row after which a host is left alone, and for how many seconds
 _PATIENCE = 4
@@ -42,6 +44,8 @@ _PAUSES = (10, 20, 40, 80, 160, 320, 600)
 
 #: device and inode number
 _Identity = tuple[int, int]
+#: a file, and where it is looked for: what has it not tells nothing of elsewhere
+_Key = tuple[str, ...]
 
 
 def hosts_of(store: Store) -> Hosts:
@@ -52,74 +56,97 @@ def hosts_of(store: Store) -> Hosts:
 
     def note(host: str, seconds: float, problem: str) -> None:
         """In a thread."""
-        if not seconds:
-            store.live.unblock(host)
-            return
         until = clock.to_id(clock.from_seconds(int(now() + seconds)))
-        _log.warning("%s is left alone until %s: %s", host, until, problem)
-        store.live.block(Blocked(host=host, until=until, problem=problem))
+        if seconds:
+            _log.warning("%s is left alone until %s: %s", host, until, problem)
+        with contextlib.suppress(OSError, DiskFull):  # that it can't be told is no reason to give nothing
+            if seconds:
+                store.live.block(Blocked(host=host, until=until, problem=problem))
+            else:
+                store.live.unblock(host)
 
     return Hosts(_PATIENCE, _PAUSES, now, note)
+
+
+class _Means(NamedTuple):
+    """What the transfers of one process share."""
+
+    store: Store
+    http: Http
+    hosts: Hosts
+    turns: Turns
 
 
 class Puller:
     """The transfers of one process."""
 
     def __init__(self, store: Store, settings: Download, hosts: Hosts) -> None:
-        self._store = store
-        self._http = CarefulHttp(hosts, settings.for_clients, _log.warning, StoreNotes(store), store.now, HURRIED)
-        self._hosts = hosts
-        self._running: dict[str, Transfer] = {}
-        #: content -> (error, when it is forgotten)
-        self._failures: dict[str, tuple[SnapmirrorError, float]] = {}
+        settings = settings.for_clients
+        http = CarefulHttp(hosts, settings, _log.warning, StoreNotes(store), store.now, HURRIED)
+        self._means = _Means(store, http, hosts, Turns(settings.per_host, "pull"))
+        self._running: dict[_Key, Transfer] = {}
+        #: (error, when it is forgotten)
+        self._failures: dict[_Key, tuple[SnapmirrorError, float]] = {}
+        self._patience: float | None = None
 
     def _now(self) -> float:
-        return self._store.now().timestamp()
+        return self._means.store.now().timestamp()
 
-    def follow(self, source: Source, negative: float) -> "Transfer":
-        """The transfer of a file, begun if nobody has.
+    def check(self, source: Source, origin: Origin) -> None:
+        """Raise Refused for a file of which upstream has said a moment ago that it is not there or not given away."""
+        error, until = self._failures.get(_key(source, origin), (None, 0.0))
+        if error and self._now() < until:
+            refused = refusal(source, error)
+            refused.cache = HIT
+            raise refused
 
-        negative: seconds for which everybody is told so, once upstream has said that there is no such file or that it
-            will not give it
-        Raises Refused for such a file.
-        """
-        if failure := self._failures.get(source.content):
-            error, until = failure
-            if self._now() < until:
-                refused = refusal(source, error)
-                refused.cache = HIT
-                raise refused
-            del self._failures[source.content]
-        transfer = self._running.get(source.content)
+    def follow(self, source: Source, origin: Origin) -> "Transfer":
+        """The transfer of a file, begun if nobody has. Raises Refused as `check` does."""
+        self.check(source, origin)
+        key = _key(source, origin)
+        transfer = self._running.get(key)
         if transfer is None:
-            transfer = self._running[source.content] = Transfer(self._store, self._http, self._hosts, source)
-            transfer.start(lambda: self._ended(source, transfer.error, negative))
+            transfer = self._running[key] = Transfer(self._means, source, self._patience)
+            transfer.start(lambda: self._ended(key, transfer, origin.negative))
         return transfer
 
-    def _ended(self, source: Source, error: SnapmirrorError | None, negative: float) -> None:
-        del self._running[source.content]
+    def _ended(self, key: _Key, transfer: "Transfer", negative: float) -> None:
+        error = transfer.error
+        del self._running[key]
+        self._failures.pop(key, None)
         if error is None:
             return
-        _log.error("%s can't be had: %s", source.file.name, error)
+        _log.error("%s can't be had: %s", transfer.source.file.name, error)
         if isinstance(error, AbsentError | MismatchError | RefusedError):
             if len(self._failures) >= _MAX_FAILURES:
                 del self._failures[next(iter(self._failures))]
-            self._failures[source.content] = (error, self._now() + negative)
+            self._failures[key] = (error, self._now() + negative)
 
     def forgive(self) -> None:
         """Forget failures: a sync may have found out more."""
         self._failures.clear()
 
+    def drain(self) -> None:
+        """The server is about to end: nobody waits for long for an upstream that is silent."""
+        self._patience = _LAST_WAIT
+        for transfer in self._running.values():
+            transfer.hurry(_LAST_WAIT)
+
     def close(self) -> None:
-        """End what is under way; what has arrived is kept."""
-        self._http.stop()
-        self._http.pool.shutdown(cancel_futures=True)
+        """End what is under way, without waiting for it; what has arrived is kept."""
+        self._means.http.stop()
+        self._means.turns.close()
+
+
+def _key(source: Source, origin: Origin) -> _Key:
+    return source.key, *source.urls, *origin.upstreams
 
 
 class Transfer:
     """A file on its way into the store, by this process or another one. All but `_fetch` happens in the event loop."""
 
-    def __init__(self, store: Store, http: Http, hosts: Hosts, source: Source) -> None:
+    def __init__(self, means: _Means, source: Source, patience: float | None) -> None:
+        """patience: seconds to wait for the next byte, None for as long as it is fetched"""
         assert source.file.sha256 is not None
         self.source = source
         #: the partial file, once something has arrived for it: what an earlier transfer left may have to be thrown away
@@ -132,11 +159,11 @@ class Transfer:
         #: when this process began to ask upstream, and when that was over
         self._asked: float | None = None
         self._answered: float | None = None
-        self._store = store
-        self._http = http
-        self._hosts = hosts
+        self._patience = patience
+        self._means = means
+        self._store = means.store
         self._digest = source.file.sha256
-        self._paths = (store.layout.incoming / source.content, store.blobs.path(self._digest))
+        self._paths = (self._store.layout.incoming / source.content, self._store.blobs.path(self._digest))
         self._seen = (0, 0)
         self._pulse = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -149,10 +176,10 @@ class Transfer:
 
     async def _run(self) -> None:
         try:
-            while True:
-                if await self._attempt():
-                    break
-                await asyncio.sleep(_TICK)
+            while not await self._attempt():
+                for _ in range(_LOOKS):
+                    await asyncio.sleep(_TICK)
+                    self._look()
         except SnapmirrorError as error:
             self.error = error
         except Exception as error:
@@ -161,8 +188,9 @@ class Transfer:
 
     async def _attempt(self) -> bool:
         """Fetch it, unless somebody does; whether the store has it now."""
-        fetching = self._loop.run_in_executor(self._http.pool, self._fetch)
-        while not fetching.done() and self._asked is None:  # all threads may be busy, while another process fetches it
+        host = urllib.parse.urlsplit(self.source.urls[0]).netloc
+        fetching = asyncio.ensure_future(self._means.turns.run(host, self._fetch))
+        while not fetching.done() and self._asked is None:  # it may not be its turn, while another process fetches it
             await asyncio.wait({fetching}, timeout=_TICK)
             self._look()
         try:
@@ -179,17 +207,18 @@ class Transfer:
         self._refuse_too_large()
         incoming = self._store.layout.incoming
         try:
-            staged = download(self._http, incoming, self.source, self._arrived, self._hosts, self._needless)
+            staged = download(self._means.http, incoming, self.source, self._arrived, self._means.hosts, self._needless)
         except AbsentError as error:
             since = clock.to_id(self._store.now())
             with contextlib.suppress(DiskFull):  # it is lost all the same
                 self._store.live.lose(self._digest, Lost(name=self.source.file.name, since=since, problem=str(error)))
             raise
         finally:
-            self._answered = time.monotonic()
-        self._store.live.find(self._digest)
+            if self._asked is not None:
+                self._answered = time.monotonic()
         try:
             self._prove(staged.path)
+            self._store.live.find(self._digest)
             self._store.fetched.add(self._digest)
             self._store.admit([staged])
         except DiskFull:
@@ -201,7 +230,7 @@ class Transfer:
     def _arrived(self, _: int) -> None:
         """In a thread."""
         with contextlib.suppress(FileNotFoundError):
-            self.growing = _identity(os.stat(self._paths[0]))
+            self.growing = identity(os.stat(self._paths[0]))
         self._loop.call_soon_threadsafe(self._beat)
 
     def _needless(self) -> bool:
@@ -219,7 +248,7 @@ class Transfer:
     def _refuse_too_large(self) -> None:
         """Raise PlanTooLarge if the file would not leave `min_free`, as a sync does."""
         disk = shutil.disk_usage(self._store.layout.root)
-        size, available = self.source.file.size or 0, disk.free - self._http.settings.free_of(disk.total)
+        size, available = self.source.file.size or 0, disk.free - self._means.http.settings.free_of(disk.total)
         if size > available:
             raise PlanTooLarge(self.source.file.name, size, max(available, 0))
 
@@ -236,7 +265,7 @@ class Transfer:
 
     def _prove(self, path: Path) -> None:
         """A file is the right one; nobody needs to wait until it is durable."""
-        self.right = _identity(os.stat(path))
+        self.right = identity(os.stat(path))
         self._loop.call_soon_threadsafe(self._beat)
 
     def _look(self) -> None:
@@ -245,13 +274,18 @@ class Transfer:
             status = os.stat(self._paths[0])
         except FileNotFoundError:
             if self.right is None:
-                self._find()  # another process may have finished it while all our threads are busy with others
+                self._find()  # another process may have finished it
             return
         seen = (status.st_ino, status.st_size)
         if seen != self._seen:
-            self.growing = _identity(status) if self._seen[0] == status.st_ino else None
+            self.growing = identity(status) if self._seen[0] == status.st_ino else None
             self._seen = seen
             self._beat()
+
+    def hurry(self, patience: float) -> None:
+        """From now on nobody waits longer for the next byte."""
+        self._patience = patience
+        self._beat()
 
     def _beat(self) -> None:
         self._pulse.set()
@@ -263,11 +297,16 @@ class Transfer:
             raise refusal(self.source, self.error)
         if self._task.done():
             raise Refused(503, f"{self.source.file.name}: was fetched and is gone again")
-        await self._pulse.wait()
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._pulse.wait()
+        except TimeoutError:
+            raise Refused(503, f"{self.source.file.name}: this server is about to end, and upstream is silent") from None
 
     async def whole(self) -> None:
         """Wait until it is in the store. Raises Refused."""
-        await asyncio.wait({self._task})
+        while not self._task.done():
+            await self.more()
         if self.error:
             raise refusal(self.source, self.error)
 
@@ -278,113 +317,13 @@ class Transfer:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue
-            if self.right in (None, _identity(os.fstat(descriptor))):
+            if self.right in (None, identity(os.fstat(descriptor))):
                 return descriptor
             os.close(descriptor)  # a partial that a killed process has left, while the file came in another way
         return None
 
 
-class Coming:
-    """A part of a file that is on its way. Fulfils parts.Part, and answers.Cache."""
-
-    def __init__(self, transfer: Transfer, start: int, length: int | None) -> None:
-        """length: None up to the end, wherever that will be"""
-        self._transfer = transfer
-        self._first = transfer.followers == 0
-        transfer.followers += 1
-        self._start = self._at = start
-        self._stop = None if length is None else start + length
-        self._descriptor: int | None = None
-        #: whether bytes of the opened file were sent: then no other one will do
-        self._bound = False
-
-    async def begin(self) -> None:
-        """Wait until there is something to send. Raises Refused if there will be nothing, and then is closed."""
-        try:
-            await self._ready()
-        except BaseException as error:
-            if isinstance(error, Refused):
-                error.cache = self
-            self.close()
-            raise
-
-    async def end(self) -> None:
-        """Wait until the file is in the store. Raises Refused."""
-        await self._transfer.whole()
-
-    @property
-    def status(self) -> str:
-        """See Cache."""
-        return "miss" if self.upstream is not None else "follow"
-
-    @property
-    def upstream(self) -> float | None:
-        """See Cache."""
-        return self._transfer.upstream if self._first else None
-
-    @property
-    def sent(self) -> int:
-        """See Part."""
-        return self._at - self._start
-
-    def _count(self, step: int) -> None:
-        self._at += step
-
-    async def send(self, transport: asyncio.Transport) -> bool:
-        """See Part.send."""
-        try:
-            while ready := await self._ready():
-                count = ready - self._at
-                self._bound = True
-                if self._stop is None:
-                    transport.write(b"%x\r\n" % count)
-                assert self._descriptor is not None
-                await send_file(transport, self._descriptor, self._at, count, self._count)
-                if self._at != ready:
-                    return False
-                if self._stop is None:
-                    transport.write(b"\r\n")
-        except Refused:
-            return False
-        if self._stop is None:
-            transport.write(b"0\r\n\r\n")
-        return True
-
-    async def _ready(self) -> int:
-        """The position up to which bytes can be sent, 0 at the end. Raises Refused if the rest will never come."""
-        while (ready := self._look()) is None:
-            await self._transfer.more()
-        return ready
-
-    def _look(self) -> int | None:
-        """As _ready; None if nothing can be sent now."""
-        if self._descriptor is None and (descriptor := self._transfer.open()) is not None:
-            self._descriptor = descriptor
-        if self._descriptor is None:
-            return None
-        status = os.fstat(self._descriptor)
-        right = self._transfer.right
-        if right == _identity(status):
-            stop = status.st_size if self._stop is None else min(self._stop, status.st_size)
-            return stop if stop > self._at else 0
-        if right or status.st_nlink == 0:  # the transfer began anew, or another one was faster
-            if self._bound:
-                raise Refused(502, f"{self._transfer.source.file.name}: the transfer began anew")
-            self.close()
-            return self._look() if right else None
-        if self._transfer.growing != _identity(status):
-            return None
-        stop = min(status.st_size, (status.st_size if self._stop is None else self._stop) - _HELD_BACK)
-        return stop if stop > self._at else None
-
-    def close(self) -> None:
-        """See Part.close."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-
-def _identity(status: os.stat_result) -> _Identity:
+def identity(status: os.stat_result) -> _Identity:
     return status.st_dev, status.st_ino
 
 

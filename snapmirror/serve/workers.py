@@ -157,13 +157,13 @@ class Supervisor:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # for the supervisor
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            with self._setup.open_store() as store:
-                setup = self._setup
-                hosts = hosts_of(store)
-                puller = Puller(store, setup.download, hosts) if setup.on_demand else None
-                live = setup.live(store, hosts) if setup.live else None
-                server = Server(store, self._ecosystems, setup.settings, setup.origins, puller, live)
-                asyncio.run(work(self._listeners[number], server, self._alive, self._access))
+            setup = self._setup
+            store = setup.open_store()  # and never closed: threads that wait for an upstream have it, until the process ends
+            hosts = hosts_of(store)
+            puller = Puller(store, setup.download, hosts) if setup.on_demand else None
+            live = setup.live(store, hosts) if setup.live else None
+            server = Server(store, self._ecosystems, setup.settings, setup.origins, puller, live)
+            asyncio.run(work(self._listeners[number], server, self._alive, self._access))
             status = 0
         except SnapmirrorError as error:
             _log.error("%s", error)

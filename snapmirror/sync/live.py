@@ -5,7 +5,7 @@ Made as a sync makes them, in the same order of writes, up to where a sync would
 
 import contextlib
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -111,11 +111,14 @@ def _rebased(
 class LiveMetadata:
     """Reads what is asked for. Thread-safe, and may run in several processes."""
 
-    def __init__(self, store: Store, ecosystems: Mapping[str, Ecosystem], repos: Sequence[Repo], http: Http) -> None:
+    def __init__(
+        self, store: Store, ecosystems: Mapping[str, Ecosystem], repos: Sequence[Repo], http: Callable[[], Http]
+    ) -> None:
+        """http: called for each repo, so that none waits for threads that a slow upstream of another one has taken"""
         self._store = store
         self._ecosystems = ecosystems
         self._repos = {repo.path: repo for repo in repos if repo.metadata == "on-request"}
-        self._http = http
+        self._http = {path: http() for path in self._repos}
 
     def states(self, catalog: Catalog) -> dict[str, RepoState]:
         """What repos with metadata on request have now, by path; those that have nothing yet are not in it."""
@@ -161,7 +164,7 @@ class LiveMetadata:
         Raises UpstreamError if nothing could be read.
         """
         group = Group(ecosystem, self._directories(ecosystem, repo, name), self._store.now())
-        group.read(self._http)
+        group.read(self._http[repo.path])
         _raise_problem(group.directories)
         lock = self._store.layout.locks / f".live {urllib.parse.quote(repo.path, safe='')}"
         with locks.hold(lock, f"the live state of {repo.path}", waiting=_wait):
@@ -170,7 +173,7 @@ class LiveMetadata:
                 return None
             for directory in group.directories:
                 directory.previous = before.get(directory.name)
-            group.plan(self._http)
+            group.plan(self._http[repo.path])
             _raise_problem(group.directories)
             return group.directories if self._keep(repo, before, group.directories) else None
 

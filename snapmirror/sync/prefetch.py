@@ -108,7 +108,7 @@ class Prefetch:
         merged = self.ecosystem.merged(repo)
         self.upstreams = [*repo.upstreams, *(one for other in configured if other.path in merged for one in other.upstreams)]
         self.http = CarefulHttp(Hosts(), download, progress.message, StoreNotes(store), store.now)
-        self._live = live.LiveMetadata(store, ecosystems, configured, self.http)
+        self._live = live.LiveMetadata(store, ecosystems, configured, lambda: self.http)
 
     def run(self, wishes: Wishes, *, dry_run: bool) -> PrefetchReport:
         """Raises UsageError, SelectionError, UpstreamError, PlanTooLarge; what single files come to is in the report."""

@@ -85,8 +85,8 @@ class Download(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=
 
     @property
     def for_clients(self) -> "Download":
-        """The same for when somebody waits: at most three tries."""
-        return msgspec.structs.replace(self, retries=min(self.retries, 2))
+        """The same for when somebody waits: at most three tries, and no file has to wait for a few large ones."""
+        return msgspec.structs.replace(self, retries=min(self.retries, 2), per_host=4 * self.per_host)
 
     def host(self, url: str) -> Host:
         """What is different for the host of a URL."""
