@@ -100,7 +100,7 @@ def _mark(root: Path) -> dict[str, Any]:
     with Store.open(root, write=True) as store:
         began = time.perf_counter()
         records = store.catalog().records
-        reached = gc.mark(store.metadata, gc.roots(store, records, ()), leaf_digests)
+        reached = gc.mark(gc.Reader(store.metadata, leaf_digests), gc.roots(store, records, ()))
         seconds = time.perf_counter() - began
         size = sum(store.blobs.size(digest) or 0 for digest in reached)
         size += sum(path.stat().st_size for path in store.layout.snapshots.iterdir())

@@ -96,5 +96,6 @@ def forget(store: Store, *snapshots: str) -> None:
 def collect(store: Store, grace: timedelta = timedelta(0), keep: Retention | None = None) -> int:
     """`snapmirror gc`; the bytes freed."""
     with store.lock(None) as catalog:
-        plan = gc.plan(store, catalog, leaf_digests, retention=keep or Retention(), keep_trees=timedelta(days=30), grace=grace)
+        reader = gc.Reader(store.metadata, leaf_digests)
+        plan = gc.plan(store, catalog, reader, retention=keep or Retention(), keep_trees=timedelta(days=30), grace=grace)
         return gc.execute(store, catalog, plan)

@@ -8,6 +8,7 @@ import os
 import random
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -18,6 +19,13 @@ from mirror import Mirror
 from pypi_index import JSON, Index
 from serving import server
 from upstream import Upstream
+
+from snapmirror.cli.gc import leaf_digests
+from snapmirror.store import gc as gc_
+from snapmirror.store import locks
+from snapmirror.store.eviction import Cache, make_room
+from snapmirror.store.retention import Retention
+from snapmirror.store.store import Store
 
 _SIZE = 200_000
 
@@ -237,3 +245,23 @@ def test_what_was_told_of_a_pinned_snapshot_later(tmp_path: Path) -> None:
         assert gc(mirror) == 0
         mirror.run("unpin", "paper")
         assert gc(mirror) == 1
+
+
+def test_nobody_waits_for_what_gc_reads(mirror: Mirror, packages: list[Package]) -> None:
+    """It reads before it takes the store's lock, which pages that are asked for on request need."""
+    fetch(mirror, *packages)
+    held = []
+
+    with Store.open(mirror.store_path, write=True) as store:
+
+        def watched(kind: str, leaf: bytes) -> Iterator[bytes]:
+            held.append(locks.is_held(store.layout.lock))
+            return leaf_digests(kind, leaf)
+
+        reader = gc_.Reader(store.metadata, watched)
+        gc_.read_ahead(store, reader)
+        with store.lock(None) as catalog:
+            options = {"retention": Retention(), "keep_trees": timedelta(days=30), "grace": timedelta(0)}
+            planned = gc_.plan(store, catalog, reader, **options)
+            planned = make_room(store, catalog, planned, reader, Cache(0, ["chan"]), timedelta(0))
+    assert (held, len(planned.evicted)) == ([False] * len(packages), len(packages))

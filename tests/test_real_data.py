@@ -131,7 +131,8 @@ def test_149_dated_versions_of_main_linux_aarch64_cost_under_3_megabytes(tmp_pat
             theirs = codec.decompress((SHARED / "data" / "main-linux-aarch64" / f"{record.id}.json.zst").read_bytes(), 1 << 30)
             assert records_of(repodata(store, record, "main", "linux-aarch64")) == records_of(json.loads(theirs))
         marked = time.monotonic()
-        gc.mark(Store.open(tmp_path / "store", write=False).metadata, gc.roots(store, catalog.records, ()), leaf_digests)
+        fresh = Store.open(tmp_path / "store", write=False).metadata
+        gc.mark(gc.Reader(fresh, leaf_digests), gc.roots(store, catalog.records, ()))
         marking = time.monotonic() - marked
     metadata = sum(
         path.stat().st_size

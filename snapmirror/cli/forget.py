@@ -36,7 +36,7 @@ def forget(
             planned = collecting.plan(
                 store,
                 catalog,
-                leaf_digests,
+                collecting.Reader(store.metadata, leaf_digests),
                 retention=Retention(),
                 keep_trees=settings.publish.tree_age,
                 grace=timedelta(0),

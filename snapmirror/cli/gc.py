@@ -34,20 +34,24 @@ def gc(
 ) -> None:
     """Apply [retention], then remove every byte that no kept snapshot needs, and of on-demand files those above max_cache."""
     spared = _read("--grace", units.parse_duration, grace)
-    with opened(config, write=True) as (settings, store), store.lock(waiting) as catalog:
-        planned = collecting.plan(
-            store,
-            catalog,
-            leaf_digests,
-            retention=settings.retention,
-            keep_trees=settings.publish.tree_age,
-            grace=spared,
-            on_request=[repo.path for repo in settings.repo if repo.metadata == "on-request"],
-        )
-        if limit := max_cache or settings.max_cache:
-            cache = Cache(_read("--max-cache", units.parse_size, limit), _replaceable(settings.repo))
-            planned = make_room(store, catalog, planned, leaf_digests, cache, spared)
-        freed = planned.bytes if dry_run else collecting.execute(store, catalog, planned)
+    with opened(config, write=True) as (settings, store):
+        limit = max_cache or settings.max_cache
+        cache = Cache(_read("--max-cache", units.parse_size, limit), _replaceable(settings.repo)) if limit else None
+        reader = collecting.Reader(store.metadata, leaf_digests)
+        collecting.read_ahead(store, reader)
+        with store.lock(waiting) as catalog:
+            planned = collecting.plan(
+                store,
+                catalog,
+                reader,
+                retention=settings.retention,
+                keep_trees=settings.publish.tree_age,
+                grace=spared,
+                on_request=[repo.path for repo in settings.repo if repo.metadata == "on-request"],
+            )
+            if cache:
+                planned = make_room(store, catalog, planned, reader, cache, spared)
+            freed = planned.bytes if dry_run else collecting.execute(store, catalog, planned)
     forgotten = [record.id for record in planned.forget]
     if json:
         counts = {"blobs": len(planned.blobs), "evicted": len(planned.evicted), "bytes": freed, "kept": planned.kept}

@@ -38,11 +38,11 @@ class _Kept(NamedTuple):
 
 
 def make_room(
-    store: Store, catalog: Catalog, planned: gc.GcPlan, leaf_digests: gc.LeafDigests, cache: Cache, grace: timedelta
+    store: Store, catalog: Catalog, planned: gc.GcPlan, reader: gc.Reader, cache: Cache, grace: timedelta
 ) -> gc.GcPlan:
     """A plan of gc, and in it what else goes. The caller holds the store's lock. Raises DamagedError."""
     used = store.fetched.list()
-    found = _replaceable(store, catalog, planned, leaf_digests, cache.repos, used) if used else []
+    found = _replaceable(store, catalog, planned, reader, cache.repos, used) if used else []
     limit = (store.now() - grace).timestamp() if grace else math.inf
     excess = sum(blob.size for blob in found) - cache.limit
     evicted = []
@@ -59,7 +59,7 @@ def _replaceable(
     store: Store,
     catalog: Catalog,
     planned: gc.GcPlan,
-    leaf_digests: gc.LeafDigests,
+    reader: gc.Reader,
     repos: Collection[str],
     used: Collection[Digest],
 ) -> list[BlobInfo]:
@@ -68,11 +68,11 @@ def _replaceable(
     kept = Catalog(tuple(record for record in catalog.records if record.id not in going), catalog.pins)
     live = {path: state for path, state in store.live.states().items() if path not in planned.live}
     current, protecting = _split(store, kept, live, repos)
-    metadata, leaves = gc.walk(store.metadata, current)
-    candidates = {digest for digest in gc.files_of(store.metadata, leaves, leaf_digests) if digest in used}
+    metadata, leaves = gc.walk(reader, current)
+    candidates = {digest for digest in gc.files_of(reader, leaves) if digest in used}
     candidates -= metadata
     if candidates:
-        candidates -= gc.mark(store.metadata, protecting, leaf_digests)
+        candidates -= gc.mark(reader, protecting)
     return [blob for blob in store.blobs.list() if blob.digest in candidates] if candidates else []
 
 

@@ -1,5 +1,7 @@
 """Giving space back: everything that nothing retained refers to. Plan, then execute, both under the store's lock.
 
+What takes long is done before (`read_ahead`): reading leaves, which never change.
+
 Reachability is computed under the same lock as the sweep: ostree computed it outside and pruned commits that had just
 been made (ostree #2337). A root that can't be read ends it before anything is deleted: a mark that goes on past an
 error shrinks the set of what lives (ostree #541).
@@ -79,51 +81,79 @@ def roots(store: Store, records: Iterable[Record], states: Iterable[RepoState]) 
     return found
 
 
-def mark(metadata: Metadata, start: Roots, leaf_digests: LeafDigests) -> set[Digest]:
-    """Every blob that these directories need, each distinct directory, bucket and leaf read once.
+class Reader:
+    """Reads what directories lead to, every bucket and leaf once, however often it is asked for: none of them ever changes."""
 
-    Raises DamagedError if one of them can't be read.
-    """
-    reached, leaves = walk(metadata, start)
-    reached.update(files_of(metadata, leaves, leaf_digests))
+    def __init__(self, metadata: Metadata, leaf_digests: LeafDigests) -> None:
+        self.metadata = metadata
+        self._leaf_digests = leaf_digests
+        self._leaves: dict[Digest, tuple[Digest, ...]] = {}
+        self._files: dict[Digest, tuple[Digest, ...]] = {}
+        #: one object for each digest of a file: every version of a leaf has most of them again
+        self._known: dict[Digest, Digest] = {}
+
+    def leaves(self, bucket: Digest) -> tuple[Digest, ...]:
+        """The leaves of a bucket. Raises DamagedError."""
+        if bucket not in self._leaves:
+            self._leaves[bucket] = tuple(self.metadata.bucket(bucket).leaves.values())
+        return self._leaves[bucket]
+
+    def files(self, kind: str, leaf: Digest) -> tuple[Digest, ...]:
+        """The files that a leaf lists. Raises DamagedError."""
+        if leaf not in self._files:
+            try:
+                found = self._leaf_digests(kind, self.metadata.leaf(leaf))
+                self._files[leaf] = tuple(self._known.setdefault(file, file) for file in found)
+            except ValueError as error:
+                raise DamagedError(f"blob {leaf.hex()}", f"is no leaf: {error}") from None
+        return self._files[leaf]
+
+
+def read_ahead(store: Store, reader: Reader) -> None:
+    """Read what a plan is going to look at. That takes minutes in a large store, in which nobody has to wait for its lock."""
+    with contextlib.suppress(DamagedError):  # another gc may be at work; the plan decides
+        mark(reader, roots(store, store.catalog().records, store.live.states().values()))
+
+
+def mark(reader: Reader, start: Roots) -> set[Digest]:
+    """Every blob that these directories need. Raises DamagedError if one of them can't be read."""
+    reached, leaves = walk(reader, start)
+    reached.update(files_of(reader, leaves))
     return reached
 
 
-def walk(metadata: Metadata, start: Roots) -> tuple[set[Digest], dict[str, set[Digest]]]:
+def walk(reader: Reader, start: Roots) -> tuple[set[Digest], dict[str, set[Digest]]]:
     """The directories, buckets and leaves of these; the leaves by kind, of those whose files are kept."""
     reached: set[Digest] = set(start.directories)
     kept: dict[str, set[Digest]] = {}
     buckets: set[Digest] = set()
     for digest in reached.copy():
-        directory = metadata.directory(digest).document
+        directory = reader.metadata.directory(digest).document
         (buckets if directory.mode == "redirect" else kept.setdefault(directory.kind, set())).update(directory.buckets)
     for planned in start.planned:
         digests = map(bytes.fromhex, planned.buckets)
         (buckets if planned.mode == "redirect" else kept.setdefault(planned.kind, set())).update(digests)
     for bucket in buckets:
         reached.add(bucket)
-        reached.update(metadata.bucket(bucket).leaves.values())
+        reached.update(reader.leaves(bucket))
     leaves: dict[str, set[Digest]] = {}
     for kind, listed in kept.items():
-        leaves[kind] = {leaf for bucket in listed for leaf in metadata.bucket(bucket).leaves.values()}
+        leaves[kind] = {leaf for bucket in listed for leaf in reader.leaves(bucket)}
         reached |= listed | leaves[kind]
     return reached, leaves
 
 
-def files_of(metadata: Metadata, leaves: Mapping[str, Iterable[Digest]], leaf_digests: LeafDigests) -> Iterator[Digest]:
+def files_of(reader: Reader, leaves: Mapping[str, Iterable[Digest]]) -> Iterator[Digest]:
     """The files that leaves list, these given by kind."""
     for kind, digests in leaves.items():
         for leaf in digests:
-            try:
-                yield from leaf_digests(kind, metadata.leaf(leaf))
-            except ValueError as error:
-                raise DamagedError(f"blob {leaf.hex()}", f"is no leaf: {error}") from None
+            yield from reader.files(kind, leaf)
 
 
 def plan(
     store: Store,
     catalog: Catalog,
-    leaf_digests: LeafDigests,
+    reader: Reader,
     *,
     retention: Retention,
     keep_trees: timedelta,
@@ -147,7 +177,7 @@ def plan(
         path for path in live if on_request is not None and path not in on_request and store.live.written(path) <= limit
     ]
     states = [state for path, state in live.items() if path not in found.live]
-    reached = mark(store.metadata, roots(store, kept, states), leaf_digests)
+    reached = mark(reader, roots(store, kept, states))
     for blob in store.blobs.list():
         if blob.digest in reached or blob.stored > limit:
             found.kept += 1
