@@ -10,7 +10,7 @@ from channels import Channel, make_package
 from mirror import Mirror
 from pypi_index import Index
 from serving import server
-from upstream import Body, Upstream
+from upstream import Body, Status, Upstream
 
 
 @pytest.fixture
@@ -124,6 +124,24 @@ def test_a_channel(tmp_path: Path, metadata: str) -> None:
         assert wheels(upstream) == ["lib-2.0-0.conda", "tool-2.0-0.conda"]
         with mirror.store() as store:
             assert store.blobs.size(hashlib.sha256(tool.data).digest()) == len(tool.data)
+
+
+def test_a_channel_of_which_nothing_is_known(tmp_path: Path) -> None:
+    """It says what is wrong with upstream, as long as nothing is held."""
+    mirror = Mirror(tmp_path / "mirror")
+    mirror.settings["download"] |= {"retries": 0}
+    with Upstream(tmp_path / "up") as upstream:
+        channel = Channel(upstream.root)
+        channel.add(make_package("tool", subdir="linux-64"))
+        channel.publish()
+        mirror.add("chan", upstream.url, subdirs=["linux-64"], download="on-demand", metadata="on-request")
+        upstream.fault("*", Status(500))
+        assert "upstream answers 500" in mirror.run("prefetch", "chan", "--spec", "tool", status=1).err
+        upstream.heal()
+        assert "1 file" in mirror.run("prefetch", "chan", "--spec", "tool").out
+    done = mirror.run("prefetch", "chan", "--spec", "tool")
+    assert "going by what is held" in done.err
+    assert "1 file" in done.out
 
 
 @pytest.mark.parametrize(

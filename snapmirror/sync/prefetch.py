@@ -142,9 +142,11 @@ class Prefetch:
     def _refresh(self, name: str) -> None:
         try:
             self._live.refresh(self._repo.path, name)
-        except AbsentError:
-            pass  # of what depends on it nothing can be had; of what was wished for it is said
         except UpstreamError as error:
+            if name and isinstance(error, AbsentError):
+                return  # of what depends on it nothing can be had; of what was wished for it is said
+            if not name and not any(map(self.reader, self.ecosystem.directories(self._repo))):
+                raise
             self._progress.message(f"{name or self._repo.path}: {error}; going by what is held of it")
 
     def _sources(self, needed: Needed, report: PrefetchReport) -> list[Source]:
@@ -152,7 +154,8 @@ class Prefetch:
         found: dict[Digest, Source] = {}
         for directory, drafts in needed.drafts.items():
             reader = self.reader(directory)
-            assert reader  # it has the drafts
+            if reader is None:
+                continue  # upstream has nothing in it: there are no drafts of it
             for draft in drafts:
                 for path, file in self.ecosystem.paths(draft.content).items():
                     below = f"{directory}/{path}" if directory else path
