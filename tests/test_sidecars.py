@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from channels import Channel, make_package, read_document
 from hypothesis import given
 from hypothesis import strategies as st
 from mirror import Mirror
-from serving import serving
+from serving import server, serving
 from upstream import Html, Status, Upstream
 
 from snapmirror.conda import names, parts
@@ -138,6 +139,29 @@ def test_a_date_keeps_what_it_had(channel: Channel, mirror: Mirror) -> None:
         assert requests.get(f"{site}/{first}/chan/notices.json", timeout=5).content == NOTICES
         gone = f"{site}/{{}}/chan/linux-64/patch_instructions.json"
         assert [requests.get(gone.format(at), timeout=5).status_code for at in ("current", first)] == [404, 200]
+
+
+def test_where_the_index_is_read_on_request(channel: Channel, mirror: Mirror) -> None:
+    """They are as the newest snapshot has them: only a sync reads them."""
+    mirror.repos[0] |= {"download": "on-demand", "metadata": "on-request", "max_metadata_age": "1s"}
+    mirror.write()
+    with server(mirror.config) as (url, _):
+
+        def listed(document: str) -> list[str] | int:
+            answer = requests.get(f"{url}/current/chan/noarch/{document}", timeout=20)
+            return sorted(answer.json()["packages.conda"]) if answer.ok else answer.status_code
+
+        new = make_package("new")
+        assert (listed("repodata.json"), listed("run_exports.json")) == ([LIB.filename], 404)
+        mirror.sync()
+        channel.add(new)
+        publish(channel)
+        time.sleep(1.1)
+        both = sorted([LIB.filename, new.filename])
+        assert (listed("repodata.json"), listed("run_exports.json")) == (both, [LIB.filename])
+        mirror.sync()
+        time.sleep(1.1)
+        assert (listed("repodata.json"), listed("run_exports.json")) == (both, both)
 
 
 def test_what_is_unchanged_is_neither_sent_nor_stored_again(channel: Channel, mirror: Mirror, upstream: Upstream) -> None:
