@@ -120,6 +120,7 @@ def test_what_is_not_given_is_as_for_all() -> None:
         ('"https://h.example"', "write a host's name"),
         ('"H.example"', "write a host's name"),
         ('h]\nstall = "x"\n[download.hosts.g', "hosts, h: 'x' is no size"),
+        ('h]\nstall = "1B/0s"\n[download.hosts.g', "hosts, h: connect_timeout and stall must be of some time"),
         ("h]\nca_bundel = 'x'\n[download.hosts.g", "did you mean ca_bundle"),
         ("h.auth]\nenvironment = 'x'\n[download.hosts.g", "known here: env"),
     ],

@@ -74,7 +74,9 @@ class Download(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=
             raise ValueError("connections and per_host must be at least 1")
         if self.retries < 0:
             raise ValueError("retries can't be negative")
-        _ = self.connect_seconds, self.stalled, self.bytes_per_second, self.free_of(0)  # each raises what is wrong
+        _ = self.bytes_per_second, self.free_of(0)  # each raises what is wrong
+        if self.connect_seconds <= 0 or self.stalled.seconds <= 0:
+            raise ValueError("connect_timeout and stall must be of some time")
         for name in self.hosts:
             if name != _name(f"//{name}") or "@" in name:
                 raise ValueError(f"hosts has {name!r}: write a host's name in lower case, with its port if URLs have one")
