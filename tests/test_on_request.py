@@ -272,6 +272,21 @@ def test_a_date_is_asked_for_what_nobody_had_asked_for_then(mirror: Mirror, inde
         assert again.content == told.content
         assert fetch(again) == [200]
         assert page(url, "flask").status_code == 404
+    pages = mirror.store_path / "snapshots" / f"{sealed}.pages"
+    kept = pages.read_bytes()
+    pages.write_bytes(kept[:-5])
+    said = mirror.run("check", status=5).out
+    assert f"snapshots/{pages.name}: can't be read" in said
+    assert "1 problem found" in said
+    mirror.run("gc", "--grace", "0s", status=5)
+    pages.write_bytes(kept)
+    mirror.run("pin", "first", sealed)
+    mirror.sync(status=3)
+    mirror.run("unpin", "first")
+    mirror.run("forget", sealed)
+    pages.write_bytes(kept)  # as after a crash
+    mirror.run("gc", "--grace", "0s")
+    assert not pages.exists()
 
 
 def test_a_lock_file_names_files_of_pages_that_nobody_has_asked_for(mirror: Mirror, index: Index) -> None:

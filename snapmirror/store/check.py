@@ -78,7 +78,11 @@ def structure(store: Store, leaf_files: LeafFiles) -> Iterator[Problem]:
 
 def _directories(store: Store, catalog: Catalog, blobs: dict[Digest, BlobInfo], leaf_files: LeafFiles) -> Iterator[Problem]:
     seen: set[object] = set()
-    pages = store.snapshots.pages()
+    try:
+        pages = store.snapshots.pages()
+    except DamagedError as error:
+        yield Problem(error.what, error.problem)
+        pages = {}
     for record in catalog.records:
         for path, repo in record.repos.items():
             for name, state in repo.directories.items():

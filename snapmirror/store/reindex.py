@@ -81,14 +81,17 @@ def _enter_leaves(store: "Store", index: Index) -> int:
 
 
 def _leaves(store: "Store") -> set[Digest]:
-    """Every leaf that a record or a sync refers to; what can't be read is left to `check`."""
+    """Every leaf that a record, a live state or a sync refers to; what can't be read is left to `check`."""
     directories = {
         state.blob
         for record in store.catalog().records
         for repo in record.repos.values()
         for state in repo.directories.values()
     }
+    directories |= store.live.directories
     buckets: set[Digest] = set()
+    with contextlib.suppress(DamagedError):
+        directories.update(bytes.fromhex(digest) for pages in store.snapshots.pages().values() for digest in pages.values())
     with contextlib.suppress(DamagedError):
         for entry in syncing.entries(store.layout):
             directories.update(entry.directories)

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from .. import addresses, clock
 from ..digests import Digest
 from ..ecosystem import Ecosystem, Repo
-from ..errors import AbsentError, DamagedError, TransportError, UpstreamError
+from ..errors import AbsentError, DamagedError, UpstreamError
 from ..readings import File, Known, Reading
 from ..store import locks
 from ..store.catalog import Catalog
@@ -151,9 +151,9 @@ class LiveMetadata:
             return  # each name is asked for by itself; all at once would be thousands of requests for one
         while (directories := self._read(ecosystem, repo, name)) is None:
             pass
-        problems = [directory for directory in directories if directory.problem]
-        if problems:
-            raise TransportError(problems[0].path, str(problems[0].problem))
+        for problem in filter(None, (directory.problem for directory in directories)):
+            # that a part is absent does not mean that the repo is
+            raise UpstreamError(problem.url, problem.problem) if isinstance(problem, AbsentError) else problem
         reader = directories[0].published
         if name and (reader is None or reader.leaf(name) is None):
             raise AbsentError(addresses.redact(repo.upstreams[0]), 404)
