@@ -81,10 +81,10 @@ class Server:
         if self._fresh:
             self._fresh.drain()
 
-    def close(self) -> None:
-        """Wait for threads."""
+    async def close(self) -> None:
+        """Wait for threads, but not for upstreams."""
         self._bodies.close()
-        self._blobs.close()
+        await self._blobs.close()
         if self._fresh:
             self._fresh.close()
 

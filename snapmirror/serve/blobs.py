@@ -39,10 +39,10 @@ class BlobSender:
         if self._puller:
             self._puller.drain()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End what is under way."""
         if self._puller:
-            self._puller.close()
+            await self._puller.close()
 
     def forgive(self) -> None:
         """The store has changed: what could not be had before is worth trying."""

@@ -132,10 +132,12 @@ class Puller:
         for transfer in self._running.values():
             transfer.hurry(_LAST_WAIT)
 
-    def close(self) -> None:
-        """End what is under way, without waiting for it; what has arrived is kept."""
+    async def close(self) -> None:
+        """End what is under way without waiting for upstreams; what has arrived is kept, and what is whole gets its name."""
         self._means.http.stop()
         self._means.turns.close()
+        for transfer in [one for one in self._running.values() if one.right]:
+            await transfer.end()
 
 
 def _key(source: Source, origin: Origin) -> _Key:
@@ -302,6 +304,10 @@ class Transfer:
                 await self._pulse.wait()
         except TimeoutError:
             raise Refused(503, f"{self.source.file.name}: this server is about to end, and upstream is silent") from None
+
+    async def end(self) -> None:
+        """Wait until it is over, however that may be."""
+        await asyncio.wait({self._task})
 
     async def whole(self) -> None:
         """Wait until it is in the store. Raises Refused."""

@@ -348,4 +348,4 @@ async def serving(server: Server, listeners: Listeners, access: AccessLog | None
     finally:
         server.drain()
         await runner.cleanup()
-        server.close()
+        await server.close()
