@@ -216,6 +216,10 @@ def test_a_live_state_that_is_damaged(mirror: Mirror, index: Index, what: str) -
     else:
         blob.unlink()
     assert "live/" in mirror.run("check", status=5).out
+    if what == "bucket":
+        assert "dropped the live state of pypi" in mirror.run("check", "--repair").err
+        with mirror.store() as store:
+            assert store.live.states() == {}
     time.sleep(1.1)  # from then on a server goes by what changes
     with server(mirror.config) as (url, _):
         assert files(page(url, "six")) == ["six-1.0-py3-none-any.whl"]
@@ -384,7 +388,7 @@ def test_what_may_not_be_asked_for(mirror: Mirror, index: Index) -> None:
     with server(mirror.config) as (url, _):
         page(url, "six")
     mirror.sync()
-    mirror.repos[0]["block"] = [".*/(mine|six)[-/].*"]
+    mirror.repos[0]["block"] = ["/simple/mine/", ".*/six[-/].*"]
     mirror.write()
     index.clear()
     with server(mirror.config) as (url, _):
@@ -392,6 +396,8 @@ def test_what_may_not_be_asked_for(mirror: Mirror, index: Index) -> None:
             answer = page(url, "mine", selector)
             assert answer.status_code == 403
             assert "/simple/mine/: this mirror is set up not to ask" in answer.json()["message"]
+        for way in ("simple/Mine/", "pypi/mine/json", "packages/aa/bb/cc/mine-1.0-py3-none-any.whl"):
+            assert requests.get(f"{url}/pypi/{way}", timeout=20).status_code == 403
         assert files(page(url, "six")) == ["six-1.0-py3-none-any.whl"]
         assert index.asked() == []
         assert fetch(page(url, "six")) == [403]
