@@ -404,6 +404,22 @@ def test_what_may_not_be_asked_for(mirror: Mirror, index: Index) -> None:
         assert fetch(page(url, "idna")) == [200]
 
 
+def test_what_is_denied(mirror: Mirror, index: Index) -> None:
+    """Leaves the page, or the whole of it the index, until it is allowed again."""
+    index.wheel("six", "2.0")
+    with server(mirror.config) as (url, _):
+        page(url, "six")
+        mirror.run("deny", "pypi", "six==1.0")
+        mirror.run("deny", "pypi", "idna")
+        time.sleep(1.1)
+        assert files(page(url, "six")) == ["six-2.0-py3-none-any.whl"]
+        assert page(url, "idna").status_code == 404
+        mirror.run("allow", "pypi", "six==1.0")
+        mirror.run("allow", "pypi", "idna")
+        time.sleep(1.1)
+        assert (len(files(page(url, "six"))), len(files(page(url, "idna")))) == (2, 1)
+
+
 def test_a_repo_that_no_snapshot_has_yet(mirror: Mirror, index: Index, tmp_path: Path) -> None:
     """Though there are snapshots, of others: a date has nothing of it."""
     with Upstream(tmp_path / "upstream") as upstream:

@@ -135,8 +135,12 @@ class Allowed(Reading):
         return self._reading.mark()
 
     def since(self, mark: bytes) -> Changes | None:
-        """See Reading.since. Of names that are denied altogether there are no drafts, changed or not."""
-        return self._reading.since(mark)
+        """See Reading.since. Of names that are denied altogether there are no drafts, changed or not, and no sources."""
+        found = self._reading.since(mark)
+        if found is None or not found.sourced:
+            return found
+        denied = [name for name in found.changed if self._rules.forbid(name)]
+        return found._replace(changed=set(found.changed) - set(denied), gone={*found.gone, *denied})
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
         """See Reading.drafts."""
