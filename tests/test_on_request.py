@@ -409,8 +409,8 @@ def test_what_is_denied(mirror: Mirror, index: Index) -> None:
     index.wheel("six", "2.0")
     with server(mirror.config) as (url, _):
         page(url, "six")
-        mirror.run("deny", "pypi", "six==1.0")
-        mirror.run("deny", "pypi", "idna")
+        mirror.run("deny", "pypi", "six==1.0", "--reason", "old")
+        mirror.run("deny", "pypi", "idna", "--reason", "bad")
         time.sleep(1.1)
         assert files(page(url, "six")) == ["six-2.0-py3-none-any.whl"]
         assert page(url, "idna").status_code == 404
