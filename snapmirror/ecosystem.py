@@ -98,6 +98,8 @@ class Want(NamedTuple):
     name: str
     #: whether it is asked for itself, and so should be fresh; else it only has to list what is asked for
     itself: bool
+    #: where it is below the repo, however it was asked for: what is blocked there is asked for in no other way either
+    path: str = ""
 
 
 class Wishes(NamedTuple):

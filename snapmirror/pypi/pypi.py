@@ -67,9 +67,9 @@ class Pypi(Ecosystem):
         """See Ecosystem.wanted_by."""
         match path.split("/"):
             case ["simple" | "pypi", project, *_] if project:
-                return Want(names.normalise(project), itself=True)
+                return _want(names.normalise(project), itself=True)
             case ["packages", *_, file] if file:
-                return Want(names.leaf_of(file), itself=False)
+                return _want(names.leaf_of(file), itself=False)
         return Want("", itself=False)
 
     def known(self, repo: PypiRepo, names_: Collection[str]) -> PypiRepo:
@@ -218,3 +218,7 @@ def _speaking_of(file: str, content: bytes) -> bytes:
     """A leaf with no other records than those in which a name of a file is: of thousands, reading one is most of the work."""
     name = file.removesuffix(names.METADATA).removesuffix(names.PROVENANCE).encode()
     return msgspec.msgpack.encode({"files": [record for record in _RECORDS.decode(content).files if name in bytes(record)]})
+
+
+def _want(project: str, *, itself: bool) -> Want:
+    return Want(project, itself, f"simple/{project}/")

@@ -147,16 +147,19 @@ class Server:
                 return _Asked(selector, "/".join(segments[:length]), inner, ecosystem.wanted_by(inner))
         return None
 
+    def _may_ask(self, asked: _Asked) -> bool:
+        """Whether upstream may learn what is asked for."""
+        return all(map(self._origins[asked.repo].may_fetch, (asked.inner, asked.want.path or asked.inner)))
+
     def _refuse_blocked(self, asked: _Asked) -> None:
         """Raise Refused for what upstream is not to be asked for."""
-        if not self._origins[asked.repo].may_fetch(asked.inner):
+        if not self._may_ask(asked):
             raise Refused(403, f"/{asked.inner}: this mirror is set up not to ask for it (allow, block)")
 
     async def _answer_live(self, request: web.BaseRequest, path: str, fresh: Fresh, asked: _Asked) -> Reply:
         """What is asked for itself is made fresh before, if it may be; for a file only if nothing lists it."""
         repo, want = asked.repo, asked.want
-        may_ask = self._origins[repo].may_fetch(asked.inner)
-        known = await self._freshen(fresh, repo, want) if want.itself and may_ask else None
+        known = await self._freshen(fresh, repo, want) if want.itself and self._may_ask(asked) else None
         try:
             reply = await self._answer_anew(request, path, asked, known)
         except Refused as refused:
