@@ -34,10 +34,11 @@ from snapmirror.cli import command_line, config
 from snapmirror.conda import CondaRepo
 from snapmirror.conda.settings import Channel, Select
 from snapmirror.ecosystem import Repo
+from snapmirror.ecosystem.clients import Mirror, Mirrored
 from snapmirror.files import FilesRepo
-from snapmirror.pypi import PypiRepo
+from snapmirror.pypi import Pypi, PypiRepo
 from snapmirror.pypi import settings as pypi
-from snapmirror.serve import clients
+from snapmirror.store.directories import Directory
 from snapmirror.store.layout import Layout
 from snapmirror.store.live import Blocked, Live, Lost
 from snapmirror.transfer import settings as transfer
@@ -494,10 +495,10 @@ def test_python_block() -> None:
 
 def test_blocks_of_pip_and_uv() -> None:
     """They are what the mirror gives out, without its comments."""
-    repos = [clients.Mirrored("pypi", "pypi", "pypi", files=2), clients.Mirrored("own", "pypi", "own", files=1)]
-    for client, language in (("pip", "ini"), ("uv", "toml")):
-        text = clients.settings(client, clients.Site("http://mirror:8080", "2026-11-20"), repos)
-        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    mirror, index = Mirror("http://mirror:8080", "2026-11-20"), Directory(kind="pypi", form=1, mode="eager", origin="")
+    repos = [Mirrored("own", {"": index}), Mirrored("pypi", {"": msgspec.structs.replace(index, files=2)})]
+    for client, language in zip(Pypi.clients, ("ini", "toml"), strict=True):
+        lines = [line for line in client.settings(mirror, repos).splitlines() if line and not line.startswith("#")]
         assert "".join(f"{line}\n" for line in lines) in [block.text for block in blocks(language)]
 
 

@@ -18,7 +18,9 @@ from mirror import Mirror
 from serving import serving
 from upstream import Upstream
 
-from snapmirror.serve.clients import Mirrored, Site, settings
+from snapmirror.ecosystem.clients import Mirror as Used
+from snapmirror.ecosystem.clients import Mirrored
+from snapmirror.pypi import Pypi
 
 # Clients
 
@@ -155,8 +157,9 @@ def test_pixi_asks_the_mirror_and_keeps_the_canonical_urls(layout: Mirror, tmp_p
 
 def test_pip_and_uv_are_for_mirrors_of_python_packages(layout: Mirror) -> None:
     for name in ("pip", "uv"):
-        layout.run("client", name, status=2).line("current holds no PyPI repo, so there is nothing to set for", name)
-    found = settings("pip", Site("http://mirror:8080", "2026-11-20"), [Mirrored("pypi", "pypi", "pypi")])
+        layout.run("client", name, status=2).line("current holds no repo of kind pypi, so there is nothing to set for", name)
+    pip, _ = Pypi.clients
+    found = pip.settings(Used("http://mirror:8080", "2026-11-20"), [Mirrored("pypi", {})])
     assert "index-url = http://mirror:8080/2026-11-20/pypi/simple/\ntrusted-host = mirror:8080\n" in found
 
 
@@ -169,7 +172,7 @@ def test_settings_of_what_is_not_there(layout: Mirror) -> None:
             ("nonsense/condarc", 404, "is neither `current`, a date"),
             ("2020-01-01/condarc", 404, "there is no snapshot"),
             (f"{first}/condarc", 410, "was forgotten; the nearest kept: 2"),
-            ("current/pip.conf", 404, "holds no PyPI repo"),
+            ("current/pip.conf", 404, "holds no repo of kind pypi"),
             ("current/bashrc", 404, "condarc, mambarc, pixi.toml, pip.conf, uv.toml"),
             ("current", 404, "below a selector"),
         ]:
@@ -179,7 +182,7 @@ def test_settings_of_what_is_not_there(layout: Mirror) -> None:
         assert forged.status_code in (400, 404)
     layout.run("client", "conda", "--snapshot", first, status=2).line("was forgotten")
     layout.run("client", "emacs", status=2).line("known: conda, mamba, pixi, pip, uv")
-    layout.run("client", "pixi", "--was", "2026-01-01", status=2).line("only conda has to be told")
+    layout.run("client", "pixi", "--was", "2026-01-01", status=2).line("only conda has to be told of these")
     layout.run("client", "conda", "--was", "No Date", status=2).line("--was No Date")
 
 

@@ -6,15 +6,18 @@ from typing import Annotated
 
 import typer
 
+from ..ecosystem.clients import Mirror
 from ..errors import UsageError
-from ..serve.clients import CLIENTS, Site, mirrored, settings
+from ..serve.clients import known, settings
 from ..serve.settings import Serve
 from ..store.catalog import CURRENT, Catalog, is_pin_name
-from .context import ConfigOption, opened, show
+from .context import ECOSYSTEMS, ConfigOption, opened, show
+
+_CLIENTS = known(ECOSYSTEMS)
 
 
 def client(
-    name: Annotated[str, typer.Argument(metavar="CLIENT", help=f"One of {', '.join(CLIENTS)}.")],
+    name: Annotated[str, typer.Argument(metavar="CLIENT", help=f"One of {', '.join(_CLIENTS)}.")],
     snapshot: Annotated[
         str, typer.Option("--snapshot", metavar="SNAPSHOT", help="`current`, a date, a time, an id or a pin.")
     ] = CURRENT,
@@ -27,16 +30,18 @@ def client(
     config: ConfigOption = None,
 ) -> None:
     """Print the settings with which a client uses this mirror."""
-    if name not in CLIENTS:
-        raise UsageError(f"{name}: no settings are known for it; known: {', '.join(CLIENTS)}")
-    if was and name != "conda":
-        raise UsageError(f"--was: {name} goes by the names of channels, which stay; only conda has to be told")
+    if name not in _CLIENTS:
+        raise UsageError(f"{name}: no settings are known for it; known: {', '.join(_CLIENTS)}")
+    if was and not _CLIENTS[name].remembers:
+        told = ", ".join(client.name for client in _CLIENTS.values() if client.remembers)
+        raise UsageError(f"--was: {name} does not go by the URLs that it once used; only {told} has to be told of these")
     with opened(config, write=False) as (found, store):
         catalog = store.catalog()
         if was:
             _check_old(catalog, was)
-        site = Site(_base(base_url, found.serve), snapshot, was)
-        show(settings(name, site, mirrored(store, catalog.answers(snapshot, store.now()))).rstrip("\n"))
+        mirror = Mirror(_base(base_url, found.serve), snapshot, was)
+        answers = catalog.answers(snapshot, store.now())
+        show(settings(store, ECOSYSTEMS, _CLIENTS[name], mirror, answers).rstrip("\n"))
 
 
 def _check_old(catalog: Catalog, was: str) -> None:

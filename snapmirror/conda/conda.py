@@ -10,11 +10,13 @@ from blake3 import blake3
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, Ecosystem, FileAt, Follower, LeafAt, Naming, Needed, Pages, Want, Wishes
+from ..ecosystem import DocumentPlan, Ecosystem, FileAt, Follower, LeafAt, Naming, Needed, Want, Wishes
+from ..ecosystem.clients import Client
 from ..errors import DamagedError
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
 from . import derive, leaf, names, naming, upstream
+from .clients import CLIENTS
 from .settings import CondaRepo, Select
 from .sidecars import Sidecars
 
@@ -31,13 +33,9 @@ class Conda(Ecosystem):
 
     kind = "conda"
     form = 1
-    supplements = False
     unknowable = "packages deleted since, and what records said before they were patched"
     linked = True
-    apart = False
-    addressed = False
-    pages: Pages | None = None
-    nested = False
+    clients: Sequence[Client] = CLIENTS
 
     def directories(self, repo: CondaRepo) -> Sequence[str]:
         """The subdirs; every channel must have noarch."""

@@ -1,13 +1,12 @@
 """What a channel has beside its repodata as an ecosystem: the methods that `sync` and `serve` call."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Naming, Pages
-from ..readings import File, Known, Reading, Selection, Upstream
+from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Naming
+from ..readings import File, Known, Reading, Upstream
 from ..store.directories import DirectoryReader
 from . import leaf, names, naming, parts
 from .beside import Beside, Followed, read
@@ -19,13 +18,8 @@ class Sidecars(Follower):
 
     kind = "conda-sidecars"
     form = 1
-    supplements = False
     unknowable = "what documents said then"
     linked = True
-    apart = False
-    addressed = False
-    pages: Pages | None = None
-    nested = False
 
     def directories(self, repo: CondaRepo) -> Sequence[str]:
         """The channel itself."""
@@ -58,12 +52,6 @@ class Sidecars(Follower):
     def settings(self, repo: CondaRepo) -> str:
         """See Ecosystem.settings."""
         return f"{self.form} {repo.subdirs} {repo.sidecars}"
-
-    def select(
-        self, repos: Mapping[str, CondaRepo], readings: Mapping[tuple[str, str], Reading], present: datetime
-    ) -> Mapping[tuple[str, str], Selection]:
-        """See Ecosystem.select."""
-        return {place: Selection(reading, {}) for place, reading in readings.items()}
 
     def settle(self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int]) -> bytes:
         """See Ecosystem.settle. Files come with their digests."""
@@ -101,10 +89,6 @@ class Sidecars(Follower):
     def leaf_at(self, reader: DirectoryReader, path: str) -> str:
         """See Ecosystem.leaf_at."""
         return reader.name_of(path) or names.leaf_of(path)
-
-    def leaf_path(self, digest: Digest) -> str | None:
-        """Leaves are not published."""
-        return None
 
     def locate(self, reader: DirectoryReader, path: str) -> LeafAt | FileAt | None:
         """See Ecosystem.locate."""

@@ -2,11 +2,10 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from .. import addresses
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, Ecosystem, FileAt, LeafAt, Naming, Pages
+from ..ecosystem import Ecosystem, FileAt, LeafAt, Naming
 from ..errors import SelectionError
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
@@ -23,21 +22,13 @@ class Files(Ecosystem):
 
     kind = "files"
     form = 1
-    supplements = False
     unknowable = "files deleted or replaced since"
     linked = True
-    apart = False
-    addressed = False
-    pages: Pages | None = None
     nested = True
 
     def directories(self, repo: FilesRepo) -> Sequence[str]:
         """The repo itself, so that a file's URL is the repo's path and the file's."""
         return [""]
-
-    def documents(self, repo: FilesRepo, info: Mapping[str, Any]) -> Sequence[DocumentPlan]:
-        """None: the listing is made by whoever serves it."""
-        return []
 
     def read(
         self, repo: FilesRepo, directory: str, upstream_: Upstream, known: Known, avoid: Collection[str]
@@ -110,18 +101,10 @@ class Files(Ecosystem):
         """See Ecosystem.leaf_at."""
         return path
 
-    def leaf_path(self, digest: Digest) -> str | None:
-        """Leaves are not published."""
-        return None
-
     def locate(self, reader: DirectoryReader, path: str) -> LeafAt | FileAt | None:
         """See Ecosystem.locate."""
         found = reader.read_leaf(path)
         return FileAt(leaf.decode(found).but(url=reader.elsewhere(path, path))) if found else None
-
-    def derive(self, reader: DirectoryReader, document: str) -> bytes:
-        """See Ecosystem.derive."""
-        raise LookupError(f"a folder of files has no document {document}")
 
     def media_type(self, path: str) -> str:
         """Content-Type by ending. A page of upstream's is not shown as one: its scripts would be ours."""

@@ -4,17 +4,19 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 from blake3 import blake3
 
 from .. import codec, units
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, Ecosystem, FileAt, LeafAt, Naming, Needed, Pages, Want, Wishes
+from ..ecosystem import Ecosystem, FileAt, LeafAt, Naming, Needed, Pages, Want, Wishes
+from ..ecosystem.clients import Client
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
 from . import leaf, names, naming, upstream
+from .clients import CLIENTS
 from .merge import MergedReading
 from .settings import PypiRepo, Select
 from .simple import Simple
@@ -25,22 +27,16 @@ class Pypi(Ecosystem):
 
     kind = "pypi"
     form = 1
-    nested = False
-    #: leaves hold the addresses of their files themselves: a directory need not list them under `elsewhere`
     supplements = True
     unknowable = "projects and files deleted since, and what was yanked or quarantined then"
-    linked = False
     apart = True
     addressed = True
     pages: Pages | None = Simple()
+    clients: Sequence[Client] = CLIENTS
 
     def directories(self, repo: PypiRepo) -> Sequence[str]:
         """The repo itself: `simple/` and `packages/` are below it."""
         return [""]
-
-    def documents(self, repo: PypiRepo, info: Mapping[str, Any]) -> Sequence[DocumentPlan]:
-        """None: pages are made when they are asked for, each from one leaf."""
-        return []
 
     def read(self, repo: PypiRepo, directory: str, upstream_: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
         """See Ecosystem.read."""
@@ -152,10 +148,6 @@ class Pypi(Ecosystem):
         file = path.rpartition("/")[2]
         return reader.name_of(file) or names.leaf_of(file)
 
-    def leaf_path(self, digest: Digest) -> str | None:
-        """Leaves are not published as they are."""
-        return None
-
     def locate(self, reader: DirectoryReader, path: str) -> LeafAt | FileAt | None:
         """See Ecosystem.locate. Only files have paths that name them for ever; pages are made by whoever serves them."""
         found = leaf.PATH.fullmatch(path)
@@ -193,10 +185,6 @@ class Pypi(Ecosystem):
     def paths(self, leaf_: bytes) -> Mapping[str, File]:
         """See Ecosystem.paths: what a tree links, and what `locate` finds."""
         return leaf.paths(leaf_)
-
-    def derive(self, reader: DirectoryReader, document: str) -> bytes:
-        """See Ecosystem.derive."""
-        raise LookupError(f"an index has no document {document}")
 
     def media_type(self, path: str) -> str:
         """Content-Type of a file. Archives are never sent with a Content-Encoding."""

@@ -241,7 +241,7 @@ class Server:
             base = self._public_url.rstrip("/") or internal.address(request.scheme, request.host)
             body = await self._bodies.get(
                 ("config", view.number, base, path),
-                lambda: in_memory(internal.client_settings(self._store, view.catalog, base, path)),
+                lambda: in_memory(internal.client_settings(self._store, self._ecosystems, view.catalog, base, path)),
             )
         except Forgotten as error:
             raise Refused(410, str(error)) from None

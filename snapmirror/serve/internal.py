@@ -1,10 +1,13 @@
 """What the server says of itself, below `/-/`."""
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from .. import codec
+from ..ecosystem import Ecosystem
+from ..ecosystem.clients import Mirror
 from ..errors import DamagedError, UsageError
 from ..store.catalog import Catalog
 from ..store.records import DirectoryState, RepoState
@@ -24,13 +27,14 @@ def address(scheme: str, host: str) -> str:
     return f"{scheme}://{host}"
 
 
-def client_settings(store: Store, catalog: Catalog, base: str, path: str) -> bytes:
+def client_settings(store: Store, ecosystems: Mapping[str, Ecosystem], catalog: Catalog, base: str, path: str) -> bytes:
     """What is at `/-/config/<selector>/<file>`. Raises UsageError if there is nothing, Forgotten, DamagedError."""
     selector, _, file = path.removeprefix(PREFIX + CONFIG).partition("/")
-    if file not in clients.CLIENT_OF_FILE:
-        raise UsageError(f"{path}: the settings that there are: {', '.join(clients.CLIENT_OF_FILE)}, below a selector")
-    repos = clients.mirrored(store, catalog.answers(selector, store.now()))
-    return clients.settings(clients.CLIENT_OF_FILE[file], clients.Site(base, selector), repos).encode()
+    files = {client.file: client for client in clients.known(ecosystems).values()}
+    if file not in files:
+        raise UsageError(f"{path}: the settings that there are: {', '.join(files)}, below a selector")
+    answers = catalog.answers(selector, store.now())
+    return clients.settings(store, ecosystems, files[file], Mirror(base, selector), answers).encode()
 
 
 class Snapshots:

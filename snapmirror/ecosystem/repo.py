@@ -1,0 +1,73 @@
+"""One `[[repo]]` of the configuration: the keys that repos of every kind have."""
+
+import re
+from pathlib import Path
+from typing import Literal, Self
+
+import msgspec
+
+from .. import units
+
+Mode = Literal["eager", "on-demand", "redirect"]
+
+
+class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """One `[[repo]]` of the configuration; every ecosystem adds its own keys."""
+
+    #: where it appears below a snapshot: `conda-forge`, `anaconda/pkgs/main`
+    path: str
+    #: one base URL, or several that are tried in order; may hold credentials, so never print one unredacted
+    upstream: str | list[str]
+    download: Mode = "eager"
+    #: hard-link the files of a `file://` upstream instead of copying them
+    link: bool = False
+    #: upstream is not asked for anything: what is held is served, and nothing else
+    offline: bool = False
+    #: whether only a sync refreshes the metadata, or under `current` also who asks for it
+    metadata: Literal["sync", "on-request"] = "sync"
+    #: on-request: metadata that was read longer ago is asked for again
+    max_metadata_age: str = "10m"
+    #: on-demand: how long an answer that there is no such file is believed
+    negative_age: str = "60s"
+    #: on-demand: whether `max_cache` may drop files of it
+    evict: bool = True
+    #: on-demand: regular expressions of paths below the repo that may be fetched; none: all
+    allow: list[str] = msgspec.field(default_factory=list)
+    #: on-demand: of those that may not; wins over `allow`
+    block: list[str] = msgspec.field(default_factory=list)
+    #: `status` complains if upstream was last read longer ago
+    max_age: str = ""
+
+    def __post_init__(self) -> None:
+        if self.max_age:
+            units.parse_duration(self.max_age)
+        units.parse_duration(self.negative_age)
+        units.parse_duration(self.max_metadata_age)
+        if self.metadata == "on-request" and self.download == "eager":
+            raise ValueError('metadata = "on-request" needs download = "on-demand" or "redirect": nobody waits for all files')
+        if self.download != "on-demand" and (self.allow or self.block):
+            raise ValueError('allow and block need download = "on-demand": nothing else is fetched because it is asked for')
+        for pattern in (*self.allow, *self.block):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+
+    @property
+    def upstreams(self) -> list[str]:
+        """The base URLs."""
+        return [self.upstream] if isinstance(self.upstream, str) else self.upstream
+
+    @property
+    def kind(self) -> str:
+        """The tag of the concrete class: `conda`."""
+        return str(self.__struct_config__.tag)
+
+    def may_fetch(self, path: str) -> bool:
+        """Whether a file may be fetched because it is asked for. path: below the repo"""
+        blocked, allowed = (any(re.fullmatch(one, f"/{path}") for one in rules) for rules in (self.block, self.allow))
+        return not blocked and (allowed or not self.allow)
+
+    def below(self, folder: Path) -> Self:
+        """The same with the paths that it names made absolute: they are relative to this folder."""
+        return self

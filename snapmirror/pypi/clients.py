@@ -1,0 +1,38 @@
+"""Settings for pip and uv: one index. Were several set, a package of one's own could be had from where anybody can
+publish another of that name.
+"""
+
+import urllib.parse
+from collections.abc import Iterable, Sequence
+
+from ..ecosystem.clients import Client, Mirror, Mirrored, about
+
+
+def _pip(mirror: Mirror, repos: Sequence[Mirrored]) -> str:
+    server = urllib.parse.urlsplit(mirror.base)
+    trusted = [f"trusted-host = {server.netloc}"] if server.scheme == "http" else []
+    authority = ["# For https with a certificate of your own authority:", "# cert = /path/to/ca.pem"]
+    lines = ["[global]", "index-url = {}", *trusted, *authority]
+    return _one_index(mirror, repos, "pip", "~/.config/pip/pip.conf", lines)
+
+
+def _uv(mirror: Mirror, repos: Sequence[Mirrored]) -> str:
+    authority = ["# For https with a certificate of your own authority, set SSL_CERT_FILE=/path/to/ca.pem."]
+    return _one_index(
+        mirror, repos, "uv", "~/.config/uv/uv.toml", ["[[index]]", 'url = "{}"', "default = true", "", *authority]
+    )
+
+
+def _one_index(mirror: Mirror, repos: Sequence[Mirrored], client: str, file: str, lines: Iterable[str]) -> str:
+    """Settings that name that which is several as one, else that with the most files. lines: with {} for it"""
+    ordered = sorted(repos, key=lambda repo: (_is_merged(repo), repo.files), reverse=True)
+    index, *others = (mirror.url(f"{repo.path}/simple") + "/" for repo in ordered)
+    introduction = about(mirror, client, file, "other indexes that there are", others)
+    return "\n".join([*introduction, *(line.replace("{}", index) for line in lines), ""])
+
+
+def _is_merged(repo: Mirrored) -> bool:
+    return any("merged" in directory.info for directory in repo.directories.values())
+
+
+CLIENTS = (Client("pip", "pip.conf", _pip), Client("uv", "uv.toml", _uv))
