@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from snapmirror.cli.context import ECOSYSTEMS
+from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.cli.gc import leaf_digests
 from snapmirror.conda import CondaRepo
 from snapmirror.ecosystem import FileAt

@@ -16,7 +16,7 @@ from inprocess import repodata, store_at, sync, ticking
 from upstream import Upstream
 
 from snapmirror import codec
-from snapmirror.cli.context import ECOSYSTEMS
+from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.conda import CondaRepo, leaf, names, newest
 from snapmirror.conda.flat import FlatReading
 from snapmirror.digests import sha256

@@ -26,7 +26,7 @@ from proxy import Proxy, make_certificate
 from pypi_index import JSON, Index
 from upstream import Announce, Body, Chunked, Fault, Gzip, Html, Redirect, Slow, Stall, Status, Truncate
 
-from snapmirror.cli.context import ECOSYSTEMS
+from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.pypi import PypiRepo
 from snapmirror.serve.app import Server
 from snapmirror.serve.pull import Puller, hosts_of

@@ -15,7 +15,7 @@ from upstream import Upstream
 from wheels import wheel
 
 from snapmirror.cli import config
-from snapmirror.cli.config import AnyRepo
+from snapmirror.cli.ecosystems import AnyRepo
 from snapmirror.cli.presets import PRESETS
 from snapmirror.conda import CondaRepo
 from snapmirror.pypi import PypiRepo

@@ -19,7 +19,7 @@ from mirror import check as check_folder
 from upstream import Call, Upstream
 
 from snapmirror.cli.check import _leaf_files
-from snapmirror.cli.context import ECOSYSTEMS
+from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.cli.tree import tree
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256

@@ -8,24 +8,23 @@ import msgspec
 import typer
 
 from .. import units
-from ..conda.tree import CondaTree
 from ..ecosystem import Repo
 from ..errors import UsageError
-from ..files.tree import FilesTree
 from ..store.records import place_of
 from ..store.store import Store
 from ..sync import adopt_trees
 from ..sync.adopt import Adoption, Amount
-from ..sync.adopt_trees import Tree, TreeReader
+from ..sync.adopt_trees import Tree
 from ..sync.report import Report
 from ..sync.settings import Options
 from ..transfer.local import file_path
 from .config import Config
-from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, printable, say, show, show_json, waiting
+from .context import ConfigOption, JsonOption, opened, printable, say, show, show_json, waiting
+from .ecosystems import ECOSYSTEMS
 from .progress import progress
 from .sync import choose, seal_time
 
-READERS: dict[str, TreeReader] = {"conda": CondaTree(), "files": FilesTree()}
+_READERS = {kind: reader for kind, ecosystem in ECOSYSTEMS.items() if (reader := ecosystem.tree_reader())}
 
 
 class RepoTree(msgspec.Struct, kw_only=True):
@@ -91,7 +90,7 @@ def adopt(
         if len(report.left) == len(chosen):
             raise UsageError(f"--repo {path}: {report.left[chosen[0].path]}")
         possible = [one for one in chosen if one.path not in report.left]
-        found = adopt_trees.find(folder, path, possible, READERS, at, store.catalog(), store.now())
+        found = adopt_trees.find(folder, path, possible, _READERS, at, store.catalog(), store.now())
         report.left |= dict.fromkeys(found.without, f"{folder} holds nothing of it")
         for message in [*(f"{one}: {problem}; it stays as it is" for one, problem in report.left.items()), *found.done]:
             say(message)
@@ -108,7 +107,7 @@ def adopt(
 
 def _problem_with(repo: Repo) -> str | None:
     """Why no tree can become a state of a repo; None if one can."""
-    if repo.kind not in READERS:
+    if repo.kind not in _READERS:
         return f"only trees of kind conda and files can be adopted, and this is {repo.kind!r}"
     if repo.download != "eager":
         return f'it has download = "{repo.download}", so it keeps no files; make it "eager" first'
@@ -116,11 +115,12 @@ def _problem_with(repo: Repo) -> str | None:
 
 
 def _adopt(tree: Tree, settings: Config, store: Store, *, dry_run: bool) -> tuple[TreeReport, int]:
-    there = {repo.path: READERS[repo.kind].at(repo, tree.repos[repo.path]) for repo in settings.repo if repo.path in tree.repos}
+    here = [repo for repo in settings.repo if repo.path in tree.repos]
+    there = {repo.path: _READERS[repo.kind].at(repo, tree.repos[repo.path]) for repo in here}
     configured = [there.get(repo.path, repo) for repo in settings.repo]
     options = Options(dry_run, tree.seal_as, allow_shrink=tree.seal_as is not None, waiting=waiting)
     with progress("adopt") as bars:
-        run = Adoption(store, {**ECOSYSTEMS, **READERS}, configured, settings.download, settings.publish, bars, options)
+        run = Adoption(store, {**ECOSYSTEMS, **_READERS}, configured, settings.download, settings.publish, bars, options)
         report = run.run(list(there.values()))
     linked, copied = run.linked, run.copied
     withheld = {

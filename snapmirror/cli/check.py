@@ -13,7 +13,8 @@ from ..store.store import Store
 from ..sync.repair import repair as mend
 from ..sync.repair import tree_problems
 from ..transfer.hosts import CarefulHttp, Hosts
-from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, say, show, show_json, waiting
+from .context import ConfigOption, JsonOption, opened, say, show, show_json, waiting
+from .ecosystems import ECOSYSTEMS
 from .progress import Lines
 
 

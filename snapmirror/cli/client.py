@@ -11,7 +11,8 @@ from ..errors import UsageError
 from ..serve.clients import known, settings
 from ..serve.settings import Serve
 from ..store.catalog import CURRENT, Catalog, is_pin_name
-from .context import ECOSYSTEMS, ConfigOption, opened, show
+from .context import ConfigOption, opened, show
+from .ecosystems import ECOSYSTEMS
 
 _CLIENTS = known(ECOSYSTEMS)
 

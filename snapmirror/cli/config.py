@@ -1,38 +1,33 @@
 """The configuration file: TOML into typed tables, with errors that name the file, the key and what would be right."""
 
+import contextlib
 import difflib
 import os
 import re
 import tomllib
-import urllib.parse
-from collections.abc import Sequence
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from .. import clock, units
-from ..conda import CondaRepo
-from ..conda.settings import Channel, Select
 from ..ecosystem import Repo
 from ..errors import ConfigError
-from ..files import FilesRepo
-from ..pypi import PypiRepo
 from ..serve.settings import Serve
 from ..store.catalog import RESERVED
 from ..store.records import place_of
 from ..store.retention import Retention
 from ..sync.settings import Publish
-from ..transfer.settings import Auth, Download, Host
+from ..transfer.settings import Download
+from .ecosystems import ECOSYSTEMS, AnyRepo
 
 #: where a configuration is looked for if none is named
 PLACES = (Path("snapmirror.toml"), Path("/etc/snapmirror.toml"))
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _WHERE = re.compile(r"^(.*?)(?: - at `\$\.?(.*)`)?$", re.DOTALL)
-#: the tables that a `[[repo]]` may be
-AnyRepo = CondaRepo | FilesRepo | PypiRepo
-_KINDS: dict[object, type[AnyRepo]] = {"conda": CondaRepo, "files": FilesRepo, "pypi": PypiRepo}
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 
 
@@ -88,29 +83,22 @@ def load(path: Path, upstream: str = "") -> Config:
     repos: list[AnyRepo] = []
     for number, table in enumerate(config.repo, 1):
         where = f"[[repo]] number {number} ({table.path})"
-        for repo in _expand(path, where, table):
-            _check_repo(path, where, repo)
-            repos.append(repo.below(base))
-    _check_merges(path, repos)
+        with _explained(path, where):
+            table.__post_init__()  # upstream may have taken another's place
+            expanded = [repo.below(base) for repo in table.expand()]
+        for repo in expanded:
+            _check_path(path, where, repo)
+        repos += expanded
     _check_overlaps(path, repos)
-    _check_dependencies(path, repos)
+    for repo in repos:
+        with _explained(path, f"[[repo]] {repo.path}"):
+            repo.check_beside({other.path: other for other in repos if other is not repo})
     index = str(base / config.index) if config.index else None
     log = config.serve.access_log
     serve = msgspec.structs.replace(config.serve, access_log=str(base / log) if log not in ("", "-") else log)
     paths = {"store": str(base / config.store), "index": index}
     download = config.download.found(base, os.environ)
     return msgspec.structs.replace(config, **paths, download=download, serve=serve, repo=repos)
-
-
-def _expand(path: Path, where: str, table: AnyRepo) -> Sequence[AnyRepo]:
-    """The repos of one table. msgspec.structs.replace does not check again what a channel has of its own."""
-    try:
-        repos = table.expand() if isinstance(table, CondaRepo) else [table]
-        for repo in repos:
-            repo.__post_init__()
-    except ValueError as error:
-        raise ConfigError(path, where, str(error)) from None
-    return repos
 
 
 def _explain(path: Path, content: dict[str, Any], message: str) -> ConfigError:
@@ -141,20 +129,24 @@ def _name(place: str) -> str:
     return f"{table}, key {key}" if key else table
 
 
-def _keys(place: str, content: dict[str, Any]) -> list[str]:
-    """The keys that are known at a place of a configuration."""
-    if ".channels[" in place:
-        return list((Select if place.endswith(".select") else Channel).__struct_fields__)
-    if number := re.match(r"repo\[(\d+)\]", place):
-        repo = _KINDS[content["repo"][int(number[1])]["kind"]]
-        if not place.endswith(".select"):
-            return ["kind", *repo.__struct_fields__]
-        select = next(field.default for field in msgspec.structs.fields(repo) if field.name == "select")
-        return list(select.__struct_fields__)
-    if place.startswith("download.hosts["):
-        return list((Auth if place.endswith(".auth") else Host).__struct_fields__)
-    table = getattr(Config(), place, None) if place else Config()
-    return list(table.__struct_fields__) if isinstance(table, msgspec.Struct) else []
+def _keys(place: str, content: Any) -> list[str]:
+    """The keys that are known at a place of a configuration, `repo[0].channels[1].select`."""
+    table: type[msgspec.Struct] | None = Config
+    for key, index in re.findall(r"(\w+)(?:\[(\d+|\.\.\.)\])?", place):
+        types = _tables(typing.get_type_hints(table)[key]) if table else []
+        content = content[key][int(index)] if index.isdecimal() else content[key]
+        table = next((one for one in types if one.__struct_config__.tag in (None, content.get("kind"))), None)
+    if table is None:
+        return []
+    tag = table.__struct_config__.tag_field
+    return [*([tag] if tag else []), *table.__struct_fields__]
+
+
+def _tables(hint: Any) -> list[type[msgspec.Struct]]:
+    """The tables that a key of this type may hold."""
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return [hint]
+    return [table for part in typing.get_args(hint) for table in _tables(part)]
 
 
 def _line_of(path: Path, key: str) -> int | None:
@@ -163,58 +155,22 @@ def _line_of(path: Path, key: str) -> int | None:
     return next((number for number, line in enumerate(lines, 1) if pattern.match(line)), None)
 
 
-def _check_repo(path: Path, where: str, repo: Repo) -> None:
+@contextlib.contextmanager
+def _explained(path: Path, where: str) -> Iterator[None]:
+    """A ValueError of a table, which says what is wrong, as a ConfigError, which says where."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(path, where, str(error)) from None
+
+
+def _check_path(path: Path, where: str, repo: Repo) -> None:
     segments = repo.path.split("/")
     if not all(_SEGMENT.fullmatch(segment) for segment in segments):
         raise ConfigError(path, where, "path must be segments of letters, digits, `_`, `.`, `+` and `-`, joined by slashes")
     first = segments[0]
     if first in RESERVED or clock.from_id(first) or clock.parse_day(first):
         raise ConfigError(path, where, f"path begins with {first!r}, which in a URL names a date or is reserved")
-    if not repo.upstreams and not (isinstance(repo, PypiRepo) and repo.merge):
-        raise ConfigError(path, where, "upstream names no URL")
-    for upstream in repo.upstreams:
-        try:
-            parts = urllib.parse.urlsplit(upstream)
-        except ValueError as error:
-            raise ConfigError(path, where, f"upstream can't be used: {error}") from None
-        if parts.scheme not in ("http", "https", "file") or not (parts.netloc or parts.scheme == "file"):
-            raise ConfigError(path, where, "upstream must be a URL that begins with http://, https:// or file:///")
-    if repo.download == "redirect" and any(upstream.startswith("file:") for upstream in repo.upstreams):
-        raise ConfigError(path, where, 'download = "redirect" sends clients to upstream, so upstream can\'t be a file: URL')
-
-
-def _check_dependencies(path: Path, repos: list[AnyRepo]) -> None:
-    known = {repo.path: repo for repo in repos if isinstance(repo, CondaRepo)}
-    for repo in repos:
-        if not isinstance(repo, CondaRepo):
-            continue
-        for other in repo.select.dependencies_from:
-            if other not in known or other == repo.path:
-                problem = f"dependencies_from names {other!r}, which is no other repo of this file ({', '.join(sorted(known))})"
-                raise ConfigError(path, f"[[repo]] {repo.path}", problem)
-            if "on-request" in (repo.metadata, known[other].metadata):
-                problem = f"dependencies_from names {other!r}, and of neither may the metadata be on request"
-                raise ConfigError(path, f"[[repo]] {repo.path}", problem)
-            if known[other].offline != repo.offline:
-                problem = f"{other!r}, which dependencies_from names, and this repo must both be offline, or neither"
-                raise ConfigError(path, f"[[repo]] {repo.path}", problem)
-
-
-def _check_merges(path: Path, repos: list[AnyRepo]) -> None:
-    known = {repo.path: repo for repo in repos if isinstance(repo, PypiRepo) and not repo.merge}
-    for repo in repos:
-        for other in repo.merge if isinstance(repo, PypiRepo) else ():
-            where = f"[[repo]] {repo.path}"
-            if other not in known:
-                problem = (
-                    f"merge names {other!r}, which is no index of this file with files of its own ({', '.join(sorted(known))})"
-                )
-                raise ConfigError(path, where, problem)
-            if known[other].download not in (repo.download, *(["eager"] if repo.download == "on-demand" else [])):
-                raise ConfigError(path, where, f"merge names {other!r}, which is not downloaded as this repo is")
-            if "on-request" in (repo.metadata, known[other].metadata):
-                problem = f"merge names {other!r}, and of neither may the metadata be on request: nobody knows what it has"
-                raise ConfigError(path, where, problem)
 
 
 def _check_overlaps(path: Path, repos: list[AnyRepo]) -> None:
@@ -224,7 +180,7 @@ def _check_overlaps(path: Path, repos: list[AnyRepo]) -> None:
             raise ConfigError(path, "[[repo]]", f"two repos have the path {repo.path}; every path must be its own")
         owners[repo.path] = repo.path
     for repo in repos:
-        for name in [*repo.subdirs, "noarch"] if isinstance(repo, CondaRepo) else [""]:
+        for name in ECOSYSTEMS[repo.kind].directories(repo):
             place = f"{place_of(repo.path, name)}/"
             inside = next((other for other in owners if f"{other}/".startswith(place) and other != repo.path), None)
             if inside:

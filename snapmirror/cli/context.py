@@ -10,24 +10,11 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from ..conda import Conda, Sidecars
-from ..ecosystem import Ecosystem
-from ..errors import ConfigError, UsageError
-from ..files import Files
-from ..pypi import Pypi
+from ..errors import ConfigError
 from ..store.catalog import RESERVED, Catalog
 from ..store.store import Store
 from . import config as configuration
 from .config import Config
-
-
-class _Ecosystems(dict[str, Ecosystem]):
-    def __missing__(self, kind: str) -> Ecosystem:
-        """No KeyError: that a newer version has written to the store is a message for the user, not a bug."""
-        raise UsageError(f"the store holds repos of kind {kind!r}, which this version of snapmirror does not know; upgrade it")
-
-
-ECOSYSTEMS: dict[str, Ecosystem] = _Ecosystems({one.kind: one for one in (Conda(), Sidecars(), Pypi(), Files())})
 
 ConfigOption = Annotated[
     Path | None,

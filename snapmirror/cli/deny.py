@@ -15,7 +15,8 @@ from ..store.denied import DeniedFile, Rule
 from ..sync import deny as denying
 from ..sync.deny import Found
 from .config import Config
-from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, printable, say, show, show_json, waiting
+from .context import ConfigOption, JsonOption, opened, printable, say, show, show_json, waiting
+from .ecosystems import ECOSYSTEMS
 
 RepoArgument = Annotated[str, typer.Argument(metavar="REPO", help="Path of the repo.")]
 SpecArgument = Annotated[

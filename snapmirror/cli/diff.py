@@ -7,7 +7,8 @@ import typer
 from ..errors import SnapmirrorError, UsageError
 from ..store.store import Store
 from ..sync import compare
-from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, printable, say, show, show_json
+from .context import ConfigOption, JsonOption, opened, printable, say, show, show_json
+from .ecosystems import ECOSYSTEMS
 
 
 def diff(

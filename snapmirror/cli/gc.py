@@ -11,7 +11,8 @@ from ..ecosystem import Repo
 from ..errors import UsageError
 from ..store import gc as collecting
 from ..store.eviction import Cache, make_room
-from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, show, show_json, waiting
+from .context import ConfigOption, JsonOption, opened, show, show_json, waiting
+from .ecosystems import ECOSYSTEMS
 
 _Value = TypeVar("_Value")
 

@@ -9,7 +9,8 @@ from .. import units
 from ..ecosystem import Wishes
 from ..errors import UsageError
 from ..sync.prefetch import Prefetch, PrefetchReport
-from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, printable, say, show, show_json
+from .context import ConfigOption, JsonOption, opened, printable, say, show, show_json
+from .ecosystems import ECOSYSTEMS
 from .progress import progress
 from .sync import choose
 

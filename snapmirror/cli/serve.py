@@ -18,7 +18,8 @@ from ..transfer.hosts import CarefulHttp, Hosts
 from ..transfer.http import HURRIED
 from ..transfer.notes import StoreNotes
 from .config import Config
-from .context import ECOSYSTEMS, ConfigOption, find_config, opened, say
+from .context import ConfigOption, find_config, opened, say
+from .ecosystems import ECOSYSTEMS
 
 
 def serve(

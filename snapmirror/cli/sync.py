@@ -12,7 +12,8 @@ from ..store.records import place_of
 from ..sync.engine import Sync
 from ..sync.report import DirectoryReport, RepoReport, Report
 from ..sync.settings import Options
-from .context import ECOSYSTEMS, ConfigOption, JsonOption, opened, printable, say, show, show_json, waiting
+from .context import ConfigOption, JsonOption, opened, printable, say, show, show_json, waiting
+from .ecosystems import ECOSYSTEMS
 from .progress import progress
 
 #: withheld files that are named one by one in a log

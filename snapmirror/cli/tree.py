@@ -3,7 +3,8 @@
 from ..store.records import Record, place_of
 from ..store.store import Store
 from ..sync.trees import RepoTrees
-from .context import ECOSYSTEMS, ConfigOption, opened, say, show, waiting
+from .context import ConfigOption, opened, say, show, waiting
+from .ecosystems import ECOSYSTEMS
 from .snapshots import SnapshotArgument
 
 

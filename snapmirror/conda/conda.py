@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, Ecosystem, FileAt, Follower, LeafAt, Naming, Needed, Want, Wishes
+from ..ecosystem import DocumentPlan, Ecosystem, FileAt, Follower, LeafAt, Naming, Needed, TreeReader, Want, Wishes
 from ..ecosystem.clients import Client
 from ..errors import DamagedError
 from ..readings import File, Known, Reading, Selection, Upstream
@@ -36,6 +36,12 @@ class Conda(Ecosystem):
     unknowable = "packages deleted since, and what records said before they were patched"
     linked = True
     clients: Sequence[Client] = CLIENTS
+
+    def tree_reader(self) -> TreeReader:
+        """See Ecosystem.tree_reader."""
+        from .tree import CondaTree  # which is this class and more
+
+        return CondaTree()
 
     def directories(self, repo: CondaRepo) -> Sequence[str]:
         """The subdirs; every channel must have noarch."""

@@ -1,6 +1,7 @@
 """The keys of a `[[repo]]` with `kind = "conda"`."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -131,8 +132,23 @@ class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
         return msgspec.structs.replace(self, packages=packages, select=msgspec.structs.replace(self.select, include_from=files))
 
     def expand(self) -> "list[CondaRepo]":
-        """The repos that it stands for: itself, or one a channel."""
-        return [self._one(Channel(name=one) if isinstance(one, str) else one) for one in self.channels] or [self]
+        """See Repo.expand: itself, or one a channel."""
+        repos = [self._one(Channel(name=one) if isinstance(one, str) else one) for one in self.channels]
+        for repo in repos:
+            repo.__post_init__()  # msgspec.structs.replace does not check what a channel has of its own
+        return repos or [self]
+
+    def check_beside(self, others: Mapping[str, Repo]) -> None:
+        """See Repo.check_beside: what `dependencies_from` names is another channel, and both can be read together."""
+        channels = {path: other for path, other in others.items() if isinstance(other, CondaRepo)}
+        for name in self.select.dependencies_from:
+            if (other := channels.get(name)) is None:
+                known = ", ".join(sorted({*channels, self.path}))
+                raise ValueError(f"dependencies_from names {name!r}, which is no other repo of this file ({known})")
+            if "on-request" in (self.metadata, other.metadata):
+                raise ValueError(f"dependencies_from names {name!r}, and of neither may the metadata be on request")
+            if other.offline != self.offline:
+                raise ValueError(f"{name!r}, which dependencies_from names, and this repo must both be offline, or neither")
 
     def _one(self, channel: Channel) -> "CondaRepo":
         upstreams = [addresses.as_folder(upstream) + channel.name for upstream in self.upstreams]

@@ -15,7 +15,7 @@ from .settings import CondaRepo
 class CondaTree(Conda):
     """Reads a channel from a folder: its files lie beside their index, whatever that says, and all of it is kept.
 
-    Fulfils `sync.adopt_trees.TreeReader`.
+    Fulfils `ecosystem.TreeReader`.
     """
 
     def holds(self, repo: CondaRepo, folder: Path) -> bool:

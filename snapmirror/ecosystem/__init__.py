@@ -18,6 +18,7 @@ from .pages import Pages as Pages
 from .pages import Site as Site
 from .protocol import Ecosystem as Ecosystem
 from .protocol import Follower as Follower
+from .protocol import TreeReader as TreeReader
 from .repo import Mode as Mode
 from .repo import Repo as Repo
 from .values import DocumentPlan as DocumentPlan

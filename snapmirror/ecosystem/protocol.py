@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import IO, Any, Protocol
 
 from .. import addresses
@@ -227,6 +228,10 @@ class Ecosystem(Reads, Leaves, Shows, Protocol):
     #: the tag of its `[[repo]]`
     kind: str
 
+    def tree_reader(self) -> "TreeReader | None":
+        """How it reads what other tools have mirrored; None if it can't."""
+        return None
+
 
 class Follower(Ecosystem, Protocol):
     """The ecosystem of a directory that is read with the others of its repo and planned once these are settled."""
@@ -243,4 +248,20 @@ class Follower(Ecosystem, Protocol):
 
         previous: the directory as it was. Raises UpstreamError.
         """
+        ...
+
+
+class TreeReader(Ecosystem, Protocol):
+    """An ecosystem as it reads what other tools have left on this machine."""
+
+    def holds(self, repo: Any, folder: Path) -> bool:
+        """Whether a folder, which need not be there, looks like a tree of a repo."""
+        ...
+
+    def looks_for(self, repo: Any) -> str:
+        """What it is that `holds` looks for, to go on with after "holds none of the"."""
+        ...
+
+    def at(self, repo: Any, folder: Path) -> Any:
+        """A repo as it is configured, with a folder for its upstream."""
         ...

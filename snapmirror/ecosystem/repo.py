@@ -1,6 +1,8 @@
 """One `[[repo]]` of the configuration: the keys that repos of every kind have."""
 
 import re
+import urllib.parse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -47,11 +49,23 @@ class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
             raise ValueError('metadata = "on-request" needs download = "on-demand" or "redirect": nobody waits for all files')
         if self.download != "on-demand" and (self.allow or self.block):
             raise ValueError('allow and block need download = "on-demand": nothing else is fetched because it is asked for')
+        for upstream in self.upstreams:
+            self._check_upstream(upstream)
         for pattern in (*self.allow, *self.block):
             try:
                 re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+
+    def _check_upstream(self, upstream: str) -> None:
+        try:
+            parts = urllib.parse.urlsplit(upstream)
+        except ValueError as error:
+            raise ValueError(f"upstream can't be used: {error}") from None
+        if parts.scheme not in ("http", "https", "file") or not (parts.netloc or parts.scheme == "file"):
+            raise ValueError("upstream must be a URL that begins with http://, https:// or file:///")
+        if self.download == "redirect" and parts.scheme == "file":
+            raise ValueError('download = "redirect" sends clients to upstream, so upstream can\'t be a file: URL')
 
     @property
     def upstreams(self) -> list[str]:
@@ -67,6 +81,13 @@ class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
         """Whether a file may be fetched because it is asked for. path: below the repo"""
         blocked, allowed = (any(re.fullmatch(one, f"/{path}") for one in rules) for rules in (self.block, self.allow))
         return not blocked and (allowed or not self.allow)
+
+    def expand(self) -> Sequence[Self]:
+        """The repos that it stands for. Raises ValueError for what one of them can't have."""
+        return [self]
+
+    def check_beside(self, others: Mapping[str, "Repo"]) -> None:
+        """Raise ValueError for what can't be meant so beside the other repos of the configuration, {path: repo}."""
 
     def below(self, folder: Path) -> Self:
         """The same with the paths that it names made absolute: they are relative to this folder."""

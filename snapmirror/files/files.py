@@ -5,7 +5,7 @@ from datetime import datetime
 
 from .. import addresses
 from ..digests import Digest
-from ..ecosystem import Ecosystem, FileAt, LeafAt, Naming
+from ..ecosystem import Ecosystem, FileAt, LeafAt, Naming, TreeReader
 from ..errors import SelectionError
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
@@ -25,6 +25,12 @@ class Files(Ecosystem):
     unknowable = "files deleted or replaced since"
     linked = True
     nested = True
+
+    def tree_reader(self) -> TreeReader:
+        """See Ecosystem.tree_reader."""
+        from .tree import FilesTree  # which is this class and more
+
+        return FilesTree()
 
     def directories(self, repo: FilesRepo) -> Sequence[str]:
         """The repo itself, so that a file's URL is the repo's path and the file's."""

@@ -23,6 +23,8 @@ class FilesRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.upstreams:
+            raise ValueError("upstream names no URL")
         if self.newest < 0:
             raise ValueError("newest can't be negative")
         if not 0 <= self.depth <= DEEPEST:

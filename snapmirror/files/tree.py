@@ -20,7 +20,7 @@ _LISTS = (".json", "/releases")
 class FilesTree(Files):
     """Reads a folder, but for hidden names: servers list none, and tools give them to what they have not finished.
 
-    Fulfils `sync.adopt_trees.TreeReader`.
+    Fulfils `ecosystem.TreeReader`.
     """
 
     def holds(self, repo: FilesRepo, folder: Path) -> bool:

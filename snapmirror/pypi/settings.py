@@ -1,6 +1,7 @@
 """The keys of a `[[repo]]` with `kind = "pypi"`."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -138,6 +139,20 @@ class PypiRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
         requirements = [str(folder / name) for name in self.requirements]
         packages = str(folder / self.packages) if self.packages else ""
         return msgspec.structs.replace(self, packages=packages, requirements=requirements)
+
+    def check_beside(self, others: Mapping[str, Repo]) -> None:
+        """See Repo.check_beside: what `merge` names has files of its own, downloaded as those of this repo are."""
+        indexes = {path: other for path, other in others.items() if isinstance(other, PypiRepo) and not other.merge}
+        for name in self.merge:
+            if (other := indexes.get(name)) is None:
+                known = ", ".join(sorted(indexes))
+                raise ValueError(f"merge names {name!r}, which is no index of this file with files of its own ({known})")
+            if other.download not in (self.download, *(["eager"] if self.download == "on-demand" else [])):
+                raise ValueError(f"merge names {name!r}, which is not downloaded as this repo is")
+            if "on-request" in (self.metadata, other.metadata):
+                raise ValueError(
+                    f"merge names {name!r}, and of neither may the metadata be on request: nobody knows what it has"
+                )
 
     @property
     def upstreams(self) -> list[str]:

@@ -6,31 +6,15 @@ Reads names of files and folders only.
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
 from .. import clock
-from ..ecosystem import Ecosystem, Repo
+from ..ecosystem import Repo, TreeReader
 from ..errors import UsageError
 from ..store import seal
 from ..store.catalog import Catalog
-
-
-class TreeReader(Ecosystem, Protocol):
-    """An ecosystem as it reads what other tools have left on this machine."""
-
-    def holds(self, repo: Any, folder: Path) -> bool:
-        """Whether a folder, which need not be there, looks like a tree of a repo."""
-        ...
-
-    def looks_for(self, repo: Any) -> str:
-        """What it is that `holds` looks for, to go on with after "holds none of the"."""
-        ...
-
-    def at(self, repo: Any, folder: Path) -> Any:
-        """A repo as it is configured, with a folder for its upstream."""
-        ...
 
 
 class Tree(msgspec.Struct, frozen=True):
