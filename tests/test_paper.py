@@ -17,7 +17,7 @@ from wheels import wheel
 from snapmirror.cli.check import _leaf_files
 from snapmirror.conda import CondaRepo
 from snapmirror.pypi import PypiRepo
-from snapmirror.store import check, reindex
+from snapmirror.store import check
 
 
 def test_a_fresh_client_gets_the_same_bytes_after_upstream_deleted_reuploaded_and_hotfixed(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_fresh_client_gets_the_same_bytes_after_upstream_deleted_reuploaded_an
         forget(store, *snapshots[1:15])
         assert collect(store) > 0
         with store.lock(None) as catalog:
-            reindex.execute(store)
+            store.reindex()
             assert list(check.structure(store, _leaf_files)) == []
             assert paper in catalog.by_id
     with serving(root) as url:
@@ -103,7 +103,7 @@ def test_pip_gets_the_same_bytes_after_upstream_deleted_and_uploaded_anew(tmp_pa
         forget(store, *[record.id for record in store.catalog().records][1:9])
         assert collect(store) > 0
         with store.lock(None):
-            reindex.execute(store)
+            store.reindex()
             assert list(check.structure(store, _leaf_files)) == []
     with serving(root) as url:
         again, by_pin, today = (

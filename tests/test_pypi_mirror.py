@@ -22,7 +22,6 @@ from serving import serving
 from upstream import Body, Status
 
 from snapmirror.pypi import PypiRepo, leaf
-from snapmirror.store import reindex
 from snapmirror.store.records import Pin
 
 HTML = "text/html"
@@ -347,7 +346,7 @@ def test_nothing_changes_later(history: History, tmp_path: Path) -> None:
     with store_at(mirror.store_path) as store:
         assert collect(store) == 0
         with store.lock(None):
-            reindex.execute(store)
+            store.reindex()
     with serving(mirror.store_path) as url:
         assert json.loads(look(url, "current")["named", "nobody/", JSON] or b"")["versions"] == ["99"]
         for number, id_ in enumerate(IDS):

@@ -10,7 +10,7 @@ from .. import addresses
 from ..errors import BadIndexError
 from ..readings import Answer
 from . import names
-from .page import check_version
+from .version import check_version
 
 #: bytes of a project's page in HTML, whose tree takes 50 times as many
 _LIMIT = 32 << 20

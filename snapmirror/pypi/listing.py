@@ -15,6 +15,7 @@ from ..digests import Digest
 from ..errors import BadIndexError
 from ..readings import Answer
 from . import leaf, names, page
+from .version import check_version
 
 #: bytes of a list; PyPI's was 40 MB in 2026
 LIMIT = 1 << 30
@@ -68,7 +69,7 @@ def read(answer: Answer) -> Listing:
         found = _LIST.decode(answer.body.removeprefix(page.BOM))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = _leniently(answer.body.removeprefix(page.BOM), url)
-    page.check_version(found.meta.version, url)
+    check_version(found.meta.version, url)
     listed = [project.name for project in found.projects]
     numbers = [project.serial for project in found.projects]
     serial = found.meta.serial

@@ -14,6 +14,7 @@ from ..digests import Digest
 from ..errors import BadIndexError
 from ..readings import Answer, Draft
 from . import leaf, names
+from .version import check_version
 
 #: bytes of a page; PyPI's largest was 20 MB in 2026
 LIMIT = 100 << 20
@@ -24,7 +25,6 @@ BOM = b"\xef\xbb\xbf"
 _JSON: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 #: calls that whoever reads a leaf later may be in beyond those that read the page: both count against one limit of nesting
 _SPARE = 200
-_VERSION = re.compile(r"(\d+)\.(\d+)")
 #: an absolute address in which nothing is to be resolved or hidden, as nearly all are; joining takes half the time of a page
 _PLAIN_URL = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*/(?!t/)[A-Za-z0-9_./%+~!-]*").fullmatch
 _HEX = re.compile(r"[0-9a-fA-F]+")
@@ -75,15 +75,6 @@ def decode(body: bytes, url: str) -> dict[str, Any]:
 
 def _decode(body: bytes, spare: int) -> Any:
     return _decode(body, spare - 1) if spare else _JSON.decode(body)
-
-
-def check_version(version: object, url: str) -> None:
-    """Raises BadIndexError for a major version of the API that we can't know (PEP 629: clients must stop then)."""
-    found = _VERSION.fullmatch(version) if isinstance(version, str) else None
-    if not found:
-        raise BadIndexError(url, f"states {version!r} as its API version")
-    if found[1] != "1":
-        raise BadIndexError(url, f"has version {version} of the API, and this version of snapmirror knows 1")
 
 
 def _from_json(body: bytes, url: str) -> dict[str, Any]:

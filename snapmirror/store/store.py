@@ -7,8 +7,8 @@ from pathlib import Path
 
 from .. import clock
 from ..digests import Digest, is_hex_digest
-from ..errors import DiskFull
-from . import fs, layout, locks, reindex
+from ..errors import DiskFull, LockedError
+from . import fs, layout, locks, reindex, syncing
 from .blobs import LocalBlobs, Original, Staged
 from .catalog import Catalog
 from .denied import Denied
@@ -65,9 +65,22 @@ class Store:
                 if not self.layout.index.exists():
                     with self.index_lock():
                         if not self.layout.index.exists():
-                            reindex.build(self)
+                            self._build_index()
                 self._index = Index(self.layout.index)  # the old one is closed when no thread uses it any more
             return self._index
+
+    def _build_index(self) -> tuple[int, int]:
+        return reindex.build(reindex.Sources(self.layout, self.blobs, self.metadata, self.snapshots, self.live))
+
+    def reindex(self) -> tuple[int, int]:
+        """Make the index again from the files; (blobs, leaves) entered. The caller holds the store's lock.
+
+        Raises LockedError while a sync runs.
+        """
+        if syncing.any_alive(self.layout):  # it holds the old index open and would write into a file without a name
+            raise LockedError("a repo of this store")
+        self.close()
+        return self._build_index()
 
     @contextlib.contextmanager
     def index_lock(self) -> Iterator[None]:
@@ -172,7 +185,7 @@ class Store:
             self.clear_partials()
         if not self._has_room():  # the index can be made again once there is space
             self.close()
-            reindex.remove(self)
+            reindex.remove(self.layout.index)
 
     def _has_room(self) -> bool:
         probe = self.layout.incoming / "probe"

@@ -10,7 +10,7 @@ from ..digests import Digest
 from ..ecosystem import Ecosystem, Repo
 from ..errors import DamagedError, UpstreamError
 from ..readings import File
-from ..store import check, fs, reindex
+from ..store import check, fs
 from ..store.check import Problem
 from ..store.directories import DirectoryReader
 from ..store.records import Record
@@ -70,7 +70,7 @@ def repair(
     done = []
     if any(problem.index for problem in problems):
         with store.lock(progress.message):
-            reindex.execute(store)
+            store.reindex()
         done.append("made the index again")
     with store.lock(progress.message):
         for path in sorted({path for path, _ in check.live(store)}):
