@@ -14,19 +14,17 @@ PACKAGE = Path(__file__).resolve().parent.parent / "snapmirror"
 ROOT = PACKAGE.parent
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
-#: layer -> the layers that it may import from; `base` is every module directly in the package
-ALLOWED = {
-    "cli": {"cli", "sync", "serve", "conda", "pypi", "files", "transfer", "ecosystem", "store", "base"},
-    "sync": {"sync", "transfer", "ecosystem", "store", "base"},
-    "serve": {"serve", "transfer", "ecosystem", "store", "base"},
-    "conda": {"conda", "ecosystem", "store", "base"},
-    "pypi": {"pypi", "ecosystem", "store", "base"},
-    "files": {"files", "ecosystem", "store", "base"},
-    "transfer": {"transfer", "ecosystem", "store", "base"},
-    "store": {"store", "base"},
-    "ecosystem": {"ecosystem", "store", "base"},
-    "base": {"base"},
-}
+#: a row of the table in docs/architecture.md: layer, the layers that it may import from, its modules
+_ROW = re.compile(r"\| `(\w+)` \|(.*)\|(.*)\|")
+
+
+def named(text: str) -> list[str]:
+    """What stands between backticks."""
+    return re.findall(r"`(\w+)`", text)
+
+
+TABLE = {row[1]: (named(row[2]), named(row[3])) for row in _ROW.finditer((ROOT / "docs/architecture.md").read_text())}
+ALLOWED = {name: {name, *below} for name, (below, _) in TABLE.items()}
 #: single imports that the rule above does not allow, each with its reason
 EXCEPTIONS = {
     ("__main__.py", "cli/__init__.py"): "python -m snapmirror",
@@ -119,6 +117,16 @@ def calls(module: str) -> Iterator[tuple[str, int]]:
         elif isinstance(node, ast.ImportFrom) and node.module in ("os", "time", "shutil"):
             for name in node.names:
                 yield f"{node.module}.{name.name}", node.lineno
+
+
+def test_the_architecture_names_every_module() -> None:
+    there = [f"{name}/{one}.py" if name != "base" else f"{one}.py" for name, (_, modules) in TABLE.items() for one in modules]
+    assert sorted(there) == [module for module in MODULES if not module.endswith("__init__.py")]
+
+
+def test_layers_lie_above_those_that_they_import_from() -> None:
+    for place, name in enumerate(TABLE):
+        assert ALLOWED[name] <= set(list(TABLE)[: place + 1])
 
 
 @pytest.mark.parametrize("module", MODULES)
