@@ -44,6 +44,11 @@ def parse_day(text: str) -> date | None:
         return None
 
 
+def begin_of(day: date) -> datetime:
+    """The first second of a UTC day."""
+    return datetime.combine(day, time(), UTC)
+
+
 def end_of(day: date) -> datetime:
     """The last second of a UTC day."""
     return datetime.combine(day, time(23, 59, 59), UTC)

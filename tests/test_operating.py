@@ -199,6 +199,28 @@ def test_the_configured_address_counts(layout: Mirror) -> None:
 # The state of it
 
 
+def test_snapshots_since(mirror: Mirror) -> None:
+    last_of_first, midnight, last_of_second = ids = ["20240501T235959Z", "20240502T000000Z", "20240502T235959Z"]
+    for id_ in ids:
+        mirror.sync("--seal-as", id_)
+
+    def listed(*since: str) -> list[str]:
+        return [line.split()[0] for line in mirror.run("snapshots", *since).out.splitlines()]
+
+    assert listed() == ids
+    assert listed("--since", "2024-05-01") == ids
+    assert listed("--since", "2024-05-02") == [midnight, last_of_second]  # a day begins with its first second
+    assert listed("--since", last_of_first) == ids
+    assert listed("--since", "20240502T000001Z") == [last_of_second]
+    assert listed("--since", "2024-05-03") == []
+    mirror.run("forget", midnight)
+    assert listed("--since", "2024-05-02") == [midnight, last_of_second]  # what was forgotten is marked here too
+    found = mirror.run("snapshots", "--json", "--since", "2024-05-02").json
+    assert [snapshot["id"] for snapshot in found["snapshots"]] == [last_of_second]
+    for wrong in ("soon", "2024-02-30", ""):
+        mirror.run("snapshots", "--since", wrong, status=2).line("--since", "write an id")
+
+
 def test_status_of_a_mirror_that_is_as_it_should_be(mirror: Mirror) -> None:
     mirror.repos[0]["max_age"] = "1d"
     mirror.sync()

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import units
+from .. import clock, units
+from ..errors import UsageError
 from ..store.records import Record, Tombstone, place_of
 from ..store.store import Store
 from .context import ConfigOption, JsonOption, opened, printable, show_json
@@ -13,19 +14,26 @@ from .context import show as print_line
 SnapshotArgument = Annotated[str, typer.Argument(metavar="SNAPSHOT", help="`current`, a date, a time, an id or a pin.")]
 
 
-def snapshots(json: JsonOption = False, config: ConfigOption = None) -> None:
+def snapshots(
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="DATE", help="Only those at or after an id, or a date meaning its first second."),
+    ] = None,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
     """List the snapshots, oldest first."""
+    first = _first_id(since)
     with opened(config, write=False) as (_, store):
         catalog = store.catalog()
         pins: dict[str, list[str]] = {}
         for pin in catalog.pins.values():
             pins.setdefault(pin.snapshot, []).append(pin.name)
         if json:
-            show_json(
-                {"snapshots": [{**describe(store, record), "pins": pins.get(record.id, [])} for record in catalog.records]}
-            )
+            records = [record for record in catalog.records if record.id >= first]
+            show_json({"snapshots": [{**describe(store, record), "pins": pins.get(record.id, [])} for record in records]})
             return
-        for entry in catalog.entries:
+        for entry in (entry for entry in catalog.entries if entry.id >= first):
             if isinstance(entry, Tombstone):
                 print_line(f"{entry.id}  forgotten {entry.forgotten}")
             else:
@@ -38,6 +46,20 @@ def snapshots(json: JsonOption = False, config: ConfigOption = None) -> None:
                     f"{entry.id}  {units.plural(len(entry.repos), 'repo')}, {units.plural(count, 'file')}, "
                     f"{units.size(size)}{partial}{'  ' + names if names else ''}"
                 )
+
+
+def _first_id(since: str | None) -> str:
+    """The least id that `--since` lets through; without it any does. Raises UsageError.
+
+    A day is its first second here, not its last as for `sync --seal-as`: else it would leave out its own snapshots.
+    """
+    if since is None:
+        return ""
+    day = clock.parse_day(since)
+    instant = clock.begin_of(day) if day else clock.from_id(since)
+    if instant is None:
+        raise UsageError(f"--since {since}: write an id (20261120T010000Z) or a date (2026-11-20)")
+    return clock.to_id(instant)
 
 
 def show(snapshot: SnapshotArgument, json: JsonOption = False, config: ConfigOption = None) -> None:
