@@ -59,10 +59,11 @@ def begun_somewhere(day: date, present: datetime) -> bool:
     return day <= (present + timedelta(hours=14)).date()
 
 
-def parse_time(text: str) -> datetime | None:
-    """A TIME of the command line: an id, or a day meaning its last second; None if it is neither."""
-    day = parse_day(text)
-    return end_of(day) if day else from_id(text)
+def parse_time(text: str, *, begin: bool = False) -> datetime | None:
+    """A TIME of the command line: an id, or a day; None if it is neither. begin: a day means its first second, else its last"""
+    if day := parse_day(text):
+        return begin_of(day) if begin else end_of(day)
+    return from_id(text)
 
 
 def from_seconds(seconds: int) -> datetime:

@@ -19,10 +19,10 @@ from ..sync.report import Report
 from ..sync.settings import Options
 from ..transfer.local import file_path
 from .config import Config
-from .context import ConfigOption, JsonOption, opened, printable, say, show, show_json, waiting
+from .context import ConfigOption, JsonOption, opened, printable, say, show, show_json, time_id, waiting
 from .ecosystems import ECOSYSTEMS
 from .progress import progress
-from .sync import choose, seal_time
+from .sync import choose
 
 _READERS = {kind: reader for kind, ecosystem in ECOSYSTEMS.items() if (reader := ecosystem.tree_reader())}
 
@@ -82,7 +82,7 @@ def adopt(
     config: ConfigOption = None,
 ) -> None:
     """Take an existing mirror tree into the store, by hard links where possible, and seal a snapshot of it."""
-    at, path, folder = seal_time(seal_as), repo.strip("/"), folder.resolve()
+    at, path, folder = time_id("--seal-as", seal_as), repo.strip("/"), folder.resolve()
     report, statuses = AdoptReport(dry_run=dry_run), []
     with opened(config, write=True, create=not dry_run) as (settings, store):
         chosen = choose(settings.repo, [path])

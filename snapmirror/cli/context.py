@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from ..errors import ConfigError
+from .. import clock
+from ..errors import ConfigError, UsageError
 from ..store.catalog import RESERVED, Catalog
 from ..store.store import Store
 from . import config as configuration
@@ -81,6 +82,16 @@ def _refuse_clashes(config: Config, catalog: Catalog, path: Path | None) -> None
 def taken_names(config: Config, catalog: Catalog) -> frozenset[str]:
     """Names that a pin can't have: reserved words, and first segments of repos."""
     return RESERVED | {path.split("/")[0] for path in [*catalog.repos, *(repo.path for repo in config.repo)]}
+
+
+def time_id(option: str, text: str | None, *, begin: bool = False) -> str | None:
+    """The id that the TIME of an option means, see clock.parse_time; None for none. Raises UsageError."""
+    if text is None:
+        return None
+    instant = clock.parse_time(text, begin=begin)
+    if instant is None:
+        raise UsageError(f"{option} {text}: write an id (20261120T010000Z) or a date (2026-11-20)")
+    return clock.to_id(instant)
 
 
 def say(text: str) -> None:

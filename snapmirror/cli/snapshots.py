@@ -4,11 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import clock, units
-from ..errors import UsageError
+from .. import units
 from ..store.records import Record, Tombstone, place_of
 from ..store.store import Store
-from .context import ConfigOption, JsonOption, opened, printable, show_json
+from .context import ConfigOption, JsonOption, opened, printable, show_json, time_id
 from .context import show as print_line
 
 SnapshotArgument = Annotated[str, typer.Argument(metavar="SNAPSHOT", help="`current`, a date, a time, an id or a pin.")]
@@ -23,7 +22,7 @@ def snapshots(
     config: ConfigOption = None,
 ) -> None:
     """List the snapshots, oldest first."""
-    first = _first_id(since)
+    first = time_id("--since", since, begin=True) or ""  # as an end it would leave the day itself out
     with opened(config, write=False) as (_, store):
         catalog = store.catalog()
         pins: dict[str, list[str]] = {}
@@ -46,20 +45,6 @@ def snapshots(
                     f"{entry.id}  {units.plural(len(entry.repos), 'repo')}, {units.plural(count, 'file')}, "
                     f"{units.size(size)}{partial}{'  ' + names if names else ''}"
                 )
-
-
-def _first_id(since: str | None) -> str:
-    """The least id that `--since` lets through; without it any does. Raises UsageError.
-
-    A day is its first second here, not its last as for `sync --seal-as`: else it would leave out its own snapshots.
-    """
-    if since is None:
-        return ""
-    day = clock.parse_day(since)
-    instant = clock.begin_of(day) if day else clock.from_id(since)
-    if instant is None:
-        raise UsageError(f"--since {since}: write an id (20261120T010000Z) or a date (2026-11-20)")
-    return clock.to_id(instant)
 
 
 def show(snapshot: SnapshotArgument, json: JsonOption = False, config: ConfigOption = None) -> None:

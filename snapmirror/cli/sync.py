@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from .. import clock, units
+from .. import units
 from ..ecosystem import Repo
 from ..errors import UsageError
 from ..store.records import place_of
 from ..sync.engine import Sync
 from ..sync.report import DirectoryReport, RepoReport, Report
 from ..sync.settings import Options
-from .context import ConfigOption, JsonOption, opened, printable, say, show, show_json, waiting
+from .context import ConfigOption, JsonOption, opened, printable, say, show, show_json, time_id, waiting
 from .ecosystems import ECOSYSTEMS
 from .progress import progress
 
@@ -48,7 +48,7 @@ def sync(
     """Sync repos with their upstreams and seal a dated snapshot."""
     if seal_as and as_of:
         raise UsageError("--seal-as and --as-of both date the snapshot; give one of them")
-    at = seal_time(seal_as or as_of, "--as-of" if as_of else "--seal-as")
+    at = time_id("--as-of" if as_of else "--seal-as", seal_as or as_of)
     with opened(config, write=True, create=not dry_run) as (settings, store), progress() as bars:
         chosen = _online(choose(settings.repo, repos or []))
         options = Options(dry_run, at, allow_shrink, bool(as_of), None if no_wait else waiting)
@@ -82,16 +82,6 @@ def _online(repos: list[Repo]) -> list[Repo]:
     if all(repo.offline for repo in repos):
         raise UsageError("nothing to sync: every repo that is meant has offline = true")
     return [repo for repo in repos if not repo.offline]
-
-
-def seal_time(text: str | None, option: str = "--seal-as") -> str | None:
-    """The id that `--seal-as` means. Raises UsageError."""
-    if text is None:
-        return None
-    instant = clock.parse_time(text)
-    if instant is None:
-        raise UsageError(f"{option} {text}: write an id (20261120T010000Z) or a date (2026-11-20)")
-    return clock.to_id(instant)
 
 
 def _print(report: Report) -> None:

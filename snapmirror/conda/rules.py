@@ -1,7 +1,7 @@
 """The rules of a selection that look at one record, or at the records of one name, and at nothing else."""
 
 from collections.abc import Collection, Iterable, Iterator
-from datetime import UTC, datetime, time
+from datetime import datetime
 
 from .. import clock, units
 from .listed import Listed
@@ -109,7 +109,7 @@ def _top(values: Iterable[object], count: int) -> set[object]:
 
 def _begin(day: str) -> float | None:
     parsed = clock.parse_day(day)
-    return datetime.combine(parsed, time(), UTC).timestamp() if parsed else None
+    return clock.begin_of(parsed).timestamp() if parsed else None
 
 
 def _format(file: str) -> str | None:
