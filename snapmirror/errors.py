@@ -229,7 +229,7 @@ class MismatchError(UpstreamError):
     """The bytes are not those that the metadata promised."""
 
     def __init__(self, url: str, what: str, expected: str, actual: str) -> None:
-        #: `sha256`, `md5` or `size`
+        #: `size`, or what hash: `sha256`, `md5`
         self.what = what
         self.expected = expected
         self.actual = actual

@@ -19,7 +19,8 @@ class File(msgspec.Struct, frozen=True, gc=False):
     #: bytes, if stated
     size: int | None
     sha256: Digest | None
-    md5: bytes | None
+    #: the strongest of other kinds that is stated (see digests.algorithm); verifies the file if there is no SHA-256
+    other: bytes | None
     #: absolute URL where it is not at base + name; never with credentials
     url: str | None = None
     #: seconds since 1970 of upstream's last change, if that is known

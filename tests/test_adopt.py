@@ -157,7 +157,7 @@ def test_another_file_system(mirror: Mirror, tree: Path) -> None:
         assert state(away) == before
         mirror.published()
         with mirror.store() as store:
-            assert store.index.by_md5(hashlib.md5(data).digest()) == hashlib.sha256(data).digest()
+            assert store.index.by_other(hashlib.md5(data).digest()) == hashlib.sha256(data).digest()
     finally:
         shutil.rmtree(away, ignore_errors=True)
 

@@ -80,6 +80,7 @@ def has_a_path(index: Index, project: str) -> None:
 BAD_FILES: dict[str, tuple[Callable[[Index, str], object], str]] = {
     "sha256": (lambda index, name: wheel(index, name, hashes={"sha256": "a" * 64}), f"the metadata says {'a' * 64}"),
     "md5": (lambda index, name: wheel(index, name, hashes={"md5": "a" * 32}), f"the metadata says {'a' * 32}"),
+    "sha512": (lambda index, name: wheel(index, name, hashes={"sha512": "a" * 128}), f"the metadata says {'a' * 128}"),
     "size": (lambda index, name: wheel(index, name, size=7), "the metadata says 7"),
     "nothing": (lambda index, name: wheel(index, name, hashes={}, size=None), "neither a hash nor a size"),
     "time": (lambda index, name: wheel(index, name, upload_time="yesterday"), "its upload-time 'yesterday' is no time"),

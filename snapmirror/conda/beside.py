@@ -242,7 +242,7 @@ class Followed(Reading):
             for file in leaves.files(reader.read_leaf(package) or b"\x80"):
                 base = reader.elsewhere(package, file.name) or addresses.file_url(reader.document.origin, file.name)
                 for ending in self._endings:
-                    path, of = f"{subdir}/{file.name}{ending}", (file.sha256 or file.md5 or b"").hex()
+                    path, of = f"{subdir}/{file.name}{ending}", (file.sha256 or file.other or b"").hex()
                     if path in held and held[path]["of"] == of:
                         yield path, held[path], None
                     else:

@@ -132,10 +132,6 @@ class Conda(Ecosystem):
         """See Ecosystem.as_of."""
         return leaf.as_of(leaf_, instant)
 
-    def paths(self, leaf_: bytes) -> Mapping[str, File]:
-        """See Ecosystem.paths."""
-        return {file.name: file for file in self.files(leaf_)}
-
     def records(self, leaf_: bytes) -> Iterator[tuple[str, bytes]]:
         """See Ecosystem.records."""
         for holder, key, file in leaf.places(leaf.decode(leaf_)):
@@ -149,10 +145,6 @@ class Conda(Ecosystem):
         """See Ecosystem.naming."""
         return naming.naming(spec)
 
-    def leaf_at(self, reader: DirectoryReader, path: str) -> str:
-        """See Ecosystem.leaf_at."""
-        return reader.name_of(path) or names.leaf_of(path)
-
     def leaf_path(self, digest: Digest) -> str | None:
         """Shards lie where the index of CEP 16 says: below `shards/`."""
         return f"shards/{digest.hex()}.msgpack.zst"
@@ -161,10 +153,7 @@ class Conda(Ecosystem):
         """See Ecosystem.locate."""
         if shard := _SHARD.fullmatch(path):
             return _find_shard(reader, bytes.fromhex(shard[1]))
-        name = self.leaf_at(reader, path)
-        found = reader.read_leaf(name)
-        file = next((file for file in leaf.files(found) if file.name == path), None) if found else None
-        return FileAt(file.but(url=reader.elsewhere(name, path))) if file else None
+        return super().locate(reader, path)
 
     def derive(self, reader: DirectoryReader, document: str) -> bytes:
         """See Ecosystem.derive."""

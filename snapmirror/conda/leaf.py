@@ -128,7 +128,7 @@ def _contradictions(files: list[File]) -> set[str]:
     return {
         file.name
         for file in files
-        if seen.setdefault(file.name, (file.sha256, file.md5, file.size)) != (file.sha256, file.md5, file.size)
+        if seen.setdefault(file.name, (file.sha256, file.other, file.size)) != (file.sha256, file.other, file.size)
     }
 
 

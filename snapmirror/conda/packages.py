@@ -140,7 +140,7 @@ def _open(path: Path, before: os.stat_result) -> dict[str, Any]:
         raise ValueError(f"it has no {_INDEX}")
     IndexJson.from_str(text.decode())  # raises for what rattler could not use
     record: dict[str, Any] = msgspec.json.decode(text, type=dict[str, Any])
-    sums = Sums(md5=True)
+    sums = Sums("md5")
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
             sums.update(piece)
@@ -151,8 +151,8 @@ def _open(path: Path, before: os.stat_result) -> dict[str, Any]:
     after = path.stat()
     if (after.st_size, after.st_mtime_ns, sums.size) != (before.st_size, before.st_mtime_ns, before.st_size):
         raise ValueError("it is being written")
-    assert sums.md5 is not None
-    return {**record, "size": sums.size, "md5": sums.md5.hex(), "sha256": sums.sha256.hex()}
+    assert sums.other is not None
+    return {**record, "size": sums.size, "md5": sums.other.hex(), "sha256": sums.sha256.hex()}
 
 
 async def _read_to_the_end(path: Path) -> bytes | None:

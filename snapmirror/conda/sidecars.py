@@ -5,7 +5,7 @@ from typing import Any
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, FileAt, Follower, LeafAt, Naming
+from ..ecosystem import DocumentPlan, Follower, Naming
 from ..readings import File, Known, Reading, Upstream
 from ..store.directories import DirectoryReader
 from . import leaf, names, naming, parts
@@ -20,10 +20,6 @@ class Sidecars(Follower):
     form = 1
     unknowable = "what documents said then"
     linked = True
-
-    def directories(self, repo: CondaRepo) -> Sequence[str]:
-        """The channel itself."""
-        return [""]
 
     def documents(self, repo: CondaRepo, info: Mapping[str, Any]) -> Sequence[DocumentPlan]:
         """Those that were cut into parts, of which `info` keeps the rest."""
@@ -69,10 +65,6 @@ class Sidecars(Follower):
         """See Ecosystem.as_of."""
         return leaf_
 
-    def paths(self, leaf_: bytes) -> Mapping[str, File]:
-        """See Ecosystem.paths."""
-        return {file.name: file for file in self.files(leaf_)}
-
     def records(self, leaf_: bytes) -> Iterator[tuple[str, bytes]]:
         """See Ecosystem.records."""
         for path, entry in leaf.decode(leaf_)["packages"].items():
@@ -85,16 +77,6 @@ class Sidecars(Follower):
     def naming(self, spec: str) -> Naming:
         """See Ecosystem.naming."""
         return naming.path(spec)
-
-    def leaf_at(self, reader: DirectoryReader, path: str) -> str:
-        """See Ecosystem.leaf_at."""
-        return reader.name_of(path) or names.leaf_of(path)
-
-    def locate(self, reader: DirectoryReader, path: str) -> LeafAt | FileAt | None:
-        """See Ecosystem.locate."""
-        found = reader.read_leaf(self.leaf_at(reader, path))
-        file = next((file for file in leaf.files(found) if file.name == path), None) if found else None
-        return FileAt(file) if file else None
 
     def derive(self, reader: DirectoryReader, document: str) -> bytes:
         """See Ecosystem.derive."""

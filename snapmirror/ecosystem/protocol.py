@@ -25,7 +25,7 @@ class Reads(Protocol):
 
     def directories(self, repo: Any) -> Sequence[str]:
         """The directories of a repo, as paths below it; "" is the repo itself, which then has no other."""
-        ...
+        return [""]
 
     def read(self, repo: Any, directory: str, upstream: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
         """Upstream's present state; None if unchanged since `known`. Raises UpstreamError, AbsentError if there is none.
@@ -127,11 +127,13 @@ class Leaves(Protocol):
         ...
 
     def records(self, leaf: bytes) -> Iterator[tuple[str, bytes]]:
-        """Each file that a leaf lists with the canonical bytes of all that is said of it."""
+        """Each file that a leaf lists with the canonical bytes of all that is said of it: what `diff` compares."""
         ...
 
     def leaf_of(self, file: str) -> str:
-        """The name of the leaf that lists a file, guessed from its name alone (a directory keeps the exceptions)."""
+        """The name of the leaf that lists a file, guessed from its name alone: the directory keeps the exceptions, so the
+        fewer the smaller it is. See `leaf_at` for where it is served.
+        """
         ...
 
     def label(self, leaf: bytes) -> str:
@@ -177,7 +179,7 @@ class Leaves(Protocol):
         return leaf
 
 
-class Shows(Protocol):
+class Shows(Leaves, Protocol):
     """What paths below a directory mean, and what is made of leaves for who asks."""
 
     #: None if it has no pages
@@ -191,15 +193,20 @@ class Shows(Protocol):
 
     def locate(self, reader: DirectoryReader, path: str) -> LeafAt | FileAt | None:
         """What a path below a directory names, other than a document."""
-        ...
+        name = self.leaf_at(reader, path)
+        content = reader.read_leaf(name)
+        file = self.paths(content).get(path) if content else None
+        if file and (url := reader.elsewhere(name, path)):
+            file = file.but(url=url)
+        return FileAt(file) if file else None
 
     def leaf_at(self, reader: DirectoryReader, path: str) -> str:
         """The name of the leaf that lists the file at a path below a directory, if any does."""
-        ...
+        return reader.name_of(path) or self.leaf_of(path)
 
     def paths(self, leaf: bytes) -> Mapping[str, File]:
         """{path below the directory: file} of those that a leaf lists and that are published."""
-        ...
+        return {file.name: file for file in self.files(leaf)}
 
     def leaf_path(self, digest: Digest) -> str | None:
         """Where a leaf itself is published, if it is: `shards/<hex>.msgpack.zst`."""
@@ -207,7 +214,7 @@ class Shows(Protocol):
 
     def media_type(self, path: str) -> str:
         """The Content-Type of a document, leaf or file."""
-        ...
+        return "application/octet-stream"
 
     def documents(self, repo: Any, info: Mapping[str, Any]) -> Sequence[DocumentPlan]:
         """The documents that a directory of a repo publishes. info: what the directory says of itself"""
@@ -222,7 +229,7 @@ class Shows(Protocol):
         ...
 
 
-class Ecosystem(Reads, Leaves, Shows, Protocol):
+class Ecosystem(Reads, Shows, Protocol):
     """What makes conda conda. Implementations are stateless. What has a default is what few ecosystems have."""
 
     #: the tag of its `[[repo]]`

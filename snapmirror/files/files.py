@@ -5,10 +5,9 @@ from datetime import datetime
 
 from .. import addresses
 from ..digests import Digest
-from ..ecosystem import Ecosystem, FileAt, LeafAt, Naming, TreeReader
+from ..ecosystem import Ecosystem, Naming, TreeReader
 from ..errors import SelectionError
 from ..readings import File, Known, Reading, Selection, Upstream
-from ..store.directories import DirectoryReader
 from . import leaf, names, naming, upstream
 from .reading import FilesReading, Kept
 from .settings import FilesRepo
@@ -31,10 +30,6 @@ class Files(Ecosystem):
         from .tree import FilesTree  # which is this class and more
 
         return FilesTree()
-
-    def directories(self, repo: FilesRepo) -> Sequence[str]:
-        """The repo itself, so that a file's URL is the repo's path and the file's."""
-        return [""]
 
     def read(
         self, repo: FilesRepo, directory: str, upstream_: Upstream, known: Known, avoid: Collection[str]
@@ -87,10 +82,6 @@ class Files(Ecosystem):
         """See Ecosystem.as_of."""
         return leaf_ if (leaf.decode(leaf_).modified or instant + 1) <= instant else b""
 
-    def paths(self, leaf_: bytes) -> Mapping[str, File]:
-        """See Ecosystem.paths."""
-        return {file.name: file for file in self.files(leaf_)}
-
     def records(self, leaf_: bytes) -> Iterator[tuple[str, bytes]]:
         """See Ecosystem.records."""
         yield leaf.decode(leaf_).name, leaf_
@@ -102,15 +93,6 @@ class Files(Ecosystem):
     def naming(self, spec: str) -> Naming:
         """See Ecosystem.naming."""
         return naming.naming(spec)
-
-    def leaf_at(self, reader: DirectoryReader, path: str) -> str:
-        """See Ecosystem.leaf_at."""
-        return path
-
-    def locate(self, reader: DirectoryReader, path: str) -> LeafAt | FileAt | None:
-        """See Ecosystem.locate."""
-        found = reader.read_leaf(path)
-        return FileAt(leaf.decode(found).but(url=reader.elsewhere(path, path))) if found else None
 
     def media_type(self, path: str) -> str:
         """Content-Type by ending. A page of upstream's is not shown as one: its scripts would be ours."""

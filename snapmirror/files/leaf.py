@@ -26,7 +26,7 @@ _DECODER = msgspec.msgpack.Decoder(_Leaf)
 
 def encode(file: File) -> bytes:
     """The leaf of a file."""
-    return codec.to_msgpack(_Leaf(file.name, file.size, file.sha256, file.md5, file.modified))
+    return codec.to_msgpack(_Leaf(file.name, file.size, file.sha256, file.other, file.modified))
 
 
 def decode(leaf: bytes) -> File:

@@ -16,15 +16,15 @@ from typing import Any
 import msgspec
 
 from .. import codec
-from ..digests import Digest
+from ..digests import OTHERS, Digest
 from ..readings import File
 from .names import METADATA, PROVENANCE, SIDECARS, normalise, parse, version_key
 
 #: names of one and the same thing: of the specification (PEP 714), of its first version (PEP 658), and what PyPI writes
 METADATA_KEYS = ("core-metadata", "dist-info-metadata", "data-dist-info-metadata")
-#: of a file whose attestations are mirrored
 #: key of a page that was told of a snapshot's time after it was sealed
 RECONSTRUCTED = "_snapmirror-reconstructed"
+#: key of a file whose attestations are mirrored
 PROVENANCE_KEY = "_snapmirror-provenance"
 #: how PyPI's file addresses end: the BLAKE2b of the content, and the file's name
 _PACKAGES = re.compile(r"/packages/([0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60})/([^/?#]+)(?:[?#].*)?\Z")
@@ -141,10 +141,10 @@ def _files(record: _Record) -> Iterator[File]:
 
 
 def _sums(stated: bool | dict[str, str]) -> tuple[Digest | None, bytes | None]:
-    """SHA-256 and MD5."""
+    """SHA-256, and the strongest of the other kinds."""
     sums = stated if isinstance(stated, dict) else {}
-    sha256, md5 = sums.get("sha256"), sums.get("md5")
-    return bytes.fromhex(sha256) if sha256 else None, bytes.fromhex(md5) if md5 else None
+    sha256, other = sums.get("sha256"), next((digits for kind in OTHERS.values() if (digits := sums.get(kind))), None)
+    return bytes.fromhex(sha256) if sha256 else None, bytes.fromhex(other) if other else None
 
 
 def _seconds(time: str) -> int:
@@ -200,7 +200,7 @@ def without_metadata(leaf: bytes) -> tuple[File, ...]:
     upstream has, if it has any, need not be believed.
     """
     listed = files(leaf)
-    certain = {file.name for file in listed if file.name.endswith(METADATA) and (file.sha256 or file.md5)}
+    certain = {file.name for file in listed if file.name.endswith(METADATA) and (file.sha256 or file.other)}
     return tuple(file for file in listed if file.name.endswith(".whl") and file.name + METADATA not in certain)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from .. import addresses
-from ..digests import Digest
+from ..digests import OTHERS, Digest
 from ..errors import BadIndexError
 from ..readings import Answer, Draft
 from . import leaf, names
@@ -30,7 +30,7 @@ _PLAIN_URL = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*/(?!t/)[A-Za-z0-9_./
 _HEX = re.compile(r"[0-9a-fA-F]+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)")
 #: hexadecimal digits of the hashes that verify a file
-_DIGITS = {"sha256": 64, "md5": 32}
+_DIGITS = {kind: 2 * size for size, kind in {32: "sha256", **OTHERS}.items()}
 
 
 def read(answer: Answer, project: str) -> dict[str, Any]:

@@ -34,10 +34,6 @@ class Pypi(Ecosystem):
     pages: Pages | None = Simple()
     clients: Sequence[Client] = CLIENTS
 
-    def directories(self, repo: PypiRepo) -> Sequence[str]:
-        """The repo itself: `simple/` and `packages/` are below it."""
-        return [""]
-
     def read(self, repo: PypiRepo, directory: str, upstream_: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
         """See Ecosystem.read."""
         if repo.packages:

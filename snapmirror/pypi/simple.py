@@ -8,7 +8,7 @@ pypi/<project>/json        what bandersnatch mirrors a project by
 import urllib.parse
 from collections.abc import Iterator, Sequence
 
-from ..ecosystem import Made, PageAt, PageMoved, Site
+from ..ecosystem import Made, PageAt, PageMoved, Pages, Site
 from ..errors import DamagedError
 from ..store.directories import DirectoryReader
 from . import leaf, legacy, names, negotiate, pages
@@ -17,7 +17,7 @@ from .pages import Project
 _LEGACY = "application/json"
 
 
-class Simple:
+class Simple(Pages):
     """Fulfils `ecosystem.Pages`; stateless."""
 
     folders: Sequence[str] = ("simple/",)

@@ -21,8 +21,8 @@ class Staged(NamedTuple):
     sha256: Digest
     blake3: bytes
     size: int
-    #: set where MD5 is what verified it
-    md5: bytes | None = None
+    #: set where a hash other than SHA-256 is what verified it
+    other: bytes | None = None
     #: descriptor that holds the file's flock until it has its name: another sync that wants the same bytes must not
     #: take it up, or empty it, in between
     lock: int | None = None
@@ -40,8 +40,8 @@ class Original(NamedTuple):
     sha256: Digest
     blake3: bytes
     size: int
-    #: set where upstream states no SHA-256, for it may state an MD5
-    md5: bytes | None
+    #: set where upstream states no SHA-256: the other hash that it states, or the MD5 that it may state
+    other: bytes | None
     #: `identity` of the file when it was read
     identity: tuple[int, ...]
 

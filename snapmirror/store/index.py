@@ -1,6 +1,6 @@
 """The LMDB index: a cache of what the files say. The only importer of lmdb.
 
-Five tables. `blobs`: SHA-256 -> size, BLAKE3, when last checked. `md5`: MD5, where it was computed -> SHA-256.
+Five tables. `blobs`: SHA-256 -> size, BLAKE3, when last checked. `md5`: another hash, where it was computed -> SHA-256.
 `leaves`: digest of a leaf's canonical bytes, or of what it was read from -> the stored blob. `validators`: document of
 upstream -> what the server said of its age, and the directory that came of it. `notes`: what ecosystems like to know again.
 
@@ -62,7 +62,7 @@ class Index:
             if os.path.getsize(path) < needed:  # touching a page that is not there is SIGBUS
                 raise self._unusable("it is cut short")
             self._env.reader_check()  # rows of readers that died would pin pages for ever
-            self._blobs, self._md5, self._leaves, self._seen, self._notes = (self._env.open_db(name) for name in _TABLES)
+            self._blobs, self._others, self._leaves, self._seen, self._notes = (self._env.open_db(name) for name in _TABLES)
 
     def close(self) -> None:
         """Close the environment."""
@@ -120,13 +120,13 @@ class Index:
             yield from page
             start = page[-1][0] + b"\0" if len(page) == _PAGE else None
 
-    def put_blobs(self, rows: Mapping[Digest, BlobRow], md5: Mapping[bytes, Digest] | None = None) -> None:
-        """Enter blobs that are durable, with the MD5 of those of which it was computed; one commit."""
+    def put_blobs(self, rows: Mapping[Digest, BlobRow], others: Mapping[bytes, Digest] | None = None) -> None:
+        """Enter blobs that are durable, with the other hash of those of which one was computed; one commit."""
         with self._transaction(write=True) as transaction:
             for digest, row in rows.items():
                 transaction.put(digest, _ROW.pack(row.size, row.checked, row.blake3), db=self._blobs)
-            for key, digest in (md5 or {}).items():
-                transaction.put(key, digest, db=self._md5)
+            for key, digest in (others or {}).items():
+                transaction.put(key, digest, db=self._others)
 
     def mark_checked(self, rows: Mapping[Digest, BlobRow]) -> None:
         """Note the result of a check; not of a blob that has been taken out meanwhile, for that is gone."""
@@ -143,10 +143,10 @@ class Index:
 
     # What leads to a blob
 
-    def by_md5(self, md5: bytes) -> Digest | None:
-        """The held blob with an MD5, if that was computed when it came."""
+    def by_other(self, other: bytes) -> Digest | None:
+        """The held blob with a hash that is no SHA-256, if that was computed when it came."""
         with self._transaction() as transaction:
-            return self._held(transaction, _get(transaction, self._md5, md5))
+            return self._held(transaction, _get(transaction, self._others, other))
 
     def leaves(self, digests: Mapping[LeafKey, Digest]) -> dict[LeafKey, Digest]:
         """For each key of a canonical or source digest the held leaf, left out where there is none."""
@@ -195,7 +195,7 @@ class Index:
 
     def drop_dangling(self) -> int:
         """Take out rows of `md5` and `leaves` whose blobs are gone; how many."""
-        return sum(self._drop_dangling(table) for table in (self._md5, self._leaves))
+        return sum(self._drop_dangling(table) for table in (self._others, self._leaves))
 
     def _drop_dangling(self, table: lmdb._Database) -> int:
         dropped, start = 0, b""

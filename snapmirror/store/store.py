@@ -163,7 +163,7 @@ class Store:
 
     def _enter(self, staged: Sequence[Staged | Original]) -> None:
         rows = {one.sha256: BlobRow(one.size, one.blake3) for one in staged}
-        self.index.put_blobs(rows, {one.md5: one.sha256 for one in staged if one.md5})
+        self.index.put_blobs(rows, {one.other: one.sha256 for one in staged if one.other})
 
     def clear_partials(self, older: float = 0.0) -> int:
         """Remove what no process is writing in `incoming/`, last written over `older` seconds ago; the bytes freed."""

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from .. import addresses
-from ..digests import Digest, Sums
+from ..digests import Digest, Sums, algorithm
 from ..errors import MismatchError, TransportError, UpstreamError
 from ..store.blobs import Original, identity
 from ..transfer.download import Arrived, Source, verify
@@ -157,7 +157,7 @@ class Adoption(Sync):
             {
                 source.key: found[source.key]
                 for source in sources
-                if source.file.sha256 is source.file.md5 is None or isinstance(found[source.key], UpstreamError)
+                if source.file.sha256 is source.file.other is None or isinstance(found[source.key], UpstreamError)
             }
         )
         return found
@@ -172,15 +172,15 @@ class Adoption(Sync):
             return {}
         sources = [replace(source, link=False) for one in candidates for source in one.wanted.stated]
         found = super().get(http, sources)
-        md5: dict[bytes, Digest] = {}
+        others: dict[bytes, Digest] = {}
         for one in candidates:
             digest = found[one.wanted.stated[0].key]
             if isinstance(digest, bytes):
                 self.copied = self.copied.plus(self._store.blobs.size(digest) or 0)
-                if one.wanted.source.file.sha256 is None:  # as in _hash
+                if kind := _other(one.wanted.source):
                     with self._store.blobs.open(digest) as blob:
-                        md5[hashlib.file_digest(blob, "md5").digest()] = digest  # type: ignore[arg-type]
-        self._store.index.put_blobs({}, md5)
+                        others[hashlib.file_digest(blob, kind).digest()] = digest  # type: ignore[arg-type]
+        self._store.index.put_blobs({}, others)
         return {
             key: NotTakenError(error.url, error.problem) if isinstance(error, TransportError) else error
             for key, error in found.items()
@@ -246,9 +246,16 @@ def _hashed(candidates: Sequence[Candidate], arrived: Arrived) -> Iterator[tuple
         pool.shutdown(cancel_futures=True)
 
 
+def _other(source: Source) -> str:
+    """What hash to take of a file beside SHA-256: upstream may have stated an MD5 that the tree has nowhere."""
+    if source.file.sha256:
+        return ""
+    return algorithm(source.file.other) if source.file.other else "md5"
+
+
 def _hash(candidate: Candidate, arrived: Arrived) -> Original | UpstreamError:
     source = candidate.wanted.source
-    sums = Sums(md5=source.file.sha256 is None)  # upstream may have stated an MD5 that the tree has nowhere
+    sums = Sums(_other(source))
     try:
         with open(candidate.path, "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
@@ -260,4 +267,4 @@ def _hash(candidate: Candidate, arrived: Arrived) -> Original | UpstreamError:
     except UpstreamError as error:
         return error
     arrived(sums.size)
-    return Original(candidate.path, sums.sha256, sums.blake3, sums.size, sums.md5, identity(status))
+    return Original(candidate.path, sums.sha256, sums.blake3, sums.size, sums.other, identity(status))

@@ -89,8 +89,8 @@ def _same(one: File, other: File) -> bool:
     """Whether two records speak of the same bytes, as far as they say."""
     if one.sha256 and other.sha256:
         return one.sha256 == other.sha256
-    if one.md5 and other.md5:
-        return one.md5 == other.md5
+    if one.other and other.other:
+        return one.other == other.other
     return one.size == other.size
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from .. import addresses
-from ..digests import Digest
+from ..digests import Digest, algorithm
 from ..ecosystem import Ecosystem, Repo
 from ..errors import TransportError
 from ..readings import Draft, File, Reading
@@ -84,7 +84,7 @@ class DirectoryPlan:
     @property
     def wanted_bytes(self) -> int:
         """Bytes to fetch, as far as the metadata says."""
-        sizes = {file.sha256 or file.md5 or file.name: file.size or 0 for file in self.wanted}
+        sizes = {file.sha256 or file.other or file.name: file.size or 0 for file in self.wanted}
         return sum(sizes.values())
 
     @property
@@ -246,39 +246,36 @@ def _drafts(store: Store, plan: DirectoryPlan, drafts: Iterable[Draft]) -> Itera
 
 
 def _recall(store: Store, plan: DirectoryPlan, name: str, files: Iterable[File]) -> dict[str, Digest]:
-    """The SHA-256 of files that upstream names by MD5 or size only, where their bytes were verified before.
+    """The SHA-256 of files that upstream names by another hash or size only, where their bytes were verified before.
 
-    After a reindex the table of MD5s is empty; the previous snapshot's leaf then names a candidate.
+    After a reindex the table of other hashes is empty; the previous snapshot's leaf then names a candidate.
     """
     kept = plan.previous is not None and plan.previous.document.mode != "redirect"
     before = plan.previous.read_leaf(name) if kept and plan.previous else None
-    old = (
-        {(file.name, file.size, file.md5, file.modified): file.sha256 for file in plan.ecosystem.files(before)}
-        if before
-        else {}
-    )
+    old = {_promise(file): file.sha256 for file in plan.ecosystem.files(before)} if before else {}
     found = {}
     for file in files:
-        digest = store.index.by_md5(file.md5) if file.md5 else None
-        if (
-            digest is None
-            and (candidate := old.get((file.name, file.size, file.md5, file.modified)))
-            and _is(store, candidate, file)
-        ):
+        digest = store.index.by_other(file.other) if file.other else None
+        if digest is None and (candidate := old.get(_promise(file))) and _is(store, candidate, file):
             digest = candidate
         if digest:
             found[file.name] = digest
     return found
 
 
+def _promise(file: File) -> tuple[object, ...]:
+    """What is stated of a file without a SHA-256; size and date don't matter where a hash does, and may have been added."""
+    return (file.name, file.other) if file.other else (file.name, file.size, file.modified)
+
+
 def _is(store: Store, digest: Digest, file: File) -> bool:
-    """Whether a blob is held and has the MD5 that upstream states, if it states one."""
+    """Whether a blob is held and has the other hash that upstream states, if it states one."""
     if store.blobs.size(digest) is None:
         return False
-    if file.md5 is None:
+    if file.other is None:
         return True
     with store.blobs.open(digest) as blob:
-        return hashlib.file_digest(blob, "md5").digest() == file.md5  # type: ignore[arg-type]
+        return hashlib.file_digest(blob, algorithm(file.other)).digest() == file.other  # type: ignore[arg-type]
 
 
 def missing(plan: DirectoryPlan, held: Callable[[Iterable[Digest]], Mapping[Digest, int]]) -> list[File]:

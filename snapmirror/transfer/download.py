@@ -17,7 +17,7 @@ from typing import BinaryIO
 import requests
 
 from .. import addresses
-from ..digests import Sums
+from ..digests import Sums, algorithm
 from ..errors import AbsentError, LockedError, MismatchError, StoreError, TransportError, UpstreamError
 from ..readings import File, Upstream
 from ..store import fs
@@ -52,8 +52,8 @@ class Source:
         """What the file is expected to become: the same here, the same bytes."""
         if self.file.sha256:
             return self.file.sha256.hex()
-        if self.file.md5:
-            return f"md5-{self.file.md5.hex()}"
+        if self.file.other:
+            return f"{algorithm(self.file.other)}-{self.file.other.hex()}"
         return f"url-{hashlib.sha256(addresses.redact(self.urls[0]).encode()).hexdigest()}-{self.file.size}"
 
     @property
@@ -64,15 +64,15 @@ class Source:
     @property
     def can_resume(self) -> bool:
         """Whether a partial of an earlier process may be continued: only a hash tells if the whole is right."""
-        return self.file.sha256 is not None or self.file.md5 is not None
+        return self.file.sha256 is not None or self.file.other is not None
 
     def is_whole(self, sums: Sums) -> bool:
         """Whether the hash that is known of it is that of these bytes."""
-        return self.file.sha256 == sums.sha256 or (self.file.sha256 is None and self.file.md5 == sums.md5 is not None)
+        return self.file.sha256 == sums.sha256 or (self.file.sha256 is None and self.file.other == sums.other is not None)
 
     def new_sums(self) -> Sums:
         """Sums that can verify it."""
-        return Sums(md5=self.file.sha256 is None and self.file.md5 is not None)
+        return Sums(algorithm(self.file.other) if self.file.other and self.file.sha256 is None else "")
 
 
 def download(
@@ -305,7 +305,7 @@ def _append(partial: BinaryIO, piece: bytes, sums: Sums) -> None:
 
 def _verified(partial: BinaryIO, sums: Sums, source: Source, url: str) -> Staged:
     verify(sums, source, url)
-    return Staged(Path(partial.name), sums.sha256, sums.blake3, sums.size, sums.md5)
+    return Staged(Path(partial.name), sums.sha256, sums.blake3, sums.size, sums.other)
 
 
 def verify(sums: Sums, source: Source, url: str) -> None:
@@ -321,8 +321,8 @@ def _mismatch(sums: Sums, file: File) -> tuple[str, str, str] | None:
         return "size", str(file.size), f"{sums.size}{longer}"
     if file.sha256 is not None and sums.sha256 != file.sha256:
         return "sha256", file.sha256.hex(), sums.sha256.hex()
-    if file.sha256 is None and file.md5 is not None and sums.md5 != file.md5:
-        return "md5", file.md5.hex(), (sums.md5 or b"").hex()
+    if file.sha256 is None and file.other is not None and sums.other != file.other:
+        return algorithm(file.other), file.other.hex(), (sums.other or b"").hex()
     return None
 
 
