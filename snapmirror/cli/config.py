@@ -134,7 +134,7 @@ def _keys(place: str, content: Any) -> list[str]:
     table: type[msgspec.Struct] | None = Config
     for key, index in re.findall(r"(\w+)(?:\[(\d+|\.\.\.)\])?", place):
         types = _tables(typing.get_type_hints(table)[key]) if table else []
-        content = content[key][int(index)] if index.isdecimal() else content[key]
+        content = content[key][int(index)] if index.isdecimal() else {} if index else content.get(key, {})
         table = next((one for one in types if one.__struct_config__.tag in (None, content.get("kind"))), None)
     if table is None:
         return []

@@ -105,7 +105,6 @@ class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
     select: Select = Select()
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if bool(self.upstream) == bool(self.packages):
             which = "both upstream and packages" if self.packages else "neither upstream nor packages"
             raise ValueError(f"it has {which}; give one of them: where the channel is, or a folder of built packages")
@@ -119,6 +118,7 @@ class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
         for sidecar in self.sidecars:
             if not _SIDECAR.fullmatch(sidecar) or names.is_ours(sidecar):
                 raise ValueError(f"{sidecar!r} can't be a sidecar; write for example notices.json, or *.v0.sigs")
+        super().__post_init__()
 
     @property
     def upstreams(self) -> list[str]:

@@ -49,7 +49,7 @@ class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
             raise ValueError('metadata = "on-request" needs download = "on-demand" or "redirect": nobody waits for all files')
         if self.download != "on-demand" and (self.allow or self.block):
             raise ValueError('allow and block need download = "on-demand": nothing else is fetched because it is asked for')
-        for upstream in self.upstreams:
+        for upstream in filter(None, self.upstreams):
             self._check_upstream(upstream)
         for pattern in (*self.allow, *self.block):
             try:

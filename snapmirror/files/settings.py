@@ -23,7 +23,7 @@ class FilesRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.upstreams:
+        if not any(self.upstreams):
             raise ValueError("upstream names no URL")
         if self.newest < 0:
             raise ValueError("newest can't be negative")

@@ -96,7 +96,6 @@ class PypiRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
     select: Select = Select()
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         stated = [key for key in ("upstream", "packages", "merge") if getattr(self, key)]
         if len(stated) != 1:
             which = f"both {' and '.join(stated)}" if stated else "neither upstream nor packages nor merge"
@@ -117,6 +116,7 @@ class PypiRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
             raise ValueError(f"what {stated[0]} has is published whole: no select or provenance")
         if self.packages and self.download != "eager":
             raise ValueError("a folder of packages is one index, whose files are all kept: no other download")
+        super().__post_init__()
 
     def _check_all(self) -> None:
         """What `projects = "all"` has no place for."""
