@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import requests
 import urllib3
+from blake3 import blake3
 from channels import Package, make_package, publish_large
 from mirror import Mirror
 from pypi_index import Index
@@ -89,6 +90,9 @@ def test_a_file_is_fetched_once_and_kept_for_every_date(mirror: Mirror, upstream
             assert answer.content == big.data
             assert answer.headers["ETag"] == asked.headers["ETag"]
         assert upstream.paths() == [f"/chan/noarch/{big.filename}"]
+    with mirror.store() as store:
+        row = store.index.blob(hashlib.sha256(big.data).digest())
+        assert row and row.blake3 == blake3(big.data).digest()
     mirror.sync()
     mirror.run("gc", "--grace", "0s")
     mirror.run("check", "--read-data")

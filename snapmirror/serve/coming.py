@@ -7,7 +7,7 @@ import asyncio
 import os
 
 from .answers import Refused
-from .parts import send_file
+from .parts import COMING_STEP, send_file
 from .pull import Transfer, identity
 
 #: bytes at the end of an answer that wait for the verdict on the file; smaller answers wait as a whole, and so can
@@ -70,7 +70,7 @@ class Coming:
                 if self._stop is None:
                     transport.write(b"%x\r\n" % count)
                 assert self._descriptor is not None
-                await send_file(transport, self._descriptor, self._at, count, self._count)
+                await send_file(transport, self._descriptor, self._at, count, self._count, COMING_STEP)
                 if self._at != ready:
                     return False
                 if self._stop is None:

@@ -9,6 +9,8 @@ from typing import Protocol
 
 #: bytes of a file given to a socket at once: about what one segment holds on loopback
 _STEP = 64 << 10
+#: the same of a file that is on its way: a turn of the loop for every step costs a seventh of the processor time of a miss
+COMING_STEP = 512 << 10
 
 
 class Missing(Exception):
@@ -56,7 +58,12 @@ class FilePart:
 
 
 async def send_file(
-    transport: asyncio.Transport, descriptor: int, start: int, length: int, count: Callable[[int], None]
+    transport: asyncio.Transport,
+    descriptor: int,
+    start: int,
+    length: int,
+    count: Callable[[int], None],
+    step_size: int = _STEP,
 ) -> None:
     """Send a part of a file, less of it if the file ends early. count: told of bytes that were sent
 
@@ -70,7 +77,7 @@ async def send_file(
     sent = 0
     while sent < length and not transport.get_write_buffer_size():
         try:
-            step = os.sendfile(socket.fileno(), descriptor, start + sent, min(_STEP, length - sent))
+            step = os.sendfile(socket.fileno(), descriptor, start + sent, min(step_size, length - sent))
         except ConnectionError:
             raise
         except OSError:

@@ -13,10 +13,12 @@ import shutil
 import time
 import urllib.parse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from .. import clock
+from ..digests import blake3_of
 from ..errors import AbsentError, DiskFull, LockedError, MismatchError, PlanTooLarge, SnapmirrorError
 from ..store import fs
 from ..store.live import Blocked, Lost
@@ -207,9 +209,9 @@ class Transfer:
         if self._find():
             return
         self._refuse_too_large()
-        incoming = self._store.layout.incoming
+        incoming, source = self._store.layout.incoming, replace(self.source, awaited=True)
         try:
-            staged = download(self._means.http, incoming, self.source, self._arrived, self._means.hosts, self._needless)
+            staged = download(self._means.http, incoming, source, self._arrived, self._means.hosts, self._needless)
         except AbsentError as error:
             since = clock.to_id(self._store.now())
             with contextlib.suppress(DiskFull):  # it is lost all the same
@@ -222,7 +224,7 @@ class Transfer:
             self._prove(staged.path)
             self._store.live.find(self._digest)
             self._store.fetched.add(self._digest)
-            self._store.admit([staged])
+            self._store.admit([staged._replace(blake3=blake3_of(staged.path))])
         except DiskFull:
             fs.unlink(staged.path)
             raise

@@ -19,6 +19,7 @@ class Staged(NamedTuple):
 
     path: Path
     sha256: Digest
+    #: empty where somebody waits for the file: it is to be taken before the file is admitted
     blake3: bytes
     size: int
     #: set where a hash other than SHA-256 is what verified it
