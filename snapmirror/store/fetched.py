@@ -6,6 +6,7 @@ brought otherwise, and is never dropped to make room.
 """
 
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from . import fs
 from .layout import Layout
 
 _DAY = 86400
+#: seconds between two looks at what day it is: a fiftieth of the time of a small file, if it were each time
+_SURE = 1.0
 #: blobs of which a process remembers that their use is noted
 _MOST = 65_536
 
@@ -28,6 +31,7 @@ class Fetched:
         self._now = now
         self._noted: set[Digest] = set()
         self._day = 0
+        self._sure = 0.0
 
     def add(self, digest: Digest) -> None:
         """Note that a blob was fetched. Before it gets its name: after a crash a blob without this would stay for ever."""
@@ -37,7 +41,10 @@ class Fetched:
 
     def use(self, digest: Digest) -> None:
         """Note that a blob is wanted, if it was fetched; that costs a system call a day. Of one thread only."""
+        if digest in self._noted and time.monotonic() < self._sure:
+            return
         now = self._now().timestamp()
+        self._sure = time.monotonic() + _SURE
         if int(now) // _DAY != self._day or len(self._noted) >= _MOST:
             self._day = int(now) // _DAY
             self._noted.clear()
