@@ -1,17 +1,15 @@
 """snapmirror serve: answer for every snapshot over HTTP."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated
 
 import msgspec
 import typer
 
-from .. import units
-from ..ecosystem import Repo
 from ..errors import UsageError
-from ..serve.settings import Origin, Serve
+from ..serve.settings import Serve, origins_of
 from ..store.store import Store
 from ..sync.live import LiveMetadata
 from ..transfer.hosts import CarefulHttp, Hosts
@@ -41,22 +39,13 @@ def serve(
             open_store = partial(Store.open, found.store_path, write=on_demand or on_request, index=found.index_path)
             if on_demand or on_request:
                 open_store().close()
-            origins = {repo.path: _origin(found.repo, repo) for repo in found.repo}
+            origins = origins_of(ECOSYSTEMS, found.repo)
             live = partial(_live, found) if on_request else None
             return workers.Setup(_override(found.serve, given), open_store, origins, found.download, live, on_demand)
 
     setup = configured(create=True)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     raise typer.Exit(workers.run(setup, ECOSYSTEMS, reload=configured, say=say))
-
-
-def _origin(repos: Sequence[Repo], repo: Repo) -> Origin:
-    """Where the files of a repo come from: its own upstreams, and those of the repos that it publishes as one."""
-    merged = ECOSYSTEMS[repo.kind].merged(repo)
-    others = [upstream for other in repos if other.path in merged for upstream in other.upstreams]
-    negative = units.parse_duration(repo.negative_age).total_seconds()
-    age = units.parse_duration(repo.max_metadata_age).total_seconds() if repo.metadata == "on-request" else None
-    return Origin(repo.kind, [*repo.upstreams, *others], repo.upstreams, repo.offline, negative, age, repo.may_fetch)
 
 
 def _live(config: Config, store: Store, hosts: Hosts) -> LiveMetadata:

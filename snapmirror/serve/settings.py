@@ -1,9 +1,12 @@
-"""The `[serve]` table of the configuration."""
+"""The `[serve]` table of the configuration, and what a server has to know of each `[[repo]]`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
+
+from .. import units
+from ..ecosystem import Ecosystem, Repo
 
 
 class Origin(NamedTuple):
@@ -22,6 +25,24 @@ class Origin(NamedTuple):
     metadata_age: float | None = None
     #: whether the file at a path below the repo may be fetched
     may_fetch: Callable[[str], bool] = lambda path: True
+
+
+def origins_of(ecosystems: Mapping[str, Ecosystem], repos: Sequence[Repo]) -> dict[str, Origin]:
+    """Those of the configured repos, by path; of one that publishes several as one, theirs too."""
+    found = {}
+    for repo in repos:
+        merged = ecosystems[repo.kind].merged(repo)
+        others = [upstream for other in repos if other.path in merged for upstream in other.upstreams]
+        found[repo.path] = Origin(
+            kind=repo.kind,
+            upstreams=[*repo.upstreams, *others],
+            alike=repo.upstreams,
+            offline=repo.offline,
+            negative=units.parse_duration(repo.negative_age).total_seconds(),
+            metadata_age=units.parse_duration(repo.max_metadata_age).total_seconds() if repo.metadata == "on-request" else None,
+            may_fetch=repo.may_fetch,
+        )
+    return found
 
 
 class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
