@@ -21,7 +21,7 @@ help:
 	@echo 'make demo      mirror a small channel and two projects of PyPI, and serve them for $(DEMO_SECONDS) seconds (DEMO_SECONDS=...)'
 	@echo 'make test      run the tests (JOBS=n: in n processes; TESTS=tests/test_x.py: only these)'
 	@echo 'make fleet     a day of 50 clients and an index that fails every twentieth time, on a clock of its own'
-	@echo 'make faults    an index that does everything wrong, through us and through other proxies'
+	@echo 'make faults    a bad index, crowds of clients, kills and a full disk, through us and through other proxies'
 	@echo 'make chaos     a bad upstream, mirrored by others and by us, with a client that installs meanwhile'
 	@echo 'make check     lint, format, types and the order of layers'
 	@echo 'make bench     measure against other programs (BENCH=--quick for a short run, BENCH=NAME for one)'

@@ -1,165 +1,102 @@
-"""What becomes of a file of which upstream sends something wrong: through us, through proxpi and through devpi-server.
+"""What becomes of a file that has to be fetched, whatever happens: through us, through proxpi and through devpi-server.
 
     python -m bench.faults
 
-For each fault an index on loopback has a project with one file of 300 kB, and does it wrong until it is told to heal. A
-client asks each proxy for the page, then for the file, as installers do, but keeps to itself whether the bytes are right: a
-wrong file that looks whole is what none may give it. Then the index is healed, and the client asks once more.
+For each fault of upstream an index on loopback has a project with one file of 300 kB, and does it wrong until it is told to
+heal. A client asks each proxy for the page, then for the file, as installers do, but keeps to itself whether the bytes are
+right: a wrong file that looks whole is what none may give it. Then the index is healed, and the client asks once more. What
+clients, a killed process and a full disk do is in `faults_clients`.
 """
 
 import contextlib
 import gzip
-import hashlib
-import http.client
-import json
-import re
 import signal
 import ssl
 import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
-from random import Random
 from typing import Self
-from urllib.parse import urljoin
 
+from .faults_clients import PATIENCE, SCENES, TOGETHER, Start, ours, outcome, play, together
+from .faults_index import Handler, Index
 from .measure import ROOT, Skip, Work, beside, need, remove, run
 from .pages import devpi, proxpi
-from .servers import Loopback, snapmirror
 
 _SIZE = 300_000
-#: seconds that a client waits for the next byte, as pip does by default
-_PATIENCE = 15
-_JSON = "application/vnd.pypi.simple.v1+json"
-_ACCEPT = f"{_JSON}, text/html;q=0.1"
-_CONFIG = """\
-store = "store"
-
-[serve]
-port = 0
-
-[download]
-stall = "5000B/5s"
-
-[[repo]]
-kind = "pypi"
-path = "pypi"
-upstream = "{address}/simple/"
-download = "on-demand"
-metadata = "on-request"
-negative_age = "1s"
-"""
-
-Send = Callable[["_Handler", bytes], None]
+#: who is compared, by the title of its column
+_PROXIES: dict[str, Start] = {"snapmirror": ours, "proxpi": proxpi, "devpi-server": devpi}
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """Answers for an index; `index` is set by it."""
-
-    index: "FaultyIndex"
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        """Pages and metadata are right, files as the fault has them."""
-        match self.path.split("/")[1:]:
-            case ["simple", ""]:
-                listed = {"meta": {"api-version": "1.4"}, "projects": [{"name": name} for name in FAULTS]}
-                self.whole(json.dumps(listed).encode(), _JSON)
-            case ["simple", project, ""] if project in FAULTS:
-                self.whole(json.dumps(self.index.page(project)).encode(), _JSON)
-            case ["files", name] if (project := name.partition("-")[0]) in FAULTS:
-                send = _right if self.index.healed else FAULTS[project]
-                send(self, self.index.contents[project])
-            case ["elsewhere", project]:
-                self.whole(self.index.contents[project])
-            case _:
-                self.whole(b"no such thing", status=404)
-
-    def begin(self, status: int, **fields: str) -> None:
-        """Status line and header."""
-        self.send_response(status)
-        for name, value in fields.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-
-    def whole(self, content: bytes, media: str = "application/octet-stream", status: int = 200) -> None:
-        """A right answer."""
-        self.begin(status, Content_Type=media, Content_Length=str(len(content)))
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
-
-
-def _right(handler: _Handler, content: bytes) -> None:
+def _right(handler: Handler, content: bytes) -> None:
     handler.whole(content)
 
 
-def _closes_early(handler: _Handler, content: bytes) -> None:
+def _closes_early(handler: Handler, content: bytes) -> None:
     handler.begin(200, Content_Length=str(len(content)))
     handler.wfile.write(content[: len(content) // 2])
     handler.close_connection = True
 
 
-def _too_short(handler: _Handler, content: bytes) -> None:
+def _too_short(handler: Handler, content: bytes) -> None:
     handler.whole(content[: len(content) // 2])
 
 
-def _too_long(handler: _Handler, content: bytes) -> None:
+def _too_long(handler: Handler, content: bytes) -> None:
     handler.whole(content + b"more")
 
 
-def _says_less(handler: _Handler, content: bytes) -> None:
+def _says_less(handler: Handler, content: bytes) -> None:
     handler.begin(200, Content_Length=str(len(content) - 4))
     handler.wfile.write(content)
     handler.close_connection = True
 
 
-def _cut_chunks(handler: _Handler, content: bytes) -> None:
+def _cut_chunks(handler: Handler, content: bytes) -> None:
     handler.begin(200, Transfer_Encoding="chunked")
     handler.wfile.write(b"%x\r\n" % 100_000 + content[:100_000] + b"\r\n")
     handler.close_connection = True
 
 
-def _wrong_bytes(handler: _Handler, content: bytes) -> None:
+def _wrong_bytes(handler: Handler, content: bytes) -> None:
     handler.whole(content[:-1] + bytes([content[-1] ^ 1]))
 
 
-def _gzipped(handler: _Handler, content: bytes) -> None:
+def _gzipped(handler: Handler, content: bytes) -> None:
     packed = gzip.compress(content)
     handler.begin(200, Content_Encoding="gzip", Content_Length=str(len(packed)))
     handler.wfile.write(packed)
 
 
-def _login_page(handler: _Handler, content: bytes) -> None:
+def _login_page(handler: Handler, content: bytes) -> None:
     handler.whole(b"<!DOCTYPE html><title>Sign in</title>" * 100, "text/html")
 
 
-def _redirect_loop(handler: _Handler, content: bytes) -> None:
+def _redirect_loop(handler: Handler, content: bytes) -> None:
     handler.begin(302, Location=handler.path, Content_Length="0")
 
 
-def _redirect_elsewhere(handler: _Handler, content: bytes) -> None:
+def _redirect_elsewhere(handler: Handler, content: bytes) -> None:
     project = handler.path.rpartition("/")[2].partition("-")[0]
     address = handler.index.address.replace("127.0.0.1", "localhost")
     handler.begin(302, Location=f"{address}/elsewhere/{project}", Content_Length="0")
 
 
-def _redirect_nowhere(handler: _Handler, content: bytes) -> None:
+def _redirect_nowhere(handler: Handler, content: bytes) -> None:
     handler.begin(302, Location="http://no-such-host.invalid/file", Content_Length="0")
 
 
-def _redirect_unproved(handler: _Handler, content: bytes) -> None:
+def _redirect_unproved(handler: Handler, content: bytes) -> None:
     handler.begin(302, Location=f"{handler.index.unproved}/elsewhere/tls", Content_Length="0")
 
 
-def _slow_header(handler: _Handler, content: bytes) -> None:
+def _slow_header(handler: Handler, content: bytes) -> None:
     with contextlib.suppress(OSError):
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
         for _ in range(60):
@@ -168,7 +105,7 @@ def _slow_header(handler: _Handler, content: bytes) -> None:
     handler.close_connection = True
 
 
-def _slow_loris(handler: _Handler, content: bytes) -> None:
+def _slow_loris(handler: Handler, content: bytes) -> None:
     handler.begin(200, Content_Length=str(len(content)))
     with contextlib.suppress(OSError):
         for start in range(60):
@@ -177,16 +114,16 @@ def _slow_loris(handler: _Handler, content: bytes) -> None:
     handler.close_connection = True
 
 
-def _fails(handler: _Handler, content: bytes) -> None:
+def _fails(handler: Handler, content: bytes) -> None:
     handler.whole(b"out of order", "text/plain", 503)
 
 
-def _forbids(handler: _Handler, content: bytes) -> None:
+def _forbids(handler: Handler, content: bytes) -> None:
     handler.whole(b"forbidden", "text/plain", 403)
 
 
 #: name of a project -> what goes wrong with its file
-FAULTS: dict[str, Send] = {
+FAULTS: dict[str, Callable[[Handler, bytes], None]] = {
     "healthy": _right,
     "early": _closes_early,
     "short": _too_short,
@@ -226,19 +163,21 @@ _TITLES = {
 }
 
 
-class FaultyIndex(Loopback):
-    """The index, on loopback."""
+class FaultyIndex(Index):
+    """Does everything wrong until it is healed."""
 
     def __init__(self, folder: Path) -> None:
         """folder: for a certificate"""
+        super().__init__(FAULTS, _SIZE)
         self.healed = False
-        self.contents = {name: Random(name).randbytes(_SIZE) for name in FAULTS}
-        handler = type("Handler", (_Handler,), {"index": self})
-        super().__init__(handler)
-        self._liar = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._liar = ThreadingHTTPServer(("127.0.0.1", 0), self.handler)
         self._liar.socket = _unsigned(folder).wrap_socket(self._liar.socket, server_side=True)
-        #: the same at an address whose certificate nobody has signed
         self.unproved = f"https://localhost:{self._liar.server_port}"
+
+    def send(self, handler: Handler, project: str) -> None:
+        """See Index."""
+        send = _right if self.healed else FAULTS[project]
+        send(handler, self.contents[project])
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._liar.serve_forever, daemon=True).start()
@@ -248,19 +187,6 @@ class FaultyIndex(Loopback):
         self._liar.shutdown()
         self._liar.server_close()
         super().__exit__(*raised)
-
-    def page(self, project: str) -> object:
-        """As PyPI has it."""
-        name, content = f"{project}-1.0-py3-none-any.whl", self.contents[project]
-        record = {
-            "filename": name,
-            "url": f"{self.address}/files/{name}",
-            "hashes": {"sha256": hashlib.sha256(content).hexdigest()},
-            "size": len(content),
-            "upload-time": "2026-11-01T10:00:00Z",
-            "yanked": False,
-        }
-        return {"meta": {"api-version": "1.4"}, "name": project, "versions": ["1.0"], "files": [record]}
 
 
 def _unsigned(folder: Path) -> ssl.SSLContext:
@@ -273,57 +199,31 @@ def _unsigned(folder: Path) -> ssl.SSLContext:
     return context
 
 
-def outcome(base: str, project: str, right: bytes) -> str:
-    """What a client gets of a file through a proxy, in words."""
-    try:
-        content = _get(_file_of(_get(f"{base}{project}/"), f"{base}{project}/"))
-    except urllib.error.HTTPError as error:
-        return f"refused ({error.code})"
-    except (http.client.HTTPException, OSError) as error:
-        return "cut short" if isinstance(error, http.client.IncompleteRead | ConnectionError) else "time-out"
-    return "right" if content == right else f"WRONG, {len(content):,} bytes as though whole"
-
-
-def _get(url: str) -> bytes:
-    request = urllib.request.Request(url, headers={"Accept": _ACCEPT})
-    with urllib.request.urlopen(request, timeout=_PATIENCE) as response:
-        body: bytes = response.read()
-    return body
-
-
-def _file_of(page: bytes, url: str) -> str:
-    """The address of the one file of a page."""
-    if page.startswith(b"{"):
-        return urljoin(url, json.loads(page)["files"][0]["url"])
-    found = re.search(r'href="([^"]+)"', page.decode())
-    if not found:
-        raise OSError("a page without a file")
-    return urljoin(url, found[1].partition("#")[0])
-
-
-@contextlib.contextmanager
-def _ours(work: Work, address: str) -> Iterator[str]:
-    config = work.folder / "snapmirror.toml"
-    config.write_text(_CONFIG.format(address=address))
-    with snapmirror(config) as server:
-        yield f"{server}/pypi/simple/"
-
-
-def compare(work: Work) -> list[tuple[str, ...]]:
-    """A row for each fault: its title, and what each proxy does, at first and once the index is healed."""
+def faults_of_upstream(work: Work) -> Iterator[tuple[str, ...]]:
+    """A row for each: its title, and what each proxy does, at first and once the index is healed."""
     with contextlib.ExitStack() as stack:
         index = stack.enter_context(FaultyIndex(work.folder))
-        proxies = [stack.enter_context(start(work, index.address)) for start in (_ours, proxpi, devpi)]
-        rows = []
+        proxies = [stack.enter_context(start(work, index.address)) for start in _PROXIES.values()]
+        pool = stack.enter_context(ThreadPoolExecutor(len(proxies)))
         for project, right in index.contents.items():
+            get = partial(outcome, project=project, right=right)
             index.healed = False
-            first = [outcome(base, project, right) for base in proxies]
+            first = list(pool.map(get, proxies))
             index.healed = True
             time.sleep(1.1)
-            then = [outcome(base, project, right) for base in proxies]
+            then = list(pool.map(get, proxies))
             found = (one if one == two == "right" else f"{one}; then {two}" for one, two in zip(first, then, strict=True))
-            rows.append((_TITLES[project], *found))
-    return rows
+            yield _TITLES[project], *found
+
+
+def other_faults(work: Work) -> Iterator[tuple[str, ...]]:
+    """A row for each: its title, and what each proxy does."""
+    for title in SCENES:
+        try:
+            yield title, *(play(work, title, start) for start in _PROXIES.values())
+        except Skip as skip:
+            yield title, f"skipped: {skip}", *["-"] * (len(_PROXIES) - 1)
+    yield TOGETHER, together(work), *["-"] * (len(_PROXIES) - 1)
 
 
 def main() -> None:
@@ -332,11 +232,13 @@ def main() -> None:
     base = ROOT / "build"
     base.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="faults-", dir=base))
+    work = Work(folder, quick=False, runs=1)
     try:
         for program in ("gunicorn", "devpi-init", "devpi-server"):
             beside(program)
-        peers = [f"{name} {version(name)}" for name in ("proxpi", "devpi-server")]
-        lines = [("upstream", "snapmirror", *peers), *compare(Work(folder, quick=False, runs=1))]
+        us, *peers = _PROXIES
+        head = ("what goes wrong", us, *(f"{peer} {version(peer)}" for peer in peers))
+        lines = [head, *faults_of_upstream(work), *other_faults(work)]
     except Skip as skip:
         sys.exit(str(skip))
     finally:
@@ -344,6 +246,7 @@ def main() -> None:
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print(f"\ntime-out: no byte for {PATIENCE} seconds, as long as pip waits by default")
 
 
 if __name__ == "__main__":

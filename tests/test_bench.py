@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -159,3 +160,53 @@ def test_nginx_is_configured_as_debian_does_but_for_what_is_said(tmp_path: Path,
     assert {"listen 127.0.0.1:8999;", f"root {tmp_path / 'root'};", "include /etc/nginx/mime.types;"} <= set(lines)
     assert not any("www-data" in line or "sites-enabled" in line or "/run/nginx.pid" in line for line in lines)
     assert "tcp_nopush off;" in servers.nginx_conf(tmp_path, tmp_path, 8999, nopush=False)
+
+
+def test_what_a_client_gets_without_a_proxy_is_told_in_words(tmp_path: Path) -> None:
+    faults = bench("faults")
+    expected = {
+        "healthy": "right",
+        "moved": "right (sent to upstream)",
+        "early": "cut short",
+        "chunks": "cut short",
+        "short": "WRONG, 150,000 bytes as though whole",
+        "wrong": "WRONG, 300,000 bytes as though whole",
+        "tls": "sent to who can't prove its name",
+        "ill": "refused (503)",
+    }
+    try:
+        index = faults.FaultyIndex(tmp_path)
+    except faults.Skip as skip:
+        pytest.skip(str(skip))
+    with index:
+        base = f"{index.address}/simple/"
+        assert {name: faults.outcome(base, name, index.contents[name]) for name in expected} == expected
+        index.healed = True
+        assert {faults.outcome(base, name, index.contents[name]) for name in expected} == {"right"}
+
+
+#: what is done to a proxy -> what clients of ours get
+SCENES = {
+    "200 clients at once": r"20 right; upstream asked once",
+    "a client that reads 1 byte/s, and another": r"right after \S+ s; upstream asked once",
+    "a client that leaves after 1 byte, and another": r"right; upstream asked once",
+    "kill -9 of the process that fetches": r"cut short; then right, resumed",
+    "the disk is full half-way": r"(cut short|refused \(507\)); then refused \(507\); with room right",
+}
+
+
+@pytest.mark.parametrize("title", SCENES)
+def test_what_our_clients_get_whatever_happens(tmp_path: Path, title: str) -> None:
+    clients, measure = bench("faults_clients"), bench("measure")
+    try:
+        found = clients.play(measure.Work(tmp_path, quick=True, runs=1), title, clients.ours)
+    except measure.Skip as skip:
+        pytest.skip(str(skip))
+    assert re.fullmatch(SCENES[title], found), found
+
+
+def test_two_workers_and_a_sync_fetch_a_file_once(tmp_path: Path) -> None:
+    clients, measure = bench("faults_clients"), bench("measure")
+    assert set(clients.SCENES) == set(SCENES)
+    found = clients.together(measure.Work(tmp_path, quick=True, runs=1))
+    assert found == "16 right, of the sync right; upstream asked once"
