@@ -528,6 +528,9 @@ def folder(tmp_path: Path, upstream: Upstream) -> Mirror:
 
 
 def test_a_path(folder: Mirror, upstream: Upstream) -> None:
+    """And no other, however like it that is written."""
+    (upstream.root / "x" / "A.sh").write_text("another")
+    upstream.fault("/x/", listing("A.sh", "a.sh", "b.sh"))
     first = history(folder)
     with serving(folder.store_path) as url:
         files = [f"{url}/{selector}x/a.sh" for selector in ("", "current/", f"{DAY}/", f"{first}/", "paper/")]
@@ -535,12 +538,12 @@ def test_a_path(folder: Mirror, upstream: Upstream) -> None:
         refused(files)
         upstream.clear()
         folder.sync()
-        assert set(folder.reader("x/").leaves) == {"b.sh"}
+        assert set(folder.reader("x/").leaves) == {"A.sh", "b.sh"}
         assert not any("a.sh" in path for path in upstream.paths())
-        assert set(folder.reader("x/", first).leaves) == {"a.sh", "b.sh"}
+        assert set(folder.reader("x/", first).leaves) == {"A.sh", "a.sh", "b.sh"}
         folder.run("allow", "x", "/a.sh")
         folder.sync()
-        assert set(folder.reader("x/").leaves) == {"a.sh", "b.sh"}
+        assert set(folder.reader("x/").leaves) == {"A.sh", "a.sh", "b.sh"}
         eventually(lambda: {status(file) for file in files} == {200})
 
 
