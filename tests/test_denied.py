@@ -517,11 +517,12 @@ def listing(*names: str) -> Body:
 
 @pytest.fixture
 def folder(tmp_path: Path, upstream: Upstream) -> Mirror:
-    """A mirror of a folder of two files, of which no hash is stated."""
+    """A mirror of a folder of three files, of which no hash is stated."""
     (upstream.root / "x").mkdir()
-    for name in ("a.sh", "b.sh"):
+    names = ("A.sh", "a.sh", "b.sh")
+    for name in names:
         (upstream.root / "x" / name).write_text(name)
-    upstream.fault("/x/", listing("a.sh", "b.sh"))
+    upstream.fault("/x/", listing(*names))
     made = Here(tmp_path / "folder")
     made.add("x", f"{upstream.url}/x/", kind="files")
     return made
@@ -529,8 +530,6 @@ def folder(tmp_path: Path, upstream: Upstream) -> Mirror:
 
 def test_a_path(folder: Mirror, upstream: Upstream) -> None:
     """And no other, however like it that is written."""
-    (upstream.root / "x" / "A.sh").write_text("another")
-    upstream.fault("/x/", listing("A.sh", "a.sh", "b.sh"))
     first = history(folder)
     with serving(folder.store_path) as url:
         files = [f"{url}/{selector}x/a.sh" for selector in ("", "current/", f"{DAY}/", f"{first}/", "paper/")]
