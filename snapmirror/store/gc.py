@@ -236,10 +236,11 @@ def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
     for id_ in planned.trees:
         store.published.drop(id_)
     execute_forget(store, catalog, planned.forget)
+    left = store.catalog()
     for id_ in store.snapshots.pages():
-        if not isinstance(store.catalog().by_id.get(id_), Record):  # forgotten by a process that died before it removed them
+        if not isinstance(left.by_id.get(id_), Record):  # forgotten by a process that died before it removed them
             store.snapshots.remove_pages(id_)
-    store.published.refresh(store.catalog(), store.now())
+    store.published.refresh(left, store.now())
     if not syncing.any_alive(store.layout):  # what a sync has made and not yet published looks like what nobody needs
         freed += _drop_trees(store) + store.documents.prune(planned.documents) + _drop_leftovers(store)
     going = [*planned.blobs, *planned.evicted]

@@ -26,10 +26,9 @@ from .trees import Trees
 class Store:
     """Open with `Store.open`. Reading needs no lock and no index; writing needs the store's owner."""
 
-    def __init__(self, paths: Layout, now: clock.Clock, *, write: bool) -> None:
+    def __init__(self, paths: Layout, now: clock.Clock) -> None:
         self.layout = paths
         self.now = now
-        self.writable = write
         self.blobs = LocalBlobs(paths)
         self.metadata = Metadata(self.blobs)
         self.snapshots = Snapshots(paths)
@@ -47,7 +46,7 @@ class Store:
         """Open a store. Raises StoreError if it is none, is of an unknown format, or may not be written by this user."""
         paths = Layout(root, index)
         layout.verify(paths, write=write)
-        return cls(paths, now, write=write)
+        return cls(paths, now)
 
     @classmethod
     def create(cls, root: Path, *, now: clock.Clock = clock.now) -> None:
