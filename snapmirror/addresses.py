@@ -29,7 +29,7 @@ def join(base: str, reference: str) -> str:
     """A reference resolved against a base (RFC 3986 section 5), for `file:` too.
 
     Raises ValueError if nothing can be fetched from there, or if it leads from the network to a file of this machine:
-    upstream must not choose what is published of it.
+    upstream must not choose which files of this machine are published.
     """
     joined = urllib.parse.urljoin(base, reference)
     parts = urllib.parse.urlsplit(joined)
@@ -44,12 +44,15 @@ def join(base: str, reference: str) -> str:
 
 
 def file_url(base: str, name: str) -> str:
-    """The URL of a file below a base that ends in a slash; the name, which may be a path, is quoted."""
+    """The URL of a file below a base that ends in a slash; name: a name or a path, not quoted."""
     return base + urllib.parse.quote(name, safe="/!$&'()*+,;=:@~-._")
 
 
 def with_credentials(url: str, like: str) -> str:
-    """A URL with the user, password and path token of another one, if both go to the same scheme, host and port."""
+    """A URL with the user, password and path token of another one, if both have the same scheme, host and port.
+
+    Those that it has itself stay.
+    """
     parts, known = urllib.parse.urlsplit(url), urllib.parse.urlsplit(like)
     if _server(parts) != _server(known):
         return url

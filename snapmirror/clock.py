@@ -60,14 +60,17 @@ def begun_somewhere(day: date, present: datetime) -> bool:
 
 
 def parse_time(text: str, *, begin: bool = False) -> datetime | None:
-    """A TIME of the command line: an id, or a day; None if it is neither. begin: a day means its first second, else its last"""
+    """The instant of a TIME of the command line, an id or a day; None if it is neither.
+
+    begin: whether a day means its first second, not its last
+    """
     if day := parse_day(text):
         return begin_of(day) if begin else end_of(day)
     return from_id(text)
 
 
 def from_seconds(seconds: int) -> datetime:
-    """The instant so many seconds after 1970 began; the last one that there is a date for, if that is later."""
+    """The instant so many seconds after 1970 began, at most the end of the year 9999: no date can be later."""
     return datetime.fromtimestamp(min(seconds, 253_402_300_799), UTC)
 
 

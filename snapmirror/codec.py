@@ -1,4 +1,4 @@
-"""The few encodings that bytes on disk depend on: canonical MessagePack and JSON, and zstd with a ceiling.
+"""The few encodings that bytes on disk depend on: canonical MessagePack and JSON; zstd and bz2, expanded up to a ceiling.
 
 Canonical means: keys of every map sorted, no white space, so that equal values are equal bytes on any machine.
 """
@@ -48,31 +48,36 @@ def compress(data: bytes, level: int) -> bytes:
 
 
 def compressor(level: int) -> Callable[[bytes], bytes]:
-    """As `compress`, to the byte, for many small values: making a context anew takes a quarter of the time of a leaf."""
+    """A function that does what `compress` does, to the byte, for many small values: a new context for each would take a
+    quarter of the time of a leaf. For one thread at a time.
+    """
     context = zstd.ZstdCompressor(level)
     return lambda data: context.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
 
 
 def _ceiling(data: bytes, limit: int) -> int:
-    """A small body that grows 200-fold is a bomb long before it reaches the limit (real repodata grows 5 to 60 times)."""
+    """Bytes that a body may expand to. One that grows 200-fold is a bomb long before it reaches the limit: real repodata
+    grows 5 to 60 times.
+    """
     return min(limit, max(64 << 20, 200 * len(data)))
 
 
 def decompress(data: bytes, limit: int) -> bytes:
     """The content of zstd frames. Raises TooLarge, or ValueError for bytes that are no zstd.
 
-    Upstreams write streaming frames that state no size, so a ceiling must be kept while expanding.
+    limit: bytes that it may expand to; a small body less. Upstreams write streaming frames that state no size, so that this
+    must be watched while expanding.
     """
     return _expand(data, limit, zstd.ZstdDecompressor, "zstd")
 
 
 def expand_bz2(data: bytes, limit: int) -> bytes:
-    """The content of a bz2 body. Raises TooLarge, or ValueError for bytes that are no bz2."""
+    """The content of a bz2 body. Raises TooLarge, or ValueError for bytes that are no bz2. limit: as of `decompress`."""
     return _expand(data, limit, bz2.BZ2Decompressor, "bz2")
 
 
 def _expand(data: bytes, limit: int, new: Callable[[], zstd.ZstdDecompressor | bz2.BZ2Decompressor], name: str) -> bytes:
-    """Frame after frame, never more than 16 MiB beyond the ceiling in memory."""
+    """Frame after frame, in pieces of 16 MiB; ends at the first byte past the ceiling."""
     ceiling = _ceiling(data, limit)
     pieces, left, rest = [], ceiling, data
     try:

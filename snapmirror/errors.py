@@ -1,4 +1,4 @@
-"""Every error that snapmirror raises on purpose, and the exit status each one leads to.
+"""The errors that cross from one module to another, and the exit status that each leads to if nobody catches it.
 
     SnapmirrorError                  1  failed
     ├── UsageError                   2  wrong usage
@@ -7,8 +7,8 @@
     │   └── SelectorError            2  a text that is no selector, or names nothing
     │       └── Forgotten            2  the snapshot it resolves to was forgotten
     ├── StoreError                   1  a folder that is no store, or not ours to write
-    │   ├── UnknownFormat            1
-    │   ├── DiskFull                 1
+    │   ├── UnknownFormat            1  a store of another version
+    │   ├── DiskFull                 1  no space left while writing
     │   └── ClockError               1  the newest snapshot lies in the future
     ├── LockedError                  4  another process holds the store or a repo
     ├── DamagedError                 5  what the store says of itself is not true
@@ -26,6 +26,8 @@ module raises and catches live in that module.
 """
 
 from pathlib import Path
+
+from . import units
 
 
 class SnapmirrorError(Exception):
@@ -57,7 +59,7 @@ class ConfigError(UsageError):
 
 
 class SelectionError(UsageError):
-    """A selection that parses and can't be meant so: it keeps nothing, or names what no repo has."""
+    """A `[repo.select]` that is well-formed and can't be meant so: it keeps nothing, or names what no repo has."""
 
     def __init__(self, repo: str, problem: str) -> None:
         #: path of the repo
@@ -69,7 +71,7 @@ class SelectionError(UsageError):
 
 
 class SelectorError(UsageError):
-    """A selector that is malformed, or that names no snapshot (`no such` and `not yet` are 404 over HTTP)."""
+    """A selector that is malformed, or that names no snapshot, or none yet (404 over HTTP)."""
 
     def __init__(self, selector: str, problem: str) -> None:
         #: the text as the user gave it
@@ -86,7 +88,7 @@ class Forgotten(SelectorError):
     def __init__(self, selector: str, snapshot: str, before: str | None, after: str | None) -> None:
         #: id of the forgotten snapshot
         self.snapshot = snapshot
-        #: ids of the nearest kept snapshots on either side
+        #: ids of the nearest kept snapshots on either side, of the same repo if one was asked for; None: there is none
         self.before = before
         self.after = after
         nearest = " and ".join(filter(None, (before, after))) or "none"
@@ -164,6 +166,7 @@ class PlanTooLarge(SnapmirrorError):
     """A plan needs more bytes than the disk can give."""
 
     def __init__(self, what: str, needed: int, available: int) -> None:
+        #: what was to be fetched: path of a repo, or name of a file
         self.what = what
         #: bytes that the plan would write
         self.needed = needed
@@ -171,19 +174,17 @@ class PlanTooLarge(SnapmirrorError):
         self.available = available
 
     def __str__(self) -> str:
-        from .units import size  # imported late: errors is the lowest module of all
-
         return (
-            f"the plan needs {size(self.needed)} ({self.needed} bytes) and the disk has "
-            f"{size(self.available)} ({self.available} bytes) to spare above min_free; nothing was fetched"
+            f"the plan needs {units.size(self.needed)} ({self.needed} bytes) and the disk has "
+            f"{units.size(self.available)} ({self.available} bytes) to spare above min_free; nothing was fetched"
         )
 
 
 class HelperEnded(SnapmirrorError):
-    """A process that works for this one was ended from outside, by a kernel that is out of memory, say."""
+    """A process that this one had started to work for it was ended from outside, by a kernel that is out of memory, say."""
 
     def __init__(self, task: str, status: int) -> None:
-        #: what it did
+        #: what it did, as a verb: `compresses metadata`
         self.task = task
         #: its exit status; negative: the signal that ended it
         self.status = status
@@ -220,6 +221,7 @@ class ShrinkError(UpstreamError):
     """A new state that lists under half of the files of the state before."""
 
     def __init__(self, url: str, before: int, now: int) -> None:
+        #: how many files the newest snapshot lists, and how many the new state
         self.before = before
         self.now = now
         super().__init__(url, f"lists {now} files, the newest snapshot {before}; `sync --allow-shrink` accepts that")
@@ -229,7 +231,7 @@ class MismatchError(UpstreamError):
     """The bytes are not those that the metadata promised."""
 
     def __init__(self, url: str, what: str, expected: str, actual: str) -> None:
-        #: `size`, or what hash: `sha256`, `md5`
+        #: `size`, or which hash, as hashlib calls it: `sha256`, `md5`
         self.what = what
         self.expected = expected
         self.actual = actual

@@ -1,4 +1,4 @@
-"""What an ecosystem reads: how upstream is reached, and what a state of one of its directories comes to."""
+"""What sync and the ecosystems hand each other: the way to upstream, and what a directory of an upstream reads as."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
@@ -11,15 +11,16 @@ from .validators import Validators
 
 
 class File(msgspec.Struct, frozen=True, gc=False):
-    """One artefact as upstream's metadata describes it. A first sync holds 600,000 of them: they are kept from the
+    """One artefact as upstream's metadata describes it. A first sync holds 600,000 of them: they are kept from Python's
     garbage collector, whose passes over them would take longer than reading the metadata.
     """
 
+    #: what the directory calls it: a name, or a path below the directory
     name: str
     #: bytes, if stated
     size: int | None
     sha256: Digest | None
-    #: the strongest of other kinds that is stated (see digests.algorithm); verifies the file if there is no SHA-256
+    #: the strongest of the other hashes that are stated (see `digests.OTHERS`); verifies the file if there is no SHA-256
     other: bytes | None
     #: absolute URL where it is not at base + name; never with credentials
     url: str | None = None
@@ -27,28 +28,30 @@ class File(msgspec.Struct, frozen=True, gc=False):
     modified: int | None = None
 
     def but(self, **changes: Any) -> "File":
-        """The same with some fields changed."""
+        """The same with other values in some fields."""
         return msgspec.structs.replace(self, **changes)
 
 
 class Draft(NamedTuple):
-    """A leaf as read from upstream."""
+    """A leaf as read from upstream, before its files are fetched and verified."""
 
     name: str
     #: uncompressed canonical bytes; empty if nothing valid is left of it
     content: bytes
+    #: what it lists
     files: tuple[File, ...]
-    #: what the leaf was read from (see Reading.sources); None if it is not a function of that alone
+    #: what the leaf was read from (see `Reading.sources`); None if it is not a function of that alone
     source: Digest | None
     #: records that are invalid in themselves and so are withheld: {file: reason}
     invalid: Mapping[str, str]
-    #: bytes of files that came with it and need not be fetched
+    #: files whose bytes came with it and need not be fetched: {SHA-256: bytes}
     bodies: Mapping[Digest, bytes] = {}
 
 
 class Changes(NamedTuple):
-    """What has changed since an earlier state of a directory."""
+    """What has changed since an earlier state of a directory, as names of leaves."""
 
+    #: names that are new, or may have changed
     changed: Collection[str]
     #: names that are there no more
     gone: Collection[str]
@@ -69,17 +72,18 @@ class Reading(Protocol):
     sources: Mapping[str, Digest]
     #: records that belong to no leaf: {file: reason}
     invalid: Mapping[str, str]
-    #: the document read
+    #: URL of the document read, empty if there was none; may hold credentials
     document: str
     #: URL -> validators of all documents read, to ask "changed since?" next time
     validators: Mapping[str, Validators]
     #: names that upstream has deleted for certain: that they are missing is no accident
     gone: Collection[str] = ()
-    #: a text of what is left out of its drafts, and of what was there; what is found out of the rest holds for that alone
+    #: what its drafts leave out (what is denied, what is younger than the date that is read for), as a text. What is found
+    #: out of drafts and remembered holds only where this is the same
     left_out: str = ""
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
-        """The leaves of these names, and of any other name that they bear on. Raises UpstreamError."""
+        """The leaves of these names, and of other names that become others through them. Raises UpstreamError."""
         ...
 
     @property
@@ -91,11 +95,14 @@ class Reading(Protocol):
         return {}
 
     def mark(self) -> bytes:
-        """This state in short, for `since` of a later one; empty if there is none. To be taken when `drafts` has ended."""
+        """What a later reading has to know of this state to tell what has changed (see `since`); empty if it can't.
+
+        Complete once `drafts` has ended.
+        """
         return b""
 
     def since(self, mark: bytes) -> Changes | None:
-        """What differs from an earlier state, without a source for each name; None if the mark does not tell."""
+        """What has changed since the state that gave this mark, found without comparing `sources`; None if it can't tell."""
         return None
 
 
@@ -111,11 +118,11 @@ class Answer(NamedTuple):
 
 
 class Unchanged(Exception):
-    """In the place of an answer: what is known of the document still describes it."""
+    """In the place of an answer: the document is as it was when it was read last."""
 
 
 class Stated(NamedTuple):
-    """What upstream's headers say of a file."""
+    """What the header fields of upstream's answer say of a file; None where they do not."""
 
     #: bytes
     size: int | None
@@ -124,14 +131,14 @@ class Stated(NamedTuple):
 
 
 class Notes(Protocol):
-    """What an ecosystem has found out and would like to know again. It may be lost at any time."""
+    """What an ecosystem has found out and would like to know again, under keys that it chooses. It may be lost at any time."""
 
     def get(self, keys: Collection[str]) -> Mapping[str, bytes]:
-        """What was noted, of those keys of which anything was."""
+        """What was noted under these keys, without those under which nothing was."""
         ...
 
     def put(self, rows: Mapping[str, bytes]) -> None:
-        """Note, instead of what was noted under these keys."""
+        """Note under each of these keys, in the place of what was noted there."""
         ...
 
 
@@ -141,20 +148,20 @@ class Upstream(Protocol):
     notes: Notes
 
     def get(self, url: str, *, limit: int, known: Validators | None = None, accept: str = "") -> Answer | None:
-        """A document of at most `limit` bytes; None if `known` still describes it. Raises UpstreamError.
+        """A document; None if it is still as `known` says. Raises UpstreamError.
 
-        accept: the Accept field that is sent
+        limit: bytes that it may have; known: its validators from the last time; accept: the Accept field that is sent
         """
         ...
 
     def get_many(
         self, urls: Iterable[str], *, limit: int, known: "Known | None" = None, accept: str = ""
     ) -> Iterator[tuple[str, Answer | Exception]]:
-        """Many documents side by side, in any order, each with its answer, its UpstreamError, or `Unchanged`."""
+        """Many documents side by side, in any order: the URL of each with its answer, its UpstreamError, or `Unchanged`."""
         ...
 
     def head_many(self, urls: Iterable[str]) -> Iterator[tuple[str, Stated | Exception]]:
-        """What is said of many files, in any order, each with its answer or its UpstreamError."""
+        """What is said of many files, in any order: the URL of each with that, or with its UpstreamError."""
         ...
 
     def warn(self, message: str) -> None:

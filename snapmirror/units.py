@@ -56,7 +56,7 @@ def size(count: int) -> str:
 
 
 def span(seconds: float) -> str:
-    """A time for people, in its largest unit: `0s`, `90m`, `3d`."""
+    """A time for people, in whole units, the largest of which it has two: `0s`, `90m`, `3d`."""
     whole = max(int(seconds), 0)
     for letter, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if whole >= 2 * length:
@@ -65,7 +65,7 @@ def span(seconds: float) -> str:
 
 
 def files(count: int, stated: int) -> str:
-    """Files that are to be fetched, with the bytes that upstream states of them: `2 files, 1.50K`."""
+    """Files that are to be fetched; stated: their bytes, as far as upstream states them: `2 files, 1.50K`."""
     return f"{plural(count, 'file')}, {size(stated) if stated or not count else 'sizes not stated'}"
 
 

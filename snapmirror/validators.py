@@ -4,7 +4,7 @@ import msgspec
 
 
 class Validators(msgspec.Struct, frozen=True, array_like=True):
-    """Both validators, as sent; empty where the server gave none."""
+    """ETag and Last-Modified as sent; empty where the server gave none."""
 
     etag: str = ""
     modified: str = ""

@@ -2,7 +2,7 @@
 
 
 def weights(field: str) -> dict[str, float]:
-    """{name in lower case: weight from 0 to 1} of the elements of a list. A weight that is none counts as 0."""
+    """The elements of a list: {name in lower case: weight from 0 to 1}. What is no number counts as 0."""
     return dict(_element(part) for part in field.lower().split(",") if part.strip())
 
 

@@ -19,8 +19,9 @@ class Staged(NamedTuple):
 
     path: Path
     sha256: Digest
-    #: empty where somebody waits for the file: it is to be taken before the file is admitted
+    #: empty where a client waited for the file: whoever admits it takes it first
     blake3: bytes
+    #: bytes
     size: int
     #: set where a hash other than SHA-256 is what verified it
     other: bytes | None = None
@@ -35,7 +36,7 @@ class Staged(NamedTuple):
 
 
 class Original(NamedTuple):
-    """A file outside the store, on the same file system, its sums taken, that is going to be a blob as it lies there."""
+    """A file outside the store, on the same file system, its sums taken, that a blob is going to be a second name of."""
 
     path: str
     sha256: Digest
@@ -48,7 +49,7 @@ class Original(NamedTuple):
 
 
 def identity(status: os.stat_result) -> tuple[int, ...]:
-    """What changes when a file is replaced or written into."""
+    """Numbers of which one changes when a file is replaced or written into."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -62,18 +63,18 @@ class BlobInfo(NamedTuple):
 
 
 class Blobs(Protocol):
-    """Where blobs are kept; one contract test serves all implementations."""
+    """Where blobs are kept. That a blob is there is all that this knows: `Store` enters what was stored into the index."""
 
     def put(self, data: Sequence[bytes]) -> list[Staged]:
-        """Store byte strings durably; those present are left as they are."""
+        """Store byte strings durably, in this order with their sums; those present are left as they are."""
         ...
 
     def admit(self, staged: Sequence[Staged]) -> None:
-        """Give finished files their names, durably."""
+        """Give finished files their names, durably, in the place of what has these names."""
         ...
 
     def link(self, originals: Sequence[Original]) -> "list[OSError | None]":
-        """Give files that lie elsewhere a second name, durably, and make them read-only; for each what was in the way.
+        """Give files that lie elsewhere a second name, durably, and make them read-only; for each what was in the way, or None.
 
         ESTALE: it has changed since it was read; EXDEV, EPERM, EMLINK and the like: it has to be copied.
         """
@@ -101,7 +102,7 @@ class Blobs(Protocol):
 
 
 class LocalBlobs:
-    """Blobs in `blobs/ab/<64 hex>`, mode 0444."""
+    """Blobs in `blobs/ab/<64 hex>` of a local folder, mode 0444."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -113,7 +114,7 @@ class LocalBlobs:
         return self._layout.blob(digest)
 
     def _path_text(self, digest: Digest) -> str:
-        """The same as a text: of a loop over many blobs, making Paths takes half the time."""
+        """The same as a text: in a loop over many blobs, making Paths takes half the time."""
         name = digest.hex()
         return f"{self._folder}/{name[:2]}/{name}"
 

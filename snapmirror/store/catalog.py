@@ -6,7 +6,7 @@ that does not list it is the answer "not there". A tombstone is never passed ove
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -66,8 +66,13 @@ class Catalog:
         """Paths of all repos that any snapshot holds or held."""
         return frozenset(path for entry in self.entries for path in entry.repos)
 
+    def forgetting(self, records: Collection[Record], present: datetime) -> "Catalog":
+        """The same with a tombstone in the place of each of these records."""
+        forgotten = {record.id: _tombstone(record, present) for record in records}
+        return Catalog(tuple(forgotten.get(entry.id, entry) for entry in self.entries), self.pins)
+
     def followed_by(self, record: Record) -> "Catalog":
-        """The same with one record more, which comes after all."""
+        """The same with one record more, whose id is after all others."""
         made = Catalog((*self.entries, record), self.pins)
         made.__dict__["repos"] = self.repos | record.repos.keys()  # or each look would go through thousands of snapshots
         return made
@@ -81,7 +86,7 @@ class Catalog:
             raise problem
 
     def losses(self) -> Iterator[DamagedError]:
-        """All that `verify` could raise: gc stops at the first, `check` lists them."""
+        """What is wrong, each as the error that `verify` raises for it: gc stops at the first, `check` lists them all."""
         numbers = {entry.number: entry.id for entry in self.entries}
         for number in sorted(set(range(1, self.next_number)) - numbers.keys()):
             before = max((known for known in numbers if known < number), default=None)
@@ -94,7 +99,7 @@ class Catalog:
                 yield DamagedError(f"pins/{pin.name}.json", f"names {pin.snapshot}, which is not kept")
 
     def is_selector(self, text: str) -> bool:
-        """Whether a first path segment is a selector, as opposed to the begin of a repo's path."""
+        """Whether the first segment of a URL's path is a selector, as opposed to the beginning of a repo's path."""
         return text == CURRENT or text in self.pins or bool(clock.from_id(text) or clock.parse_day(text))
 
     def resolve(self, selector: str, repo: str | None, present: datetime) -> Record:
@@ -119,7 +124,10 @@ class Catalog:
         raise SelectorError(selector, "is neither `current`, a date (2026-11-20), an id (20261120T010000Z) nor a pin")
 
     def at(self, limit: str, repo: str | None, selector: str) -> Record:
-        """The newest snapshot with an id at or before `limit` that answers for a repo."""
+        """The newest snapshot with an id at or before `limit` that answers for a repo, or for none in particular.
+
+        selector: what is asked for, for the message. Raises SelectorError if there is none, Forgotten if it was forgotten.
+        """
         for entry in reversed(self.entries):
             if entry.id > limit:
                 continue
@@ -131,7 +139,7 @@ class Catalog:
         raise SelectorError(selector, f"there is no {what} at or before it")
 
     def answers(self, selector: str, present: datetime) -> dict[str, Record]:
-        """The snapshot that a selector means for each repo that it means one for. Raises as `resolve` does if it is none."""
+        """{repo: the snapshot that a selector means for it}, where there is one. Raises as `resolve` does if all lack one."""
         found: dict[str, Record] = {}
         problem: SelectorError | None = None
         for repo in sorted(self.repos):
@@ -144,7 +152,10 @@ class Catalog:
         return found
 
     def view(self, selector: str, present: datetime) -> Record:
-        """What a selector means for all repos, as one record: the newest of its answers, with each repo as it answers."""
+        """What a selector means for all repos, as one record: the newest of its answers, with each repo as it answers.
+
+        Raises as `answers` does.
+        """
         answers = self.answers(selector, present)
         newest = max(answers.values(), key=lambda record: record.id)
         if all(record is newest for record in answers.values()):
@@ -152,7 +163,7 @@ class Catalog:
         return msgspec.structs.replace(newest, repos={path: record.repos[path] for path, record in answers.items()})
 
     def single(self, selector: str, present: datetime) -> Record:
-        """The one snapshot that a selector names. Raises SelectorError where it takes its repos from several."""
+        """The one snapshot that a selector names. Raises as `answers` does, and SelectorError where repos come from several."""
         ids = sorted({record.id for record in self.answers(selector, present).values()})
         if len(ids) > 1:
             raise SelectorError(selector, f"is answered from several snapshots ({', '.join(ids)}); name one of these")
@@ -198,3 +209,13 @@ class Catalog:
                     break
         found.update({pin.snapshot: f"the pin {name} names it" for name, pin in self.pins.items()})
         return found
+
+
+def _tombstone(record: Record, present: datetime) -> Tombstone:
+    return Tombstone(
+        id=record.id,
+        number=record.number,
+        partial=record.partial,
+        forgotten=clock.to_id(present),
+        repos=sorted(record.repos),
+    )

@@ -1,13 +1,14 @@
 """Looking for damage: first what files say of each other, then, if asked, every byte.
 
-Problems come out as values; nothing here repairs, but a blob whose bytes are wrong is moved to `quarantine/` at once, so
-that nobody is served from it.
+Problems come out as values. Nothing here repairs, but what holds wrong bytes is taken away at once, so that nobody is served
+from it: a blob goes to `quarantine/`, a document out of the cache.
 """
 
 import contextlib
+import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -20,12 +21,17 @@ from ..errors import DamagedError
 from . import fs, syncing
 from .blobs import BlobInfo
 from .catalog import Catalog
+from .directories import Directory
 from .index import BlobRow
 from .records import place_of
 from .store import Store
 
 _PIECE = 1 << 20
+#: blobs between two looks at the clock
 _BATCH = 64
+#: what a file system says of bytes that it has lost. Other errors, such as too many open files, say nothing of the blob: it
+#: must not be taken out of the store for them
+_LOST = {errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)}
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,6 @@ class Problem:
     problem: str
     #: the blob that is missing or wrong, if it is one
     blob: Digest | None = None
-    #: `snapshot/repo/directory` and the file's name, for a blob that a directory lists
-    place: tuple[str, str] | None = None
     #: whether making the index again mends it
     index: bool = False
 
@@ -67,7 +71,7 @@ def structure(store: Store, leaf_files: LeafFiles) -> Iterator[Problem]:
         yield Problem(error.what, error.problem)
         return
     blobs = {blob.digest: blob for blob in store.blobs.list()}
-    yield from _directories(store, catalog, blobs, leaf_files)
+    yield from _directories(store, catalog, _Walk(store, leaf_files, blobs))
     for loss in catalog.losses():
         yield Problem(loss.what, loss.problem)
     yield from _denied(store)
@@ -76,8 +80,7 @@ def structure(store: Store, leaf_files: LeafFiles) -> Iterator[Problem]:
     yield from _trees(store)
 
 
-def _directories(store: Store, catalog: Catalog, blobs: dict[Digest, BlobInfo], leaf_files: LeafFiles) -> Iterator[Problem]:
-    seen: set[object] = set()
+def _directories(store: Store, catalog: Catalog, walk: "_Walk") -> Iterator[Problem]:
     try:
         pages = store.snapshots.pages()
     except DamagedError as error:
@@ -86,74 +89,79 @@ def _directories(store: Store, catalog: Catalog, blobs: dict[Digest, BlobInfo], 
     for record in catalog.records:
         for path, repo in record.repos.items():
             for name, state in repo.directories.items():
-                if state.blob not in seen:
-                    seen.add(state.blob)
-                    yield from _directory(store, state.blob, f"{record.id}/{place_of(path, name)}", blobs, leaf_files, seen)
+                yield from walk.directory(state.blob, f"{record.id}/{place_of(path, name)}")
         for path, directory in pages.get(record.id, {}).items():
-            yield from _directory(store, bytes.fromhex(directory), f"{record.id}/{path}", blobs, leaf_files, seen)
-    yield from (problem for _, problem in live(store, seen))
+            yield from walk.directory(bytes.fromhex(directory), f"{record.id}/{path}")
+    yield from (problem for _, problem in live(store, walk))
 
 
-def live(store: Store, seen: set[object] | None = None) -> Iterator[tuple[str, Problem]]:
-    """What is wrong with the latest states of repos whose metadata is read on request, by path. They list no eager files."""
+def live(store: Store, walk: "_Walk | None" = None) -> Iterator[tuple[str, Problem]]:
+    """What is wrong with the latest states of repos whose metadata is read on request, each with the path of its repo.
+
+    walk: what it has seen is not looked at again; without one, what is wrong is named for every repo that has it
+    """
     for path in store.live.unreadable():
         yield path, Problem(f"live/repos/{path}", "can't be read")
     for path, repo in store.live.states().items():
         for name, state in repo.directories.items():
-            place = f"live/{place_of(path, name)}"
-            for problem in _directory(store, state.blob, place, {}, lambda *_: (), set() if seen is None else seen):
+            looking = walk or _Walk(store, lambda *_: (), {})  # such a repo is never eager: no file of it must be there
+            for problem in looking.directory(state.blob, f"live/{place_of(path, name)}"):
                 yield path, problem
 
 
-def _directory(
-    store: Store, digest: Digest, place: str, blobs: dict[Digest, BlobInfo], leaf_files: LeafFiles, seen: set[object]
-) -> Iterator[Problem]:
-    try:
-        document = store.metadata.directory(digest).document
-    except DamagedError as error:
-        yield Problem(error.what, f"{error.problem}; it is the directory {place}", digest)
-        return
-    for bucket in document.buckets:
-        # An eager directory walks it again: where it was seen in one that keeps no files, none of them was looked for.
-        if bucket in seen and document.mode != "eager":
-            continue
+class _Walk:
+    """Goes through directories, through what they have in common once."""
+
+    def __init__(self, store: Store, leaf_files: LeafFiles, blobs: Mapping[Digest, BlobInfo]) -> None:
+        self._store = store
+        self._leaf_files = leaf_files
+        self._blobs = blobs
+        #: directories and buckets
+        self._seen: set[Digest] = set()
+        #: leaves, with the mode of a directory that they were seen in
+        self._leaves: set[tuple[Digest, str]] = set()
+
+    def directory(self, digest: Digest, place: str) -> Iterator[Problem]:
+        """What is wrong below a directory. place: what it is called in problems"""
+        if digest in self._seen:
+            return
+        self._seen.add(digest)
         try:
-            leaves = store.metadata.bucket(bucket).leaves
+            document = self._store.metadata.directory(digest).document
         except DamagedError as error:
-            yield Problem(error.what, f"{error.problem}; it is a bucket of {place}", bucket)
-            continue
-        seen.add(bucket)
-        for name, leaf in leaves.items():
-            if (leaf, document.mode) in seen:
+            yield Problem(error.what, f"{error.problem}; it is the directory {place}", digest)
+            return
+        for bucket in document.buckets:
+            # An eager directory walks it again: where it was seen in one that keeps no files, none of them was looked for.
+            if bucket in self._seen and document.mode != "eager":
                 continue
-            seen.add((leaf, document.mode))
-            yield from _leaf(store, leaf, document.kind, document.mode, (place, name), blobs, leaf_files)
+            try:
+                leaves = self._store.metadata.bucket(bucket).leaves
+            except DamagedError as error:
+                yield Problem(error.what, f"{error.problem}; it is a bucket of {place}", bucket)
+                continue
+            self._seen.add(bucket)
+            for name, leaf in leaves.items():
+                if (leaf, document.mode) not in self._leaves:
+                    self._leaves.add((leaf, document.mode))
+                    yield from self._leaf(leaf, document, name, place)
 
-
-def _leaf(
-    store: Store,
-    leaf: Digest,
-    kind: str,
-    mode: str,
-    place: tuple[str, str],
-    blobs: dict[Digest, BlobInfo],
-    leaf_files: LeafFiles,
-) -> Iterator[Problem]:
-    try:
-        store.blobs.read(leaf)
-        files = list(leaf_files(kind, store.metadata.leaf(leaf))) if mode == "eager" else []
-    except (DamagedError, ValueError) as error:
-        problem = error.problem if isinstance(error, DamagedError) else f"is no leaf: {error}"
-        yield Problem(f"blob {leaf.hex()}", f"{problem}; it is the leaf {place[1]} of {place[0]}", leaf)
-        return
-    for file in files:
-        held = blobs.get(file.sha256)
-        what = f"blob {file.sha256.hex()}"
-        if held is None:
-            yield Problem(what, f"is missing; {place[0]} lists it as {file.name}", file.sha256, (place[0], file.name))
-        elif file.size is not None and file.size != held.size:
-            problem = f"has {held.size} bytes instead of {file.size}; {place[0]} lists it as {file.name}"
-            yield Problem(what, problem, file.sha256, (place[0], file.name))
+    def _leaf(self, leaf: Digest, document: Directory, name: str, place: str) -> Iterator[Problem]:
+        try:
+            content = self._store.metadata.leaf(leaf)
+            files = list(self._leaf_files(document.kind, content)) if document.mode == "eager" else []
+        except (DamagedError, ValueError) as error:
+            problem = error.problem if isinstance(error, DamagedError) else f"is no leaf: {error}"
+            yield Problem(f"blob {leaf.hex()}", f"{problem}; it is the leaf {name} of {place}", leaf)
+            return
+        for file in files:
+            held = self._blobs.get(file.sha256)
+            what = f"blob {file.sha256.hex()}"
+            if held is None:
+                yield Problem(what, f"is missing; {place} lists it as {file.name}", file.sha256)
+            elif file.size is not None and file.size != held.size:
+                problem = f"has {held.size} bytes instead of {file.size}; {place} lists it as {file.name}"
+                yield Problem(what, problem, file.sha256)
 
 
 def _denied(store: Store) -> Iterator[Problem]:
@@ -204,9 +212,10 @@ def _trees(store: Store) -> Iterator[Problem]:
 
 
 def read_data(store: Store, seconds: float | None) -> Iterator[Problem | int]:
-    """Compare every blob with its name, those checked longest ago first; yields the bytes read, and problems.
+    """Compare every blob with its name, those checked longest ago first; yields of each its bytes, or the problem.
 
-    seconds: stop after so long; the next call goes on with the others. A bad blob is quarantined before it is yielded.
+    seconds: stop after so long, None: go through all; the next call goes on with the others. A bad blob is quarantined before
+    its problem is yielded. Needs no lock.
     """
     rows = dict(store.index.blobs())
     order = [(blob.digest, rows.get(blob.digest, BlobRow(blob.size))) for blob in store.blobs.list()]
@@ -244,7 +253,10 @@ def read_documents(store: Store) -> Iterator[Problem]:
 
 
 def _read(store: Store, digest: Digest, row: BlobRow) -> BlobRow | None:
-    """The row of a blob whose bytes are right, None if they are not. BLAKE3 if we have it: twice as fast as SHA-256."""
+    """The row of a blob whose bytes are right, None if they are not, or it is gone. Raises OSError if that can't be said.
+
+    BLAKE3 tells, if we have it: twice as fast as SHA-256.
+    """
     now = int(store.now().timestamp())
     try:
         with store.blobs.open(digest) as file:
@@ -257,7 +269,11 @@ def _read(store: Store, digest: Digest, row: BlobRow) -> BlobRow | None:
             while piece := file.read(_PIECE):
                 sums.update(piece)
             return BlobRow(sums.size, sums.blake3, now) if sums.sha256 == digest else None
-    except (DamagedError, OSError):
+    except DamagedError:
+        return None
+    except OSError as error:
+        if error.errno not in _LOST:
+            raise
         return None
 
 

@@ -13,11 +13,10 @@ from typing import Any
 import msgspec
 
 from ..digests import Digest, is_hex_digest
-from ..errors import DamagedError
 from . import fs
 from .layout import Layout
-from .records import Hex
-from .snapshots import refresh_files
+from .records import Hex, decode
+from .snapshots import Folder
 
 
 class DeniedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -50,28 +49,24 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Denied:
-    """Reads are cached by what changes when a file is replaced, so that looking for news costs one scan of a folder."""
+    """Reads and writes the rules."""
 
     def __init__(self, layout: Layout) -> None:
         self._folder = layout.denied
-        self._known: dict[Path, tuple[Any, Rule]] = {}
+        self._files = Folder(layout.denied, _read)
 
     def rules(self) -> list[Rule]:
         """All rules as they are now, by repo and spec. Raises DamagedError."""
-        if not self._folder.is_dir():
+        if not self._folder.is_dir():  # of a copy of a store that is only read
             return []
-        try:
-            self._known = refresh_files(self._folder, self._known, _read)
-        except FileNotFoundError:
-            return self.rules()  # one was taken away while we looked
-        return sorted((rule for _, rule in self._known.values()), key=lambda rule: (rule.repo, rule.spec))
+        return sorted(self._files.read().values(), key=lambda rule: (rule.repo, rule.spec))
 
     def write(self, rule: Rule) -> None:
-        """Make a rule, or put it in the place of the one of the same repo and spec. The caller holds the store's lock."""
+        """Write a rule, in the place of one of the same repo and spec. The caller holds the store's lock."""
         fs.replace(self._path(rule), msgspec.json.format(msgspec.json.encode(rule), indent=1) + b"\n")
 
     def remove(self, rule: Rule) -> None:
-        """Take a rule away. The caller holds the store's lock."""
+        """Take a rule away, durably. The caller holds the store's lock."""
         fs.unlink(self._path(rule))
         fs.sync_folder(self._folder)
 
@@ -83,7 +78,7 @@ class Denied:
 
 
 def reasons(rules: Iterable[Rule]) -> dict[str, str]:
-    """{SHA-256 in hexadecimal: reason} of all files that rules name; of several reasons for a file, one that says something."""
+    """{SHA-256 in hexadecimal: reason} of all files of these rules; of several reasons the first that is not empty."""
     found: dict[str, str] = {}
     for rule in rules:
         for file in rule.files:
@@ -95,10 +90,8 @@ def _read(path: Path) -> Rule:
     content = path.read_bytes()
     if is_hex_digest(path.stem):
         return Rule(repo="", spec=path.stem, reason=_reason(content), since="", files=(DeniedFile(sha256=path.stem),))
-    try:
-        return msgspec.json.decode(content, type=Rule)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DamagedError(f"denied/{path.name}", f"can't be read: {error}") from None
+    rule: Rule = decode(content, Rule, f"denied/{path.name}")
+    return rule
 
 
 def _reason(content: bytes) -> str:

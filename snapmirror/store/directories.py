@@ -33,12 +33,12 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
     sha256: Digest
     #: bytes of the uncompressed canonical form
     size: int
-    #: endings under which it is published, "" for the plain form
+    #: endings under which it is published, "" for the uncompressed form
     suffixes: tuple[str, ...]
 
 
 class Directory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The document itself (man snapmirror-store, section DIRECTORIES)."""
+    """The document that stands for a directory (man snapmirror-store, section DIRECTORIES)."""
 
     kind: str
     #: version of the functions that made leaves and documents
@@ -51,18 +51,20 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     info: dict[str, Any] = {}
     #: keys of upstream's top level that we don't know
     extra: dict[str, Any] = {}
+    #: by name, without the endings
     documents: dict[str, Derived] = {}
     #: records that are not published: {file: reason}
     withheld: dict[str, str] = {}
-    #: listed files, and the bytes that their metadata states
+    #: how many files are listed
     files: int = 0
+    #: their bytes, as far as their records state them
     size: int = 0
     #: digests of the buckets, in order
     buckets: tuple[Digest, ...] = ()
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One part of the map."""
+    """One part of the map name -> leaf, and what belongs to it (man snapmirror-store, section BUCKETS)."""
 
     #: name -> leaf
     leaves: dict[str, Digest] = {}
@@ -75,7 +77,7 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class _Labels(msgspec.Struct, frozen=True):
-    """Of a bucket no more than a list of all names needs."""
+    """A bucket read only for what a list of all names needs."""
 
     labels: dict[str, str] = {}
 
@@ -85,7 +87,7 @@ class Assembled(NamedTuple):
 
     digest: Digest
     directory: Directory
-    #: directory and buckets
+    #: what is to be stored: the directory, and those of its buckets that are new
     blobs: dict[Digest, bytes]
 
 
@@ -139,23 +141,26 @@ def _assembled(directory: Directory, buckets: tuple[Digest, ...], blobs: dict[Di
 
 
 class Amendment(NamedTuple):
-    """What is new in a directory of which all else stays. Nothing that stays is `elsewhere`."""
+    """What changes in a directory of which all else stays. It can't say anything of `elsewhere`."""
 
-    #: names whose leaves go, or are others
+    #: names that lose the leaf that they had
     replaced: Collection[str]
-    #: the others, and those of new names
+    #: the leaves of names that get one: another one, or their first
     leaves: Mapping[str, Digest]
-    #: files that go out of the map `names`, and those that come in
+    #: files that leave the map `names`
     unnamed: Collection[str]
+    #: files that come into it: {file: name of its leaf}
     names: Mapping[str, str]
-    #: of `leaves`, those that have one
+    #: labels of those names in `leaves` that have one
     labels: Mapping[str, str] = {}
 
 
 def amend(before: "DirectoryReader", directory: Directory, count: int, amendment: Amendment) -> Assembled | None:
-    """The same as `assemble` makes of everything, with only the buckets that differ; None if there are to be more or fewer.
+    """A directory made of another one: what `assemble` would make of all leaves, but only buckets that differ are made anew.
 
-    directory: without buckets; count: of names in it when it is amended. Raises DamagedError.
+    directory: the new document, without buckets
+    count: how many names it has
+    None if with so many names it has another number of buckets. Raises DamagedError if an old bucket can't be read.
     """
     old = before.document.buckets
     width = len(old)
@@ -192,7 +197,7 @@ def amend(before: "DirectoryReader", directory: Directory, count: int, amendment
 
 
 class _Directories:
-    """The directories last used, as long as they have no more than so many buckets: 700,000 names make one of 5 MiB."""
+    """A cache of the directories last used, bounded by the buckets that they have: 700,000 names make one of 5 MiB."""
 
     def __init__(self, read: Callable[[Digest], Directory]) -> None:
         self._read = read
@@ -218,7 +223,7 @@ class _Directories:
 
 
 def _weight(directory: Directory) -> int:
-    """In buckets; a small one has as much about it that is no bucket."""
+    """What a directory counts for, in buckets; a small one at least so much, for what else it holds."""
     return max(len(directory.buckets), _MOST_BUCKETS // 256)
 
 
@@ -246,7 +251,10 @@ class Metadata:
         return found
 
     def labels(self, bucket: Digest) -> dict[str, str]:
-        """The labels in a bucket, read anew: who reads those of all buckets would drive what pages need from the cache."""
+        """The labels in a bucket, past the cache: who reads those of all buckets would drive out what pages need.
+
+        Raises DamagedError if it can't be read.
+        """
         found: _Labels = self._decode(bucket, _Labels)
         return found.labels
 
@@ -261,7 +269,7 @@ class Metadata:
 
 
 class DirectoryReader:
-    """One stored directory, read lazily."""
+    """One stored directory, read lazily. Whatever reads a bucket or a leaf raises DamagedError if that can't be read."""
 
     def __init__(self, metadata: Metadata, digest: Digest, document: Directory) -> None:
         self._metadata = metadata
@@ -277,11 +285,11 @@ class DirectoryReader:
         return self._metadata.bucket(self.document.buckets[place])
 
     def leaf(self, name: str) -> Digest | None:
-        """The leaf of a name."""
+        """The leaf of a name, None if there is none."""
         return self._bucket(name).leaves.get(name)
 
     def read_leaf(self, name: str) -> bytes | None:
-        """The canonical bytes of the leaf of a name."""
+        """The canonical bytes of the leaf of a name, None if there is none."""
         digest = self.leaf(name)
         return None if digest is None else self._metadata.leaf(digest)
 
@@ -290,11 +298,11 @@ class DirectoryReader:
         return self._metadata.leaf(leaf)
 
     def name_of(self, file: str) -> str | None:
-        """The name of the leaf that lists a file, where it is an exception."""
+        """The name of the leaf that lists a file, if the file's name does not tell it; else None."""
         return self._bucket(file).names.get(file)
 
     def elsewhere(self, name: str, file: str) -> str | None:
-        """The URL of a file of a leaf that is not at origin + name."""
+        """The URL of a file of the leaf `name`, if that is not at origin + file; else None."""
         return self._bucket(name).elsewhere.get(file)
 
     @cached_property

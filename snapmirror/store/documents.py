@@ -1,18 +1,25 @@
 """A cache of derived documents: `documents/<sha256 of the uncompressed form><suffix>`.
 
-The bytes are functions of directories and leaves and may be removed at any time. Sync leaves here what the newest
-snapshot needs, so that no server has to make it; gc and the next sync take out the rest.
+The bytes are functions of directories and leaves and may be removed at any time. Sync leaves here what `current` needs,
+so that no server has to make it; gc and the next sync take out the rest.
 """
 
+import contextlib
 import os
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from .. import codec
 from ..digests import Digest, sha256
+from ..errors import DamagedError
 from . import fs
+from .catalog import Catalog
+from .directories import Metadata
 from .layout import Layout
+from .live import Live
+from .records import DirectoryState
 
 #: bytes that a compressed document may expand to: a damaged one must not fill the memory
 _LIMIT = 4 << 30
@@ -68,7 +75,7 @@ class Documents:
         return path.name.startswith(sha256(data).hex())
 
     def drop(self, digests: Iterable[Digest]) -> None:
-        """Remove some documents."""
+        """Remove some documents, in every form."""
         for digest in digests:
             for suffix in _SUFFIXES:
                 fs.unlink(self.path(digest, suffix))
@@ -83,3 +90,30 @@ class Documents:
                     freed += entry.stat().st_size
                     fs.unlink(Path(entry.path))
         return freed
+
+
+class _Parts(Protocol):
+    """What is asked here of a store, which is made of this module among others."""
+
+    metadata: Metadata
+    live: Live
+
+
+def documents_of(store: _Parts, states: Iterable[DirectoryState]) -> Iterator[Digest]:
+    """Digests of the documents of directories. Raises DamagedError if one can't be read."""
+    for state in states:
+        for derived in store.metadata.directory(state.blob).document.documents.values():
+            yield derived.sha256
+
+
+def current_documents(store: _Parts, catalog: Catalog) -> Iterator[Digest]:
+    """Digests of the documents that `current` needs: of every repo as it was sealed last, and of every live state.
+
+    Raises DamagedError if a sealed directory can't be read; a live state that can't be read is made again when it is asked for.
+    """
+    for repo in catalog.repos:
+        if record := catalog.newest(repo):
+            yield from documents_of(store, record.repos[repo].directories.values())
+    for live in store.live.states().values():
+        with contextlib.suppress(DamagedError):
+            yield from documents_of(store, live.directories.values())

@@ -4,7 +4,6 @@ A file goes only if it can be had again: what is current in one of the given rep
 moment ago, and whoever lists it fetches it on demand. What upstream has withdrawn stays for the dates that list it.
 """
 
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -30,20 +29,24 @@ class Cache:
 
 
 class _Kept(NamedTuple):
-    """One repo in something that is kept."""
+    """What one snapshot or live state has of a repo."""
 
     path: str
     directories: Sequence[Digest]
+    #: whether the snapshot is
     pinned: bool = False
 
 
 def make_room(
     store: Store, catalog: Catalog, planned: gc.GcPlan, reader: gc.Reader, cache: Cache, grace: timedelta
 ) -> gc.GcPlan:
-    """A plan of gc, and in it what else goes. The caller holds the store's lock. Raises DamagedError."""
+    """The plan of gc with the files added that go to make room.
+
+    grace: as in `gc.plan`. The caller holds the store's lock. Raises DamagedError.
+    """
     used = store.fetched.list()
     found = _replaceable(store, catalog, planned, reader, cache.repos, used) if used else []
-    limit = (store.now() - grace).timestamp() if grace else math.inf
+    limit = gc.spared_after(store, grace)
     excess = sum(blob.size for blob in found) - cache.limit
     evicted = []
     for blob in sorted(found, key=lambda blob: (used[blob.digest], blob.digest)):
@@ -63,10 +66,9 @@ def _replaceable(
     repos: Collection[str],
     used: Collection[Digest],
 ) -> list[BlobInfo]:
-    """The fetched files that can be had again."""
-    going = {record.id for record in planned.forget}
-    kept = Catalog(tuple(record for record in catalog.records if record.id not in going), catalog.pins)
-    live = {path: state for path, state in store.live.states().items() if path not in planned.live}
+    """The fetched files that can be had again. used: those that were fetched."""
+    kept = catalog.forgetting(planned.forget, store.now())
+    live = {path: state for path, state in store.live.states().items() if path not in planned.stale_states}
     current, protecting = _split(store, kept, live, repos)
     metadata, leaves = gc.walk(reader, current)
     candidates = {digest for digest in gc.files_of(reader, leaves) if digest in used}
@@ -79,8 +81,8 @@ def _replaceable(
 def _split(store: Store, kept: Catalog, live: Mapping[str, RepoState], repos: Collection[str]) -> tuple[gc.Roots, gc.Roots]:
     """Directories whose files can be had again, and those whose files stay.
 
-    What older dates list of these repos is neither. Nor is what a sync is about to publish, as far as it is on demand: a dead
-    one would keep everything for a week.
+    What only older dates list of these repos is in neither, so that it stays as well: upstream may not have it any more. Nor
+    is what a sync is about to publish, as far as it is on demand: a dead one would keep everything for a week.
     """
     current, protecting = gc.Roots([], []), gc.Roots([], [])
     newest = {path: record.repos[path] for path in kept.repos if (record := kept.newest(path))}
@@ -91,9 +93,9 @@ def _split(store: Store, kept: Catalog, live: Mapping[str, RepoState], repos: Co
         for directory in kept_.directories:
             if kept_.pinned or kept_.path not in repos or not _on_demand(store, directory):
                 protecting.directories.append(directory)
-    planned = gc.roots(store, (), ())
-    protecting.directories.extend(one for one in planned.directories if not _on_demand(store, one))
-    protecting.planned.extend(one for one in planned.planned if one.mode != "on-demand")
+    syncs = gc.roots(store, (), ())
+    protecting.directories.extend(one for one in syncs.directories if not _on_demand(store, one))
+    protecting.planned.extend(one for one in syncs.planned if one.mode != "on-demand")
     return current, protecting
 
 

@@ -1,8 +1,8 @@
 """Which blobs were fetched because somebody asked for them, and when they were last wanted: `live/fetched/ab/<64 hex>`.
 
-Each is an empty file whose date is the last use. The blob's own dates will not do: one says since when it is stored,
-the other is every backup's to change, or nobody's on a disk that is mounted with noatime. What has no such file was
-brought otherwise, and is never dropped to make room.
+Each is an empty file whose modification time is the last use. The blob's own times will not do: that of its modification says
+since when it is stored, that of its last access is changed by every backup, or by nobody where noatime is set. What has no
+such file was brought otherwise, and is never dropped to make room.
 """
 
 import contextlib
@@ -17,14 +17,14 @@ from . import fs
 from .layout import Layout
 
 _DAY = 86400
-#: seconds between two looks at what day it is: a fiftieth of the time of a small file, if it were each time
+#: seconds between two looks at what day it is: each costs a fiftieth of the time in which a small file is sent
 _SURE = 1.0
 #: blobs of which a process remembers that their use is noted
 _MOST = 65_536
 
 
 class Fetched:
-    """Reads and writes single files; processes need not agree."""
+    """Reads and writes the files; several processes may at once."""
 
     def __init__(self, layout: Layout, now: clock.Clock) -> None:
         self._folder = layout.live / "fetched"
@@ -34,13 +34,13 @@ class Fetched:
         self._sure = 0.0
 
     def add(self, digest: Digest) -> None:
-        """Note that a blob was fetched. Before it gets its name: after a crash a blob without this would stay for ever."""
+        """Note that a blob was fetched, before it gets its name: after a crash a blob without a note would stay for ever."""
         path = self._path(digest)
         fs.make_folder(path.parent)
         fs.touch(path, self._now().timestamp(), create=True)
 
     def use(self, digest: Digest) -> None:
-        """Note that a blob is wanted, if it was fetched; that costs a system call a day. Of one thread only."""
+        """Note that a blob is wanted, if it was fetched; that costs a system call a day. Call it from one thread only."""
         if digest in self._noted and time.monotonic() < self._sure:
             return
         now = self._now().timestamp()
@@ -54,7 +54,7 @@ class Fetched:
                 fs.touch(self._path(digest), now, create=False)
 
     def remove(self, digest: Digest) -> None:
-        """Forget a blob. Before the blob itself goes: what a sync brings later under that name is not what was fetched."""
+        """Remove the note of a blob, before the blob goes: what a sync brings later under that name was not fetched."""
         fs.unlink(self._path(digest))
 
     def list(self) -> dict[Digest, float]:
@@ -63,7 +63,7 @@ class Fetched:
         return {bytes.fromhex(path.name): path.stat().st_mtime for path in paths}
 
     def tidy(self, older: float, held: Callable[[Digest], bool]) -> None:
-        """Forget what is not held, unless it was wanted less than so many seconds ago and may be on its way."""
+        """Remove the notes of blobs that are not held, last wanted over `older` seconds ago: later ones may be on their way."""
         limit = self._now().timestamp() - older
         for digest, used in self.list().items():
             if used < limit and not held(digest):

@@ -1,7 +1,7 @@
 """The only module that changes the file system for the store: write, sync, rename, link, symlink, unlink.
 
 Everything goes through `os` here, so that a test can record the calls and replay every prefix of them as a crash.
-A full disk becomes `DiskFull` whichever call it struck.
+A full disk becomes `DiskFull` whichever call it struck; other errors come through as the OSError that they are.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ def make_folder(path: Path) -> None:
 
 
 def write_new(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Write a file that does not exist yet; durable on return if `sync` (its name is not: sync the folder)."""
+    """Write a file that does not exist yet; its bytes are durable on return if `sync`, its name never (see `sync_folder`)."""
     with full_disk(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
@@ -65,7 +65,7 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
 
 
 def touch(path: Path, seconds: float, *, create: bool) -> None:
-    """Date a file, an empty new one if there is none and `create` says so; not durable."""
+    """Set the times of a file, seconds since 1970; create: make an empty one if there is none. Not durable."""
     with full_disk(path):
         if create:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
@@ -87,7 +87,7 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def rename(source: Path | str, target: Path | str) -> None:
-    """Rename, replacing what is there."""
+    """Rename, replacing what is there; not durable (see `sync_folder`)."""
     with full_disk(target):
         os.rename(source, target)
 
@@ -117,7 +117,7 @@ class Linker:
             os.close(descriptor)
 
     def link(self, folder: str, name: str, path: str) -> None:
-        """Give the file `name` of `folder` another name, at `path` below the target."""
+        """Give the file `name` of `folder` a second name, at `path` below the target, whose folder must be there."""
         source = self._sources.get(folder)
         if source is None:
             if len(self._sources) == self._most:
@@ -131,7 +131,7 @@ def _open_folder(path: Path | str) -> int:
 
 
 def replace_link(path: Path, target: str) -> None:
-    """Make `path` a symbolic link to `target` atomically (rename over the old one)."""
+    """Make `path` a symbolic link to `target` atomically, by rename over what is there; not durable (see `sync_folder`)."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with full_disk(path):
         os.symlink(target, temporary)
@@ -139,13 +139,13 @@ def replace_link(path: Path, target: str) -> None:
 
 
 def make_link(path: Path, target: str) -> None:
-    """Make a new symbolic link."""
+    """Make a symbolic link where nothing is yet; not durable."""
     with full_disk(path):
         os.symlink(target, path)
 
 
 def unlink(path: Path | str) -> bool:
-    """Remove a name; whether it was there."""
+    """Remove a name; whether it was there. Not durable (see `sync_folder`)."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -184,7 +184,7 @@ _SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
 def sync_files(paths: Iterable[Path | str], root: Path) -> None:
-    """Make the bytes of many closed files durable: one syncfs for many, fdatasync for few.
+    """Make the bytes of many closed files durable: one syncfs for many, fdatasync for few. root: on their file system
 
     One syncfs writes out everything that the file system holds, others' files too; above 16 files it is the cheaper one
     (measured on 2,000 files of 100 kB: fdatasync each 1,860 files a second, syncfs 1,940, with far fewer journal commits).

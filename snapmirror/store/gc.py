@@ -9,8 +9,8 @@ error shrinks the set of what lives (ostree #541).
 
 import contextlib
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -20,38 +20,42 @@ from ..errors import DamagedError, DiskFull
 from . import fs, reindex, syncing
 from .catalog import Catalog
 from .directories import Metadata
-from .records import DirectoryState, Record, RepoState
+from .documents import current_documents
+from .records import Record, RepoState
 from .retention import Retention, execute_forget, plan_retention
 from .store import Store
 
 #: (kind of the directory, uncompressed leaf) -> digests of the files that it lists
 LeafDigests = Callable[[str, bytes], Iterable[Digest]]
+#: blobs, each with its bytes
+Sized = Sequence[tuple[Digest, int]]
 
 _BATCH = 1000
 _PARTIALS_SECONDS = 7 * 86400.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class GcPlan:
     """What gc would do."""
 
-    forget: list[Record] = field(default_factory=list)
-    #: dead entries of syncs that ended long ago
-    entries: list[Path] = field(default_factory=list)
+    #: records that become tombstones
+    forget: Sequence[Record]
+    #: entries of syncs that died long ago
+    dead_syncs: Sequence[Path]
     #: paths of repos whose live states nobody reads any more
-    live: list[str] = field(default_factory=list)
+    stale_states: Collection[str]
     #: notes of files that upstream has lost, which nothing lists any more or which are there
-    lost: list[Digest] = field(default_factory=list)
-    #: ids whose trees have expired
-    trees: list[str] = field(default_factory=list)
-    #: blobs that nothing refers to, with their bytes
-    blobs: list[tuple[Digest, int]] = field(default_factory=list)
-    #: files that were fetched on request and make room for others (see `eviction`), with their bytes
-    evicted: list[tuple[Digest, int]] = field(default_factory=list)
-    #: documents of the directories of these digests stay in the cache
-    documents: set[Digest] = field(default_factory=set)
+    stale_notes: Sequence[Digest]
+    #: ids of snapshots whose trees go
+    trees: Sequence[str]
+    #: blobs that nothing refers to
+    blobs: Sized
     #: blobs that stay
-    kept: int = 0
+    kept: int
+    #: digests of the documents that stay in the cache
+    documents: Collection[Digest]
+    #: files that were fetched on request and make room for others (see `eviction`)
+    evicted: Sized = ()
 
     @property
     def bytes(self) -> int:
@@ -68,14 +72,17 @@ class Roots:
 
 
 def roots(store: Store, records: Iterable[Record], states: Iterable[RepoState]) -> Roots:
-    """The directories of these records, of these live states, and of syncs that run or may be resumed."""
+    """The directories of these records, of these live states, and of syncs that run or may be resumed.
+
+    Raises DamagedError if an entry of a sync, or what was told later of a snapshot, can't be read.
+    """
     pages = store.snapshots.pages()
     found = Roots([one.blob for state in states for one in state.directories.values()], [])
     for record in records:
         found.directories.extend(state.blob for repo in record.repos.values() for state in repo.directories.values())
         found.directories.extend(map(bytes.fromhex, pages.get(record.id, {}).values()))
     for entry in syncing.entries(store.layout):
-        if entry.alive or entry.age < syncing.KEPT_SECONDS:
+        if not entry.expired:
             found.directories.extend(entry.directories)
             found.planned.extend(entry.planned)
     return found
@@ -110,7 +117,7 @@ class Reader:
 
 
 def read_ahead(store: Store, reader: Reader) -> None:
-    """Read what a plan is going to look at. That takes minutes in a large store, in which nobody has to wait for its lock."""
+    """Read what `plan` is going to look at: in a large store that takes minutes, in which nobody need wait for its lock."""
     with contextlib.suppress(DamagedError):  # another gc may be at work; the plan decides
         mark(reader, roots(store, store.catalog().records, store.live.states().values()))
 
@@ -123,7 +130,9 @@ def mark(reader: Reader, start: Roots) -> set[Digest]:
 
 
 def walk(reader: Reader, start: Roots) -> tuple[set[Digest], dict[str, set[Digest]]]:
-    """The directories, buckets and leaves of these; the leaves by kind, of those whose files are kept."""
+    """The directories, buckets and leaves that these lead to, and by kind those leaves whose files are kept, which is in
+    every mode but redirect. Raises DamagedError.
+    """
     reached: set[Digest] = set(start.directories)
     kept: dict[str, set[Digest]] = {}
     buckets: set[Digest] = set()
@@ -144,7 +153,7 @@ def walk(reader: Reader, start: Roots) -> tuple[set[Digest], dict[str, set[Diges
 
 
 def files_of(reader: Reader, leaves: Mapping[str, Iterable[Digest]]) -> Iterator[Digest]:
-    """The files that leaves list, these given by kind."""
+    """The files that leaves list; leaves: by kind. Raises DamagedError."""
     for kind, digests in leaves.items():
         for leaf in digests:
             yield from reader.files(kind, leaf)
@@ -163,75 +172,66 @@ def plan(
 ) -> GcPlan:
     """What gc would do now, `forget` and what the retention does not keep taken as forgotten.
 
+    keep_trees: how old a snapshot's tree may get
+    grace: spares what was stored less than this ago; zero: nothing
     on_request: paths of the repos whose live states count; None for all
-    The caller holds the store's lock. Raises DamagedError, with nothing deleted, if a root can't be read.
+    The caller holds the store's lock. Raises DamagedError if a root can't be read or has been lost.
     """
     catalog.verify()
-    found = GcPlan(forget=list({record.id: record for record in [*forget, *plan_retention(catalog, retention)]}.values()))
-    going = {record.id for record in found.forget}
-    kept = [record for record in catalog.records if record.id not in going]
-    now = store.now()
-    limit = (now - grace).timestamp() if grace else math.inf
-    live = store.live.states()
-    found.live = [
-        path for path in live if on_request is not None and path not in on_request and store.live.written(path) <= limit
-    ]
-    states = [state for path, state in live.items() if path not in found.live]
-    reached = mark(reader, roots(store, kept, states))
+    forgotten = list({record.id: record for record in [*forget, *plan_retention(catalog, retention)]}.values())
+    after = catalog.forgetting(forgotten, store.now())
+    limit = spared_after(store, grace)
+    states = store.live.states()
+    stale = {path for path in states if on_request is not None and path not in on_request and store.live.written(path) <= limit}
+    reached = mark(reader, roots(store, after.records, (state for path, state in states.items() if path not in stale)))
+    kept, blobs = _sort(store, reached, limit)
+    return GcPlan(
+        forget=forgotten,
+        dead_syncs=[entry.path for entry in syncing.entries(store.layout) if entry.expired],
+        stale_states=stale,
+        stale_notes=[digest for digest in store.live.lost() if digest not in reached or store.blobs.size(digest) is not None],
+        trees=_expired(store, after, store.now() - keep_trees),
+        blobs=blobs,
+        kept=kept,
+        documents=set(current_documents(store, after)),
+    )
+
+
+def spared_after(store: Store, grace: timedelta) -> float:
+    """Blobs that were stored after this are spared: seconds since 1970; infinity without a grace, for then none is."""
+    return (store.now() - grace).timestamp() if grace else math.inf
+
+
+def _sort(store: Store, reached: Collection[Digest], limit: float) -> tuple[int, Sized]:
+    """How many blobs stay, and those that go."""
+    kept, going = 0, []
     for blob in store.blobs.list():
         if blob.digest in reached or blob.stored > limit:
-            found.kept += 1
+            kept += 1
         else:
-            found.blobs.append((blob.digest, blob.size))
-    found.entries = [
-        entry.path for entry in syncing.entries(store.layout) if not entry.alive and entry.age >= syncing.KEPT_SECONDS
-    ]
-    found.lost = [one for one in store.live.lost() if one not in reached or store.blobs.size(one) is not None]
-    found.trees = _expired(store, catalog, going, now - keep_trees)
-    found.documents = set(current_documents(store, Catalog(tuple(kept), catalog.pins)))
-    return found
+            going.append((blob.digest, blob.size))
+    return kept, going
 
 
-def _expired(store: Store, catalog: Catalog, going: set[str], limit: datetime) -> list[str]:
-    """Snapshots whose trees are older than the limit, or that are forgotten; `current` and pins keep theirs."""
-    protected = catalog.protected()
-    return [
-        id_
-        for id_ in store.published.snapshots()
-        if id_ in going or id_ not in catalog.by_id or (id_ < clock.to_id(limit) and id_ not in protected)
-    ]
-
-
-def current_documents(store: Store, catalog: Catalog) -> Iterator[Digest]:
-    """Digests of the documents of everything that `current` means, of what is read on request as it was sealed too."""
-    for repo in catalog.repos:
-        if record := catalog.newest(repo):
-            yield from documents_of(store, record.repos[repo].directories.values())
-    for live in store.live.states().values():
-        with contextlib.suppress(DamagedError):
-            yield from documents_of(store, live.directories.values())
-
-
-def documents_of(store: Store, states: Iterable[DirectoryState]) -> Iterator[Digest]:
-    """Digests of the documents of directories."""
-    for state in states:
-        for derived in store.metadata.directory(state.blob).document.documents.values():
-            yield derived.sha256
+def _expired(store: Store, after: Catalog, limit: datetime) -> list[str]:
+    """The snapshots whose trees go: they are not kept, or are older than the limit and neither current nor pinned."""
+    kept, protected, oldest = {record.id for record in after.records}, after.protected(), clock.to_id(limit)
+    return [id_ for id_ in store.published.snapshots() if id_ not in kept or (id_ < oldest and id_ not in protected)]
 
 
 def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
-    """Do it; the bytes freed. The caller has held the store's lock since the plan was made.
+    """Carry a plan out; the bytes freed. The caller has held the store's lock since the plan was made.
 
     What needs no write of the index goes first, so that a full disk gets air; then per batch: rows out of the
     index, committed, then the files. borg #9748: an index that still named deleted objects made backups of nothing.
     """
     freed = store.clear_partials(_PARTIALS_SECONDS)
     store.fetched.tidy(_PARTIALS_SECONDS, lambda digest: store.blobs.size(digest) is not None)
-    for entry in planned.entries:
+    for entry in planned.dead_syncs:
         fs.unlink(entry)
-    for path in planned.live:
+    for path in planned.stale_states:
         store.live.drop(path)
-    for digest in planned.lost:
+    for digest in planned.stale_notes:
         store.live.find(digest)
     for id_ in planned.trees:
         store.published.drop(id_)
@@ -243,7 +243,7 @@ def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
     store.published.refresh(left, store.now())
     if not syncing.any_alive(store.layout):  # what a sync has made and not yet published looks like what nobody needs
         freed += _drop_trees(store) + store.documents.prune(planned.documents) + _drop_leftovers(store)
-    going = [*planned.blobs, *planned.evicted]
+    going = (*planned.blobs, *planned.evicted)
     try:
         freed += _sweep(store, going)
         store.index.drop_dangling()
@@ -269,18 +269,14 @@ def _drop_leftovers(store: Store) -> int:
     """Remove what a process that was killed had not yet given its name; the bytes freed.
 
     `.trees` and `.views` have such names for good; what is left in them goes with the trees and views that nothing uses.
+    In `live/` only the states are written under the store's lock: a server may be at work on the notes.
     """
-    folders = [
-        store.layout.snapshots,
-        store.layout.pins,
-        store.layout.syncing,
-        store.layout.published,
-        *store.layout.blobs.iterdir(),
-    ]
+    layout = store.layout
+    folders = (layout.snapshots, layout.pins, layout.denied, layout.syncing, store.live.folder, layout.published)
     freed = 0
-    for path in (
-        path for folder in folders for path in folder.glob(".*") if path not in (store.layout.trees, store.layout.views)
-    ):
+    for path in [path for folder in (*folders, *layout.blobs.iterdir()) for path in folder.glob(".*")]:
+        if path in (layout.trees, layout.views):
+            continue
         if path.is_dir():
             fs.remove_tree(path)
         else:
@@ -289,7 +285,8 @@ def _drop_leftovers(store: Store) -> int:
     return freed
 
 
-def _sweep(store: Store, blobs: list[tuple[Digest, int]]) -> int:
+def _sweep(store: Store, blobs: Sized) -> int:
+    """Remove blobs, and the rows of the index before them; the bytes freed."""
     freed = 0
     for start in range(0, len(blobs), _BATCH):
         batch = blobs[start : start + _BATCH]
@@ -298,7 +295,7 @@ def _sweep(store: Store, blobs: list[tuple[Digest, int]]) -> int:
     return freed
 
 
-def _sweep_without_index(store: Store, blobs: list[tuple[Digest, int]]) -> int:
+def _sweep_without_index(store: Store, blobs: Sized) -> int:
     """On a full disk LMDB can't even delete: without an index there is none that could name what is gone."""
     with store.index_lock():  # or another process would make it again from files that are about to go
         store.close()

@@ -1,8 +1,9 @@
 """The LMDB index: a cache of what the files say. The only importer of lmdb.
 
-Five tables. `blobs`: SHA-256 -> size, BLAKE3, when last checked. `md5`: another hash, where it was computed -> SHA-256.
-`leaves`: digest of a leaf's canonical bytes, or of what it was read from -> the stored blob. `validators`: document of
-upstream -> what the server said of its age, and the directory that came of it. `notes`: what ecosystems like to know again.
+Five tables (man snapmirror-store, section INDEX). `blobs`: SHA-256 -> size, BLAKE3, when last checked. `md5`: another hash,
+of any kind, where it was computed -> SHA-256. `leaves`: digest of a leaf's canonical bytes, or of what it was read from ->
+the stored blob. `validators`: document of upstream -> what the server said of its age, and the directory that came of it.
+`notes`: what ecosystems like to know again.
 
 A row in `blobs` is written after its blob is durable and deleted before the blob is. Rows of the other tables
 may point to blobs that are gone: whoever follows one looks in `blobs` first.
@@ -22,12 +23,14 @@ from ..digests import Digest, sha256
 from ..errors import DiskFull, StoreError
 from ..validators import Validators
 
+#: what a caller calls a leaf by
+LeafKey = TypeVar("LeafKey")
+
 _MAP_SIZE = 64 << 30  # a sparse promise, not an allocation; resizing at run time raced in py-lmdb before 2.3
 _TABLES = (b"blobs", b"md5", b"leaves", b"validators", b"notes")
 _ROW = struct.Struct(">QQ32s")
-#: what a caller calls a leaf by
-LeafKey = TypeVar("LeafKey")
-_PAGE = 10_000  # rows a transaction: long readers pin pages, and one huge delete doubles the file
+#: rows in one transaction: long readers pin pages, and one huge delete doubles the file
+_PAGE = 10_000
 
 
 class BlobRow(NamedTuple):
@@ -49,7 +52,10 @@ class Seen(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Index:
-    """One open environment. Open it once per process, and after a fork."""
+    """One open environment. A process opens it once, and anew after a fork.
+
+    Every method raises StoreError if the index can't be used, DiskFull if the disk is full.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -70,14 +76,14 @@ class Index:
 
     @property
     def replaced(self) -> bool:
-        """Whether another process has put a new index in its place, or taken it away: rows written here would be lost."""
+        """Whether a new index has been put in its place, or it was taken away: rows written here would be lost."""
         return _inode(self.path) != self._file
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (lmdb.Error, OSError, struct.error, msgspec.DecodeError) as error:
+        except (lmdb.Error, OSError, struct.error, msgspec.DecodeError, UnicodeDecodeError) as error:
             if "No space left" in str(error) or "quota" in str(error):
                 raise DiskFull(self.path) from None
             raise self._unusable(str(error)) from None
@@ -121,7 +127,7 @@ class Index:
             start = page[-1][0] + b"\0" if len(page) == _PAGE else None
 
     def put_blobs(self, rows: Mapping[Digest, BlobRow], others: Mapping[bytes, Digest] | None = None) -> None:
-        """Enter blobs that are durable, with the other hash of those of which one was computed; one commit."""
+        """Enter blobs that are durable; others: another hash -> SHA-256, where one was computed. One commit."""
         with self._transaction(write=True) as transaction:
             for digest, row in rows.items():
                 transaction.put(digest, _ROW.pack(row.size, row.checked, row.blake3), db=self._blobs)
@@ -129,7 +135,7 @@ class Index:
                 transaction.put(key, digest, db=self._others)
 
     def mark_checked(self, rows: Mapping[Digest, BlobRow]) -> None:
-        """Note the result of a check; not of a blob that has been taken out meanwhile, for that is gone."""
+        """Replace rows after a check, but for those that have been taken out meanwhile: their blobs are gone."""
         with self._transaction(write=True) as transaction:
             for digest, row in rows.items():
                 if _get(transaction, self._blobs, digest) is not None:
@@ -166,7 +172,7 @@ class Index:
     # What upstream said
 
     def seen(self, document: str) -> Seen | None:
-        """The last reading of a document of upstream; `document` is any text that names it."""
+        """The last reading of a document of upstream, None if it was not read; `document` is any text that names it."""
         with self._transaction() as transaction:
             row = _get(transaction, self._seen, sha256(document.encode()))
             return msgspec.msgpack.decode(row, type=Seen) if row else None

@@ -13,32 +13,23 @@ from ..errors import StoreError, UnknownFormat
 from . import fs
 
 FORMAT = 1
-_FOLDERS = (
-    "blobs",
-    "snapshots",
-    "pins",
-    "denied",
-    "syncing",
-    "live",
-    "published",
-    "documents",
-    "incoming",
-    "quarantine",
-    "locks",
-)
 #: https://bford.info/cachedir/ : backup programs leave such folders out
 _CACHEDIR_TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# Made by snapmirror; can be made again.\n"
 
 
 class _Format(msgspec.Struct):
+    """What `snapmirror.json` holds."""
+
     format: int
+    #: when the store was made, in the form of an id
     created: str
 
 
 class Layout:
-    """Paths of one store. Pure arithmetic, but for `create` and `verify`."""
+    """Paths of one store; nothing is looked for. What each of them holds is in man snapmirror-store, section LAYOUT."""
 
     def __init__(self, root: Path, index: Path | None = None) -> None:
+        """index: where the index lies, if not below the root."""
         self.root = root
         self.format = root / "snapmirror.json"
         self.blobs = root / "blobs"
@@ -57,6 +48,14 @@ class Layout:
         self.lock = root / "lock"
         self.index = index or root / "index.lmdb"
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders directly below the root."""
+        return (
+            *(self.blobs, self.snapshots, self.pins, self.denied, self.syncing, self.live),
+            *(self.published, self.documents, self.incoming, self.quarantine, self.locks),
+        )
+
     def blob(self, digest: Digest) -> Path:
         """Path of a blob."""
         name = digest.hex()
@@ -67,7 +66,7 @@ class Layout:
         return self.snapshots / f"{snapshot}.json"
 
     def pages(self, snapshot: str) -> Path:
-        """Path of what was told of a snapshot's time after it was sealed."""
+        """Path of what was told of a snapshot's time after it was sealed (records.Pages)."""
         return self.snapshots / f"{snapshot}.pages"
 
     def pin(self, name: str) -> Path:
@@ -80,9 +79,16 @@ class Layout:
 
 
 def create(layout: Layout, present: datetime) -> None:
-    """Make an empty store in a folder that is missing or empty. Raises StoreError if it holds anything."""
+    """Make an empty store in a folder that is missing or empty, or in which a process died that did the same.
+
+    Raises StoreError if it holds anything else, or may not be written to.
+    """
     root = layout.root
-    if root.exists() and (not root.is_dir() or {found.name for found in root.iterdir()} - {*_FOLDERS, "lost+found"}):
+    ours = {*(folder.name for folder in layout.folders), "lost+found"}
+    unfinished = f".{layout.format.name}."  # what fs.replace calls it before it has its name
+    if root.exists() and (
+        not root.is_dir() or any(found.name not in ours and not found.name.startswith(unfinished) for found in root.iterdir())
+    ):
         raise StoreError(root, "is neither a store (no snapmirror.json in it) nor empty; choose another folder for `store`")
     try:
         fs.make_folder(root)
@@ -94,8 +100,8 @@ def create(layout: Layout, present: datetime) -> None:
 
 
 def _make_folders(layout: Layout) -> None:
-    folders = [layout.root / name for name in _FOLDERS] + [layout.trees, layout.views]
-    for folder in [*folders, *(layout.blobs / f"{number:02x}" for number in range(256))]:
+    prefixes = (layout.blobs / f"{number:02x}" for number in range(256))
+    for folder in (*layout.folders, layout.trees, layout.views, *prefixes):
         if not folder.is_dir():
             fs.make_folder(folder)
     for folder in (layout.published, layout.incoming):
@@ -106,7 +112,7 @@ def _make_folders(layout: Layout) -> None:
 def verify(layout: Layout, *, write: bool) -> None:
     """Raise StoreError unless the root is a store of a known format that this process may use.
 
-    write: also make folders that are missing: a backup need not hold what can be made again
+    write: it must be the user's own, and folders that are missing are made: a backup need not hold what can be made again
     """
     try:
         found = msgspec.json.decode(layout.format.read_bytes(), type=dict[str, object])
@@ -114,7 +120,7 @@ def verify(layout: Layout, *, write: bool) -> None:
         raise StoreError(layout.root, "is no store: it has no snapmirror.json (make one with `snapmirror init`)") from None
     except PermissionError:
         raise StoreError(layout.root, "can't be read by this user") from None
-    except (msgspec.DecodeError, NotADirectoryError):
+    except (msgspec.DecodeError, UnicodeDecodeError, NotADirectoryError):
         raise StoreError(layout.root, "is no store: its snapmirror.json can't be read") from None
     if found.get("format") != FORMAT:
         raise UnknownFormat(layout.root, found.get("format"), FORMAT)

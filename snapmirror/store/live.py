@@ -39,7 +39,7 @@ _Note = TypeVar("_Note", Lost, Blocked, RepoState)
 
 
 class Live:
-    """Reads and writes single files; processes need not agree, but for the states: who changes one holds the store's lock."""
+    """Reads and writes single files. Whoever changes a state holds the store's lock; of notes the last one written counts."""
 
     def __init__(self, layout: Layout) -> None:
         self._repos = layout.live / "repos"
@@ -48,11 +48,11 @@ class Live:
 
     @property
     def folder(self) -> Path:
-        """It changes with every state."""
+        """The folder of the states: its modification time changes with each of them."""
         return self._repos
 
     def keep(self, repo: str, state: RepoState) -> None:
-        """The latest state of a repo; all that it refers to is in the store."""
+        """Write the latest state of a repo; all that it refers to is in the store."""
         _write(self._state(repo), state)
 
     def drop(self, repo: str) -> bool:
@@ -60,7 +60,7 @@ class Live:
         return fs.unlink(self._state(repo))
 
     def written(self, repo: str) -> float:
-        """When that was last kept, seconds since 1970; 0 if there is none."""
+        """When the latest state of a repo was written, seconds since 1970; 0 if there is none."""
         try:
             return self._state(repo).stat().st_mtime
         except (FileNotFoundError, NotADirectoryError):
@@ -71,7 +71,7 @@ class Live:
         return _decode(self._state(repo), RepoState)
 
     def states(self) -> dict[str, RepoState]:
-        """The latest states, by path of the repo."""
+        """The latest states that can be read, by path of the repo."""
         return {urllib.parse.unquote(name): state for name, state in _read(self._repos, RepoState) if state}
 
     def unreadable(self) -> list[str]:
@@ -80,7 +80,7 @@ class Live:
 
     @property
     def directories(self) -> frozenset[Digest]:
-        """Of all of them."""
+        """Digests of the directories of all latest states."""
         return frozenset(one.blob for state in self.states().values() for one in state.directories.values())
 
     def lose(self, digest: Digest, lost: Lost) -> None:
@@ -90,11 +90,11 @@ class Live:
             _write(path, lost)
 
     def find(self, digest: Digest) -> None:
-        """It was there after all."""
+        """Drop the note that upstream has a file no more, for it has been had."""
         fs.unlink(self._lost / f"{digest.hex()}.json")
 
     def lost(self) -> dict[Digest, Lost]:
-        """All that are lost, in the order of their names; what was brought otherwise since then may be among them."""
+        """All notes of lost files, in the order of the files' names. Who brings such a file in another way leaves its note."""
         found = [(bytes.fromhex(name), one) for name, one in _read(self._lost, Lost) if one and is_hex_digest(name)]
         return dict(sorted(found, key=lambda item: item[1].name))
 
@@ -103,7 +103,7 @@ class Live:
         _write(self._host(blocked.host), blocked)
 
     def unblock(self, host: str) -> None:
-        """It answers again."""
+        """Drop the note that a host is left alone, for it answers again."""
         fs.unlink(self._host(host))
 
     def blocked(self) -> list[Blocked]:
@@ -118,7 +118,9 @@ class Live:
 
 
 def latest(sealed: RepoState | None, live: RepoState | None) -> dict[str, DirectoryState]:
-    """Of every directory the state that was read last. One that the sealed state lacks counts if it was read after that."""
+    """Of every directory of a repo the state that was read last; one that was not sealed, only if it was read after the
+    sealed ones.
+    """
     found = dict(sealed.directories) if sealed else {}
     for name, state in live.directories.items() if live else ():
         if state.read >= (found[name].read if name in found else sealed.read if sealed else ""):

@@ -20,7 +20,7 @@ def hold(path: Path, what: str, *, waiting: Waiting | None) -> Iterator[None]:
 
     path: the lock file, made if missing
     what: the locked thing in words, for messages
-    waiting: called once if another process holds it, then we wait; None: raise LockedError instead
+    waiting: called once with `what` if another process holds it, then we wait; None: raise LockedError instead
     """
     with fs.full_disk(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -39,7 +39,7 @@ def hold(path: Path, what: str, *, waiting: Waiting | None) -> Iterator[None]:
 
 
 def _try_again(descriptor: int, what: str) -> None:
-    """Once: whoever asks `is_held` holds a lock for microseconds, and is no other sync."""
+    """Once more: whoever asks `is_held` holds a lock for microseconds itself, and is not who we must give way to."""
     time.sleep(0.05)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -48,7 +48,7 @@ def _try_again(descriptor: int, what: str) -> None:
 
 
 def is_held(path: Path) -> bool:
-    """Whether any process, this one too, holds a lock on an existing file."""
+    """Whether any process, this one too, holds a lock on a file; False if there is no such file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

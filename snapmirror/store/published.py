@@ -22,12 +22,12 @@ from .catalog import CURRENT, Catalog
 from .layout import Layout
 from .records import Record
 
-#: "repo/directory" -> name of the tree object; "repo/file", of what a repo has beside its directories -> object/file
+#: "repo/directory" -> name of its tree object; of a file that a repo has beside its directories: "repo/file" -> "object/file"
 Links = dict[str, str]
 
 
 def links_of(repo: str, links: Mapping[str, str], repos: Iterable[str]) -> Links:
-    """The links of one of these repos. The path of a repo may lead below that of another."""
+    """Of the links of these repos those of one: the path of another may lead below its own."""
     inner = [f"{other}/" for other in repos if other.startswith(f"{repo}/")]
     return {
         place: tree
@@ -43,7 +43,7 @@ class Published:
         self._layout = layout
 
     def links(self, snapshot: str) -> Links:
-        """The tree objects of a snapshot, empty if it has no tree."""
+        """The links of a snapshot's tree, empty if it has none."""
         return _read_links(self._layout.published / snapshot)
 
     def snapshots(self) -> list[str]:
@@ -52,7 +52,7 @@ class Published:
             return sorted(entry.name for entry in entries if clock.from_id(entry.name) and not entry.is_symlink())
 
     def publish(self, snapshot: str, links: Mapping[str, str]) -> None:
-        """Make the tree of a snapshot, replacing what it had."""
+        """Make the tree of a snapshot, replacing what it had; without links it has none."""
         target = self._layout.published / snapshot
         if self.links(snapshot) == dict(links):
             return
@@ -68,14 +68,15 @@ class Published:
         temporary = target.with_name(f".new-{secrets.token_hex(8)}")
         for place, tree in links.items():
             path = temporary / place
-            path.parent.mkdir(parents=True, exist_ok=True)
+            with fs.full_disk(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
             up = "../" * (depth + place.count("/"))
             fs.make_link(path, f"{up}.trees/{tree}")
         fs.rename(temporary, target)
         fs.sync_folder(target.parent)
 
     def refresh(self, catalog: Catalog, present: datetime) -> None:
-        """Put `current`, the past days and the pins right, and remove trees of snapshots that are not kept."""
+        """Put `current`, the past days and the pins right, and remove trees of snapshots that are not kept; durable."""
         kept = {record.id for record in catalog.records}
         trees = {snapshot: self.links(snapshot) for snapshot in self.snapshots()}
         for snapshot in set(trees) - kept:
@@ -86,11 +87,11 @@ class Published:
             selectors = [CURRENT, *catalog.pins, *_past_days(min(trees), present)]
             wanted = {name: self._target(catalog, name, present, trees) for name in selectors}
         with os.scandir(self._layout.published) as entries:
-            present_links = {entry.name: os.readlink(entry.path) for entry in entries if entry.is_symlink()}
+            standing = {entry.name: os.readlink(entry.path) for entry in entries if entry.is_symlink()}
         for name, target in wanted.items():
-            if target and present_links.get(name) != target:
+            if target and standing.get(name) != target:
                 fs.replace_link(self._layout.published / name, target)
-        for name in present_links:
+        for name in standing:
             if not wanted.get(name):
                 fs.unlink(self._layout.published / name)
         fs.sync_folder(self._layout.published)

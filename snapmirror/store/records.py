@@ -1,6 +1,6 @@
-"""Snapshot records: what `snapshots/<id>.json` holds (man snapmirror-store, section RECORDS)."""
+"""Snapshot records, tombstones and pins: what `snapshots/` and `pins/` hold (man snapmirror-store, section RECORDS)."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -56,13 +56,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="state", tag="
     number: int
     #: whether it holds only what was synced into it (`--seal-as`), so that others are looked up before it
     partial: bool = False
-    #: {repo: what is not known of it} of those that are as upstream had them then, told from what it said later (`--as-of`)
+    #: {repo: what is not known of it} for the repos that were made from what upstream said later of that time (`--as-of`)
     reconstructed: dict[str, str] = {}
     repos: dict[str, RepoState]
 
 
-#: {repo: directory in hexadecimal} that answers for a snapshot instead of the one that its record names: the same, and
-#: leaves that were asked for later and are told from what upstream says now; what `snapshots/<id>.pages` holds
+#: what `snapshots/<id>.pages` holds: {repo: hexadecimal digest of a directory} that answers instead of the one that the
+#: record names. It has the same leaves, and those that were asked for only later and made from what upstream said then.
 Pages = dict[str, Hex]
 
 
@@ -95,25 +95,9 @@ def encode(value: Entry | Pin) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1) + b"\n"
 
 
-def decode_entry(data: bytes, what: str) -> Entry:
-    """A record or tombstone. Raises DamagedError."""
+def decode(data: bytes, type_: Any, what: str) -> Any:
+    """A value of this type from one of the store's JSON files. Raises DamagedError, which names the file as `what`."""
     try:
-        return msgspec.json.decode(data, type=Record | Tombstone)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DamagedError(what, f"can't be read: {error}") from None
-
-
-def decode_pages(data: bytes, what: str) -> Pages:
-    """What was told later. Raises DamagedError."""
-    try:
-        return msgspec.json.decode(data, type=Pages)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DamagedError(what, f"can't be read: {error}") from None
-
-
-def decode_pin(data: bytes, what: str) -> Pin:
-    """A pin. Raises DamagedError."""
-    try:
-        return msgspec.json.decode(data, type=Pin)
+        return msgspec.json.decode(data, type=type_)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DamagedError(what, f"can't be read: {error}") from None

@@ -1,4 +1,4 @@
-"""Making the index again from the files alone."""
+"""Making the index again from the files alone, and taking it away."""
 
 import contextlib
 from pathlib import Path
@@ -37,7 +37,8 @@ def build(sources: Sources) -> tuple[int, int]:
     """Build a new index beside the old one, and put it in its place by rename; (blobs, leaves) entered.
 
     It knows every blob and leaf again. BLAKE3 sums come back when `check --read-data` reads the bytes; what was read
-    from upstream is decoded once more by the next sync, which then finds the same leaves.
+    from upstream is decoded once more by the next sync, which then finds the same leaves. The caller holds
+    `Store.index_lock`.
     """
     path = sources.layout.index
     building = path.with_name(f"{path.name}.new")

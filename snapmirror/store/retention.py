@@ -1,6 +1,6 @@
 """Which snapshots the configuration keeps, and forgetting: plan, then execute."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 
 import msgspec
@@ -8,7 +8,7 @@ import msgspec
 from .. import clock
 from ..errors import UsageError
 from .catalog import Catalog
-from .records import Record, Tombstone
+from .records import Record
 from .store import Store
 
 
@@ -35,9 +35,11 @@ _PERIODS: dict[str, Callable[[datetime], object]] = {
 
 
 def keep(catalog: Catalog, retention: Retention) -> dict[str, str]:
-    """The snapshots to keep, each with the reason: for every repo the last one of each of the newest periods, in UTC.
+    """The snapshots to keep, {id: reason}: those that must not be forgotten, and for every repo the last one of each of the
+    newest periods, in UTC.
 
-    For every repo: a partial snapshot, dated to the end of a day, would push out the complete one of that day.
+    It is counted for every repo alone: a partial snapshot, dated to the end of a day, would push out the complete one of
+    that day.
     """
     if not retention:
         return {record.id: "no retention is configured" for record in catalog.records}
@@ -54,7 +56,10 @@ def keep(catalog: Catalog, retention: Retention) -> dict[str, str]:
 
 
 def plan_forget(catalog: Catalog, snapshots: Iterable[str], present: datetime) -> list[Record]:
-    """The records that selectors name. Raises UsageError if one of them is protected."""
+    """The records that selectors name, each once.
+
+    Raises UsageError if one of them is current or pinned, SelectorError where a selector names none or several.
+    """
     protected = catalog.protected()
     found = {record.id: record for record in (catalog.single(text, present) for text in snapshots)}
     for id_ in found:
@@ -69,27 +74,17 @@ def plan_retention(catalog: Catalog, retention: Retention) -> list[Record]:
     return [record for record in catalog.records if record.id not in kept]
 
 
-def execute_forget(store: Store, catalog: Catalog, records: Iterable[Record]) -> None:
+def execute_forget(store: Store, catalog: Catalog, records: Collection[Record]) -> None:
     """Put a tombstone in the place of each record. The caller holds the store's lock.
 
     Links go before the records that they are made from; the bytes go with the next gc.
     """
-    forgotten = {record.id: _tombstone(record, store.now()) for record in records}
-    if not forgotten:
+    if not records:
         return
     store.make_room()
-    after = Catalog(tuple(forgotten.get(entry.id, entry) for entry in catalog.entries), catalog.pins)
-    store.published.refresh(after, store.now())
-    for tombstone in forgotten.values():
-        store.snapshots.write(tombstone)
-        store.snapshots.remove_pages(tombstone.id)
-
-
-def _tombstone(record: Record, present: datetime) -> Tombstone:
-    return Tombstone(
-        id=record.id,
-        number=record.number,
-        partial=record.partial,
-        forgotten=clock.to_id(present),
-        repos=sorted(record.repos),
-    )
+    present = store.now()
+    after = catalog.forgetting(records, present)
+    store.published.refresh(after, present)
+    for record in records:
+        store.snapshots.write(after.by_id[record.id])
+        store.snapshots.remove_pages(record.id)

@@ -1,4 +1,4 @@
-"""Sealing: the short critical section that turns what a sync has made into a snapshot."""
+"""Sealing: the commit that turns what a sync has made into a snapshot, in a short time under the store's lock."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -11,6 +11,7 @@ from .published import links_of
 from .records import DirectoryState, Record, RepoState, place_of
 from .store import Store
 
+#: how far the newest snapshot may be ahead of the clock
 _TOLERATED = timedelta(minutes=5)
 
 
@@ -27,6 +28,7 @@ class Synced(NamedTuple):
     """One repo as a sync leaves it."""
 
     kind: str
+    #: by name
     directories: Mapping[str, Read]
     #: its tree objects: {place below it: object, or a file in one}
     links: Mapping[str, str]
@@ -35,11 +37,11 @@ class Synced(NamedTuple):
 
 
 class Past(NamedTuple):
-    """How a snapshot is dated in the past."""
+    """What makes a snapshot one of the past."""
 
     #: its id
     id: str
-    #: {repo: what is not known of it} of those that are as upstream had them then, told from what it says now
+    #: {repo: what is not known of it} for the repos that were made from what upstream says now of that time
     reconstructed: Mapping[str, str]
 
 
@@ -50,12 +52,14 @@ def seal(
     configured: Sequence[str],
     past: Past | None,
 ) -> Record:
-    """Publish a snapshot. The caller holds the store's lock and has seen that all blobs are there.
+    """Publish a snapshot; its record. The caller holds the store's lock and has seen that all blobs are there.
 
+    catalog: as it is under the lock
     synced: the repos that were read, by path
     configured: paths of all repos of the configuration; those not synced keep what they have, others leave
     past: for a partial snapshot, dated in the past; None for now
-    Raises ClockError, and UsageError for an id in the past that would change an answer already given.
+    Raises ClockError if the newest snapshot is ahead of the clock, UsageError for an id in the past that would change an answer
+    already given, DiskFull with nothing published.
     """
     present = store.now()
     if past is not None:
@@ -124,10 +128,10 @@ def _carry(
     trees: dict[str, str],
     synced: Mapping[str, Synced],
 ) -> None:
-    """Rebase one repo onto the newest record: what is there stays if we have not read the repo, or it was read later.
+    """Rebase one repo onto the newest record: what that has of it stays if we have not read the repo, or read it earlier.
 
-    Later only counts if somebody else has sealed since we compared: after a clock was set back, an earlier sync of ours may
-    have the later time.
+    Times are compared only if somebody else has sealed since we compared states: after a clock was set back, an earlier sync
+    of ours may have the later time.
     """
     newest = catalog.newest(path)
     if newest is None:

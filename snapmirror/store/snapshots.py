@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -13,7 +13,7 @@ from ..errors import DamagedError
 from . import fs
 from .catalog import Catalog
 from .layout import Layout
-from .records import Entry, Pages, Pin, decode_entry, decode_pages, decode_pin, encode
+from .records import Entry, Pages, Pin, decode, encode
 
 T = TypeVar("T")
 #: inode, mtime in nanoseconds, size: what changes when a file is replaced
@@ -22,83 +22,51 @@ _State = tuple[int, int, int]
 _UNSETTLED = 1_000_000_000
 
 
-class _Read(NamedTuple):
-    """What was read last. Replaced as a whole: several threads ask."""
+class _Read(NamedTuple, Generic[T]):
+    """What a folder held when it was read last."""
 
-    entries: dict[Path, tuple[_State, Entry]]
-    pins: dict[Path, tuple[_State, Pin]]
-    catalog: Catalog
-    #: of both folders
-    settled: tuple[int | None, int | None]
+    #: what `settled_at` said before
+    settled: int | None
+    files: dict[Path, tuple[_State, T]]
+    values: dict[Path, T]
 
 
-class Snapshots:
-    """Reads are cached by (inode, mtime, size), and not repeated while nothing in the folders changes."""
+class Folder(Generic[T]):
+    """A folder of small files that are only ever replaced as a whole. A file is decoded again when it was replaced, and the
+    folder is looked through again when a name in it was changed.
+    """
 
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._read = _Read({}, {}, Catalog(), (None, None))
-        self._pages: tuple[int | None, dict[Path, tuple[_State, Pages]]] = None, {}
+    def __init__(self, path: Path, load: Callable[[Path], T], ending: str = ".json") -> None:
+        """load: reads one file; ending: of the names that count."""
+        self._path = path
+        self._load = load
+        self._ending = ending
+        self._read = _Read[T](None, {}, {})  # replaced as a whole: several threads ask
 
-    def catalog(self) -> Catalog:
-        """All records, tombstones and pins as they are now. Raises DamagedError."""
+    def read(self) -> dict[Path, T]:
+        """What every file holds now; the same object as the last time if nothing has changed. Raises what `load` raises."""
+        settled = settled_at(self._path)
         before = self._read
-        settled = settled_at(self._layout.snapshots), settled_at(self._layout.pins)
-        if None in settled or settled != before.settled:
-            entries = refresh_files(self._layout.snapshots, before.entries, self._entry)
-            pins = refresh_files(self._layout.pins, before.pins, self._pin)
-            catalog = before.catalog
-            if entries != before.entries or pins != before.pins:
-                by_id = sorted((entry for _, entry in entries.values()), key=lambda entry: entry.id)
-                catalog = Catalog(tuple(by_id), {pin.name: pin for _, pin in pins.values()})
-            self._read = _Read(entries, pins, catalog, settled)
-            return catalog
-        return before.catalog
+        if settled is None or settled != before.settled:
+            files = self._files(before.files)
+            values = before.values if files == before.files else {path: value for path, (_, value) in files.items()}
+            self._read = before = _Read(settled, files, values)
+        return before.values
 
-    def pages(self) -> dict[str, Pages]:
-        """{snapshot: what was told of its time later}. Raises DamagedError."""
-
-        def load(path: Path) -> Pages:
-            return decode_pages(path.read_bytes(), f"snapshots/{path.name}")
-
-        (before, files), settled = self._pages, settled_at(self._layout.snapshots)
-        if settled is None or settled != before:
-            files = refresh_files(self._layout.snapshots, files, load, ".pages")
-            self._pages = settled, files
-        return {path.stem: pages for path, (_, pages) in files.items()}
-
-    def write_pages(self, snapshot: str, pages: Pages) -> None:
-        """Tell more of a snapshot's time. The caller holds the store's lock; nothing that was told before is missing."""
-        fs.replace(self._layout.pages(snapshot), msgspec.json.encode(pages, order="sorted") + b"\n")
-
-    def remove_pages(self, snapshot: str) -> None:
-        """The snapshot is forgotten."""
-        fs.unlink(self._layout.pages(snapshot))
-
-    def _entry(self, path: Path) -> Entry:
-        entry = decode_entry(path.read_bytes(), f"snapshots/{path.name}")
-        if entry.id != path.stem or clock.from_id(entry.id) is None:
-            raise DamagedError(f"snapshots/{path.name}", f"holds the record of {entry.id}")
-        return entry
-
-    def _pin(self, path: Path) -> Pin:
-        pin = decode_pin(path.read_bytes(), f"pins/{path.name}")
-        if pin.name != path.stem:
-            raise DamagedError(f"pins/{path.name}", f"holds the pin {pin.name}")
-        return pin
-
-    def write(self, entry: Entry) -> None:
-        """Publish a record, or put a tombstone in its place: the rename in here is the commit."""
-        fs.replace(self._layout.record(entry.id), encode(entry))
-
-    def write_pin(self, pin: Pin) -> None:
-        """Make or move a pin."""
-        fs.replace(self._layout.pin(pin.name), encode(pin))
-
-    def remove_pin(self, name: str) -> None:
-        """Take a pin away."""
-        fs.unlink(self._layout.pin(name))
-        fs.sync_folder(self._layout.pins)
+    def _files(self, known: Mapping[Path, tuple[_State, T]]) -> dict[Path, tuple[_State, T]]:
+        found: dict[Path, tuple[_State, T]] = {}
+        with os.scandir(self._path) as scan:
+            names = sorted(entry.name for entry in scan if entry.name.endswith(self._ending) and not entry.name.startswith("."))
+        for name in names:
+            path = self._path / name
+            try:
+                status = os.stat(path)
+                state = (status.st_ino, status.st_mtime_ns, status.st_size)
+                held = known.get(path)
+                found[path] = held if held and held[0] == state else (state, self._load(path))
+            except FileNotFoundError:
+                continue  # a pin, say, that was taken away since the names were read
+        return found
 
 
 def settled_at(folder: Path) -> int | None:
@@ -112,17 +80,77 @@ def settled_at(folder: Path) -> int | None:
     return changed if changed < time.time_ns() - _UNSETTLED else None
 
 
-def refresh_files(
-    folder: Path, known: dict[Path, tuple[_State, T]], load: Callable[[Path], T], ending: str = ".json"
-) -> dict[Path, tuple[_State, T]]:
-    """What the files of a folder hold now, of those that have not changed since `known` without loading them again."""
-    found: dict[Path, tuple[_State, T]] = {}
-    with os.scandir(folder) as scan:
-        names = sorted(entry.name for entry in scan if entry.name.endswith(ending) and not entry.name.startswith("."))
-    for name in names:
-        path = folder / name
-        status = os.stat(path)
-        state = (status.st_ino, status.st_mtime_ns, status.st_size)
-        held = known.get(path)
-        found[path] = held if held and held[0] == state else (state, load(path))
-    return found
+class _Known(NamedTuple):
+    """The last catalog, and what it was made of."""
+
+    entries: dict[Path, Entry]
+    pins: dict[Path, Pin]
+    catalog: Catalog
+
+
+class Snapshots:
+    """Records, tombstones and pins of one store. Whoever writes or removes one holds the store's lock."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._entries = Folder(layout.snapshots, _entry)
+        self._pins = Folder(layout.pins, _pin)
+        self._pages = Folder(layout.snapshots, _pages, ".pages")
+        self._known = _Known({}, {}, Catalog())  # replaced as a whole: several threads ask
+
+    def catalog(self) -> Catalog:
+        """All records, tombstones and pins as they are now; the same object as the last time if nothing has changed.
+
+        Raises DamagedError if one of them can't be read.
+        """
+        entries, pins = self._entries.read(), self._pins.read()
+        known = self._known
+        if entries is not known.entries or pins is not known.pins:
+            by_id = sorted(entries.values(), key=lambda entry: entry.id)
+            known = _Known(entries, pins, Catalog(tuple(by_id), {pin.name: pin for pin in pins.values()}))
+            self._known = known
+        return known.catalog
+
+    def pages(self) -> dict[str, Pages]:
+        """{snapshot: what was told of its time later}. Raises DamagedError."""
+        return {path.stem: pages for path, pages in self._pages.read().items()}
+
+    def write(self, entry: Entry) -> None:
+        """Publish a record, or put a tombstone in its place: the rename in here is the commit."""
+        fs.replace(self._layout.record(entry.id), encode(entry))
+
+    def write_pages(self, snapshot: str, pages: Pages) -> None:
+        """Tell more of a snapshot's time; nothing that was told before may be missing."""
+        fs.replace(self._layout.pages(snapshot), msgspec.json.encode(pages, order="sorted") + b"\n")
+
+    def remove_pages(self, snapshot: str) -> None:
+        """Remove what was told of a snapshot's time, because it is forgotten; nothing if there is none."""
+        fs.unlink(self._layout.pages(snapshot))
+
+    def write_pin(self, pin: Pin) -> None:
+        """Make or move a pin."""
+        fs.replace(self._layout.pin(pin.name), encode(pin))
+
+    def remove_pin(self, name: str) -> None:
+        """Take a pin away, durably."""
+        fs.unlink(self._layout.pin(name))
+        fs.sync_folder(self._layout.pins)
+
+
+def _entry(path: Path) -> Entry:
+    entry: Entry = decode(path.read_bytes(), Entry, f"snapshots/{path.name}")
+    if entry.id != path.stem or clock.from_id(entry.id) is None:
+        raise DamagedError(f"snapshots/{path.name}", f"holds the record of {entry.id}")
+    return entry
+
+
+def _pin(path: Path) -> Pin:
+    pin: Pin = decode(path.read_bytes(), Pin, f"pins/{path.name}")
+    if pin.name != path.stem:
+        raise DamagedError(f"pins/{path.name}", f"holds the pin {pin.name}")
+    return pin
+
+
+def _pages(path: Path) -> Pages:
+    pages: Pages = decode(path.read_bytes(), Pages, f"snapshots/{path.name}")
+    return pages

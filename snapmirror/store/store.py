@@ -24,7 +24,10 @@ from .trees import Trees
 
 
 class Store:
-    """Open with `Store.open`. Reading needs no lock and no index; writing needs the store's owner."""
+    """One opened store. Open it with `Store.open`, and close it.
+
+    Reading needs no lock and no index; writing needs the store's owner.
+    """
 
     def __init__(self, paths: Layout, now: clock.Clock) -> None:
         self.layout = paths
@@ -43,14 +46,17 @@ class Store:
 
     @classmethod
     def open(cls, root: Path, *, write: bool, now: clock.Clock = clock.now, index: Path | None = None) -> "Store":
-        """Open a store. Raises StoreError if it is none, is of an unknown format, or may not be written by this user."""
+        """Open a store. Raises StoreError if it is none, is of an unknown format, or may not be written by this user.
+
+        write: whether anything is going to be written; now: its clock; index: where the index lies, if not below the root
+        """
         paths = Layout(root, index)
         layout.verify(paths, write=write)
         return cls(paths, now)
 
     @classmethod
     def create(cls, root: Path, *, now: clock.Clock = clock.now) -> None:
-        """Make an empty store in a missing or empty folder. Raises StoreError otherwise."""
+        """Make an empty store in a missing or empty folder. Raises StoreError if it holds anything else."""
         layout.create(Layout(root), now())
 
     @property
@@ -78,12 +84,13 @@ class Store:
         """
         if syncing.any_alive(self.layout):  # it holds the old index open and would write into a file without a name
             raise LockedError("a repo of this store")
-        self.close()
-        return self._build_index()
+        with self.index_lock():  # or a server that finds it gone for a moment would take the half-built one away
+            self.close()
+            return self._build_index()
 
     @contextlib.contextmanager
     def index_lock(self) -> Iterator[None]:
-        """While it is held, nobody makes a missing index again."""
+        """Hold it where the index is made or taken away: while it is held, nobody else makes a missing one again."""
         with locks.hold(self.layout.locks / ".index", "the index", waiting=lambda _: None):
             yield
 
@@ -100,18 +107,21 @@ class Store:
         self.close()
 
     def catalog(self) -> Catalog:
-        """All snapshots as they are now."""
+        """All snapshots as they are now. Raises DamagedError."""
         return self.snapshots.catalog()
 
     @contextlib.contextmanager
     def lock(self, waiting: locks.Waiting | None) -> Iterator[Catalog]:
-        """Hold the store's lock; gives the catalog as it is under it."""
+        """Hold the store's lock; gives the catalog as it is under it.
+
+        waiting: as in `locks.hold`. Raises LockedError where that is None, DamagedError.
+        """
         with locks.hold(self.layout.lock, f"the store {self.layout.root}", waiting=waiting):
             yield self.catalog()
 
     @contextlib.contextmanager
     def lock_repo(self, repo: str, waiting: locks.Waiting | None) -> Iterator[None]:
-        """Hold a repo's lock, as a sync does throughout."""
+        """Hold a repo's lock, as a sync does throughout. waiting: as in `locks.hold`."""
         with locks.hold(self.layout.repo_lock(repo), f"the repo {repo}", waiting=waiting):
             yield
 
@@ -126,12 +136,15 @@ class Store:
         self._enter(self.blobs.put(data))
 
     def admit(self, staged: Sequence[Staged]) -> None:
-        """Store finished files: durable and in the index on return."""
+        """Store finished files of `incoming/`: durable and in the index on return."""
         self.blobs.admit(staged)
         self._enter(staged)
 
     def adopt(self, originals: Sequence[Original]) -> list[OSError | None]:
-        """Store files that lie elsewhere by a second name: durable and in the index on return. See Blobs.link."""
+        """Store files that lie elsewhere by a second name: durable and in the index on return.
+
+        For each of them what was in the way, None if nothing was (see `Blobs.link`).
+        """
         problems = self.blobs.link(originals)
         self._enter([one for one, problem in zip(originals, problems, strict=True) if problem is None])
         return problems
@@ -150,7 +163,9 @@ class Store:
         return sizes
 
     def leaves(self, digests: Mapping[LeafKey, Digest]) -> dict[LeafKey, Digest]:
-        """For each key of a canonical or source digest the held leaf, left out where there is none."""
+        """The blobs of leaves that are held. digests: for each key that of the leaf's canonical form or of its source; keys
+        for which no leaf is held are left out.
+        """
         found = self.index.leaves(digests)
         return {key: blob for key, blob in found.items() if self.blobs.size(blob) is not None}
 
@@ -165,7 +180,7 @@ class Store:
         self.index.put_blobs(rows, {one.other: one.sha256 for one in staged if one.other})
 
     def clear_partials(self, older: float = 0.0) -> int:
-        """Remove what no process is writing in `incoming/`, last written over `older` seconds ago; the bytes freed."""
+        """Remove what no process is writing in `incoming/`, last written `older` seconds ago or earlier; the bytes freed."""
         freed = 0
         now = self.now().timestamp()
         for path in self.layout.incoming.iterdir():
@@ -179,7 +194,10 @@ class Store:
         return freed
 
     def make_room(self) -> None:
-        """For deletions, which need a little space themselves: on a full disk drop partial downloads, then the index."""
+        """On a full disk, drop partial downloads, and then the index: deleting snapshots needs a little space itself.
+
+        The caller holds the store's lock.
+        """
         if not self._has_room():
             self.clear_partials()
         if not self._has_room():  # the index can be made again once there is space

@@ -1,4 +1,4 @@
-"""What running syncs are about to publish: roots of gc until they are sealed.
+"""What running syncs are about to publish: roots of gc until they are sealed (man snapmirror-store, SYNCING ENTRIES).
 
 An entry is `syncing/<random>.json`, flocked by its sync. An entry whose lock is held is alive however old; a dead one
 is kept for seven days, so that the next sync finds what was fetched.
@@ -15,13 +15,12 @@ from typing import NamedTuple
 import msgspec
 
 from ..digests import Digest
-from ..errors import DamagedError
 from . import fs, locks
 from .directories import Directory
 from .layout import Layout
-from .records import Hex
+from .records import Hex, decode
 
-KEPT_SECONDS = 7 * 86400
+_KEPT_SECONDS = 7 * 86400
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -32,7 +31,7 @@ class Planned(msgspec.Struct, frozen=True):
     buckets: list[Hex]
 
 
-class Entry(NamedTuple):
+class SyncingEntry(NamedTuple):
     """One entry as gc sees it."""
 
     path: Path
@@ -41,6 +40,11 @@ class Entry(NamedTuple):
     alive: bool
     #: seconds since it was last written
     age: float
+
+    @property
+    def expired(self) -> bool:
+        """Whether its sync has died, so long ago that nobody is going to resume it."""
+        return not self.alive and self.age >= _KEPT_SECONDS
 
 
 class _Content(msgspec.Struct):
@@ -56,17 +60,20 @@ class Registration:
         self._descriptor: int | None = None
 
     def write(self, directories: Iterable[Digest], planned: Iterable[Directory] = ()) -> None:
-        """Make these directories, and all that they refer to, roots of gc; durable on return."""
+        """Make these directories, and all that they refer to, roots of gc, instead of those written before; durable on return.
+
+        directories: finished ones, which are blobs; planned: unfinished ones, whose buckets are
+        """
         plans = [Planned(one.kind, one.mode, [bucket.hex() for bucket in one.buckets]) for one in planned]
         content = msgspec.json.encode(_Content([digest.hex() for digest in directories], plans))
-        temporary = self._path.with_name(f".{self._path.name}")
+        temporary = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}")
         fs.write_new(temporary, content)
         descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # before it has its name, so that nobody sees it dead
         fs.rename(temporary, self._path)
-        fs.sync_folder(self._path.parent)
-        self._release()
+        self._release()  # of the file that had the name before
         self._descriptor = descriptor
+        fs.sync_folder(self._path.parent)
 
     def remove(self) -> None:
         """All is sealed: take the entry away."""
@@ -83,21 +90,21 @@ class Registration:
             self._descriptor = None
 
 
-def entries(layout: Layout) -> Iterator[Entry]:
-    """Every entry. Raises DamagedError if one can't be read: it is a root."""
+def entries(layout: Layout) -> Iterator[SyncingEntry]:
+    """Every entry, dead ones too. Raises DamagedError if one can't be read: it is a root."""
     for path in sorted(layout.syncing.glob("[!.]*.json")):  # one with a dot has not been registered
         try:
-            content = msgspec.json.decode(path.read_bytes(), type=_Content)
+            content: _Content = decode(path.read_bytes(), _Content, f"syncing/{path.name}")
             age = time.time() - path.stat().st_mtime
         except FileNotFoundError:
             continue  # its sync has just sealed
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise DamagedError(f"syncing/{path.name}", f"can't be read: {error}") from None
         directories = tuple(bytes.fromhex(digest) for digest in content.directories)
-        yield Entry(path, directories, tuple(content.planned), locks.is_held(path), age)
+        yield SyncingEntry(path, directories, tuple(content.planned), locks.is_held(path), age)
 
 
 def any_alive(layout: Layout, besides: Iterable[str] = ()) -> bool:
-    """Whether a sync, or whoever else makes trees, is at work on this store; besides: repos that do not count."""
+    """Whether anybody holds a lock in `locks/`: a sync, or whoever makes trees or the index. besides: paths of repos that
+    do not count, because their locks are the caller's own.
+    """
     own = {layout.repo_lock(repo) for repo in besides}
     return any(path not in own and locks.is_held(path) for path in layout.locks.iterdir())

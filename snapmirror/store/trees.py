@@ -18,7 +18,7 @@ from .layout import Layout
 
 
 class Source(NamedTuple):
-    """A file to be linked: its folder, its name there, and the digest of its bytes."""
+    """A file to be linked: its folder, its name there, and the digest of its bytes. Texts, for there may be millions."""
 
     folder: str
     name: str
@@ -31,7 +31,7 @@ class Source(NamedTuple):
 
 
 def source(path: Path, digest: Digest) -> Source:
-    """A file to be linked."""
+    """A file to be linked, of its path and the digest of its bytes."""
     return Source(str(path.parent), path.name, digest)
 
 
@@ -43,7 +43,7 @@ class Trees:
         self._blobs = str(layout.blobs)
 
     def blob(self, digest: Digest) -> Source:
-        """A blob as a file to be linked; as text, for there may be millions."""
+        """A blob as a file to be linked."""
         name = digest.hex()
         return Source(f"{self._blobs}/{name[:2]}", name, digest)
 
@@ -52,9 +52,9 @@ class Trees:
         return self._folder / name
 
     def build(self, listing: Mapping[str, Source], *, sync: bool = True) -> str:
-        """Make the object of a listing {path below it: file}, unless it is there.
+        """Make the object of a listing {path below it: file}, unless it is there; its name.
 
-        Returns its name. Durable on return if `sync`. Runs outside the lock: it is seen only once it is whole.
+        Durable on return if `sync`. Needs no lock: it is seen only once it is whole.
         """
         name = name_of({path: file.sha256 for path, file in listing.items()})
         if self.path(name).is_dir():
