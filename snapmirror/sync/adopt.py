@@ -24,7 +24,7 @@ from ..transfer.download import Arrived, Source, verify
 from ..transfer.http import Http
 from ..transfer.local import file_path
 from .engine import Sync
-from .fetch import Fetched, Wanted, merged
+from .fetch import Fetched, Wanted, distinct
 from .plan import DirectoryPlan
 
 #: files and seconds between two batches: each syncs up to 256 folders, and is what a kill can cost of hashing
@@ -77,7 +77,7 @@ def make_plan(sources: Iterable[Source], device: int, user: int) -> AdoptPlan:
     device: number of the store's file system; user: who must own the files
     """
     plan = AdoptPlan()
-    for wanted in merged(sources):
+    for wanted in distinct(sources):
         try:
             path, status = _look(wanted.source, user)
         except UpstreamError as error:
@@ -157,7 +157,7 @@ class Adoption(Sync):
             {
                 source.key: found[source.key]
                 for source in sources
-                if source.file.sha256 is source.file.other is None or isinstance(found[source.key], UpstreamError)
+                if (source.file.sha256 is None and source.file.other is None) or isinstance(found[source.key], UpstreamError)
             }
         )
         return found

@@ -1,7 +1,7 @@
 """Readings without what the operator has denied: it is neither published nor fetched, whenever it was uploaded.
 
-Leaves that rules may concern are known by other sources than without these rules, so that they are planned anew when a
-rule is made, and again when it is taken away.
+The source of a leaf that rules may concern (see `Reading.sources`) is another one than without these rules, so that the leaf
+is planned anew when a rule is made, and again when it is taken away.
 """
 
 import contextlib
@@ -36,10 +36,10 @@ class Rules:
         leaves = {naming.leaf for naming in self._namings} | {file.leaf for rule in rules for file in rule.files}
         self._leaves = frozenset(leaves | {leaf.lower() for leaf in leaves})
         parts = [*sorted(self._files), *sorted(digest.hex() for digest in self.digests), *sorted(self._leaves)]
-        #: the same for the same rules; empty if there are none
+        #: all that is denied, as a text: the same for the same rules, empty if there are none
         self.text = f" without {blake3(repr(parts).encode()).hexdigest()}" if rules else ""
 
-    def concern(self, leaf: str) -> bool:
+    def concerns(self, leaf: str) -> bool:
         """Whether anything of a leaf may be denied, as far as its name tells."""
         return leaf in self._leaves or leaf.lower() in self._leaves
 
@@ -48,22 +48,22 @@ class Rules:
         """Names of leaves of which all is denied, as far as rules name them."""
         return frozenset(naming.leaf for naming in self._namings if naming.whole)
 
-    def forbid(self, leaf: str) -> bool:
+    def forbids(self, leaf: str) -> bool:
         """Whether all of a leaf is denied, whatever it lists."""
         return any(naming.whole and naming.covers(leaf, "") for naming in self._by_leaf.get(leaf.lower(), ()))
 
-    def name(self, leaf: str, file: str) -> bool:
+    def names(self, leaf: str, file: str) -> bool:
         """Whether a file is denied by its name."""
         return file in self._files or any(naming.covers(leaf, file) for naming in self._by_leaf.get(leaf.lower(), ()))
 
-    def deny(self, leaf: str, file: File) -> bool:
+    def denies(self, leaf: str, file: File) -> bool:
         """Whether a file is denied."""
         if file.sha256 in self.digests or (file.sha256 is None and file.name in self._unsummed):
             return True
-        return self.name(leaf, file.name)
+        return self.names(leaf, file.name)
 
     def source(self, digest: Digest) -> Digest:
-        """What a leaf is known by that rules concern, for what it is known by without."""
+        """The source of a leaf that rules concern. digest: its source without rules"""
         return blake3(f"allowed 1{self.text}\0".encode() + digest).digest()
 
     def count(self, ecosystem: Ecosystem, reader: DirectoryReader) -> int:
@@ -79,16 +79,16 @@ class Rules:
 
     def cut(self, ecosystem: Ecosystem, leaf: str, content: bytes, files: tuple[File, ...]) -> tuple[bytes, tuple[File, ...]]:
         """A leaf and what it lists without what is denied, and without what lies beside that; empty if nothing is left."""
-        denied = {file.name for file in files if self.deny(leaf, file)}
+        denied = {file.name for file in files if self.denies(leaf, file)}
         if not denied:
             return content, files
-        content = b"" if self.forbid(leaf) else ecosystem.settle(content, {}, denied, {})
+        content = b"" if self.forbids(leaf) else ecosystem.settle(content, {}, denied, {})
         left = {file.name for file in ecosystem.files(content)} if content else set()
         return content, tuple(file for file in files if file.name in left)
 
     def cut_draft(self, ecosystem: Ecosystem, draft: Draft) -> Draft:
         """A draft without what is denied."""
-        invalid = {file: reason for file, reason in draft.invalid.items() if not self.name(draft.name, file)}
+        invalid = {file: reason for file, reason in draft.invalid.items() if not self.names(draft.name, file)}
         content, files = self.cut(ecosystem, draft.name, draft.content, draft.files)
         if len(files) == len(draft.files):
             return draft._replace(invalid=invalid)
@@ -96,7 +96,7 @@ class Rules:
         return draft._replace(
             content=content,
             files=files,
-            source=draft.source if self.concern(draft.name) else None,  # that is of the whole, which is to come back one day
+            source=draft.source if self.concerns(draft.name) else None,  # else it would stay when the rule goes
             invalid=invalid,
             bodies={digest: body for digest, body in draft.bodies.items() if digest not in gone},
         )
@@ -119,7 +119,7 @@ class Allowed(Reading):
         self.extra: dict[str, Any] = reading.extra
         self.document = reading.document
         self.invalid: Mapping[str, str] = {
-            file: reason for file, reason in reading.invalid.items() if not rules.name(ecosystem.leaf_of(file), file)
+            file: reason for file, reason in reading.invalid.items() if not rules.names(ecosystem.leaf_of(file), file)
         }
         self.validators: Mapping[str, Validators] = reading.validators
         self.gone = reading.gone
@@ -128,7 +128,7 @@ class Allowed(Reading):
     @property
     def aside(self) -> Mapping[str, str]:
         """See Reading.aside. Of what is denied altogether nothing old is kept either."""
-        return {name: reason for name, reason in self._reading.aside.items() if not self._rules.forbid(name)}
+        return {name: reason for name, reason in self._reading.aside.items() if not self._rules.forbids(name)}
 
     def mark(self) -> bytes:
         """See Reading.mark. Whoever keeps it keeps `Rules.text` with it, as one of the settings."""
@@ -139,19 +139,19 @@ class Allowed(Reading):
         found = self._reading.since(mark)
         if found is None or not found.sourced:
             return found
-        denied = [name for name in found.changed if self._rules.forbid(name)]
+        denied = [name for name in found.changed if self._rules.forbids(name)]
         return found._replace(changed=set(found.changed) - set(denied), gone={*found.gone, *denied})
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
         """See Reading.drafts."""
-        for draft in self._reading.drafts([name for name in names if not self._rules.forbid(name)]):
+        for draft in self._reading.drafts([name for name in names if not self._rules.forbids(name)]):
             yield self._allowed(draft)
         self.validators = self._reading.validators
         self.gone = self._reading.gone
 
     def _allowed(self, draft: Draft) -> Draft:
         """They were cut by `Rules.cut_draft` before anything was selected of them."""
-        if draft.source is None or not self._rules.concern(draft.name):
+        if draft.source is None or not self._rules.concerns(draft.name):
             return draft
         return draft._replace(source=self._rules.source(draft.source))
 
@@ -165,15 +165,15 @@ class _Sources(Mapping[str, Digest]):
 
     def __getitem__(self, name: str) -> Digest:
         source = self._sources[name]
-        if not self._rules.concern(name):
+        if not self._rules.concerns(name):
             return source
-        if self._rules.forbid(name):
+        if self._rules.forbids(name):
             raise KeyError(name)
         return self._rules.source(source)
 
     def __iter__(self) -> Iterator[str]:
         rules = self._rules
-        return (name for name in self._sources if not (rules.concern(name) and rules.forbid(name)))
+        return (name for name in self._sources if not (rules.concerns(name) and rules.forbids(name)))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

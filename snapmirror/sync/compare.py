@@ -10,7 +10,7 @@ from ..store.records import Record, place_of
 from ..store.store import Store
 
 
-class Changes(TypedDict):
+class Differences(TypedDict):
     """Paths of files below a snapshot, sorted."""
 
     added: list[str]
@@ -19,9 +19,9 @@ class Changes(TypedDict):
     changed: list[str]
 
 
-def records(store: Store, ecosystems: Mapping[str, Ecosystem], old: Record, new: Record, repos: Collection[str]) -> Changes:
+def records(store: Store, ecosystems: Mapping[str, Ecosystem], old: Record, new: Record, repos: Collection[str]) -> Differences:
     """The files that differ between two records, in these repos."""
-    found: Changes = {"added": [], "removed": [], "changed": []}
+    found: Differences = {"added": [], "removed": [], "changed": []}
     for path in sorted(repos):
         before, after = old.repos.get(path), new.repos.get(path)
         for name in sorted({*(before.directories if before else ()), *(after.directories if after else ())}):
@@ -36,7 +36,7 @@ def records(store: Store, ecosystems: Mapping[str, Ecosystem], old: Record, new:
 
 
 def _directory(
-    ecosystem: Ecosystem, old: DirectoryReader | None, new: DirectoryReader | None, path: str, found: Changes
+    ecosystem: Ecosystem, old: DirectoryReader | None, new: DirectoryReader | None, path: str, found: Differences
 ) -> None:
     before, after = old.leaves if old else {}, new.leaves if new else {}
     for name in sorted({**before, **after}):

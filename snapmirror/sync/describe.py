@@ -7,7 +7,7 @@ from .report import DirectoryReport
 
 def describe(directory: DirectorySync, *, planned: bool) -> DirectoryReport:
     """planned: what is meant to be done is told, not what was done."""
-    plan = None if directory.problem else directory.plan
+    plan = directory.plan
     if planned and plan:
         state, (files, size) = "planned", plan.listed
     else:

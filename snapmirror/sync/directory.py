@@ -21,7 +21,7 @@ from ..errors import (
     UpstreamError,
 )
 from ..readings import Draft, File, Known, Reading, Selection
-from ..store.directories import Assembled, Directory, DirectoryReader
+from ..store.directories import Assembled, DirectoryReader
 from ..store.index import Seen
 from ..store.records import DirectoryState, place_of
 from ..store.store import Store
@@ -34,12 +34,19 @@ from .asof import AsOf
 from .dated import Dated
 from .plan import DirectoryPlan, Marked, build_directory, make_plan, missing
 from .settings import Options, Publish
-from .settle import settle
+from .settle import settle_leaf
 
 
 @dataclass(eq=False)
 class DirectorySync:
-    """The state of one directory. `problem` set means: it keeps its old state."""
+    """One directory. How far it has come is told by what is set:
+
+    `reading`  it was read, and is not planned yet
+    `plan`     it is planned; from `stage` on there is also `unfinished`
+    `final`    it is finished: its documents are known
+    `problem`  it keeps its old state: the others are None, and stay so
+    nothing    it is `unchanged`
+    """
 
     store: Store
     ecosystem: Ecosystem
@@ -59,20 +66,19 @@ class DirectorySync:
     #: when upstream was read, in the form of an id
     read_at: str = ""
     plan: DirectoryPlan | None = None
-    #: upstream says that nothing has changed
+    #: the directory as planned, while its documents are not known: gc is told of it, but it becomes no blob
+    unfinished: Assembled | None = None
+    #: the directory as it is going to be published
+    final: Assembled | None = None
+    #: upstream says that it is as it was, or it has come out so
     unchanged: bool = False
     #: upstream has no such directory
     absent: bool = False
     problem: SnapmirrorError | None = None
     #: files that could not be had: {name: why}
     failed: dict[str, UpstreamError] = field(default_factory=dict)
-    #: the directory as it stands: without documents until `finish`
-    final: Assembled | None = None
-    #: whether what is planned is a root of gc
-    registered: bool = False
     #: what the operator has denied
     rules: Rules = field(init=False)
-    _finished: bool = False
 
     def __post_init__(self) -> None:
         self.rules = Rules(self.ecosystem, self.repo.path, self.store.denied.rules())
@@ -89,11 +95,25 @@ class DirectorySync:
 
     # Read and plan
 
+    def keep(self, problem: SnapmirrorError) -> None:
+        """Keep the old state, whatever was made by now."""
+        self._drop()
+        self.problem = problem
+
+    def _drop(self) -> None:
+        """Forget what was read, and what came of it."""
+        self.reading = self.plan = self.unfinished = self.final = None
+
     def read(self, http: Http, *, conditionally: bool = True) -> None:
-        """Ask upstream. Sets `reading`, `unchanged` or `problem`; reads the store only, so several may run in threads."""
+        """Ask upstream. Sets `reading`, `unchanged` or `problem`; reads the store only, so several may run in threads.
+
+        conditionally: whether upstream may answer that nothing has changed since the present state was made
+        """
+        if self.problem:  # read again for the sake of others of its group
+            return
+        self._drop()
+        self.unchanged = self.absent = False
         self.read_at = clock.to_id(self.store.now())
-        self.reading, self.plan = None, None
-        self.unchanged, self.absent, self.registered = False, False, False
         if self.repo.offline and self.previous:  # it is read for the sake of one that is merged of it
             self.unchanged, self.read_at = True, self.previous.read
             return
@@ -102,7 +122,7 @@ class DirectorySync:
         try:
             self.reading = self._ask(http, known)
         except UpstreamError as error:
-            self.problem = error
+            self.keep(error)
             return
         self.unchanged = self.reading is None
         if self.reading:
@@ -110,7 +130,8 @@ class DirectorySync:
 
     def cut(self, reading: Reading) -> None:
         """Leave out what may not be published before anything is selected: the newest version is the newest of what is left."""
-        drafts, past = reading.drafts, self.options.seal_as if self.options.as_of else None
+        drafts, past = reading.drafts, self.options.past
+        reading.left_out = f"{past}{self.rules.text}"
         if not (past or self.rules.text):
             return
 
@@ -133,22 +154,26 @@ class DirectorySync:
             return self.ecosystem.empty(self.repo, self.name)
 
     def make_plan(self, selection: Selection) -> None:
-        """Plan what was read, or is kept of it. Sets `plan`, or `problem`. Raises UpstreamError for an unusable reading."""
+        """Plan what is kept of what was read. Sets `plan`, or `problem`.
+
+        Raises what the drafts of the reading raise, but for what no other form of the index could mend.
+        """
         reading = selection.reading
         if self.rules.text:
             reading = Allowed(self.ecosystem, reading, self.rules)
-        if self.options.as_of and self.options.seal_as:
-            reading = AsOf(reading, self.options.seal_as)
+        if self.options.past:
+            reading = AsOf(reading, self.options.past)
         if self.ecosystem.dated(self.repo):
-            past = self.options.seal_as
-            reading = Dated(self.store, self.ecosystem, self.repo, self.name, reading, past or self.read_at, past)
+            sealed = self.options.seal_as
+            reading = Dated(self.store, self.ecosystem, self.repo, self.name, reading, sealed or self.read_at, sealed)
         try:
-            self.plan = make_plan(self.store, self.ecosystem, self.repo, self.name, reading, self.reader, self._marked())
-            self._refuse_to_shrink(self.plan)
+            plan = make_plan(self.store, self.ecosystem, self.repo, self.name, reading, self.reader, self._marked())
+            self._refuse_to_shrink(plan)
         except (ShrinkError, SelectionError, TransportError, HelperEnded) as error:
-            self.problem = error
+            self.keep(error)
+        else:
+            self.plan, self.reading = plan, None
         self.dropped = dict(selection.dropped)
-        self.reading = None
 
     def _marked(self) -> Marked | None:
         """What the previous state was, in short, if that is noted."""
@@ -158,8 +183,13 @@ class DirectorySync:
         return None
 
     @property
+    def _made_key(self) -> str:
+        """What is noted under it is of a state that was made with the same settings."""
+        return f"{self.path} {self.settings}"
+
+    @property
     def _mark_key(self) -> str:
-        return f"mark {self.path} {self.settings}"
+        return f"mark {self._made_key}"
 
     def _refuse_to_shrink(self, plan: DirectoryPlan) -> None:
         before = self.reader.document.files if self.reader else 0
@@ -176,7 +206,7 @@ class DirectorySync:
         """Whether the state before was made with another selection, so that less may be listed without any accident."""
         if not self.ecosystem.selects(self.repo) or self.previous is None:
             return False
-        seen = self.store.index.seen(f"{self.path} {self.settings}")
+        seen = self.store.index.seen(self._made_key)
         return seen is None or seen.directory != self.previous.blob
 
     def _known(self, document: str) -> Validators | None:
@@ -189,12 +219,10 @@ class DirectorySync:
         return f"{self.path} {addresses.redact(document)} {self.settings}"
 
     def lost_ground(self, referred: Collection[Digest]) -> bool:
-        """Whether a gc has taken away what the plan builds on, before this was registered.
+        """Whether a gc has taken away what the plan builds on, which it may until that is one of its roots.
 
-        referred: the directories that a record refers to; what hangs on these stays
+        referred: the directories that are roots: what hangs on these stays
         """
-        if self.registered:
-            return False
         if self.previous and self.previous.blob not in referred:
             return True
         found = [leaf.blob for leaf in self.plan.leaves.values() if leaf.blob not in self.plan.blobs] if self.plan else []
@@ -204,11 +232,10 @@ class DirectorySync:
 
     def sources(self) -> list[Source]:
         """The files to fetch."""
-        if self.plan is None or self.problem:
-            return []
-        return [self._source(file, self.plan.header.bases) for file in self.plan.wanted]
+        return [self._source(self.plan, file) for file in self.plan.wanted] if self.plan else []
 
-    def _source(self, file: File, bases: tuple[str, ...]) -> Source:
+    def _source(self, plan: DirectoryPlan, file: File) -> Source:
+        bases = plan.header.bases
         if file.url:
             url = file.url
             for known in (bases[0], *self.repo.upstreams):  # the one on whose server it is has the credentials for it
@@ -217,65 +244,62 @@ class DirectorySync:
         return Source(file, tuple(addresses.file_url(base, file.name) for base in bases), self.repo.link)
 
     def take(self, fetched: Mapping[str, Digest | UpstreamError]) -> None:
-        """Note what came of the files. A failure of transport keeps the old state; others are settled."""
+        """Note which files could not be had: {key of a source: its SHA-256, or why}; others are passed over.
+
+        A failure of transport keeps the old state: of the leaf where each is read by itself, else of all. The rest is settled.
+        """
         self.failed = {}
-        if self.plan is None or self.problem:
+        if self.plan is None:
             return
-        bases = self.plan.header.bases
-        self.failed = self._lies() | {
+        plan = self.plan
+        self.failed = self._misstated(plan) | {
             file.name: result
-            for file in self.plan.wanted
-            if isinstance(result := fetched.get(self._source(file, bases).key), UpstreamError)
+            for file in plan.wanted
+            if isinstance(result := fetched.get(self._source(plan, file).key), UpstreamError)
         }
         broken = {name: error for name, error in self.failed.items() if isinstance(error, TransportError)}
-        if self.ecosystem.apart and self.plan.standing:
-            self.plan.set_aside({leaf: str(broken[name]) for name, leaf in self.plan.listing(broken).items()})
+        if self.ecosystem.apart and plan.standing:
+            plan.set_aside({leaf: str(broken[name]) for name, leaf in plan.listing(broken).items()})
             self.failed = {name: error for name, error in self.failed.items() if name not in broken}
-        else:
-            self.problem = next(iter(broken.values()), None)
+        elif broken:
+            self.keep(next(iter(broken.values())))
 
-    def _lies(self) -> dict[str, UpstreamError]:
+    def _misstated(self, plan: DirectoryPlan) -> dict[str, UpstreamError]:
         """Files whose bytes are held, with another size than their record states: a client would refuse them."""
-        if self.plan is None or self.repo.download == "redirect":
+        if self.repo.download == "redirect":
             return {}
-        listed = [file for leaf in self.plan.leaves.values() for file in leaf.files if file.sha256 and file.size is not None]
+        listed = [file for leaf in plan.leaves.values() for file in leaf.files if file.sha256 and file.size is not None]
         held = self.store.held(file.sha256 for file in listed if file.sha256)
-        lying = [(file, size) for file in listed if (size := held.get(file.sha256 or b"", file.size)) != file.size]
-        urls = {file.name: self._source(file, self.plan.header.bases).urls[0] for file, _ in lying}
-        return {
-            file.name: MismatchError(addresses.redact(urls[file.name]), "size", str(file.size), str(size))
-            for file, size in lying
-        }
+        wrong = [(file, size) for file in listed if (size := held.get(file.sha256 or b"", file.size)) != file.size]
+        urls = {file.name: addresses.redact(self._source(plan, file).urls[0]) for file, _ in wrong}
+        return {file.name: MismatchError(urls[file.name], "size", str(file.size), str(size)) for file, size in wrong}
 
     def settle(self, fetched: Mapping[str, Digest | UpstreamError]) -> None:
         """Withhold what could not be had, and complete the records whose digest is known only now."""
-        if self.plan is None or self.problem:
+        if self.plan is None:
             return
         plan = self.plan
         for name, error in self.failed.items():
             plan.withheld[name] = error.problem
         for leaf in list(plan.leaves.values()):
-            bases = plan.header.bases
             digests = {
                 file.name: result
                 for file in leaf.files
-                if file.sha256 is None and isinstance(result := fetched.get(self._source(file, bases).key), bytes)
+                if file.sha256 is None and isinstance(result := fetched.get(self._source(plan, file).key), bytes)
             }
             withheld = {file.name for file in leaf.files if file.name in self.failed}
             if withheld:
                 plan.wanting.add(leaf.name)
             withheld |= {file.name for file in leaf.files if digests.get(file.name, file.sha256) in self.rules.digests}
-            settle(self.store, plan, leaf, digests, withheld)
+            settle_leaf(self.store, plan, leaf, digests, withheld)
         try:
             self._refuse_to_shrink(plan)  # an upstream whose files have all become a login page, say
         except ShrinkError as error:
-            self.problem = error
+            self.keep(error)
 
     def lost(self) -> list[Source]:
         """Files of the finished directory that are not in the store: gc took them before they were registered."""
-        if self.plan is None or self.problem:
-            return []
-        return [self._source(file, self.plan.header.bases) for file in missing(self.plan, self.store.held)]
+        return [self._source(self.plan, file) for file in missing(self.plan, self.store.held)] if self.plan else []
 
     def refresh_wanted(self) -> None:
         """Look up again what is missing: only what is held after the registration stays held."""
@@ -286,13 +310,15 @@ class DirectorySync:
 
     def stage(self) -> dict[Digest, bytes]:
         """Store leaves and buckets as planned so far, and the directory once it is finished; their bytes, by digest."""
-        if self.plan is None or self.problem:
+        if self.plan is None:
             return {}
-        if self.final is None or not self._finished:  # a plan made again makes another directory
-            self.final = build_directory(self.plan, {})
-        blobs = {**self.plan.blobs, **self.final.blobs}
-        if not self._finished:
-            del blobs[self.final.digest]  # it would be an orphan once its documents are known
+        blobs = dict(self.plan.blobs)
+        if self.final:
+            blobs |= self.final.blobs
+        else:
+            self.unfinished = build_directory(self.plan, {})
+            blobs |= self.unfinished.blobs
+            del blobs[self.unfinished.digest]  # it would be an orphan once its documents are known
         self.store.put(list(blobs.values()))
         rows = {leaf.canonical: leaf.blob for leaf in self.plan.leaves.values()}
         rows.update({leaf.source: leaf.blob for leaf in self.plan.leaves.values() if leaf.source})
@@ -300,22 +326,22 @@ class DirectorySync:
         return blobs
 
     def finish(self, publish: Publish) -> None:
-        """Derive documents, which completes the directory. Sets `unchanged` if it comes out as it was."""
-        if self.plan is None or self.problem:
+        """Derive documents, which completes the directory. Sets `final`, and `unchanged` if it comes out as it was."""
+        if self.plan is None:
             return
         wanted = self.ecosystem.documents(self.repo, self.plan.header.info)
         old = self.reader.document.documents if self.reader else {}
         same = {planned.name: planned.suffixes for planned in wanted} == {name: was.suffixes for name, was in old.items()}
-        if same and self.previous and build_directory(self.plan, old).digest == self.previous.blob:
+        made = build_directory(self.plan, old) if same else None
+        if made and self.previous and made.digest == self.previous.blob:
             self.unchanged, self.plan.blobs = True, {}
-            self.final = build_directory(self.plan, old)
         else:
             self.stage()
-            assert self.final is not None
+            assert self.unfinished is not None
             plain = publish.plain and publish.wants_tree(self.repo.path, self.repo.download, usual=self.ecosystem.linked)
-            reader = DirectoryReader(self.store.metadata, self.final.digest, self.final.directory)
-            self.final = build_directory(self.plan, export.derive(self.store, self.ecosystem, reader, wanted, plain=plain))
-        self._finished = True
+            reader = DirectoryReader(self.store.metadata, self.unfinished.digest, self.unfinished.directory)
+            made = build_directory(self.plan, export.derive(self.store, self.ecosystem, reader, wanted, plain=plain))
+        self.final, self.unfinished = made, None
 
     @property
     def changed(self) -> bool:
@@ -325,32 +351,25 @@ class DirectorySync:
     @property
     def published(self) -> DirectoryReader | None:
         """What is going to be published, once it is finished: the directory itself may not be stored yet."""
-        if self.final is not None and not self.problem:
-            return DirectoryReader(self.store.metadata, self.final.digest, self.final.directory)
-        return self.reader
+        return DirectoryReader(self.store.metadata, self.final.digest, self.final.directory) if self.final else self.reader
 
     @property
     def digest(self) -> Digest | None:
-        """The directory that is going to be published: the new one, or the one it had."""
-        if self.final is not None and not self.problem:
+        """The directory that is going to be published, as far as is known: the new one, or the one it had."""
+        if self.final:
             return self.final.digest
         return self.previous.blob if self.previous else None
-
-    @property
-    def unfinished(self) -> Directory | None:
-        """The directory as planned, while it is no blob yet."""
-        return self.final.directory if self.final and not self._finished and not self.problem else None
 
     @property
     def newly_withheld(self) -> dict[str, str]:
         """Files that are withheld and were not before."""
         before = self.reader.document.withheld if self.reader else {}
-        now = self.plan.withheld if self.plan and not self.problem else {}
+        now = self.plan.withheld if self.plan else {}
         return {file: reason for file, reason in now.items() if file not in before}
 
     def replaced(self) -> list[str]:
         """Files that have other bytes than before under the same name."""
-        if self.plan is None or self.problem or self.reader is None:
+        if self.plan is None or self.reader is None:
             return []
         found = []
         for leaf in self.plan.leaves.values():
@@ -362,13 +381,13 @@ class DirectorySync:
 
     def remember(self) -> None:
         """Once it is sealed: ask upstream "changed since?" next time. Not if a file failed: it must be tried again."""
-        if self.plan is None or self.problem or self.digest is None:
+        if self.plan is None or self.final is None:
             return
-        header = self.plan.header
-        made = {f"{self.path} {self.settings}": Seen(Validators(), self.digest)} if self.ecosystem.selects(self.repo) else {}
+        digest, validators = self.final.digest, self.plan.header.validators
+        seen = {self._made_key: Seen(Validators(), digest)} if self.ecosystem.selects(self.repo) else {}
         if not (self.failed or self.plan.aside):
-            made |= {self._seen_key(url): Seen(validators, self.digest) for url, validators in header.validators.items()}
-        self.store.index.put_seen(made)
+            seen |= {self._seen_key(url): Seen(known, digest) for url, known in validators.items()}
+        self.store.index.put_seen(seen)
         if self.plan.mark:
-            marked = Marked(self.digest, self.plan.names, self.plan.mark, tuple(sorted(self.plan.wanting)))
+            marked = Marked(digest, self.plan.names, self.plan.mark, tuple(sorted(self.plan.wanting)))
             self.store.index.put_notes({self._mark_key: msgspec.msgpack.encode(marked)})

@@ -1,21 +1,21 @@
 """A whole sync: several repos, one snapshot.
 
-Order: repos' locks, read, plan, refuse what does not fit, register, fetch, settle, derive, trees, register what it came
-to, and the seal under the store's lock. A crash between any two lines leaves what was published as it was, and what
-was fetched for the next sync.
+Order: repos' locks, read, plan, refuse what does not fit, register, fetch, settle, derive, register what it came to, trees,
+and the seal under the store's lock. A crash between any two lines leaves what was published as it was, and what was fetched
+for the next sync.
 """
 
 import contextlib
 import shutil
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from .. import addresses
 from ..ecosystem import Ecosystem, Repo
-from ..errors import AbsentError, DiskFull, LockedError, PlanTooLarge, UpstreamError
+from ..errors import AbsentError, DamagedError, DiskFull, LockedError, PlanTooLarge, UpstreamError
 from ..store import seal, syncing
-from ..store.gc import current_documents
+from ..store.documents import current_documents
 from ..store.records import Record
 from ..store.store import Store
 from ..transfer.download import Source
@@ -28,7 +28,7 @@ from .directory import DirectorySync
 from .fetch import Fetched, Progress, fetch
 from .following import FollowingSync, LaterSync, MergingSync
 from .ground import Ground
-from .group import Group, no_garbage_collection
+from .group import Group, no_garbage_collection, parts, together
 from .plan import DirectoryPlan
 from .report import RepoReport, Report
 from .settings import Options, Publish
@@ -68,21 +68,28 @@ class Sync:
         self._locked: list[str] = []
 
     def run(self, repos: Sequence[Repo]) -> Report:
-        """Sync these repos. Raises errors that are the store's; what upstreams do is in the report."""
+        """Sync these repos, and those that bear on them.
+
+        What upstreams do is in the report, and so are repos that another process has locked. Raises UsageError for a time
+        that the snapshot can't get, and errors of the store: LockedError, StoreError, DamagedError.
+        """
         if self._options.seal_as:
             paths = [repo.path for repo in repos]
             seal.check_past(self._store.catalog(), self._options.seal_as, paths, self._store.now())
-        with contextlib.ExitStack() as stack, self._http() as http:
+        with (
+            contextlib.ExitStack() as stack,
+            Http(self._download, self._progress.message, StoreNotes(self._store), self._store.now) as http,
+        ):
             stack.callback(self._ground.abandon)
-            for bound in self._bound(repos):
+            for bound in together(repos, self._configured, self._ecosystems):
+                self._report.repos |= {repo.path: RepoReport() for repo in bound}
                 try:
                     for repo in bound:
-                        self._report.repos[repo.path] = RepoReport()
                         stack.enter_context(self._store.lock_repo(repo.path, None))
                         self._locked.append(repo.path)
                 except LockedError as error:
                     for repo in bound:
-                        self._report.repos.setdefault(repo.path, RepoReport()).fail(error)
+                        self._report.repos[repo.path].fail(error)
                 else:
                     self._groups += self._make_groups(bound)
             with no_garbage_collection():
@@ -95,9 +102,6 @@ class Sync:
                 self._ground.remove()
         return self._report
 
-    def _http(self) -> Http:
-        return Http(self._download, self._progress.message, StoreNotes(self._store), self._store.now)
-
     @property
     def _all(self) -> list[DirectorySync]:
         return [directory for directories in self._directories.values() for directory in directories]
@@ -108,26 +112,8 @@ class Sync:
 
     # Read and plan
 
-    def _bound(self, repos: Sequence[Repo]) -> list[list[Repo]]:
-        """Repos that must be synced together, with those that nobody named: what is kept of one depends on the other."""
-        kinds = self._ecosystems
-        links = {
-            (repo.path, other)
-            for repo in self._configured
-            for other in (*kinds[repo.kind].bound(repo), *kinds[repo.kind].merged(repo))
-        }
-        found: list[list[Repo]] = []
-        for repo in repos:
-            if any(repo in bound for bound in found):
-                continue
-            paths = {repo.path}
-            while more := {path for link in links if paths & set(link) for path in link} - paths:
-                paths |= more
-            found.append([other for other in self._configured if other.path in paths] or [repo])
-        return found
-
     def _make_groups(self, bound: Sequence[Repo]) -> list[Group]:
-        """What is read and planned together: the directories of all these repos if one of them selects, else each alone."""
+        """What is read together of the directories of these repos. What is made of them is put into `_followers`."""
         ecosystem = self._ecosystems[bound[0].kind]
         directories: dict[str, list[DirectorySync]] = {}
         for repo in bound:
@@ -147,15 +133,7 @@ class Sync:
             state = self._ground.states(repo).get("")
             others = [one for path in ecosystem.merged(repo) for one in directories.get(path, ())]
             self._followers[repo.path] = MergingSync(self._store, ecosystem, repo, state, others, self._publish)
-        return [Group(ecosystem, part, self._store.now()) for part in self._parts(bound, directories)]
-
-    def _parts(self, bound: Sequence[Repo], directories: Mapping[str, list[DirectorySync]]) -> list[list[DirectorySync]]:
-        ecosystem = self._ecosystems[bound[0].kind]
-        if any(ecosystem.bound(repo) for repo in bound):
-            return [[one for own in directories.values() for one in own]]
-        selecting = {repo.path for repo in bound if ecosystem.selects(repo)}
-        whole = [own for path, own in directories.items() if path in selecting]
-        return whole + [[one] for path, own in directories.items() if path not in selecting for one in own]
+        return [Group(ecosystem, part, self._store.now()) for part in parts(ecosystem, bound, directories)]
 
     def _read(self, http: Http) -> None:
         """Read several groups side by side, and plan each as it comes in; no more than a few are in memory."""
@@ -192,13 +170,13 @@ class Sync:
         self._directories |= {path: [] for path, one in self._followers.items() if isinstance(one, MergingSync)}
 
     def _read_again(self, directories: Sequence[DirectorySync], http: Http) -> list[DirectorySync]:
-        """Read and plan the groups of some directories once more; the directories of these groups."""
+        """Read and plan the groups of some directories once more; the directories of these groups that are carried out."""
         groups = [group for group in self._groups if any(directory in group.directories for directory in directories)]
         for group in groups:
             with no_garbage_collection():
                 group.read(http)
                 group.plan(http)
-        return [directory for group in groups for directory in group.directories]
+        return [one for group in groups for one in group.directories if one.repo.path in self._directories]
 
     def _refuse_too_large(self, repo: Repo, directories: list[DirectorySync]) -> None:
         """Raise PlanTooLarge if what this repo and those before it need does not leave `min_free`."""
@@ -225,7 +203,8 @@ class Sync:
             with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="read") as pool:
                 list(pool.map(lambda following: following.read(http), self._following))
             self._fetch(http)
-            record = self._seal(http)
+            self._finish(http)
+            record = self._seal()
         except DiskFull:
             self._store.clear_partials()  # so that forget and gc have the room to do their work
             raise
@@ -266,8 +245,7 @@ class Sync:
 
     def _fetch_wanted(self, http: Http, directories: list[DirectorySync]) -> Fetched:
         for directory in directories:
-            if directory.plan:  # looked up again: only now that it is registered does "held" mean that it stays
-                directory.refresh_wanted()
+            directory.refresh_wanted()  # only now that it is registered does "held" mean that it stays
         sources = [source for directory in directories for source in directory.sources()]
         fetched: Fetched = {}
         if sources:
@@ -280,7 +258,8 @@ class Sync:
             directory.take(fetched)
         return fetched
 
-    def _seal(self, http: Http) -> Record | None:
+    def _finish(self, http: Http) -> None:
+        """Complete all directories, then those that are made of them; from then on all of it stays until it is sealed."""
         for directory in self._all:
             directory.finish(self._publish)
         for path, following in list(self._followers.items()):
@@ -290,35 +269,33 @@ class Sync:
                 del self._followers[path]
         self._register(http)
         self._fetch_lost(http)
+
+    def _seal(self) -> Record | None:
+        """Make the trees, and the snapshot of all repos of which something could be read; None if there is no such repo."""
         synced: dict[str, seal.Synced] = {}
         for path, directories in self._directories.items():
             mains = directories or self._every(path)
-            problems = [one.problem for one in mains if one.problem]
-            if len(problems) == len(mains) and not live.is_ahead(self._store, mains[0].repo):
-                self._report.repos[path].fail(problems[0])
+            problem = mains[0].problem if all(one.problem for one in mains) else None
+            if problem and not live.is_ahead(self._store, mains[0].repo):
+                self._report.repos[path].fail(problem)
             else:
                 synced[path] = self._synced(path)
         if not synced:
             return None
         configured = [repo.path for repo in self._configured]
+        unknown = {path: self._every(path)[0].ecosystem.unknowable for path in synced} if self._options.as_of else {}
+        past = seal.Past(self._options.seal_as, unknown) if self._options.seal_as else None
         with self._store.lock(self._options.waiting) as catalog:
-            past = seal.Past(self._options.seal_as, self._reconstructed(synced)) if self._options.seal_as else None
             record = seal.seal(self._store, catalog, synced, configured, past)
             self._ground.remove()
-            self._rebase(record, synced)
+            if not past:  # what was asked for since we began stays the latest state; the rest of that is sealed now
+                for path, repo in synced.items():
+                    live.rebase(self._store, self._ecosystems[repo.kind], path, repo.before, record.repos[path])
             deny.complete(self._store, self._ecosystems, record)
             if not syncing.any_alive(self._store.layout, besides=self._locked):
-                self._store.documents.prune(set(current_documents(self._store, self._store.catalog())))
+                with contextlib.suppress(DamagedError):  # of another repo: no reason to end a sync that has sealed
+                    self._store.documents.prune(set(current_documents(self._store, self._store.catalog())))
         return record
-
-    def _rebase(self, record: Record, synced: Mapping[str, seal.Synced]) -> None:
-        """What was asked for since we began stays the latest state; the rest of that is sealed now."""
-        for path, repo in synced.items() if not self._options.seal_as else ():
-            live.rebase(self._store, self._ecosystems[repo.kind], path, repo.before, record.repos[path])
-
-    def _reconstructed(self, synced: Iterable[str]) -> dict[str, str]:
-        kinds = {path: self._every(path)[0].ecosystem for path in synced}
-        return {path: kind.unknowable for path, kind in kinds.items()} if self._options.as_of else {}
 
     def _fetch_lost(self, http: Http) -> None:
         """A gc without grace may take a file known by MD5 alone before its SHA-256 could be registered."""
@@ -326,8 +303,8 @@ class Sync:
         if lost:
             fetched = self.get(http, [one for sources in lost.values() for one in sources])
             for directory, sources in lost.items():
-                results = [fetched[source.key] for source in sources]
-                directory.problem = next((one for one in results if isinstance(one, UpstreamError)), None)
+                if errors := [error for source in sources if isinstance(error := fetched[source.key], UpstreamError)]:
+                    directory.keep(errors[0])
 
     def _every(self, path: str) -> list[DirectorySync]:
         """The directories of a repo, that which is made of others last."""
@@ -353,13 +330,14 @@ class Sync:
         links = self._store.published.links(newest.id) if newest else {}
         plain = self._publish.plain
         trees = RepoTrees(self._store, self._ecosystems, {one.name: found for one in directories if (found := one.published)})
-        following = self._followers.get(path)
-        beside = newest.repos[path].directories.get("") if newest and directories[0].name else None
+        several = bool(directories[0].name)
+        beside = self._followers[path].digest if several and path in self._followers else None
+        was_beside = newest.repos[path].directories.get("") if several and newest else None
         standing = {
             one.name: link
             for one in directories
-            if not one.changed
-            and (following.digest if following else None) == (beside.blob if beside else None)
+            if beside == (was_beside.blob if was_beside else None)  # trees of the others have what lies beside them
+            and not one.changed
             and (link := links.get(one.path))
             and trees.stands(one.name, link, plain=plain)
         }

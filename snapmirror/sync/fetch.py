@@ -15,7 +15,7 @@ from ..transfer.download import Source, download
 from ..transfer.hosts import Hosts
 from ..transfer.http import Http
 
-#: files, and seconds, between two durable batches: what a kill can cost is that much work, and not even its bytes
+#: files, and seconds, between two durable batches: a kill can cost the work of one, and not even its bytes
 _BATCH_FILES = 128
 _BATCH_SECONDS = 2.0
 #: bytes: the disk writes one batch while the next one arrives
@@ -44,6 +44,7 @@ class Progress(Protocol):
         ...
 
 
+#: {key of a source: its SHA-256, or why it could not be had}
 Fetched = dict[str, Digest | UpstreamError]
 
 
@@ -81,15 +82,15 @@ _Running = dict[Future[Staged], Wanted]
 
 
 def fetch(store: Store, http: Http, sources: Iterable[Source], progress: Progress) -> Fetched:
-    """Fetch, verify and store files; {source's key: its SHA-256, or why it could not be had}.
+    """Fetch, verify and store files, each byte string once; what came of every source.
 
-    Returns when all are durable and in the index. Raises DiskFull; what was finished before stays in the store.
+    Returns when all are durable and in the index. Raises StoreError, DiskFull; what was finished before stays in the store.
     """
     found: Fetched = {}
     batch: list[tuple[Wanted, Staged]] = []
     committed = time.monotonic()
     hosts = Hosts()
-    queue = merged(sources)
+    queue = distinct(sources)
     running: _Running = {}
     try:
         while True:
@@ -110,23 +111,25 @@ def fetch(store: Store, http: Http, sources: Iterable[Source], progress: Progres
         http.stop()
         for future in running:
             future.cancel()
-        wait(running, timeout=_STOPPING_SECONDS)
+        for future in wait(running, timeout=_STOPPING_SECONDS).done:
+            if not future.cancelled() and not future.exception():
+                future.result().release()
         raise
     return found
 
 
-def merged(sources: Iterable[Source]) -> Iterator[Wanted]:
-    """Each byte string once."""
-    merged: dict[str, Source] = {}
+def distinct(sources: Iterable[Source]) -> Iterator[Wanted]:
+    """Each byte string once, in the order of the sources."""
+    found: dict[str, Source] = {}
     disputed: dict[str, dict[int | None, Source]] = {}
     for source in sources:
-        known = merged.setdefault(source.content, source)
+        known = found.setdefault(source.content, source)
         if known is not source:
-            merged[source.content] = replace(known, urls=tuple(dict.fromkeys((*known.urls, *source.urls))))
+            found[source.content] = replace(known, urls=tuple(dict.fromkeys((*known.urls, *source.urls))))
         if known.file.size != source.file.size:
             sizes = disputed.setdefault(source.content, {known.file.size: known})
             sizes.setdefault(source.file.size, source)
-    for content, source in merged.items():
+    for content, source in found.items():
         if sizes := disputed.get(content, {}):
             yield Wanted(replace(source, file=source.file.but(size=None)), tuple(sizes.values()))
         else:
@@ -167,6 +170,7 @@ def _collect(store: Store, future: Future[Staged], wanted: Wanted, batch: list[t
 
 
 def _commit(store: Store, batch: list[tuple[Wanted, Staged]], found: Fetched) -> None:
+    """Store the files of a batch, and empty it."""
     if batch:
         store.admit([staged for _, staged in batch])
         for wanted, staged in batch:

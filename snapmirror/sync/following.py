@@ -1,4 +1,4 @@
-"""Directories that are made of others of the same sync, and so are planned once these are settled."""
+"""Directories that are made of others of the same sync, and so are planned once these are finished."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -7,19 +7,17 @@ import msgspec
 
 from .. import clock
 from ..ecosystem import Ecosystem, Follower, Repo
-from ..errors import HelperEnded, TransportError, UpstreamError
-from ..readings import Reading
+from ..errors import TransportError, UpstreamError
+from ..readings import Reading, Selection
 from ..store.records import DirectoryState
 from ..store.store import Store
 from ..transfer.http import Http
-from .allowed import Allowed
 from .directory import DirectorySync
-from .plan import make_plan
 from .settings import Options, Publish
 
 
 class LaterSync(DirectorySync):
-    """See DirectorySync. It is named "", and may be smaller than before as the others may."""
+    """The directory "" of a repo, made of others. It may shrink: whether these may is asked of each of them."""
 
     def __init__(
         self,
@@ -42,31 +40,29 @@ class LaterSync(DirectorySync):
         """What comes of the others; None if that is what was there before. Raises UpstreamError."""
 
     def follow(self, http: Http) -> None:
-        """Plan and finish it, once the others are finished. Sets `problem` if it keeps its old state."""
-        self._followed, self.registered = True, False
+        """Plan and finish it, once the others are finished. Sets `final`, or `problem`, or neither if nothing has changed."""
+        self._followed = True
         try:
             reading = None if self.problem else self._made(http)
-            if reading and self.rules.text:
-                self.cut(reading)
-                reading = Allowed(self.ecosystem, reading, self.rules)
             if reading:
-                self.plan = make_plan(self.store, self.ecosystem, self.repo, self.name, reading, self.reader)
-        except (UpstreamError, HelperEnded) as error:
-            self.problem = error
+                self.cut(reading)
+                self.make_plan(Selection(reading, {}))
+        except UpstreamError as error:
+            self.keep(error)
         self.reading = None
         if self.plan and not (self.previous or self.plan.leaves or self.plan.header.info):
             self.plan = None  # nothing is to be published, not even that
         self.finish(self._publish)
 
     def again(self, http: Http) -> None:
-        """Begin anew: what it was planned on is gone."""
+        """Read it again, and make it again if it was made: what it was compared with is gone."""
         self.read(http, conditionally=False)
         if self._followed:
             self.follow(http)
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing of it and never was."""
+        """Whether there is nothing of it to publish, and never was."""
         return not (self.previous or self.plan or self.problem)
 
 
@@ -89,7 +85,7 @@ class FollowingSync(LaterSync):
     def _made(self, http: Http) -> Reading | None:
         if self.unchanged and any(other.changed for other in self._others):
             self.read(http, conditionally=False)
-        if self.problem or self.reading is None:
+        if self.reading is None:
             return None
         readers = {other.name: reader for other in self._others if (reader := other.published)}
         return self._follower.follow(self.repo, self.reading, readers, self.reader, http)
@@ -100,6 +96,7 @@ class MergingSync(LaterSync):
 
     def read(self, http: Http, *, conditionally: bool = True) -> None:
         """See DirectorySync.read."""
+        self._drop()
         self.read_at = clock.to_id(self.store.now())
 
     def _made(self, http: Http) -> Reading | None:

@@ -9,6 +9,7 @@ from ..store.store import Store
 from ..store.syncing import Registration
 from . import live
 from .directory import DirectorySync
+from .plan import DirectoryPlan
 from .settings import Options
 
 
@@ -19,6 +20,8 @@ class Ground:
         self._store = store
         self._options = options
         self._registration = Registration(store.layout)
+        #: what was planned of each directory when it was made a root
+        self._registered: dict[DirectorySync, DirectoryPlan | None] = {}
         #: live states that it began with: whoever asks replaces them at any time
         self._live: set[Digest] = set()
 
@@ -33,21 +36,27 @@ class Ground:
         return found
 
     def register(self, directories: Sequence[DirectorySync]) -> list[DirectorySync]:
-        """Store what is planned so far, and make it a root of gc; those whose ground a gc has taken away: then nothing is."""
+        """Store what is planned so far, and make it a root of gc.
+
+        Returns the directories whose ground a gc has taken away: if there are any, nothing has become a root.
+        """
         staged = [directory.stage() for directory in directories]
         while True:
             with self._store.lock(self._options.waiting) as catalog:
                 referred = catalog.directories | self._live
-                if lost := [directory for directory in directories if directory.lost_ground(referred)]:
+                if lost := [one for one in directories if not self._is_root(one) and one.lost_ground(referred)]:
                     return lost
                 gone = [data for one in staged for digest, data in one.items() if self._store.blobs.size(digest) is None]
                 if not gone:
                     done = {one.digest for one in directories if one.digest and one.unfinished is None}
-                    self._registration.write(self._live | done, [one.unfinished for one in directories if one.unfinished])
-                    for directory in directories:
-                        directory.registered = True
+                    planned = [one.unfinished.directory for one in directories if one.unfinished]
+                    self._registration.write(self._live | done, planned)
+                    self._registered |= {one: one.plan for one in directories}
                     return []
             self._store.put(gone)  # a gc without grace took them between our writing and our lock
+
+    def _is_root(self, directory: DirectorySync) -> bool:
+        return directory in self._registered and self._registered[directory] is directory.plan
 
     def remove(self) -> None:
         """All is sealed, or nothing is going to be."""

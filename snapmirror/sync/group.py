@@ -1,21 +1,56 @@
-"""Directories that are read and planned together: one, or all of the repos whose selections bear on each other."""
+"""What is synced, read and planned together: repos that bear on each other, and directories whose selections do."""
 
 import contextlib
 import gc
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from .. import clock
 from ..ecosystem import Ecosystem, Repo
-from ..errors import SelectionError, UpstreamError
+from ..errors import SelectionError, SnapmirrorError, UpstreamError
 from ..readings import Draft, Reading, Selection
 from ..transfer.http import Http
 from .directory import DirectorySync
 
 
+def together(repos: Sequence[Repo], configured: Sequence[Repo], ecosystems: Mapping[str, Ecosystem]) -> list[list[Repo]]:
+    """Repos that must be synced together, with those that nobody named: what is kept of one depends on the other.
+
+    repos: those that are to be synced; configured: all that there are; ecosystems: by kind
+    """
+    links = {
+        (repo.path, other)
+        for repo in configured
+        for other in (*ecosystems[repo.kind].bound(repo), *ecosystems[repo.kind].merged(repo))
+    }
+    found: list[list[Repo]] = []
+    for repo in repos:
+        if any(repo in bound for bound in found):
+            continue
+        paths = {repo.path}
+        while more := {path for link in links if paths & set(link) for path in link} - paths:
+            paths |= more
+        found.append([other for other in configured if other.path in paths] or [repo])
+    return found
+
+
+def parts(
+    ecosystem: Ecosystem, repos: Sequence[Repo], directories: Mapping[str, list[DirectorySync]]
+) -> list[list[DirectorySync]]:
+    """Directories of repos that are synced together, by what is read and planned together.
+
+    All of them if one repo keeps something for another's sake, else those of each repo that selects; the rest alone.
+    directories: by path of their repo
+    """
+    if any(ecosystem.bound(repo) for repo in repos):
+        return [[one for own in directories.values() for one in own]]
+    selecting = {repo.path for repo in repos if ecosystem.selects(repo)}
+    whole = [own for path, own in directories.items() if path in selecting]
+    return whole + [[one] for path, own in directories.items() if path not in selecting for one in own]
+
+
 class Group:
-    """Reads in a thread, plans in the main one."""
+    """Directories that are read and planned together: `read` in a thread, `plan` in the main one."""
 
     def __init__(self, ecosystem: Ecosystem, directories: Sequence[DirectorySync], present: datetime) -> None:
         """directories: of one ecosystem; present: from which a selection counts ages, unless the past is meant"""
@@ -24,10 +59,11 @@ class Group:
         self._repos: Mapping[str, Repo] = {directory.repo.path: directory.repo for directory in directories}
         self._selects = any(ecosystem.selects(repo) for repo in self._repos.values())
         self._ages = any(ecosystem.ages(repo) for repo in self._repos.values())
-        self._present = _instant(directories[0]) or present
         settings = " ".join(ecosystem.settings(repo) for repo in self._repos.values())
-        if directories[0].options.as_of:
-            settings += f" as of {directories[0].options.seal_as}"
+        self._present = present
+        if past := directories[0].options.past:
+            settings += f" as of {past}"
+            self._present = clock.from_id(past) or present
         for directory in directories:
             directory.settings = settings + directory.rules.text
 
@@ -49,13 +85,13 @@ class Group:
             except _UnusableError as unusable:
                 directory = unusable.directory
                 if directory.avoided:
-                    directory.problem, directory.reading = unusable.error, None
+                    directory.keep(unusable.error)
                     continue
                 http.warn(f"{directory.path}: {unusable.error}; reading another form of the index")
                 directory.avoided = (unusable.document,)
                 directory.read(http)
                 if directory.problem:  # there is no other form
-                    directory.problem = unusable.error
+                    directory.keep(unusable.error)
 
     def _plan(self) -> None:
         if self._selects and not self._can_select():
@@ -63,7 +99,7 @@ class Group:
         readings: dict[tuple[str, str], Reading] = {
             (directory.repo.path, directory.name): _watched(directory, directory.reading)
             for directory in self.directories
-            if directory.reading and not directory.plan
+            if directory.reading
         }
         selections: Mapping[tuple[str, str], Selection] = {place: Selection(one, {}) for place, one in readings.items()}
         if self._selects and readings:
@@ -83,21 +119,14 @@ class Group:
             self._fail(problem)
         return problem is None
 
-    def _fail(self, problem: Any) -> None:
+    def _fail(self, problem: SnapmirrorError) -> None:
         for directory in self.directories:
-            directory.problem, directory.reading, directory.plan = directory.problem or problem, None, None
-
-
-def _instant(directory: DirectorySync) -> datetime | None:
-    """When all that is made is to be as it was, None for the present."""
-    options = directory.options
-    return clock.from_id(options.seal_as) if options.as_of and options.seal_as else None
+            directory.keep(directory.problem or problem)
 
 
 def _watched(directory: DirectorySync, reading: Reading) -> Reading:
     """A reading that says whose it is when it fails: a selection reads several at once."""
     drafts = reading.drafts
-    reading.left_out = f"{_instant(directory)}{directory.rules.text}"
 
     def watched(names: Collection[str]) -> Iterator[Draft]:
         try:

@@ -18,7 +18,7 @@ from ..readings import File, Known, Reading
 from ..store import locks
 from ..store.catalog import Catalog
 from ..store.directories import Amendment, Assembled, DirectoryReader, amend, assemble
-from ..store.gc import current_documents, documents_of
+from ..store.documents import current_documents, documents_of
 from ..store.live import latest
 from ..store.records import DirectoryState, Record, RepoState
 from ..store.store import Store
@@ -212,10 +212,12 @@ class LiveMetadata:
         return [DirectorySync(self._store, ecosystem, repo, one, now.get(one), Options()) for one in names]
 
     def _keep(self, repo: Repo, before: Mapping[str, DirectoryState], directories: Sequence[DirectorySync]) -> bool:
-        """Store what was planned, and make it the latest state: blobs first, as always. False if it is not built on that."""
+        """Store what was planned, and make it the latest state: blobs first, as always.
+
+        before: the state that the plan was compared with. False if that, or a leaf, is no longer there to build on.
+        """
         blobs: dict[Digest, bytes] = {}
         for directory in directories:
-            directory.stage()
             _withhold_unnamed(directory)
             directory.finish(Publish(plain=False))
             blobs |= directory.stage()
@@ -223,12 +225,14 @@ class LiveMetadata:
         for directory in directories:
             old = before.get(directory.name)
             if directory.digest and (old is None or old.blob != directory.digest):
-                since = read = directory.read_at
-                found[directory.name] = DirectoryState(digest=directory.digest.hex(), since=since, read=read)
+                at = directory.read_at
+                found[directory.name] = DirectoryState(digest=directory.digest.hex(), since=at, read=at)
         if found != before:
             with self._store.lock(_wait) as catalog:
                 if states(self._store, catalog, repo) != before:
                     return False  # a sync has sealed; what stays of the old state may even be gone by now
+                if any(directory.lost_ground({state.blob for state in before.values()}) for directory in directories):
+                    return False  # a gc has taken a leaf that was held, and that no root of it had
                 self._store.put([data for digest, data in blobs.items() if self._store.blobs.size(digest) is None])
                 self._store.live.keep(repo.path, RepoState(kind=repo.kind, directories=found))
                 with contextlib.suppress(DamagedError):  # of another repo; gc tidies up
@@ -287,10 +291,11 @@ def _raise_problem(directories: Sequence[DirectorySync]) -> None:
 
 def _withhold_unnamed(directory: DirectorySync) -> None:
     """Files that only their bytes could name are for a sync: nobody waits for them here."""
-    if directory.plan and directory.plan.wanted and not directory.problem:
-        url = directory.plan.header.document
-        wanted = directory.plan.wanted
-        directory.failed = {file.name: UpstreamError(url, "upstream states no SHA-256: a sync fetches it") for file in wanted}
+    if directory.plan and directory.plan.wanted:
+        directory.stage()  # settling reads the leaves
+        url = addresses.redact(directory.plan.header.document)
+        unnamed = UpstreamError(url, "upstream states no SHA-256: a sync fetches it")
+        directory.failed = {file.name: unnamed for file in directory.plan.wanted}
         directory.settle({})
 
 

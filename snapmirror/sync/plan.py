@@ -68,7 +68,7 @@ class DirectoryPlan:
     mark: bytes = b""
     #: names in the previous directory, if that is known without reading it
     names_before: int | None = None
-    _read: dict[str, "_Gone"] = field(default_factory=dict)
+    _old_leaves: dict[str, "_OldLeaf"] = field(default_factory=dict)
 
     @property
     def comparable(self) -> bool:
@@ -91,8 +91,8 @@ class DirectoryPlan:
     def listed(self) -> tuple[int, int]:
         """Files that the directory will list, and their bytes."""
         count, size = (self.previous.document.files, self.previous.document.size) if self.previous else (0, 0)
-        for gone in map(self._gone, self.replaced):
-            count, size = count - gone.files, size - gone.size
+        for old in map(self._old, self.replaced):
+            count, size = count - old.files, size - old.size
         for leaf in self.leaves.values():
             count, size = count + len(leaf.files), size + sum(file.size or 0 for file in leaf.files)
         return count, size
@@ -129,11 +129,11 @@ class DirectoryPlan:
 
     def files_of(self, names: Iterable[str]) -> int:
         """How many files the previous directory lists under these names."""
-        return sum(self._gone(name).files for name in names)
+        return sum(self._old(name).files for name in names)
 
     def amendment(self) -> Amendment:
         """What differs from the previous directory."""
-        unnamed = [file for name in self.replaced for file in self._gone(name).strays]
+        unnamed = [file for name in self.replaced for file in self._old(name).strays]
         leaves = {leaf.name: leaf.blob for leaf in self.leaves.values()}
         return Amendment(self.replaced, leaves, unnamed, self.strays, self.labels)
 
@@ -148,18 +148,18 @@ class DirectoryPlan:
         leaf_of = self.ecosystem.leaf_of
         return {file.name: leaf.name for leaf in self.leaves.values() for file in leaf.files if leaf_of(file.name) != leaf.name}
 
-    def _gone(self, name: str) -> "_Gone":
+    def _old(self, name: str) -> "_OldLeaf":
         """A leaf of the previous directory. It is asked for again and again, and takes a tenth of a millisecond to read."""
-        if name not in self._read:
+        if name not in self._old_leaves:
             content = self.previous.read_leaf(name) if self.previous else None
             files = self.ecosystem.files(content) if content else ()
             strays = tuple(file.name for file in files if self.ecosystem.leaf_of(file.name) != name)
-            self._read[name] = _Gone(len(files), sum(file.size or 0 for file in files), strays)
-        return self._read[name]
+            self._old_leaves[name] = _OldLeaf(len(files), sum(file.size or 0 for file in files), strays)
+        return self._old_leaves[name]
 
 
-class _Gone(NamedTuple):
-    """What is to be known of a leaf that does not stay."""
+class _OldLeaf(NamedTuple):
+    """What is to be known of a leaf of the previous directory."""
 
     files: int
     size: int
@@ -178,8 +178,11 @@ def make_plan(
     """Compare a reading with the previous state of the directory and with the store.
 
     A leaf is kept unread if the bytes that it is read from are known and the previous snapshot lists the very leaf that
-    came of them: then all its files are held, but for what a check has found bad. Raises UpstreamError where reading a
-    changed leaf fails, SelectionError for a selection that keeps nothing.
+    came of them: then all its files are held, but for what a check has found bad.
+
+    marked: what is noted of the previous state, if anything
+    Raises what the drafts of the reading raise (UpstreamError, SelectionError for a selection that keeps nothing);
+    TransportError for a name that is set aside and can't keep its old leaf; HelperEnded, DamagedError.
     """
     header = Header(reading.bases, reading.info, reading.extra, reading.document, reading.validators)
     plan = DirectoryPlan(repo, name, header, previous, ecosystem, withheld=dict(reading.invalid))
@@ -250,13 +253,13 @@ def _recall(store: Store, plan: DirectoryPlan, name: str, files: Iterable[File])
 
     After a reindex the table of other hashes is empty; the previous snapshot's leaf then names a candidate.
     """
-    kept = plan.previous is not None and plan.previous.document.mode != "redirect"
-    before = plan.previous.read_leaf(name) if kept and plan.previous else None
+    keeps_files = plan.previous is not None and plan.previous.document.mode != "redirect"
+    before = plan.previous.read_leaf(name) if plan.previous and keeps_files else None
     old = {_promise(file): file.sha256 for file in plan.ecosystem.files(before)} if before else {}
     found = {}
     for file in files:
         digest = store.index.by_other(file.other) if file.other else None
-        if digest is None and (candidate := old.get(_promise(file))) and _is(store, candidate, file):
+        if digest is None and (candidate := old.get(_promise(file))) and _is_held_as(store, candidate, file):
             digest = candidate
         if digest:
             found[file.name] = digest
@@ -268,8 +271,8 @@ def _promise(file: File) -> tuple[object, ...]:
     return (file.name, file.other) if file.other else (file.name, file.size, file.modified)
 
 
-def _is(store: Store, digest: Digest, file: File) -> bool:
-    """Whether a blob is held and has the other hash that upstream states, if it states one."""
+def _is_held_as(store: Store, digest: Digest, file: File) -> bool:
+    """Whether a blob is held, and has the hash other than SHA-256 that upstream states, if it states one."""
     if store.blobs.size(digest) is None:
         return False
     if file.other is None:

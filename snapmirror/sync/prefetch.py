@@ -122,8 +122,7 @@ class Prefetch:
             readings = {name: StoredReading(self, name) for name in names}
             needed = self.ecosystem.needed(self._repo, readings, wishes, self._store.now())
             report.problems |= needed.missing
-            sources = self._sources(needed, report)
-            self._count(sources, report)
+            sources = self._not_held(self._sources(needed, report), report)
             if not dry_run:
                 self._fetch(sources, report)
         return report
@@ -149,8 +148,11 @@ class Prefetch:
                 raise
             self._progress.message(f"{name or self._repo.path}: {error}; going by what is held of it")
 
-    def _sources(self, needed: Needed, report: PrefetchReport) -> list[Source]:
-        """Where each needed file comes from, once; what may not be fetched is reported."""
+    def _sources(self, needed: Needed, report: PrefetchReport) -> dict[Digest, Source]:
+        """Where each needed file comes from, by its SHA-256, which all that an on-demand repo lists have.
+
+        What may not be fetched is reported.
+        """
         found: dict[Digest, Source] = {}
         for directory, drafts in needed.drafts.items():
             reader = self.reader(directory)
@@ -166,35 +168,32 @@ class Prefetch:
                         origin, alike = reader.document.origin, self._repo.upstreams
                         source = source_of(self.ecosystem, there, directory, origin, self.upstreams, alike)
                         found.setdefault(file.sha256, source)
-        return list(found.values())
+        return found
 
-    def _count(self, sources: list[Source], report: PrefetchReport) -> None:
-        """Note what is needed, and leave in `sources` what is to be fetched. Raises PlanTooLarge."""
-        held = {source.file.sha256 for source in sources if source.file.sha256 and self._held(source.file.sha256)}
-        report.files, report.bytes = len(sources), sum(source.file.size or 0 for source in sources)
-        sources[:] = [source for source in sources if source.file.sha256 not in held]
-        report.fetch_files, report.fetch_bytes = len(sources), sum(source.file.size or 0 for source in sources)
+    def _not_held(self, sources: Mapping[Digest, Source], report: PrefetchReport) -> dict[Digest, Source]:
+        """What is to be fetched of what is needed. Counts both, and notes the use of what is held. Raises PlanTooLarge."""
+        missing = {digest: source for digest, source in sources.items() if self._store.blobs.size(digest) is None}
+        report.files, report.bytes = len(sources), sum(source.file.size or 0 for source in sources.values())
+        report.fetch_files, report.fetch_bytes = len(missing), sum(source.file.size or 0 for source in missing.values())
         disk = shutil.disk_usage(self._store.layout.root)
         available = disk.free - self.http.settings.free_of(disk.total)
         if report.fetch_bytes > available:
             raise PlanTooLarge(self._repo.path, report.fetch_bytes, max(available, 0))
         if not report.dry_run:
-            for digest in held:
+            for digest in sources.keys() - missing.keys():
                 self._store.fetched.use(digest)
+        return missing
 
-    def _held(self, digest: Digest) -> bool:
-        return self._store.blobs.size(digest) is not None
-
-    def _fetch(self, sources: Sequence[Source], report: PrefetchReport) -> None:
+    def _fetch(self, sources: Mapping[Digest, Source], report: PrefetchReport) -> None:
         if not sources:
             return
-        for source in sources:
-            assert source.file.sha256
-            self._store.fetched.add(source.file.sha256)  # before it is there: see store.fetched
+        for digest in sources:
+            self._store.fetched.add(digest)  # before it is there: see store.fetched
         self._progress.begin(len(sources), report.fetch_bytes)
         try:
-            results = fetch(self._store, self.http, sources, self._progress)
+            found = fetch(self._store, self.http, sources.values(), self._progress)
         finally:
             self._progress.end()
-        problems = {source.file.name: results[source.key] for source in sources}
-        report.problems |= {name: str(error) for name, error in problems.items() if isinstance(error, UpstreamError)}
+        for source in sources.values():
+            if isinstance(result := found[source.key], UpstreamError):
+                report.problems[source.file.name] = str(result)

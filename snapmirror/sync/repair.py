@@ -66,7 +66,10 @@ def repair(
     *,
     plain: bool,
 ) -> list[str]:
-    """Mend what can be mended; what was done, a line each. The caller checks again afterwards."""
+    """Mend what can be mended; what was done, a line each. The caller checks again afterwards.
+
+    configured: repos by path, whose upstreams are asked too; problems: what the check has found; plain: see `Publish.plain`
+    """
     done = []
     if any(problem.index for problem in problems):
         with store.lock(progress.message):

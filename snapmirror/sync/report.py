@@ -60,12 +60,11 @@ class Report(msgspec.Struct, kw_only=True):
 
     def exit_status(self, *, strict: bool) -> int:
         """0, 1, 3 or 4 as `snapmirror(1)` says: with several, the first that applies of 1, 4, 3."""
-        failed = [repo for repo in self.repos.values() if repo.problem]
-        locked = any(repo.exit_status == LockedError.exit_status for repo in failed)
-        if failed and len(failed) == len(self.repos) and not all(repo.exit_status == 4 for repo in failed):
+        failed, locked = [repo.exit_status for repo in self.repos.values() if repo.problem], LockedError.exit_status
+        if failed and len(failed) == len(self.repos) and set(failed) != {locked}:
             return 1
-        if locked:
-            return LockedError.exit_status
+        if locked in failed:
+            return locked
         directories = [directory for repo in self.repos.values() for directory in repo.directories.values()]
         if failed or any(found.state in ("kept", "missing") or found.aside or found.newly_withheld for found in directories):
             return 3

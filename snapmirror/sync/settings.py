@@ -44,3 +44,8 @@ class Options:
     as_of: bool = False
     #: told what is waited for; None: do not wait for the store's lock
     waiting: Waiting | None = None
+
+    @property
+    def past(self) -> str | None:
+        """Id of the time as of which upstream is meant; None: as it is now."""
+        return self.seal_as if self.as_of else None

@@ -10,12 +10,12 @@ from .plan import DirectoryPlan
 from .press import Content, PlannedLeaf, press
 
 
-def settle(
+def settle_leaf(
     store: Store, plan: DirectoryPlan, leaf: PlannedLeaf, digests: Mapping[str, Digest], withheld: Collection[str]
 ) -> None:
     """Plan a leaf anew with what is known only now: computed digests, sizes, what is made of its files; less what is withheld.
 
-    digests: SHA-256 of files that upstream names by MD5 or size {name: digest}
+    digests: SHA-256 of files that upstream names by MD5 or size {name: digest}; withheld: names of files
     """
     digests = {**digests, **_supplement(store, plan, leaf, digests, withheld)}
     if not (digests or withheld or any(file.size is None for file in leaf.files)):
@@ -31,7 +31,11 @@ def settle(
     files += [file for name, file in listed.items() if name not in known]
     source = None if withheld else leaf.source
     for settled, compressed in press(store, [Content(leaf.name, content, tuple(files), source, leaf.label)], 1):
-        plan.take(settled, compressed)
+        if settled.blob and compressed is None:
+            # Held, but perhaps by no root of gc: the plan was registered before. With its bytes it can be put again.
+            plan.take(settled, store.blobs.read(settled.blob))
+        else:
+            plan.take(settled, compressed)
 
 
 def _supplement(

@@ -27,7 +27,8 @@ class RepoTrees:
     def build(self, standing: Mapping[str, str], *, plain: bool) -> dict[str, str]:
         """Make the objects; {place below the repo: object, or a file in one}, {} if there is no eager directory.
 
-        standing: {name of a directory: object} of those that are there already. Raises DamagedError.
+        standing: {name of a directory: object} of those that are there already; plain: see `Publish.plain`
+        Raises DamagedError.
         """
         names = [name for name, reader in self._readers.items() if reader.document.mode == "eager"]
         if not any(name or not self._follows for name in names):
