@@ -1,8 +1,12 @@
-"""What a channel has beside its repodata: which documents upstream has, and what is made of them for what is listed.
+"""What a channel has beside its repodata (`sidecars`): reading it, and cutting it down to the packages that are listed.
 
-All of it is kept in one directory of the repo, named "". A document that lists packages is cut into parts
-(`parts.Cut`), one leaf a subdir and name; everything else is a file, byte for byte, that a leaf lists as a shard
-lists a package.
+All of it is kept in one directory of the repo, named "". A document that says something of packages (see parts) is cut: each
+part is in the leaf `<subdir>/<name>`, or `<name>` for a document at the root. Everything else is kept byte for byte, as a
+file of the leaf that its name tells. A leaf is canonical MessagePack of
+
+packages     {path below the channel: {"sha256": raw bytes, "size": bytes, "of"}}, as a shard lists packages; "of": of what is
+             kept at a package's address with an ending added, the hash of that package, in hexadecimal digits
+documents    {path of a document below the channel: its part}
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -22,22 +26,22 @@ from . import names, parts
 from .settings import CondaRepo
 from .upstream import REPODATA_LIMIT
 
-#: bytes of a file that is kept as it is
+#: bytes that what is kept at a package's address with an ending added may have
 _LIMIT = 64 << 20
+#: part of every source digest; raise its number when other leaves are made of the same documents
 _SALT = b"conda sidecars 1\0"
-
-#: a leaf: the parts of documents by their path below the channel, and files as a shard has packages
-_Leaf = dict[str, Any]
+#: a leaf that lists nothing, as MessagePack: {}
+_EMPTY = b"\x80"
 
 
 class Beside(Reading):
-    """What an upstream has. Fulfils `readings.Reading`; nothing of it is published before `Followed` has cut it down."""
+    """What upstream has. Fulfils `readings.Reading`, and has no drafts: `Followed` cuts it down to what is published."""
 
     def __init__(
         self, repo: CondaRepo, answers: Mapping[str, tuple[str, Answer]], doubtful: Mapping[str, UpstreamError] | None = None
     ) -> None:
-        """answers: {path below the channel: (URL, what is there)}
-        doubtful: {path: why one upstream could not tell}, of those that the others have not
+        """answers: {path below the channel: (URL, answer)}
+        doubtful: {path: why an upstream could not tell}, of documents that the other upstreams do not have
         """
         self.bases: tuple[str, ...] = tuple(map(addresses.as_folder, repo.upstreams))
         self.document = self.bases[0]
@@ -48,7 +52,7 @@ class Beside(Reading):
         self.validators: Mapping[str, Validators] = {
             url: answer.validators for url, answer in answers.values() if answer.validators
         }
-        #: {path: (URL, bytes as fetched)}; still compressed, for it is held while all packages are fetched
+        #: {path: (URL, bytes as fetched)}; not expanded, for they are held until all packages are fetched
         self.bodies = {path: (url, answer.body) for path, (url, answer) in answers.items()}
         self.doubtful = doubtful or {}
 
@@ -58,7 +62,10 @@ class Beside(Reading):
 
 
 def read(repo: CondaRepo, subdirs: Collection[str], upstream: Upstream, known: Known) -> Beside | None:
-    """What upstream has of the documents in `sidecars`; None if nothing has changed. Raises UpstreamError."""
+    """Ask upstream for the documents in `sidecars`; None if nothing has changed. Raises UpstreamError.
+
+    A document comes from the first upstream that has it. If one has changed, the unchanged ones are fetched again as well.
+    """
     missing = list(_paths(repo, subdirs))
     found: dict[str, tuple[str, Answer]] = {}
     unchanged: dict[str, str] = {}
@@ -93,7 +100,7 @@ def read(repo: CondaRepo, subdirs: Collection[str], upstream: Upstream, known: K
 
 
 def _get_anew(urls: Mapping[str, str], upstream: Upstream) -> Iterator[tuple[str, tuple[str, Answer]]]:
-    """What has not changed, beside others that have: what is made of it depends on them."""
+    """(path, (URL, answer)) of documents that have not changed: their parts depend on what is listed. Raises UpstreamError."""
     paths = {url: path for path, url in urls.items()}
     for url, answer in upstream.get_many(paths, limit=REPODATA_LIMIT):
         if isinstance(answer, Exception):
@@ -102,13 +109,13 @@ def _get_anew(urls: Mapping[str, str], upstream: Upstream) -> Iterator[tuple[str
 
 
 def _paths(repo: CondaRepo, subdirs: Collection[str]) -> Iterator[str]:
-    """Where a document may be, below the channel: those of other names than we know, at its root and in each subdir."""
+    """Where documents may be, as paths below the channel: of names that we don't know, at its root and in each subdir."""
     for name in repo.sidecars:
         if name.startswith("*"):
             continue
         if name not in parts.BY_FILE:
             yield name
-        if name not in (parts.CHANNELDATA, "notices.json"):
+        if name not in (parts.CHANNELDATA, parts.NOTICES):
             yield from (f"{subdir}/{name}" for subdir in subdirs)
 
 
@@ -117,7 +124,7 @@ def _is_cut(path: str) -> bool:
 
 
 class Followed(Reading):
-    """What is published of it: of packages that the snapshot lists, and of no other. Fulfils `readings.Reading`."""
+    """What is published of `Beside`: what it says of packages that the snapshot lists. Fulfils `readings.Reading`."""
 
     def __init__(
         self,
@@ -127,13 +134,13 @@ class Followed(Reading):
         previous: DirectoryReader | None,
         upstream: Upstream,
     ) -> None:
-        """others: the subdirs as they are published; previous: what was published of it before. Raises BadIndexError."""
+        """See Follower.follow. Raises UpstreamError if a document that was published before can't be had or read now."""
         self._others, self._previous, self._upstream = others, previous, upstream
         self._endings = [name[1:] for name in repo.sidecars if name.startswith("*")]
         self.bases, self.document, self.extra, self.invalid = read.bases, read.document, read.extra, read.invalid
         self.validators: Mapping[str, Validators] = read.validators
         self._cuts: dict[str, parts.Cut] = {}
-        #: {name of a leaf: {path: bytes}}
+        #: what is kept byte for byte: {name of a leaf: {path: bytes}}
         self._files: dict[str, dict[str, bytes]] = {}
         unusable: dict[str, UpstreamError] = dict(read.doubtful)
         for path, (url, body) in sorted(read.bodies.items()):
@@ -147,11 +154,12 @@ class Followed(Reading):
             if path not in read.doubtful:
                 upstream.warn(f"{problem}; it is left out")
         self.info: dict[str, Any] = {path: cut.skeleton for path, cut in self._cuts.items()}
-        #: {subdir: {name in the files' names: files that are listed under another}}
+        #: {subdir: {package name in a file's name: files that the leaf of another name lists}}
         self._strays: dict[str, dict[str, list[str]]] = {subdir: _strays(reader) for subdir, reader in others.items()}
         self.sources: Mapping[str, Digest] = {name: self._source(name) for name in self._names()}
 
     def _take(self, path: str, url: str, body: bytes) -> None:
+        """Cut a document, or keep it as it is. Raises ValueError for one that can't be used."""
         if not _is_cut(path):
             _refuse_page(path, body)
             self._files.setdefault(names.leaf_of(path), {})[path] = body
@@ -162,7 +170,7 @@ class Followed(Reading):
             cut.skeleton["subdirs"] = [subdir for subdir in stated if subdir in self._others]
 
     def _names(self) -> set[str]:
-        """The leaves that there may be: `<subdir>/<name>`, and of channeldata.json `<name>`."""
+        """The names of all leaves that may hold something."""
         found = set(self._files)
         for path, cut in self._cuts.items():
             subdir = path.rpartition("/")[0]
@@ -175,7 +183,9 @@ class Followed(Reading):
         return found
 
     def _about(self, name: str) -> tuple[str, dict[str, parts.Cut], dict[str, DirectoryReader]]:
-        """The package name in that of a leaf, the documents that may speak of it, and the subdirs that may list it."""
+        """Of the leaf of a name: the package name in it, {path: document that it holds a part of}, {subdir: that lists the
+        package}.
+        """
         subdir, _, package = name.rpartition("/")
         cuts = {path: cut for path, cut in self._cuts.items() if path.rpartition("/")[0] == subdir}
         others = {subdir: self._others[subdir]} if subdir in self._others else {} if subdir else dict(self._others)
@@ -194,20 +204,20 @@ class Followed(Reading):
         return running.digest()
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
-        """The leaves of these names. Raises UpstreamError."""
+        """See Reading.drafts."""
         for name in names:
             bodies = {sha256(body): body for body in self._files.get(name, {}).values()}
             files = {path: _entry(body) for path, body in self._files.get(name, {}).items()}
             for path, entry, body in self._with_endings(name) if self._endings else ():
                 files[path] = entry
                 bodies |= {entry["sha256"]: body} if body is not None else {}
-            made: _Leaf = {"packages": files, "documents": self._parts(name)}
-            content = _encode(made) if made["packages"] or made["documents"] else b""
+            documents = self._parts(name)
+            content = self._encode(files, documents) if files or documents else b""
             listed = tuple(File(path, entry["size"], entry["sha256"], None) for path, entry in files.items())
             yield Draft(name, content, listed, self.sources[name], {}, bodies)
 
     def _parts(self, name: str) -> dict[str, parts.Part]:
-        """{path: what that document says of a name}."""
+        """The parts that the leaf of a name holds: {path of the document: part}. Raises BadIndexError."""
         package, cuts, others = self._about(name)
         found = {}
         for path, cut in cuts.items():
@@ -221,29 +231,42 @@ class Followed(Reading):
                 found[path] = part
         return found
 
+    def _encode(self, files: dict[str, Any], documents: dict[str, parts.Part]) -> bytes:
+        try:
+            return codec.to_msgpack({"packages": files, "documents": documents})
+        except OverflowError:
+            for path, part in documents.items():
+                try:
+                    leaves.fit_numbers(part)
+                except ValueError as problem:
+                    raise BadIndexError(addresses.redact(self.bases[0] + path), str(problem)) from None
+            return codec.to_msgpack({"packages": files, "documents": documents})
+
     def _listed(self, package: str, others: Mapping[str, DirectoryReader], *, by_name: bool) -> Collection[str]:
+        """What a part may speak of (see Cut.part): what subdirs list of a package, or the package itself if any lists it."""
         keys = {
             key
             for subdir, reader in others.items()
-            for key in (*parts.keys_of(reader.read_leaf(package) or b"\x80"), *self._strays[subdir].get(package, ()))
+            for key in (*parts.keys_of(reader.read_leaf(package) or _EMPTY), *self._strays[subdir].get(package, ()))
         }
         return {package} if by_name and keys else () if by_name else keys
 
     def _with_endings(self, name: str) -> Iterator[tuple[str, dict[str, Any], bytes | None]]:
-        """(path, entry, bytes unless they are held) of what upstream has at a package's address with an ending added.
+        """What upstream has at the addresses of a leaf's packages with an ending added: (path, entry, bytes unless held).
 
-        Asked for once, when a package is first listed: there is one request a package.
+        Each address is asked once, when its package is first listed: that is one request a package. What is absent is noted.
+        Raises UpstreamError.
         """
         package, _, others = self._about(name)
         before = self._previous.read_leaf(name) if self._previous else None
         held = leaves.decode(before)["packages"] if before else {}
         wanted = {}
         for subdir, reader in others.items():
-            for file in leaves.files(reader.read_leaf(package) or b"\x80"):
+            for file in leaves.files(reader.read_leaf(package) or _EMPTY):
                 base = reader.elsewhere(package, file.name) or addresses.file_url(reader.document.origin, file.name)
                 for ending in self._endings:
                     path, of = f"{subdir}/{file.name}{ending}", (file.sha256 or file.other or b"").hex()
-                    if path in held and held[path]["of"] == of:
+                    if path in held and held[path].get("of") == of:
                         yield path, held[path], None
                     else:
                         wanted[addresses.with_credentials(base, self.bases[0]) + ending] = (path, of)
@@ -266,14 +289,6 @@ def _entry(body: bytes) -> dict[str, Any]:
     return {"sha256": sha256(body), "size": len(body)}
 
 
-def _encode(made: _Leaf) -> bytes:
-    try:
-        return codec.to_msgpack(made)
-    except OverflowError:
-        leaves.drop_huge_numbers(made["documents"])
-        return codec.to_msgpack(made)
-
-
 def _lists(reader: DirectoryReader, path: str) -> bool:
     leaf = reader.read_leaf(reader.name_of(path) or names.leaf_of(path))
     return leaf is not None and any(file.name == path for file in leaves.files(leaf))
@@ -287,7 +302,7 @@ def _strays(reader: DirectoryReader) -> dict[str, list[str]]:
 
 
 def _refuse_page(path: str, body: bytes) -> None:
-    """Raise ValueError for what is no JSON though its name says so, or a page: a server's "not found" with the status 200."""
+    """Raise ValueError for what is not JSON though its name says so, or is a web page: a "not found" with the status 200."""
     if path.endswith(".json"):
         try:
             msgspec.json.decode(body)

@@ -1,7 +1,7 @@
 """Settings for conda, mamba and pixi.
 
-To conda a channel is its address, unless the settings lead from a name to the address: then `conda-forge` is the same
-channel under every date. So channels are told by name wherever that can be done.
+conda takes a channel at another URL for another channel, unless its settings lead from a name to the URL: then `conda-forge`
+is the same channel at every date. So the settings name channels wherever they can.
 """
 
 import json
@@ -23,35 +23,37 @@ _HOSTS = frozenset({"conda.anaconda.org", "conda-static.anaconda.org", "repo.pre
 class _Channel(NamedTuple):
     """A channel as clients see it."""
 
+    #: of the repo
     path: str
-    #: what clients call it, without a mirror: `conda-forge`, `pkgs/main`, `numba/label/dev`; else its path
+    #: what clients call it without a mirror: `conda-forge`, `pkgs/main`, `numba/label/dev`; its path if they don't know it
     name: str
-    #: where they find it without a mirror, empty if nowhere
+    #: where clients find it without a mirror; empty if nowhere
     address: str
 
     @property
     def place(self) -> tuple[str, str]:
-        """The name that it can have in conda's settings, and the folder that it is to be looked for in."""
+        """The name that conda's settings can give it, and the folder of the mirror to which conda adds that name."""
         name = self.name if f"/{self.path}".endswith(f"/{self.name}") else self.path
         return name, self.path.removesuffix(name).rstrip("/")
 
 
 def _channels(repos: Iterable[Mirrored]) -> list[_Channel]:
-    """No two have the same name: of a channel that is mirrored twice the first is what its name means."""
-    found: dict[str, _Channel] = {}
-    for repo in repos:
-        channel = _channel(repo)
-        if channel.name in found:
-            channel = _Channel(repo.path, repo.path, "")
-        found[channel.name] = channel
-    return list(found.values())
+    """The channels of repos. If several are the same one, the repo whose path is its name has the name, else the first; the
+    others are named by their paths.
+    """
+    channels = list(map(_channel, repos))
+    owners: dict[str, str] = {}
+    for channel in channels:
+        if channel.name not in owners or channel.path == channel.name:
+            owners[channel.name] = channel.path
+    return [one if owners[one.name] == one.path else _Channel(one.path, one.path, "") for one in channels]
 
 
 def _channel(repo: Mirrored) -> _Channel:
-    """A channel as the first of its directories tells it that can.
+    """The channel that a repo mirrors, told by the `origin` of the first directory that tells it.
 
-    One that was adopted came from a folder, which tells no address. The first in order is the one named "", if there is
-    one: it comes from the channel's own base, where the `base_url` of a subdir may lead elsewhere.
+    A directory that was adopted came from a folder, which does not. "" comes first, if there is such a directory: its origin
+    is the channel's own address, but a `base_url` (CEP 15) may have led a subdir elsewhere.
     """
     for name, directory in sorted(repo.directories.items()):
         channel = _identity(repo.path, directory.origin.rstrip("/").removesuffix(f"/{name}"))
@@ -61,7 +63,10 @@ def _channel(repo: Mirrored) -> _Channel:
 
 
 def _identity(path: str, origin: str) -> _Channel:
-    """A channel told by where it is mirrored from: Anaconda itself, or a mirror in the usual layout."""
+    """The channel at an address: of Anaconda itself, of a mirror in the usual layout of its channels, or of anybody else.
+
+    path: of the repo; origin: the address, without a slash at the end
+    """
     parts = urllib.parse.urlsplit(origin)
     segments = [urllib.parse.unquote(segment) for segment in parts.path.split("/") if segment]
     if "pkgs" in segments:
@@ -78,7 +83,7 @@ def _identity(path: str, origin: str) -> _Channel:
 def _condarc(mirror: Mirror, repos: Sequence[Mirrored]) -> str:
     places = dict(channel.place for channel in _channels(repos))
     defaults = [name for name in _DEFAULTS if name in places]
-    # a default channel is given by its URL and named by what follows the alias in it
+    # conda names a default channel, which is given by URL, by what follows the alias in that
     alias = places[defaults[0]] if defaults else Counter(places.values()).most_common(1)[0][0]
     defaults = [name for name in defaults if places[name] == alias]
     custom = {name: folder for name, folder in places.items() if folder != alias}
@@ -139,13 +144,13 @@ def _mambarc(mirror: Mirror, repos: Sequence[Mirrored]) -> str:
 
 
 def _used(names: Iterable[str], defaults: Sequence[str]) -> list[str]:
-    """The channels to use if nothing else is said: the one that most people want."""
+    """The channels to use if nobody says which: the one that most people want."""
     known = list(names)
     return ["conda-forge"] if "conda-forge" in known else ["defaults"] if defaults else known[:1]
 
 
 def _yaml(content: Mapping[str, Any]) -> str:
-    import yaml  # no other verb than `client` needs it
+    import yaml  # only the verbs `client` and `serve` need it here
 
     text: str = yaml.safe_dump(content, sort_keys=False, default_flow_style=False, width=1000)
     return text

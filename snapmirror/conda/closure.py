@@ -1,12 +1,12 @@
 """What a selection keeps: the included records, and all that they need, over several directories together.
 
-    included   the records that an `include` spec means (all, if there is none), of each name the newest
-    needed     for every kept record, and every name that it depends on: the records that fulfil all its specs of that name
-               and, where it has one, its bound (`constrains`) of that name; of these the newest. Of a name that an
-               `include` spec names, only records which that means.
+    included   the records that an `include` spec matches (all, if there is none), of each name the newest
+    needed     for every kept record, and every name that it depends on: the records that fulfil all its specs of that name,
+               those in `constrains` too; of these the newest. Of a name that an `include` spec matches, only records that
+               the spec matches as well.
 
-Counted so, two records that need overlapping ranges of a third can still be installed together: the newest of the
-lower range lies in both.
+"The newest" are those that `newest` and `newest_builds` leave (see Rules.aged). They are counted for each need by itself: so
+two records that need overlapping ranges of a third can be installed together, for the newest of the lower range is in both.
 """
 
 import re
@@ -26,7 +26,10 @@ _NAME = re.compile(r"\s*(?:[^\s:\[]*::)?([A-Za-z0-9_.\-]+)").match
 
 
 class Shelf:
-    """One directory that is selected from: its records, as far as somebody has asked for them, and what is kept."""
+    """One directory that is selected from: the records that were read so far, and which of them are kept.
+
+    Names are in lower case here, as conda compares them.
+    """
 
     def __init__(self, repo: str, directory: str, reading: Reading, rules: Rules) -> None:
         self.repo = repo
@@ -35,20 +38,21 @@ class Shelf:
         self.rules = rules
         #: by the name as upstream has it
         self.drafts: dict[str, Draft] = {}
-        #: files, by name in lower case
+        #: {name: files that are kept}
         self.kept: dict[str, set[str]] = {}
-        #: records that a rule drops
+        #: {record: the rule that drops it}
         self.dropped: dict[Listed, str] = {}
         self._records: dict[str, list[Listed]] = {}
+        #: {name: as upstream writes it}
         self._names = {name.lower(): name for name in reading.sources}
 
     @property
     def names(self) -> Collection[str]:
-        """Every name in it, in lower case."""
+        """Every name in it, read or not."""
         return self._names.keys()
 
     def read(self, names: Iterable[str]) -> None:
-        """Read the records of some names that were not read yet. Raises UpstreamError."""
+        """Read the records of names, if these are in it and were not read yet. Raises UpstreamError."""
         wanted = [found for name in names if (found := self._names.get(name)) and found not in self.drafts]
         for draft in self.reading.drafts(wanted) if wanted else ():
             self.drafts[draft.name] = draft
@@ -58,7 +62,7 @@ class Shelf:
             self._records[draft.name.lower()] = [record for record in records if record not in self.dropped]
 
     def records(self, name: str) -> list[Listed]:
-        """The records of a name that was read, without those that a rule drops."""
+        """The records of a name that was read, without those that a rule of single records drops."""
         return self._records.get(name, [])
 
     def all_kept(self) -> Iterator[Listed]:
@@ -72,12 +76,12 @@ class Shelf:
         self.dropped.pop(record, None)
 
     def drop(self, name: str, record: Listed, rule: str) -> None:
-        """Note why a record is not kept, unless it is, for another reason."""
+        """Note the rule that drops a record, unless the record is kept for another reason."""
         if record.file not in self.kept.get(name, ()):
             self.dropped.setdefault(record, rule)
 
     def counts(self) -> dict[str, int]:
-        """How many records each rule has dropped (`include`: nobody asked for them), and of how many names none was read."""
+        """How many records each rule has dropped; `include`: those that nobody asked for; `names`: names that nobody read."""
         rules = Counter(self.dropped.values())
         for name, records in self._records.items():
             kept = self.kept.get(name, ())
@@ -87,11 +91,13 @@ class Shelf:
 
 
 class Wanted(NamedTuple):
-    """What one repo's selection asks for, other than by its rules."""
+    """What one repo's selection asks for."""
 
+    #: none: everything, or the files alone if there are some
     include: Specs
-    #: {directory: {file: SHA-256 if known}}
+    #: {directory: {file: SHA-256 if known}}, to be kept exactly
     files: Mapping[str, Mapping[str, Digest | None]]
+    #: whether also what kept records depend on
     dependencies: bool
 
 
@@ -103,18 +109,19 @@ class _Need(NamedTuple):
 
 
 class Closure:
-    """The records that one repo's selection keeps, of its own shelves and of those that dependencies may come from."""
+    """Finds the records that one repo's selection keeps for one platform."""
 
     def __init__(self, own: Sequence[Shelf], others: Sequence[Shelf], wanted: Wanted) -> None:
+        """own: the repo's shelves; others: those of other repos, which dependencies may come from too"""
         self._own = own
         self._shelves = [*own, *others]
         self._wanted = wanted
         self._seen: set[_Need] = set()
-        #: of this platform; a shelf is one of several platforms' if it is noarch
+        #: for this platform; shelves of noarch also have what other platforms keep
         self._kept: set[Listed] = set()
 
     def run(self) -> None:
-        """Keep, on the shelves, what is included and what that needs. Raises UpstreamError."""
+        """Note on the shelves what is included, and what that needs. Raises UpstreamError."""
         kept = [*self._keep_files(), *self._include()]
         while kept and self._wanted.dependencies:
             needs = {need for record in kept for need in _needs(record)} - self._seen
@@ -152,7 +159,7 @@ class Closure:
     def _fulfil(self, need: _Need) -> Iterator[Listed]:
         specs = [spec for text in need.specs if (spec := dependency(text))]
         if len(specs) < len(need.specs):
-            return  # one of them is no spec: nothing fulfils it
+            return  # one of them is no spec, and nothing fulfils that
         bound = self._wanted.include.of(need.name)
         fitting = {
             shelf: [
@@ -162,13 +169,13 @@ class Closure:
                 and (not bound or any(spec.matches(record.build) for spec in bound))
             ]
             for shelf in self._shelves
-            if not (bound and shelf in self._own)  # what is included of that name is kept already, and no more
+            if not (bound and shelf in self._own)  # of that name these keep what is included, and no more
         }
         for repo in dict.fromkeys(shelf.repo for shelf in fitting):
             yield from self._keep_newest(need.name, {shelf: found for shelf, found in fitting.items() if shelf.repo == repo})
 
     def _keep_newest(self, name: str, found: Mapping[Shelf, Sequence[Listed]]) -> Iterator[Listed]:
-        """Keep the newest of the records of one name in one repo; gives those that this platform did not keep yet."""
+        """Keep the newest of the records of one name in one repo. Yields those that this platform did not keep yet."""
         rules = next(iter(found)).rules
         aged = rules.aged([record for records in found.values() for record in records])
         for shelf, records in found.items():

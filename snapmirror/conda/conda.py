@@ -29,7 +29,7 @@ _DOCUMENTS = {
 
 
 class Conda(Ecosystem):
-    """Fulfils `ecosystem.Ecosystem`; stateless."""
+    """Fulfils `ecosystem.Ecosystem`; stateless. A directory is a subdir of a channel (CEP 26), a leaf a CEP 16 shard."""
 
     kind = "conda"
     form = 1
@@ -44,11 +44,13 @@ class Conda(Ecosystem):
         return CondaTree()
 
     def directories(self, repo: CondaRepo) -> Sequence[str]:
-        """The subdirs; every channel must have noarch."""
-        return sorted({*repo.subdirs, "noarch"})
+        """See Ecosystem.directories."""
+        return repo.directories
 
     def documents(self, repo: CondaRepo, info: Mapping[str, Any]) -> Sequence[DocumentPlan]:
-        """What clients ask for: shards first since 2026, `.zst` since conda 23, the plain form before."""
+        """repodata.json and variants (CEP 36), shard index (CEP 16). Clients ask for shards first since 2026, before for `.zst`
+        since conda 23, and before that for the plain form.
+        """
         plain = ("", ".zst", ".bz2") if repo.bz2 else ("", ".zst")
         planned = [DocumentPlan("repodata.json", plain), DocumentPlan("repodata_shards.msgpack", (".zst",))]
         if repo.current_repodata:
@@ -75,10 +77,10 @@ class Conda(Ecosystem):
 
     def empty(self, repo: CondaRepo, directory: str) -> Reading:
         """See Ecosystem.empty."""
-        return upstream.nothing(repo, directory)
+        return upstream.empty(repo, directory)
 
     def settings(self, repo: CondaRepo) -> str:
-        """See Ecosystem.settings. Files that are included from count by what is in them."""
+        """See Ecosystem.settings."""
         sums = [blake3(path.read_bytes()).hexdigest() for name in repo.select.include_from if (path := Path(name)).is_file()]
         return f"{self.form} {repo.download} {self.documents(repo, {})} {repo.select} {sums} {repo.indexed_timestamp}"
 
@@ -146,7 +148,7 @@ class Conda(Ecosystem):
         return naming.naming(spec)
 
     def leaf_path(self, digest: Digest) -> str | None:
-        """Shards lie where the index of CEP 16 says: below `shards/`."""
+        """See Ecosystem.leaf_path. Our shard index has `shards/` for `shards_base_url` (CEP 16)."""
         return f"shards/{digest.hex()}.msgpack.zst"
 
     def locate(self, reader: DirectoryReader, path: str) -> LeafAt | FileAt | None:
@@ -160,7 +162,7 @@ class Conda(Ecosystem):
         return _DOCUMENTS[document](reader)
 
     def media_type(self, path: str) -> str:
-        """Content-Type by ending; what is compressed is sent as it is."""
+        """See Ecosystem.media_type. Compressed forms are files of their own, not codings of the plain form."""
         if path.endswith(".json"):
             return "application/json"
         if path.endswith(".zst"):
@@ -169,9 +171,9 @@ class Conda(Ecosystem):
 
 
 def _find_shard(reader: DirectoryReader, digest: Digest) -> LeafAt | None:
-    """A shard that this directory lists. The shard itself says under which name, so no other is read."""
+    """A shard, if this directory lists it: under a name that the shard itself tells, so that no other leaf need be read."""
     try:
         listed = any(reader.leaf(name) == digest for name in leaf.names_in(reader.read(digest)))
     except (DamagedError, ValueError):
-        return None  # no such blob, or one that is no shard
+        return None  # there is no such blob, or it is no shard
     return LeafAt(digest) if listed else None

@@ -1,7 +1,8 @@
-"""The documents that clients ask for, as functions of a directory and its leaves. Their bytes are frozen by golden digests.
+"""The documents that clients ask for, as functions of a directory and its leaves. Golden digests in the tests freeze their
+bytes.
 
-No document holds an address: files and shards are where the document is (`base_url` is left out of repodata.json, and
-is "" in the shard index, which rattler requires; a relative one breaks conda 26.7).
+No document holds an address: files and shards are beside it. repodata.json has no `base_url` (CEP 15). The shard index has
+an empty one, for rattler requires the key, and a relative URL breaks conda 26.7.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,12 +18,12 @@ _HASHES = ("md5", "sha256")
 
 
 def repodata(reader: DirectoryReader) -> bytes:
-    """`repodata.json` (CEP 36): records in order of package name, then file name; keys of records sorted."""
+    """`repodata.json` (CEP 36, `v3`: CEP 48): records by name of the leaf, then file name; their keys are sorted."""
     return _write(reader, (leaves.decode(leaf) for _, leaf in reader.contents()))
 
 
 def _write(reader: DirectoryReader, shards: Iterable[Shard]) -> bytes:
-    """Record by record: as one object, 600,000 records would take 2 GiB."""
+    """A repodata.json of these shards, written record by record: as one object, 600,000 records would take 2 GiB."""
     maps: dict[str, list[bytes]] = {section: [] for section in SECTIONS}
     v3: dict[str, list[bytes]] = {}
     removed: list[str] = []
@@ -45,6 +46,7 @@ def _write(reader: DirectoryReader, shards: Iterable[Shard]) -> bytes:
 
 
 def _members(records: dict[str, Record]) -> Iterator[bytes]:
+    """The records as members of a JSON object. Shards have raw hashes, repodata.json has hexadecimal digits."""
     for key in sorted(records):
         record = records[key]
         for kind in _HASHES:
@@ -71,7 +73,7 @@ def shard_index(reader: DirectoryReader) -> bytes:
 
 
 def _info(reader: DirectoryReader) -> dict[str, Any]:
-    """Upstream's `info`; its counts are those of what is published."""
+    """Upstream's `info`. If records are withheld, its counts are made anew (see revisions)."""
     info = reader.document.info
     if not reader.document.withheld or not has_counts(info):
         return info
@@ -85,7 +87,7 @@ def _info(reader: DirectoryReader) -> dict[str, Any]:
 
 
 def current_repodata(reader: DirectoryReader) -> bytes:
-    """`current_repodata.json`: the newest version of every name and what it needs."""
+    """`current_repodata.json`, a variant of repodata.json (CEP 36): the newest version of every name, and what that needs."""
     from . import newest  # py-rattler is slow to load and only wanted here
 
     return _write(reader, newest.reduce(leaves.decode(leaf) for _, leaf in reader.contents()))

@@ -1,8 +1,8 @@
 """Reading `repodata.json` and its compressed forms (CEP 36), without decoding what has not changed.
 
 A repodata.json of 600,000 records is 340 MiB of text, and 2 GiB as Python objects. Here it stays text: msgspec cuts it
-into one slice a record, slices are grouped by package name, and a group whose bytes were seen before is known by its
-digest. Only the others are decoded, group by group.
+into one slice a record, and slices are grouped by package name. The digest of a group tells whether its bytes were seen
+before; only the other groups are decoded, one by one.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -17,14 +17,15 @@ from ..errors import BadIndexError
 from ..readings import Draft, Reading
 from ..validators import Validators
 from . import names
-from .leaf import SECTIONS, Shard, draft, drop_huge_numbers
+from .leaf import CONTRADICTION, SECTIONS, Shard, draft, fit_numbers
 
-#: part of every source digest; raise it when `leaf.draft` makes other bytes of the same text
+#: part of every source digest; raise its number when `leaf.draft` makes other bytes of the same text
 _SALT = b"conda repodata record 1\0"
-_KNOWN = {"info", "packages", "packages.conda", "removed", "v3", "repodata_version"}
+#: keys of the top level that are read, or made anew for what we publish; all others are kept (CEP 36, CEP 48)
+KNOWN = {"info", *SECTIONS, "removed", "v3", "repodata_version"}
 
 _RECORD: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
-#: keys and texts of the records of one name in one map
+#: keys and texts of the records of one name in one section
 _Slices = list[tuple[str, msgspec.Raw]]
 
 
@@ -32,30 +33,38 @@ class FlatReading(Reading):
     """One repodata.json. Fulfils `readings.Reading`."""
 
     def __init__(self, url: str, body: bytes, document: str, validators: Validators | None) -> None:
-        """url: of repodata.json itself, for relative addresses; body: its plain text. Raises BadIndexError."""
+        """url: of repodata.json itself, for relative addresses; may hold credentials
+        body: its plain text
+        document, validators: URL of the form that was read, and what upstream said of it; "" and None if nothing was
+
+        Raises BadIndexError.
+        """
         self._url = url
         self.document = document
         self.validators: Mapping[str, Validators] = {document: validators} if validators else {}
         top = _decode_top(url, body)
         self.info: dict[str, Any] = dict(_decode(url, top.get("info", b"{}"), dict[str, Any] | None) or {})
-        if not isinstance(self.info.get("subdir"), str):  # CEP 36 lets it out; rattler refuses a shard index without it
+        if not isinstance(self.info.get("subdir"), str):  # CEP 36 does not require it; rattler does, in a shard index
             self.info["subdir"] = url.rsplit("/", 2)[-2]
         stated = self.info.pop("base_url", None)
         self.bases: tuple[str, ...] = (base_of(url, stated),)
-        self.extra = {key: _decode(url, raw, Any) for key, raw in top.items() if key not in _KNOWN}
+        self.extra = {key: _decode(url, raw, Any) for key, raw in top.items() if key not in KNOWN}
         if "repodata_version" in top and not stated:  # version 2 only says that there is a base_url (CEP 15)
             self.extra["repodata_version"] = _decode(url, top["repodata_version"], Any)
-        drop_huge_numbers(self.info)
-        drop_huge_numbers(self.extra)
+        for kept in (self.info, self.extra):
+            try:
+                fit_numbers(kept)
+            except ValueError as problem:
+                raise BadIndexError(addresses.redact(url), str(problem)) from None
         self._sections = self._group(top)
         self._removed = self._group_removed(top)
         self.invalid: Mapping[str, str] = {}
-        names = dict.fromkeys(name for groups in self._sections.values() for name in groups) | dict.fromkeys(self._removed)
         self._salt = _SALT + addresses.redact(self.bases[0]).encode()
-        self.sources: Mapping[str, Digest] = {name: self._source(name) for name in names}
+        found = dict.fromkeys(name for groups in self._sections.values() for name in groups) | dict.fromkeys(self._removed)
+        self.sources: Mapping[str, Digest] = {name: self._source(name) for name in found}
 
     def _group(self, top: dict[str, Any]) -> dict[str, dict[str, _Slices]]:
-        """{map: {name as the file name has it: slices}}."""
+        """{section: {package name in the files' names: slices}}. The records of `v3` are in a section `v3 <kind>` each."""
         texts = {section: top[section] for section in SECTIONS if section in top}
         if "v3" in top:
             texts |= {
@@ -80,7 +89,11 @@ class FlatReading(Reading):
         return groups
 
     def _source(self, name: str) -> Digest:
-        """BLAKE3, for nobody else sees it and SHA-256 takes twice as long; in one call, 600,000 were a third of grouping."""
+        """A digest of all that the document says of a name.
+
+        BLAKE3: nobody else sees it, and SHA-256 takes twice as long. In one call: one for each of 600,000 records took a
+        third of the time of grouping.
+        """
         parts: list[bytes | msgspec.Raw] = [self._salt]
         for section, groups in self._sections.items():
             if slices := groups.get(name):
@@ -92,7 +105,7 @@ class FlatReading(Reading):
         return blake3(b"".join(parts)).digest()
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
-        """Decode the groups of these names. A record whose `name` is not that in its file name joins the leaf of its own."""
+        """See Reading.drafts. A record whose `name` is not the one in its file's name is moved to the leaf of its `name`."""
         strays: dict[str, list[tuple[str, str, Any]]] = {}
         mixed = set()
         for name in names:
@@ -114,19 +127,20 @@ class FlatReading(Reading):
         return made._replace(invalid={**made.invalid, **twice}) if twice else made
 
     def _read_group(self, name: str) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-        """The records of a group, and what is taken out of them {file: reason}: what two maps say of one file, if they differ.
+        """The records of a group {section: {key: record}}, without files that two sections describe differently.
 
-        Their names may put them into two leaves, where nobody would see that at most one is right.
+        Also these files {file: reason}. They are found here because their `name` may put them into two leaves, where nobody
+        would see that at most one is right.
         """
         shard = self._decode_group(name)
         one, other = (shard.get(section, {}) for section in SECTIONS)
         twice = [file for file in one.keys() & other.keys() if _promise(one[file]) != _promise(other[file])]
         for file in twice:
             del one[file], other[file]
-        return shard, dict.fromkeys(twice, "two records give it different hashes")
+        return shard, dict.fromkeys(twice, CONTRADICTION)
 
     def _decode_group(self, name: str) -> dict[str, dict[str, Any]]:
-        """{map: {key: record}}."""
+        """{section: {key: record}}."""
         try:
             return {
                 section: {key: _RECORD.decode(raw) for key, raw in groups[name]}
@@ -142,9 +156,12 @@ class FlatReading(Reading):
 
 
 def base_of(url: str, stated: object) -> str:
-    """An address that an index states (CEP 15, CEP 16): relative to it, absolute, or missing. Raises BadIndexError.
+    """The folder that an index states: its `base_url` (CEP 15, CEP 16) or `shards_base_url` (CEP 16).
 
-    On the server of the index itself it needs the same credentials.
+    url: of the index; the result has its credentials if it is on the same server
+    stated: absolute, or relative to the index; anything else means the folder of the index
+
+    Raises BadIndexError.
     """
     try:
         joined = addresses.join(url, stated if isinstance(stated, str) and stated else "./")
@@ -154,14 +171,14 @@ def base_of(url: str, stated: object) -> str:
 
 
 def _promise(record: Any) -> object:
-    """What a record says of the bytes of its file."""
+    """What a record says of the bytes of its file: two records with other promises are of other files."""
     if type(record) is not dict:
         return None
     return [str(record.get(key)).lower() for key in ("sha256", "md5", "size")]
 
 
 def _decode_one(raw: msgspec.Raw) -> Any:
-    """A record, or None for one that can't be decoded, which `draft` withholds: a number that is none (1e400), say."""
+    """A record; None if it can't be decoded, because of a number like 1e400 for example. `draft` withholds what is None."""
     try:
         return _RECORD.decode(raw)
     except (msgspec.DecodeError, RecursionError):
@@ -169,7 +186,7 @@ def _decode_one(raw: msgspec.Raw) -> Any:
 
 
 def _take_strays(name: str, sections: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, Any]]:
-    """Take out the records that belong to another name: [(that name, map, key, record)]."""
+    """Take out the records that belong to another name: [(that name, section, key, record)]."""
     others = [
         (section, key, record)
         for section, records in sections.items()
@@ -191,7 +208,7 @@ def _as_shard(sections: dict[str, dict[str, Any]], removed: list[str] | None) ->
 
 
 class _Usual(msgspec.Struct, forbid_unknown_fields=True):
-    """The keys that repodata.json usually has: its records are cut in one pass, which for 340 MiB takes 0.2 s less than two."""
+    """The keys that repodata.json usually has. If it has no other, one pass cuts it: of 340 MiB, 0.2 s faster than two."""
 
     packages: dict[str, msgspec.Raw] = {}
     conda: dict[str, msgspec.Raw] = msgspec.field(name="packages.conda", default_factory=dict)
@@ -201,7 +218,7 @@ class _Usual(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def _decode_top(url: str, body: bytes) -> dict[str, Any]:
-    """The top level; maps of records already cut, if there is nothing unusual beside them."""
+    """The top level {key: text}; `packages` and `packages.conda` may be cut into records already. Raises BadIndexError."""
     try:
         found = msgspec.json.decode(body, type=_Usual)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

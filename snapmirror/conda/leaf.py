@@ -1,9 +1,14 @@
 """Leaves: one package name's part of a subdir, as a CEP 16 shard.
 
 A leaf is canonical MessagePack of `{"packages": {file: record}, "packages.conda": {…}, "removed": [file]}` and, where
-upstream has it, `"v3": {kind: {key: record}}` (CEP 48). `md5` and `sha256` of a record are raw bytes, as clients of
-shards expect; everything else is as upstream wrote it, known to us or not. We change two things: the computed sha256 is
-added to a record that has none, and `url` is made to point at us.
+upstream has it, `"v3": {kind: {key: record}}` (CEP 48). A record is that of repodata.json (CEP 36), with `md5` and `sha256`
+as raw bytes (CEP 16). Keys that we don't know are kept. What we change in a record is no more than this:
+
+sha256              added once it is computed, if upstream states none
+url                 becomes the name of the file, wherever that is: clients fetch it from us
+indexed_timestamp   added if the configuration says so and upstream states none (CEP 47)
+legacy_bz2_md5      hexadecimal digits, as clients read it in shards too
+numbers             integers beyond 64 bits become floats, for MessagePack has none
 """
 
 import math
@@ -20,8 +25,11 @@ from . import names
 Record = dict[str, Any]
 Shard = dict[str, Any]
 
+#: the maps of a shard and of repodata.json whose keys are file names
 SECTIONS = ("packages", "packages.conda")
-#: a timestamp above this is in milliseconds, as it should be
+#: a reason to withhold a file
+CONTRADICTION = "two records give it different hashes"
+#: a timestamp below this is in seconds, as some builders write it; above, in milliseconds, as CEP 34 has it
 _SECONDS_END = 100_000_000_000
 
 
@@ -37,12 +45,12 @@ class _Shape(msgspec.Struct):
 _SHAPE = msgspec.msgpack.Decoder(_Shape)
 _SHARD: msgspec.msgpack.Decoder[dict[str, Any]] = msgspec.msgpack.Decoder(dict[str, Any])
 
-#: where a record stands: the map that holds it, its key there, and its file name
+#: where a record is: the map that holds it, its key there, and the name of its file
 Place = tuple[dict[str, Any], str, str]
 
 
 def places(shard: Shard) -> Iterator[Place]:
-    """Every record of a shard."""
+    """Every record of a shard. It may be deleted from its map at once."""
     for section in SECTIONS:
         if holder := shard.get(section):
             yield from [(holder, file, file) for file in holder]
@@ -53,7 +61,7 @@ def places(shard: Shard) -> Iterator[Place]:
 
 
 def decode(leaf: bytes) -> Shard:
-    """A shard from its bytes. Raises ValueError if they are none."""
+    """A shard from its uncompressed bytes. Raises ValueError for bytes that are none."""
     try:
         _SHAPE.decode(leaf)
         return _SHARD.decode(leaf)
@@ -62,13 +70,13 @@ def decode(leaf: bytes) -> Shard:
 
 
 def withhold_unsayable(shard: Shard) -> dict[str, str]:
-    """Take out of a shard what JSON can't say, or the two forms that we publish would disagree; {file: reason}."""
+    """Take what JSON can't say out of a shard: repodata.json could not list it. Returns {file: reason to withhold it}."""
     withheld = {}
     for holder, key, file in places(shard):
         record = holder[key]
         if isinstance(record, dict):
             if isinstance(legacy := record.get("legacy_bz2_md5"), bytes):
-                record["legacy_bz2_md5"] = legacy.hex()  # clients read it so in shards too
+                record["legacy_bz2_md5"] = legacy.hex()
             record = {**record, "md5": None, "sha256": None}
         if not sayable(record):
             withheld[file] = "its record holds what JSON can't say"
@@ -80,7 +88,7 @@ def withhold_unsayable(shard: Shard) -> dict[str, str]:
 
 
 def sayable(value: Any) -> bool:
-    """Whether JSON has a form for it: not for bytes, times or extensions of MessagePack, NaN, or keys that are no texts."""
+    """Whether JSON can say a value. It can't say bytes, times and extensions of MessagePack, NaN, and keys that are no text."""
     try:
         return _sayable(value)
     except RecursionError:
@@ -96,7 +104,7 @@ def _sayable(value: Any) -> bool:
 
 
 def draft(name: str, shard: Shard, base: str, source: Digest | None) -> Draft:
-    """Check and normalise a shard as upstream wrote it (it is changed in place).
+    """Make a leaf of a shard as upstream wrote it; the shard is changed in place. Records that are invalid are taken out.
 
     base: URL below which upstream keeps the files, ending in a slash
     source: digest of what the shard was read from, None if it was not read from that alone
@@ -108,20 +116,28 @@ def draft(name: str, shard: Shard, base: str, source: Digest | None) -> Draft:
             files.append(_normalise(holder[key], file, base))
         except ValueError as problem:
             invalid[file] = str(problem)
-            del holder[key]
     if sum(bool(shard.get(section)) for section in (*SECTIONS, "v3")) > 1:
-        for file in _contradictions(files):
-            invalid[file] = "two records give it different hashes"
+        invalid |= dict.fromkeys(_contradictions(files), CONTRADICTION)
+    _take_out(shard, invalid)
+    try:
+        content = _encode(shard)
+    except OverflowError:
+        invalid |= _fit_numbers(shard)
+        _take_out(shard, invalid)
+        content = _encode(shard)
     if invalid:
         files = [file for file in files if file.name not in invalid]
-        for holder, key, name_ in places(shard):
-            if name_ in invalid:
-                del holder[key]
-    return Draft(name, _encode(shard), tuple(files), source, invalid)
+    return Draft(name, content, tuple(files), source, invalid)
+
+
+def _take_out(shard: Shard, files: Collection[str]) -> None:
+    for holder, key, file in places(shard) if files else ():
+        if file in files:
+            del holder[key]
 
 
 def _contradictions(files: list[File]) -> set[str]:
-    """Files that two records of a leaf describe differently: whichever we published, one would be wrong."""
+    """Files that two records of a leaf describe differently: whichever record we published, it might be the wrong one."""
     if len({file.name for file in files}) == len(files):
         return set()
     seen: dict[str, tuple[object, ...]] = {}
@@ -163,7 +179,7 @@ def _normalise(record: Any, file: str, base: str) -> File:
 
 
 def _elsewhere(record: Record, file: str, base: str) -> str | None:
-    """The address that a record states, if it is not that of its directory; in the record, it becomes ours."""
+    """The address in a record's `url` (a draft of a CEP, ceps#151), if it is not base + name. In the record it becomes ours."""
     if not isinstance(record["url"], str):
         return None
     stated = addresses.redact(addresses.join(base, record["url"]))
@@ -172,7 +188,7 @@ def _elsewhere(record: Record, file: str, base: str) -> str | None:
 
 
 def _encode(shard: Shard) -> bytes:
-    """Canonical bytes; empty if nothing is left to say."""
+    """Canonical bytes; empty if nothing is left to say. Raises OverflowError for integers beyond 64 bits."""
     if shard.get("v3"):
         shard["v3"] = {kind: records for kind, records in shard["v3"].items() if records}
     if not shard.get("v3"):
@@ -180,27 +196,42 @@ def _encode(shard: Shard) -> bytes:
     shard["removed"] = sorted(set(map(str, shard.get("removed") or ())))
     for section in SECTIONS:
         shard[section] = shard.get(section) or {}
-    if not any(shard[key] for key in shard):
-        return b""
-    try:
-        return codec.to_msgpack(shard)
-    except OverflowError:
-        drop_huge_numbers(shard)
-        return codec.to_msgpack(shard)
+    return codec.to_msgpack(shard) if any(shard.values()) else b""
 
 
-def drop_huge_numbers(value: Any) -> None:
-    """MessagePack has no integers beyond 64 bits; as a float the number is the same to every JSON reader but Python's."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in list(items):
-        if isinstance(item, int) and not -(2**63) <= item < 2**64:
-            value[key] = float(item)
-        else:
-            drop_huge_numbers(item)
+def _fit_numbers(shard: Shard) -> dict[str, str]:
+    """Make the numbers of all records fit; {file: reason to withhold it} of those that can't."""
+    invalid = {}
+    for holder, key, file in places(shard):
+        try:
+            fit_numbers(holder[key])
+        except ValueError as problem:
+            invalid[file] = f"its record {problem}"
+    return invalid
+
+
+def fit_numbers(value: dict[str, Any]) -> None:
+    """Turn integers beyond 64 bits into floats, in place. MessagePack has no such integers; most JSON readers make floats of
+    them anyway. Raises ValueError for a number that no float can hold.
+    """
+    waiting: list[dict[str, Any] | list[Any]] = [value]
+    while waiting:  # no recursion: from Python 3.12 on, JSON may be nested deeper than functions
+        holder: Any = waiting.pop()
+        for key, item in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
+            if isinstance(item, dict | list):
+                waiting.append(item)
+            elif isinstance(item, int) and not -(2**63) <= item < 2**64:
+                try:
+                    holder[key] = float(item)
+                except OverflowError:
+                    raise ValueError("holds a number that is too large for JSON's readers") from None
 
 
 def settle(leaf: bytes, digests: Mapping[str, Digest], withheld: Collection[str]) -> bytes:
-    """A leaf with computed digests added {file: SHA-256} and withheld files taken out; empty if nothing is left."""
+    """A leaf without the withheld files, and with the computed SHA-256 of those that had none; empty if nothing is left.
+
+    digests: {file: SHA-256}
+    """
     shard = decode(leaf)
     for holder, key, file in places(shard):
         if file in withheld:
@@ -211,7 +242,7 @@ def settle(leaf: bytes, digests: Mapping[str, Digest], withheld: Collection[str]
 
 
 def dates(leaf: bytes) -> dict[str, int]:
-    """The `indexed_timestamp` of files (CEP 47), milliseconds since 1970, of those that have one."""
+    """The `indexed_timestamp` (CEP 47) of those files that have one: {file: milliseconds since 1970}."""
     return {
         file: stamp
         for holder, key, file in places(decode(leaf))
@@ -220,7 +251,7 @@ def dates(leaf: bytes) -> dict[str, int]:
 
 
 def date(leaf: bytes, seen: Mapping[str, int]) -> bytes:
-    """A leaf with this `indexed_timestamp` of files, milliseconds since 1970."""
+    """A leaf with this `indexed_timestamp` (CEP 47) in the records of files: {file: milliseconds since 1970}."""
     shard = decode(leaf)
     for holder, key, file in places(shard):
         if file in seen:
@@ -231,25 +262,28 @@ def date(leaf: bytes, seen: Mapping[str, int]) -> bytes:
 def as_of(leaf: bytes, instant: int) -> bytes:
     """A leaf with only the records that were listed, or else built, by an instant (seconds since 1970); empty if none is.
 
-    A record of which nobody says when may have come later.
+    A record that does not say when is left out: it may have come later.
     """
     shard = decode(leaf)
     for holder, key, _ in places(shard):
-        if not 0 < _milliseconds(holder[key]) <= instant * 1000:
+        at = listed_at(holder[key].get("indexed_timestamp"), holder[key].get("timestamp"))
+        if at is None or at > instant:
             del holder[key]
     shard["removed"] = []
     return _encode(shard)
 
 
-def _milliseconds(record: Record) -> float:
-    """When a record was first listed (CEP 47), else when its package was built; 0 if nobody says."""
-    stamps = (record.get(key) for key in ("indexed_timestamp", "timestamp"))
-    stamp = next((stamp for stamp in stamps if isinstance(stamp, int | float) and stamp > 0), 0)
-    return stamp if stamp >= _SECONDS_END else stamp * 1000  # some builders write seconds
+def listed_at(indexed: object, built: object) -> float | None:
+    """When upstream first listed a file, else when the file was built; seconds since 1970, None if its record does not say.
+
+    indexed, built: `indexed_timestamp` (CEP 47) and `timestamp` (CEP 34) of the record, whatever these are
+    """
+    stamp = next((stamp for stamp in (indexed, built) if isinstance(stamp, int | float) and stamp > 0), None)
+    return stamp / 1000 if stamp and stamp >= _SECONDS_END else stamp
 
 
 class _Sums(msgspec.Struct):
-    """The part of a record that finds its bytes; decoding the rest is skipped."""
+    """The part of a record that a `File` is made of; the rest is not decoded."""
 
     sha256: bytes | None = None
     md5: bytes | None = None
@@ -268,7 +302,7 @@ _DECODER = msgspec.msgpack.Decoder(_Files)
 
 
 def files(leaf: bytes) -> tuple[File, ...]:
-    """The files that a leaf lists. Raises ValueError if it is no shard."""
+    """The files that a leaf lists. Raises ValueError for bytes that are no shard."""
     try:
         found = _DECODER.decode(leaf)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -284,7 +318,10 @@ def files(leaf: bytes) -> tuple[File, ...]:
 
 
 def names_in(leaf: bytes) -> set[str]:
-    """Every name under which a directory might list a leaf."""
+    """Every name under which a directory might list a leaf: those in its files' names, and those that its records state.
+
+    Raises ValueError if it is no shard.
+    """
     shard = decode(leaf)
     found = {names.leaf_of(file) for file in shard.get("removed") or ()}
     for holder, key, file in places(shard):

@@ -1,4 +1,4 @@
-"""What a selection needs to know of the records in a leaf; all else of a record stays undecoded."""
+"""The records of a leaf as a selection needs them; the rest of each record is not decoded."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,14 +6,12 @@ from typing import Any
 import msgspec
 
 from . import names
+from .leaf import listed_at
 from .specs import Build
-
-#: a timestamp above this is in milliseconds, as it should be; some builders write seconds
-_SECONDS_END = 100_000_000_000
 
 
 class _Facts(msgspec.Struct, gc=False):
-    """Anything may stand in a record: nothing here may fail to decode."""
+    """Keys of a record (CEP 34, CEP 36). Upstream may have written anything: decoding them must not fail."""
 
     name: Any = None
     version: Any = None
@@ -61,46 +59,40 @@ class Listed:
 
     @property
     def timestamp(self) -> object:
-        """As upstream has it."""
+        """`timestamp` as upstream has it, whatever it is."""
         return self._facts.timestamp
 
     @property
     def sha256(self) -> bytes | None:
-        """As stated."""
+        """None if it is not stated."""
         return self._facts.sha256 if isinstance(self._facts.sha256, bytes) else None
 
     @property
     def time(self) -> float | None:
-        """When a server first listed it (CEP 47), else when it was built; seconds since 1970, None if nobody says."""
-        return _seconds(self._facts.indexed_timestamp) or _seconds(self._facts.timestamp)
+        """See leaf.listed_at."""
+        return listed_at(self._facts.indexed_timestamp, self._facts.timestamp)
 
     @property
     def depends(self) -> list[str]:
-        """The specs of what it needs, of its extras (CEP 48) too."""
+        """The specs of what it needs, and of what its extras need (`extra_depends`, CEP 44)."""
         extras = self._facts.extra_depends
         more = [spec for specs in extras.values() for spec in _texts(specs)] if isinstance(extras, dict) else []
         return _texts(self._facts.depends) + more
 
     @property
     def constrains(self) -> list[str]:
-        """The specs that bound what may be installed beside it."""
+        """The specs that limit what may be installed beside it."""
         return _texts(self._facts.constrains)
 
 
 def listed(leaf: bytes) -> Iterator[Listed]:
-    """The records of a leaf that snapmirror made."""
+    """The records of a leaf. It is not checked: leaves are made by `leaf.draft`."""
     found = _DECODER.decode(leaf)
     for part in (found.packages, found.conda):
         yield from (Listed(file, facts, in_v3=False) for file, facts in part.items())
     for kind, records in found.v3.items():
         for key, facts in records.items():
             yield Listed(names.v3_file(kind, key, {"fn": facts.fn, "url": facts.url}), facts, in_v3=True)
-
-
-def _seconds(stamp: object) -> float | None:
-    if not isinstance(stamp, int | float) or stamp <= 0:
-        return None
-    return stamp / 1000 if stamp >= _SECONDS_END else float(stamp)
 
 
 def _texts(value: object) -> list[str]:

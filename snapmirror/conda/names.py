@@ -1,14 +1,13 @@
-"""File names of conda packages, as upstreams write them and as we let them in."""
+"""File names of conda packages (CEP 26): `name-version-build.conda` or `.tar.bz2`; which we let in, and what they tell."""
 
 import re
 
-#: CEP 26; it also keeps the name of a partial download under the 255 bytes that file systems allow
+#: bytes (CEP 26); it also keeps the name of a partial download under the 255 bytes that file systems allow
 LONGEST = 211
-#: names that a directory publishes itself
+#: names of the documents that a directory publishes itself, without their endings
 _OURS = ("repodata", "current_repodata", "repodata_shards", "shards")
 
-
-#: nearly every real name; whatever does not match is looked at more closely
+#: nearly every real name can be let in for this alone; `problem_with`, which is slower, has the last word on the others
 is_plain = re.compile(r"(?!repodata|current_repodata|shards)[A-Za-z0-9_][A-Za-z0-9_.+!=-]{,210}").fullmatch
 
 
@@ -26,19 +25,22 @@ def problem_with(file: str) -> str | None:
 
 
 def is_ours(file: str) -> bool:
-    """Whether it is a name of what a directory publishes itself."""
+    """Whether a name is one of those that a directory publishes itself."""
     return file.split(".")[0] in _OURS
 
 
 def leaf_of(file: str) -> str:
-    """The package name in a file name: `name-version-build.conda` without its last two parts; a wheel's first part."""
+    """The package name in a file name: `name-version-build.conda` without its last two parts.
+
+    Of a wheel (PEP 427) its first part, in lower case and with `-` for `_`.
+    """
     if file.endswith(".whl"):
         return file.split("-")[0].lower().replace("_", "-")
     return file.rsplit("-", 2)[0]
 
 
 def version_of(file: str) -> tuple[str, str]:
-    """The version and the build in a file name; of a wheel the version alone. Empty where there is none."""
+    """The version and the build in a file name; empty if there is none. A wheel's name has no build."""
     if file.endswith(".whl"):
         return (*file.split("-"), "", "")[1], ""
     parts = file.removesuffix(".conda").removesuffix(".tar.bz2").rsplit("-", 2)
@@ -46,7 +48,10 @@ def version_of(file: str) -> tuple[str, str]:
 
 
 def v3_file(kind: str, key: str, record: dict[str, object]) -> str:
-    """The file name of a record of `v3` (CEP 48), whose keys have no extension."""
+    """The file name of a record of `v3` (CEP 48): its key there and its kind, unless it states another.
+
+    A wheel may state it in `fn`, or in `url` (a draft of a CEP, ceps#151).
+    """
     stated = record.get("fn")
     if isinstance(stated, str):
         return stated

@@ -1,4 +1,4 @@
-"""What the operator names in a channel: `tool`, `tool==1.2`, `tool=1.2` as conda reads it, `tool-1.2-0.conda`."""
+"""What the operator names in a channel: `tool`, `tool==1.2`, `tool-1.2-0.conda`; `tool=1.2` is read as conda does (CEP 29)."""
 
 import re
 
@@ -16,7 +16,7 @@ def naming(spec: str) -> Naming:
             raise ValueError("write the file's name without a folder: it is meant in every subdir")
         return Naming(spec, names.leaf_of(spec), False, lambda _, file: file == spec)
     if "/" in spec:
-        return path(spec)
+        return of_path(spec)
     found = _NAME.fullmatch(spec)
     if not found:
         raise ValueError("write a package's name, name==version, name=version, the name of a file, or its SHA-256")
@@ -28,7 +28,7 @@ def naming(spec: str) -> Naming:
 
 
 def _is_of(spec: str, name: str, version: str, file: str) -> bool:
-    """Whether a file is of the version that a spec names; one that conda could not read is compared as it is written."""
+    """Whether a file is of the version that a spec names. A version that conda can't read must be written the same."""
     stated, build = names.version_of(file)
     if stated == version:
         return True
@@ -40,6 +40,6 @@ def _is_of(spec: str, name: str, version: str, file: str) -> bool:
         return False
 
 
-def path(spec: str) -> Naming:
-    """A file beside a channel's packages, by its path below the channel."""
+def of_path(spec: str) -> Naming:
+    """A file beside a channel's packages. spec: its path below the channel"""
     return Naming(spec, names.leaf_of(spec), False, lambda _, file: file == spec)

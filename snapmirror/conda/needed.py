@@ -1,4 +1,4 @@
-"""What specs, environments and locks need of a channel: for a mirror that has its index, and is to have the files as well."""
+"""What specs, environment files and locks need of a channel: `prefetch` fetches these files."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -16,9 +16,9 @@ from .settings import CondaRepo, Select
 
 
 def needed(repo: CondaRepo, readings: Mapping[str, Reading], wishes: Wishes, present: datetime) -> Needed:
-    """The newest version that each spec allows, the same of what that depends on, and the files of locks.
+    """See Ecosystem.needed: of each spec the newest version that it allows, so too of dependencies, and the files of locks.
 
-    All builds of a version: which of them is installed, the solver decides. `.tar.bz2` where there is no `.conda`.
+    All builds of a version are needed, for a solver decides which is installed; a `.tar.bz2` only if there is no `.conda`.
     """
     try:
         asked = Select(
@@ -35,6 +35,6 @@ def needed(repo: CondaRepo, readings: Mapping[str, Reading], wishes: Wishes, pre
     kept = select({repo.path: repo}, {(repo.path, name): reading for name, reading in readings.items()}, present)
     drafts = {name: list(found.reading.drafts(list(found.reading.sources))) for (_, name), found in kept.items()}
     records = [record for found in drafts.values() for draft in found for record in listed(draft.content)]
-    specs = [*wishes.specs, *wanted.Locks().read(repo).specs]
+    specs = [*wishes.specs, *wanted.IncludeFiles().read(repo).specs]
     unmet = [text for text in specs if not any(map(Specs([text]).match, records))]
     return Needed(drafts, dict.fromkeys(unmet, "nothing that the channel lists fulfils it"))

@@ -1,7 +1,8 @@
-"""The reduced repodata for conda's classic solver.
+"""What current_repodata.json lists, for conda's classic solver: the newest records, and what these need.
 
-For every name the builds of the newest version with the highest build number; then, until nothing is missing, for every
-dependency of a kept record that no kept record fulfils, the newest records that do. As conda-index makes it.
+Of every name, the builds of the newest version that have the highest build number. Then, again and again until nothing is
+missing: for each dependency of a kept record that no kept record fulfils, the newest records that fulfil it. No CEP defines
+this; it is what conda-index does.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ class _Listed(NamedTuple):
 
 
 def reduce(shards: Iterable[Shard]) -> Iterator[Shard]:
-    """The shards with only the records that current_repodata.json lists."""
+    """Shards, one for each name, with only the records that current_repodata.json lists."""
     builds: dict[str, list[_Listed]] = {}
     for shard in shards:
         for section in SECTIONS:
@@ -47,7 +48,7 @@ def _newest(listed: Iterable[_Listed]) -> list[_Listed]:
 
 
 def _fulfil(depend: str, listed: dict[str, list[_Listed]], kept: dict[str, list[_Listed]]) -> list[_Listed]:
-    """Keep the newest records that fulfil a dependency, unless a kept one does; those that were added."""
+    """Keep the newest records that fulfil a dependency, unless a kept record does. Returns those that were added."""
     spec = dependency(depend)
     name = spec.name if spec else None
     if spec is None or name not in listed or any(spec.matches(one.build) for one in kept[name]):

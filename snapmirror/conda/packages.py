@@ -1,8 +1,8 @@
-"""A folder of built packages as a channel of one's own: read as an upstream is, but its index is made here.
+"""A folder of built packages as a channel of one's own (`packages`): its index is made here, then read as any other.
 
-What a package says of itself is read by py-rattler, once: what was read is noted with the size and time of the file, and
-a package that has both unchanged is not opened again. A package that can't be read to its end is withheld: it may be
-on its way here still, and then the next sync takes it.
+What a package says of itself, its `info/index.json` (CEP 34), is read by py-rattler, once: it is noted with the size and
+time of the file, and a package with the same size and time is not opened again. A package that can't be read to its end is
+withheld: most likely it is still being copied, and the next sync takes it.
 """
 
 import asyncio
@@ -28,54 +28,59 @@ from .settings import CondaRepo
 
 _ENDINGS = (".conda", ".tar.bz2")
 _INDEX = "info/index.json"
+#: bytes read at once
 _PIECE = 4 << 20
-#: one folder is read for several subdirs at once, and need not be indexed twice
+#: packages that are opened before what they say is noted: what a kill can cost
+_BATCH = 64
+#: subdirs are read in several threads: the second finds noted what the first has read of the folder above them
 _indexing = threading.Lock()
 
 
 class _Noted(msgspec.Struct, array_like=True):
-    """What is known of a package file; of size and time it is known whether that still holds."""
+    """The record of a package, and the file that it was read from: bytes, and nanoseconds since 1970."""
 
     size: int
     modified: int
     record: dict[str, Any]
 
 
-#: packages that are opened before what they say is noted: what a kill can cost
-_BATCH = 64
-#: a file, with size and time
+#: a file, and what the file system says of it
 _Place = tuple[Path, os.stat_result]
-#: what a package says of itself, or why it can't be listed
-Found = dict[str, Any] | str
+#: the record of a package, or why it can't be listed
+_Found = dict[str, Any] | str
 
 
 def read(repo: CondaRepo, subdir: str, upstream: Upstream) -> FlatReading:
-    """The present state of a subdir. Raises TransportError if the folder can't be read, BadIndexError for a bad patch."""
+    """The present state of a subdir: the packages in its folder, and those beside the folders that say they are for it.
+
+    Of two with the same name that in the folder of the subdir counts. Raises TransportError if the folder can't be read,
+    BadIndexError for patch instructions that can't be used.
+    """
     folder = Path(repo.packages)
     with _indexing:
-        flat = {path.name: _if_here(found, subdir) for path, found in _index(_list(folder), upstream.notes)}
-        own = {path.name: _as_here(found, subdir) for path, found in _index(_list(folder / subdir), upstream.notes)}
+        beside = {path.name: _if_for(subdir, found) for path, found in _index(_list(folder), upstream.notes)}
+        inside = {path.name: _check_for(subdir, found) for path, found in _index(_list(folder / subdir), upstream.notes)}
     if not folder.is_dir():
         raise TransportError(folder.as_uri(), "is no folder")
     records: dict[str, Any] = {"packages": {}, "packages.conda": {}, "removed": []}
     invalid = {}
-    for name, found in sorted({**flat, **own}.items()):
+    for name, found in sorted({**beside, **inside}.items()):
         if isinstance(found, str):
             invalid[name] = found
         elif found is not None:
             records["packages.conda" if name.endswith(".conda") else "packages"][name] = {**found, "subdir": subdir}
     for place in (folder, folder / subdir):
         patches.apply(records, place / "patch_instructions.json")
-    inside, outside = (addresses.as_folder(place.as_uri()) for place in (folder / subdir, folder))
+    own, above = (addresses.as_folder(place.as_uri()) for place in (folder / subdir, folder))
     body = msgspec.json.encode({"info": {"subdir": subdir}, **records})
-    reading = FlatReading(f"{inside}repodata.json", body, "", None)
-    reading.bases = (inside, outside) if (folder / subdir).is_dir() else (outside,)
+    reading = FlatReading(f"{own}repodata.json", body, "", None)
+    reading.bases = (own, above) if (folder / subdir).is_dir() else (above,)
     reading.invalid = invalid
     return reading
 
 
-def _if_here(found: Found, subdir: str) -> Found | None:
-    """Of a package beside the folders of subdirs: what it says if it is for this one. What is wrong is said in noarch."""
+def _if_for(subdir: str, found: _Found) -> _Found | None:
+    """Of a package beside the folders of subdirs: its record, if it is for this one. noarch tells why it can't be listed."""
     if isinstance(found, str):
         return found if subdir == "noarch" else None
     stated = found.get("subdir")
@@ -84,15 +89,15 @@ def _if_here(found: Found, subdir: str) -> Found | None:
     return found if stated == subdir else None
 
 
-def _as_here(found: Found, subdir: str) -> Found:
-    """Of a package in the folder of a subdir."""
+def _check_for(subdir: str, found: _Found) -> _Found:
+    """Of a package in the folder of a subdir: its record, unless that says that it is for another one."""
     if isinstance(found, dict) and found.get("subdir", subdir) != subdir:
         return f"its {_INDEX} says that it is for {found['subdir']}"
     return found
 
 
 def _list(folder: Path) -> list[_Place]:
-    """The packages in a folder, with size and time. A name that begins with a dot is one of a file on its way."""
+    """The packages in a folder, none if there is no such folder. Names of files that are being copied begin with a dot."""
     try:
         with os.scandir(folder) as entries:
             named = [entry for entry in entries if entry.name.endswith(_ENDINGS) and not entry.name.startswith(".")]
@@ -103,8 +108,8 @@ def _list(folder: Path) -> list[_Place]:
         raise TransportError(folder.as_uri(), error.strerror or str(error)) from None
 
 
-def _index(files: Sequence[_Place], notes: Notes) -> Iterator[tuple[Path, Found]]:
-    """What each package says of itself; only those are opened of which that is not known."""
+def _index(files: Sequence[_Place], notes: Notes) -> Iterator[tuple[Path, _Found]]:
+    """The record of each package. Only packages of which nothing is noted are opened."""
     known = notes.get([_key(path) for path, _ in files])
     fresh = []
     for path, status in files:
@@ -116,7 +121,7 @@ def _index(files: Sequence[_Place], notes: Notes) -> Iterator[tuple[Path, Found]
     with ThreadPoolExecutor(thread_name_prefix="index") as pool:
         for start in range(0, len(fresh), _BATCH):
             batch = fresh[start : start + _BATCH]
-            found = list(pool.map(_try, batch))
+            found = list(pool.map(_record_of, batch))
             rows = [(path, status, one) for (path, status), one in zip(batch, found, strict=True) if not isinstance(one, str)]
             notes.put({_key(path): msgspec.json.encode(_Noted(at.st_size, at.st_mtime_ns, one)) for path, at, one in rows})
             yield from zip((path for path, _ in batch), found, strict=True)
@@ -126,7 +131,7 @@ def _key(path: Path) -> str:
     return f"conda package {path}"
 
 
-def _try(place: _Place) -> Found:
+def _record_of(place: _Place) -> _Found:
     try:
         return _open(*place)
     except Exception as error:  # py-rattler promises no types; whatever it is, it stops no other package
@@ -134,7 +139,10 @@ def _try(place: _Place) -> Found:
 
 
 def _open(path: Path, before: os.stat_result) -> dict[str, Any]:
-    """A record as an index has it. Raises an exception of any type for what is no whole package."""
+    """The record of a package as repodata.json has it (CEP 36): its index.json, and size and hashes of the file.
+
+    before: the file's state when it was listed. Raises an exception of any type for what is no whole package.
+    """
     text = asyncio.run(_read_to_the_end(path))
     if text is None:
         raise ValueError(f"it has no {_INDEX}")
@@ -145,7 +153,7 @@ def _open(path: Path, before: os.stat_result) -> dict[str, Any]:
         while piece := file.read(_PIECE):
             sums.update(piece)
     if path.name.endswith(".bz2"):
-        with bz2.open(path) as stream:  # rattler stops at the archive's end, which may come before that of the stream
+        with bz2.open(path) as stream:  # rattler stops at the end of the archive; the stream may be cut off after that
             while stream.read(_PIECE):
                 pass
     after = path.stat()
@@ -156,7 +164,7 @@ def _open(path: Path, before: os.stat_result) -> dict[str, Any]:
 
 
 async def _read_to_the_end(path: Path) -> bytes | None:
-    """A package's index.json. Names that are not there make rattler go through both parts of the archive."""
+    """A package's index.json, None if it has none. Names that can't be found make rattler read both parts of the archive."""
     archive = await PackageArchive.from_path(path)
     found = await archive.read_files([_INDEX, "info/there is none", "there is none"])
     return found[_INDEX]

@@ -1,7 +1,7 @@
 """Documents that say something of every package of a channel, cut into a part for each package name.
 
-A part is shaped as its document, with only what is said of one name: stored so, a day's change of run_exports.json (a
-tenth of repodata.json) or of repodata_from_packages.json (all of it) costs what has changed.
+A part has the form of its document, and only what that says of one name. Stored as parts, a new version of a document costs
+what is new in it: run_exports.json is a tenth of repodata.json, and repodata_from_packages.json is as large.
 """
 
 from collections.abc import Collection, Iterable
@@ -13,21 +13,24 @@ from blake3 import blake3
 from .. import codec
 from . import names
 from .derive import join
-from .leaf import SECTIONS
+from .leaf import SECTIONS, fit_numbers
 
-#: CEP 38, at the root of a channel; its `packages` are names
+#: CEP 38, at the root of a channel; the keys of its `packages` are package names
 CHANNELDATA = "channeldata.json"
-#: in each subdir, of its files: CEP 12, and what repodata.json is made of where records are patched
+#: CEP 6, at the root of a channel; not cut, for it says nothing of packages
+NOTICES = "notices.json"
+#: in each subdir; their keys are file names: CEP 12; CEP 21 (see patches); repodata.json (CEP 36) before these patches
 BY_FILE = ("run_exports.json", "patch_instructions.json", "repodata_from_packages.json")
 #: keys of lists of files
 _LISTS = ("removed", "remove", "revoke")
 
 Part = dict[str, Any]
+#: keys and texts that a section has of one name
 _Group = list[tuple[str, msgspec.Raw]]
 
 
 class _Keys(msgspec.Struct):
-    """The files of a leaf; what is said of them is left undecoded."""
+    """The keys of a shard's maps; the records are not decoded."""
 
     packages: dict[str, msgspec.Raw] = {}
     conda: dict[str, msgspec.Raw] = msgspec.field(default_factory=dict, name="packages.conda")
@@ -38,24 +41,28 @@ _KEYS = msgspec.msgpack.Decoder(_Keys)
 
 
 def keys_of(leaf: bytes) -> set[str]:
-    """What a shard lists, as the parts of other documents name it: files, and `kind/key` of records of `v3`."""
+    """What a leaf lists, by the keys that other documents have for it: file names, and `<kind>/<key>` for records of `v3`."""
     found = _KEYS.decode(leaf)
     return {*found.packages, *found.conda, *(f"{kind}/{key}" for kind, records in found.v3.items() for key in records)}
 
 
 class Cut:
-    """One document, cut. Its values stay text until a part is asked for."""
+    """One document, cut. What it says of packages stays text until a part is asked for."""
 
     def __init__(self, body: bytes, *, by_name: bool) -> None:
-        """by_name: whether `packages` has names for keys, not files. Raises ValueError for what is no such document."""
+        """body: plain JSON; by_name: whether the keys of `packages` are package names, not file names
+
+        Raises ValueError for what is no such document.
+        """
         try:
             top = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
             maps = {section: _slices(top[section]) for section in SECTIONS if section in top}
             v3 = msgspec.json.decode(top.get("v3", b"{}"), type=dict[str, dict[str, msgspec.Raw]])
             lists = {key: msgspec.json.decode(top[key], type=list[str]) for key in _LISTS if key in top}
             cut = {*maps, *lists, "v3"}
-            #: the document without its parts
+            #: the document without what its parts hold; numbers fit into MessagePack
             self.skeleton: dict[str, Any] = {key: msgspec.json.decode(raw) for key, raw in top.items() if key not in cut}
+            fit_numbers(self.skeleton)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"can't be parsed: {error}") from None
         if not maps:
@@ -63,18 +70,18 @@ class Cut:
         self.skeleton |= {section: {} for section in maps} | {key: [] for key in lists}
         if v3:
             self.skeleton["v3"] = {kind: {} for kind in v3}
-        #: {section: {name: [(key, text)]}}; a section of v3 is `v3 kind`, that of a list has no texts
+        #: {section: {name: [(key, text)]}}; `v3` has a section `v3 <kind>` for each kind, a list of files has empty texts
         self._sections = {section: _group(slices.items(), by_name) for section, slices in maps.items()}
         self._sections |= {f"v3 {kind}": _group(slices.items(), by_name, kind) for kind, slices in v3.items()}
         self._sections |= {key: _group(((file, msgspec.Raw(b"")) for file in files), by_name) for key, files in lists.items()}
 
     @property
     def names(self) -> set[str]:
-        """Every name of which it says something."""
+        """Every package name of which it says something."""
         return {name for groups in self._sections.values() for name in groups}
 
     def digest(self, name: str) -> bytes:
-        """Of all that it says of a name: equal digests, equal parts."""
+        """A digest of all that it says of a name: equal digests give equal parts. BLAKE3, 32 bytes."""
         running = blake3()
         for section, groups in self._sections.items():
             for key, text in groups.get(name, ()):
@@ -83,7 +90,9 @@ class Cut:
         return running.digest()
 
     def part(self, name: str, listed: Collection[str]) -> Part:
-        """What it says of those files of a name that are listed (see keys_of), or of the name itself; {} if nothing.
+        """What it says of a name; {} if nothing.
+
+        listed: the keys of which the part may speak: see keys_of; of a document by name, the name itself
 
         Raises ValueError for what can't be parsed.
         """
@@ -123,7 +132,7 @@ def _decode(slices: _Group) -> dict[str, Any]:
 
 
 def whole(skeleton: dict[str, Any], parts: Iterable[Part]) -> bytes:
-    """The document again, as canonical JSON: maps in the order of parts and then of keys."""
+    """The document made of its skeleton and parts: JSON with sorted keys, but for maps of files, in the order of the parts."""
     maps: dict[str, list[bytes]] = {section: [] for section in SECTIONS if section in skeleton}
     v3: dict[str, list[bytes]] = {kind: [] for kind in skeleton.get("v3", ())}
     lists: dict[str, list[str]] = {key: [] for key in _LISTS if key in skeleton}

@@ -1,4 +1,7 @@
-"""`patch_instructions.json`: what to say of packages other than they say themselves (CEP 21, and as conda-index applies it)."""
+"""`patch_instructions.json`: corrections of what packages say of themselves, applied as conda-index applies them.
+
+No CEP defines the format; CEP 21 adds `run_exports` to it, as version 2.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -20,9 +23,9 @@ class _Instructions(msgspec.Struct):
 
 
 def apply(repodata: dict[str, Any], path: Path) -> None:
-    """Patch a repodata in place, if there is such a file. Raises BadIndexError if it can't be used.
+    """Patch a repodata in place; path: of the file, which need not exist. Raises BadIndexError if it can't be used.
 
-    What is said of `x.tar.bz2` holds for `x.conda` too, which has the same content; what is said of that itself comes later.
+    What it says of `x.tar.bz2` holds for `x.conda` too, which has the same content, unless it says otherwise of that.
     """
     try:
         found = msgspec.json.decode(path.read_bytes(), type=_Instructions)
@@ -40,8 +43,9 @@ def apply(repodata: dict[str, Any], path: Path) -> None:
         _change(new.get(file), changes)
     for file in found.revoke:
         for record in filter(None, (old.get(file), new.get(_twin(file)))):
+            depends = record.get("depends")  # whatever a patch has made of it
             record["revoked"] = True
-            record["depends"] = [*record.get("depends", ()), "package_has_been_revoked"]
+            record["depends"] = [*(depends if isinstance(depends, list) else ()), "package_has_been_revoked"]
     gone = [
         name
         for file in found.remove
@@ -57,9 +61,8 @@ def _twin(file: str) -> str:
 
 
 def _change(record: Record | None, changes: Record) -> None:
-    """Replace fields; null takes one out."""
-    for key, value in changes.items() if record is not None else ():
-        if value is None:
-            record.pop(key, None)  # type: ignore[union-attr]
-        else:
-            record[key] = value  # type: ignore[index]
+    """Replace fields, if there is such a record; null takes one out."""
+    if record is not None:
+        record |= changes
+        for key in [key for key in changes if changes[key] is None]:
+            del record[key]

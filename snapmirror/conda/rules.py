@@ -1,4 +1,4 @@
-"""The rules of a selection that look at one record, or at the records of one name, and at nothing else."""
+"""The rules of a selection that look at one record, or at the records of one name: all but `include` and what that needs."""
 
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
@@ -8,14 +8,15 @@ from .listed import Listed
 from .settings import Select
 from .specs import Spec, version_order
 
-#: what `Rules` may say of a record that it drops, in the order in which they are asked; `include` is the selection's own
+#: why a record is dropped: keys of `[repo.select]`, in the order in which they are asked; of these `include` is asked elsewhere
 RULES = ("exclude", "formats", "after", "before", "max_size", "min_age", "include", "newest", "newest_builds")
 
 
 class Specs:
-    """Several MatchSpecs, found by the name that they speak of."""
+    """Several MatchSpecs (CEP 29), found by the package name that they mean."""
 
     def __init__(self, texts: Iterable[str]) -> None:
+        """Raises ValueError for a text that is no spec."""
         specs = [Spec(text) for text in texts]
         self._exact: dict[str, list[Spec]] = {}
         for spec in specs:
@@ -27,24 +28,25 @@ class Specs:
         return bool(self._exact or self._patterns)
 
     def of(self, name: str) -> list[Spec]:
-        """Those that speak of a name."""
+        """Those that can match records of a name."""
         return [*self._exact.get(name.lower(), ()), *(spec for spec in self._patterns if spec.speaks_of(name))]
 
     def names(self, known: Collection[str]) -> set[str]:
-        """The names that they speak of, of those that there are."""
+        """Those of the known names of which one of them can match records."""
         if self._patterns:
             return {name for name in known if self.of(name)}
         return {name for name in known if name.lower() in self._exact}
 
     def match(self, record: Listed) -> bool:
-        """Whether one of them means a record."""
+        """Whether one of them matches a record."""
         return any(spec.matches(record.build) for spec in self.of(record.build.name))
 
 
 class Rules:
-    """What one repo's selection says of single records."""
+    """The rules of one repo's selection."""
 
     def __init__(self, select: Select, present: datetime) -> None:
+        """present: the time from which `min_age` is counted, UTC"""
         self._select = select
         self._exclude = Specs(select.exclude)
         self._after, self._before = _begin(select.after), _begin(select.before)
@@ -53,7 +55,7 @@ class Rules:
         self._exempt = {name.lower() for name in select.min_age_except}
 
     def dropped(self, records: Collection[Listed]) -> dict[Listed, str]:
-        """Of the records of one name in one directory those that go, each with the rule."""
+        """{record: why it is dropped}, of the records of one name in one directory."""
         found = {record: rule for record in records if (rule := self._rule(record))}
         if self._select.formats:
             found.update(dict.fromkeys(self._twins([record for record in records if record not in found]), "formats"))
@@ -78,7 +80,7 @@ class Rules:
         return record.time is None or record.time > self._youngest
 
     def _twins(self, records: Collection[Listed]) -> Iterator[Listed]:
-        """Records of which there is one with the same content in a format that is preferred."""
+        """Records whose content is also there in a format that is preferred, under the same name with another ending."""
         there = {record.file for record in records}
         for place, kind in enumerate(self._select.formats):
             for record in records:
@@ -87,7 +89,7 @@ class Rules:
                     yield record
 
     def aged(self, records: Collection[Listed]) -> dict[Listed, str]:
-        """Of records that would be kept together those that are not new enough, each with the rule."""
+        """{record: why it is dropped}, of records of one name that would be kept together, if some are not new enough."""
         dropped: dict[Listed, str] = {}
         if self._select.newest:
             tops = _top((version_order(record.build.version) for record in records), self._select.newest)

@@ -1,7 +1,7 @@
-"""Selections (`[repo.select]`): the readings of the repos that are selected together, cut down to what is kept.
+"""Selections (`[repo.select]`): the readings of repos that are selected together, cut down to what is kept.
 
-A closure is computed for each platform by itself: an arch subdir and noarch together, of the repo and of those named in
-`dependencies_from`. noarch keeps what any platform needs.
+What is kept is found for each platform by itself, in its subdir and noarch, of the repo and of those in `dependencies_from`.
+noarch keeps what any platform needs.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -19,38 +19,40 @@ from .revisions import has_counts, recounted
 from .rules import Rules, Specs
 from .settings import CondaRepo, Select
 
+#: part of the source digests of leaves that are not kept whole; raise its number when other leaves come of the same
 _SALT = b"selected 1\0"
 
 
 def select(
     repos: Mapping[str, CondaRepo], readings: Mapping[tuple[str, str], Reading], present: datetime
 ) -> dict[tuple[str, str], Selection]:
-    """What is kept of readings {(repo, directory): reading}; those of repos without a selection come back whole.
+    """See Ecosystem.select. Readings of repos without a selection come back whole.
 
-    Raises SelectionError for a selection that keeps nothing, or a lock that names what no repo has; UpstreamError.
+    Raises SelectionError for a selection that keeps nothing, for a file of `include_from` that can't be used, and for a lock
+    that names what no repo has; UpstreamError.
     """
     shelves = {
         place: Shelf(place[0], place[1], reading, Rules(repos[place[0]].select, present))
         for place, reading in readings.items()
         if repos[place[0]].select != Select()
     }
-    locks = wanted.Locks()
+    files = wanted.IncludeFiles()
     for path, repo in repos.items():
         own = [shelf for shelf in shelves.values() if shelf.repo == path]
         if own:
-            _keep(repo, own, shelves, locks)
-    locks.verify(shelves.values())
+            _keep(repo, own, shelves, files)
+    files.verify(shelves.values())
     for path, repo in repos.items():
         own = [shelf for shelf in shelves.values() if shelf.repo == path]
         if any(shelf.names for shelf in own) and not any(shelf.kept for shelf in own) and not repo.select.allow_empty:
             raise SelectionError(path, "keeps nothing of what upstream lists; change it, or set allow_empty = true")
-    return {
-        place: _selected(shelves[place]) if place in shelves else Selection(reading, {}) for place, reading in readings.items()
-    }
+    kept = {place: Selection(SelectedReading(shelf), shelf.counts()) for place, shelf in shelves.items()}
+    return {place: kept.get(place) or Selection(reading, {}) for place, reading in readings.items()}
 
 
-def _keep(repo: CondaRepo, own: list[Shelf], shelves: Mapping[tuple[str, str], Shelf], locks: "wanted.Locks") -> None:
-    included = locks.read(repo)
+def _keep(repo: CondaRepo, own: list[Shelf], shelves: Mapping[tuple[str, str], Shelf], files: wanted.IncludeFiles) -> None:
+    """Note on the shelves what a repo's selection keeps. own: the shelves of this repo"""
+    included = files.read(repo)
     specs = Specs([*repo.select.include, *included.specs])
     asked = Wanted(specs, included.files, repo.select.with_dependencies or bool(included.specs))
     others = [shelf for shelf in shelves.values() if shelf.repo in repo.select.dependencies_from]
@@ -63,10 +65,6 @@ def _keep(repo: CondaRepo, own: list[Shelf], shelves: Mapping[tuple[str, str], S
         ).run()
 
 
-def _selected(shelf: Shelf) -> Selection:
-    return Selection(SelectedReading(shelf), shelf.counts())
-
-
 class SelectedReading(Reading):
     """A reading with only the files that are kept. Fulfils `readings.Reading`."""
 
@@ -77,16 +75,16 @@ class SelectedReading(Reading):
         self.info: dict[str, Any] = reading.info
         if has_counts(reading.info):
             self.info = recounted(reading.info, [record.timestamp for record in shelf.all_kept() if record.in_v3])
-        kept = {name: files for name in shelf.drafts if (files := shelf.kept.get(name.lower()))}
-        self._drafts = {name: shelf.drafts[name] for name in kept}
-        self._kept = kept
-        #: records of names that are kept in part may be invalid; of others nobody asks
+        #: {name: files that are kept}
+        self._kept = {name: files for name in shelf.drafts if (files := shelf.kept.get(name.lower()))}
+        self._drafts = {name: shelf.drafts[name] for name in self._kept}
+        #: invalid records of names of which something is kept are told by their drafts; those of other names don't matter
         self.invalid: Mapping[str, str] = {}
-        self.sources: Mapping[str, Digest] = {name: self._source(reading.sources.get(name), name) for name in kept}
+        self.sources: Mapping[str, Digest] = {name: self._source(reading.sources.get(name), name) for name in self._kept}
 
     def _source(self, source: Digest | None, name: str) -> Digest:
         """A leaf is a function of what it is read from and of what is kept of that."""
-        if source is None:  # all its records are in files of other names
+        if source is None:  # upstream has no such name in a file's name, only in records (see flat)
             source = blake3(_SALT + self._drafts[name].content).digest()
         if not self._dropped(name):
             return source

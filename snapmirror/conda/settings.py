@@ -10,9 +10,9 @@ import msgspec
 from .. import addresses, clock, units
 from ..ecosystem import Repo
 from . import names
-from .parts import BY_FILE, CHANNELDATA
+from .parts import BY_FILE, CHANNELDATA, NOTICES
 
-#: CEP 26; `noarch` is always published
+#: CEP 26, and underscores
 _SUBDIR = re.compile(r"noarch|[a-z0-9]+-[a-z0-9_]+")
 _SIDECAR = re.compile(r"\*\.[A-Za-z0-9._-]{1,40}|[A-Za-z0-9_][A-Za-z0-9._-]{,200}")
 
@@ -22,22 +22,23 @@ Format = Literal["conda", "tar.bz2"]
 class Select(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """`[repo.select]`: what to keep of a channel. What is left out is in no document that we publish."""
 
-    #: MatchSpecs; none: everything
+    #: MatchSpecs (CEP 29); none: everything
     include: list[str] = []
-    #: files that name what to keep: environment.yml, conda-lock.yml, pixi.lock, an explicit list
+    #: paths of files that name what to keep: environment.yml, conda-lock.yml, pixi.lock, an explicit list (see wanted)
     include_from: list[str] = []
     #: MatchSpecs; wins over include
     exclude: list[str] = []
-    #: kinds of archive that are kept, in order of preference: of two with the same content only the first
+    #: formats of packages that are kept, in order of preference: of a package in two formats only the first; none: all
     formats: list[Format] = []
-    #: so many versions of a name, 0 for all; and of each of these so many build numbers
+    #: so many versions of each name; and of each of these so many build numbers; 0 for all
     newest: int = 0
     newest_builds: int = 0
-    #: days: files of that day and later, or before that day
+    #: days, UTC: only files of that day and later, or only files from before that day
     after: str = ""
     before: str = ""
+    #: bytes, as `200MB`
     max_size: str = ""
-    #: a file younger than that is not published yet
+    #: a duration: a file younger than that is not published yet
     min_age: str = ""
     #: names that need not be so old
     min_age_except: list[str] = []
@@ -79,8 +80,9 @@ def _check_specs(specs: list[str]) -> None:
 class Channel(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """One of several channels of a `[[repo]]`, with what it has of its own."""
 
-    #: below the repo's path and upstream: `bioconda`, `numba/label/dev`
+    #: below the repo's path and upstream: `bioconda`, `numba/label/dev` (CEP 26)
     name: str
+    #: None: those of the repo; so with `select`
     subdirs: list[str] | None = None
     select: Select | None = None
 
@@ -91,17 +93,19 @@ class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
     upstream: str | list[str] = ""
     #: instead of an upstream: a folder of built packages, which are indexed here
     packages: str = ""
+    #: names, or tables for channels that differ from the others
     channels: list[str | Channel] = msgspec.field(default_factory=list)
+    #: noarch is mirrored whether it is listed or not
     subdirs: list[str] = msgspec.field(default_factory=list)
     #: also publish `repodata.json.bz2`, which the common mirror script stops without
     bz2: bool = False
     #: also publish `current_repodata.json`, which conda before 26 asks for
     current_repodata: bool = False
-    #: `first-seen`: where upstream does not say when it first listed a file (CEP 47), say when this mirror did
+    #: `first-seen`: if upstream does not say when it first listed a file (CEP 47), say when this mirror first saw it
     indexed_timestamp: Literal["upstream", "first-seen"] = "upstream"
-    #: documents beside repodata to mirror where upstream has them, at the channel's root or in its subdirs; `*.ending`: what
-    #: upstream has at each package's address with that ending
-    sidecars: list[str] = msgspec.field(default_factory=lambda: [CHANNELDATA, "notices.json", *BY_FILE])
+    #: documents beside repodata to mirror if upstream has them, at the channel's root or in its subdirs; `*.ending`: what
+    #: upstream has at each package's address with that ending added, such as `*.v0.sigs`, attestations (CEP 27)
+    sidecars: list[str] = msgspec.field(default_factory=lambda: [CHANNELDATA, NOTICES, *BY_FILE])
     select: Select = Select()
 
     def __post_init__(self) -> None:
@@ -121,8 +125,13 @@ class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
         super().__post_init__()
 
     @property
+    def directories(self) -> list[str]:
+        """The subdirs that are mirrored, sorted: every channel must have noarch (CEP 26)."""
+        return sorted({*self.subdirs, "noarch"})
+
+    @property
     def upstreams(self) -> list[str]:
-        """The base URLs."""
+        """See Repo.upstreams; of a folder of packages its `file:` URL."""
         return [Path(self.packages).absolute().as_uri()] if self.packages else super().upstreams
 
     def below(self, folder: Path) -> "CondaRepo":
@@ -132,14 +141,14 @@ class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
         return msgspec.structs.replace(self, packages=packages, select=msgspec.structs.replace(self.select, include_from=files))
 
     def expand(self) -> "list[CondaRepo]":
-        """See Repo.expand: itself, or one a channel."""
-        repos = [self._one(Channel(name=one) if isinstance(one, str) else one) for one in self.channels]
+        """See Repo.expand: the repo itself, or one repo for each channel."""
+        repos = [self._repo_of(Channel(name=one) if isinstance(one, str) else one) for one in self.channels]
         for repo in repos:
             repo.__post_init__()  # msgspec.structs.replace does not check what a channel has of its own
         return repos or [self]
 
     def check_beside(self, others: Mapping[str, Repo]) -> None:
-        """See Repo.check_beside: what `dependencies_from` names is another channel, and both can be read together."""
+        """See Repo.check_beside: `dependencies_from` must name other channels, which can be read together with this one."""
         channels = {path: other for path, other in others.items() if isinstance(other, CondaRepo)}
         for name in self.select.dependencies_from:
             if (other := channels.get(name)) is None:
@@ -150,7 +159,7 @@ class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
             if other.offline != self.offline:
                 raise ValueError(f"{name!r}, which dependencies_from names, and this repo must both be offline, or neither")
 
-    def _one(self, channel: Channel) -> "CondaRepo":
+    def _repo_of(self, channel: Channel) -> "CondaRepo":
         upstreams = [addresses.as_folder(upstream) + channel.name for upstream in self.upstreams]
         return msgspec.structs.replace(
             self,

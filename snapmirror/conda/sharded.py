@@ -1,6 +1,7 @@
-"""Reading `repodata_shards.msgpack.zst` (CEP 16): only shards whose hash is new are fetched, each one verified here.
+"""Reading `repodata_shards.msgpack.zst` (CEP 16): only shards whose hash is new are fetched.
 
-conda and rattler do not check the hash of a shard; a mirror that did not would publish what a broken cache made up.
+Each of them is verified here. conda and rattler do not check the hash of a shard, so nobody else would notice what a broken
+cache has made of it.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -14,11 +15,16 @@ from ..errors import BadIndexError, MismatchError
 from ..readings import Draft, Reading, Upstream
 from ..store.directories import LEAF_LIMIT
 from ..validators import Validators
-from .flat import base_of
+from .flat import KNOWN, base_of
 from .leaf import decode, draft, sayable, withhold_unsayable
 
-INDEX_LIMIT = 512 << 20
+#: bytes that a shard index may expand to
+_INDEX_LIMIT = 512 << 20
+#: part of every source digest; raise its number when `leaf.draft` makes other bytes of the same shard
 _SALT = b"conda shard 1\0"
+#: keys of the top level that are not kept: they are read, or would be taken for ours in repodata.json. Indexes of conda-index
+#: 0.6 to 0.9 say `repodata_version: 2` (CEP 15), which conda before 24.5 refuses
+_KNOWN = {"shards", "version", *KNOWN}
 #: addresses, and when upstream made its index: they describe upstream's document, not what is in it
 _NOT_OURS = ("base_url", "shards_base_url", "created_at")
 
@@ -32,19 +38,19 @@ class ShardedReading(Reading):
     """One shard index. Fulfils `readings.Reading`."""
 
     def __init__(self, url: str, body: bytes, upstream: Upstream, validators: Validators | None) -> None:
-        """url: of the index; body: as fetched. Raises BadIndexError."""
+        """url: of the index, may hold credentials; body: as fetched. Raises BadIndexError."""
         self.document = url
         self.validators: Mapping[str, Validators] = {url: validators} if validators else {}
         self._upstream = upstream
         try:
-            content = codec.decompress(body, INDEX_LIMIT)
+            content = codec.decompress(body, _INDEX_LIMIT)
             found = msgspec.msgpack.decode(content, type=_Index)
             top = msgspec.msgpack.decode(content, type=dict[str, msgspec.Raw])
+            extra = {key: msgspec.msgpack.decode(raw) for key, raw in top.items() if key not in _KNOWN}
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise BadIndexError(addresses.redact(url), f"can't be parsed: {error}") from None
         if any(len(digest) != 32 for digest in found.shards.values()):
             raise BadIndexError(addresses.redact(url), "a shard's hash has not 32 bytes")
-        extra = {key: msgspec.msgpack.decode(raw) for key, raw in top.items() if key not in ("info", "shards", "version")}
         self.extra = {key: value for key, value in extra.items() if sayable(value)}
         self.bases: tuple[str, ...] = (base_of(url, found.info.get("base_url")),)
         self._shards_base = base_of(url, found.info.get("shards_base_url"))
@@ -55,7 +61,7 @@ class ShardedReading(Reading):
         self.sources: Mapping[str, Digest] = {name: sha256(salt + digest) for name, digest in found.shards.items()}
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
-        """Fetch, verify and read the shards of these names. Raises UpstreamError."""
+        """See Reading.drafts: fetches, verifies and reads the shards of these names."""
         by_url: dict[str, list[str]] = {}
         for name in names:
             by_url.setdefault(f"{self._shards_base}{self._shards[name].hex()}.msgpack.zst", []).append(name)

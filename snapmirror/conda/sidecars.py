@@ -1,4 +1,4 @@
-"""What a channel has beside its repodata as an ecosystem: the methods that `sync` and `serve` call."""
+"""What a channel has beside its repodata, as an ecosystem: the methods that `sync` and `serve` call."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from .settings import CondaRepo
 
 
 class Sidecars(Follower):
-    """Fulfils `ecosystem.Follower`; stateless."""
+    """Fulfils `ecosystem.Follower`; stateless. It has one directory, named "" (see beside)."""
 
     kind = "conda-sidecars"
     form = 1
@@ -22,12 +22,12 @@ class Sidecars(Follower):
     linked = True
 
     def documents(self, repo: CondaRepo, info: Mapping[str, Any]) -> Sequence[DocumentPlan]:
-        """Those that were cut into parts, of which `info` keeps the rest."""
+        """See Ecosystem.documents: those that are stored as parts. `info` has what is in no part, by path."""
         return [DocumentPlan(path) for path in info]
 
     def read(self, repo: CondaRepo, directory: str, upstream: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
         """See Ecosystem.read."""
-        return read(repo, sorted({*repo.subdirs, "noarch"}), upstream, known)
+        return read(repo, repo.directories, upstream, known)
 
     def empty(self, repo: CondaRepo, directory: str) -> Reading:
         """See Ecosystem.empty."""
@@ -50,7 +50,7 @@ class Sidecars(Follower):
         return f"{self.form} {repo.subdirs} {repo.sidecars}"
 
     def settle(self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int]) -> bytes:
-        """See Ecosystem.settle. Files come with their digests."""
+        """See Ecosystem.settle. All digests are known: the bytes come with the leaf."""
         if not withheld:
             return leaf_
         made = leaf.decode(leaf_)
@@ -62,7 +62,7 @@ class Sidecars(Follower):
         return leaf.files(leaf_)
 
     def as_of(self, leaf_: bytes, instant: int) -> bytes:
-        """See Ecosystem.as_of."""
+        """See Ecosystem.as_of. The documents do not say since when they are as they are, so all of it stays."""
         return leaf_
 
     def records(self, leaf_: bytes) -> Iterator[tuple[str, bytes]]:
@@ -76,7 +76,7 @@ class Sidecars(Follower):
 
     def naming(self, spec: str) -> Naming:
         """See Ecosystem.naming."""
-        return naming.path(spec)
+        return naming.of_path(spec)
 
     def derive(self, reader: DirectoryReader, document: str) -> bytes:
         """See Ecosystem.derive."""
@@ -89,7 +89,7 @@ class Sidecars(Follower):
         return parts.whole(reader.document.info[document], (part for part in found if part))
 
     def media_type(self, path: str) -> str:
-        """Content-Type by ending."""
+        """See Ecosystem.media_type."""
         if path.endswith(".json"):
             return "application/json"
         return "application/zstd" if path.endswith(".zst") else "application/octet-stream"

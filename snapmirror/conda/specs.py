@@ -1,7 +1,9 @@
-"""Conda's MatchSpecs, its order of versions and its lock files, as py-rattler knows them (imported here and in `packages`).
+"""MatchSpecs (CEP 29), the order of versions (CEP 33) and lock files, as py-rattler reads them.
 
-A spec of a dependency may be one that nobody can parse, and a record may have a version that is none: `Depends` and
-`Build` say so by matching nothing. A spec that the operator wrote is parsed by `Spec`, which raises.
+py-rattler is slow to load: modules that every command loads import this one inside functions.
+
+Records may hold dependencies that are no specs, and versions that are none: `dependency` gives None for these, and `Build`
+matches nothing. A spec that the operator has written is parsed by `Spec`, which raises.
 """
 
 import re
@@ -14,9 +16,9 @@ from rattler.exceptions import InvalidMatchSpecError, InvalidPackageNameError, I
 
 from .leaf import Record
 
-#: CEP 26, as rattler enforces it
+#: a build string (CEP 26), as rattler enforces it
 _BUILD = re.compile(r"[A-Za-z0-9_.+]{1,64}").fullmatch
-#: parts of a spec that are about something else than what a channel says of a record
+#: parts of a spec that no record in a channel answers
 _FOREIGN = ("channel", "namespace", "file_name", "condition", "extras")
 
 
@@ -28,7 +30,7 @@ class Build:
     def __init__(
         self, name: object, version: object, build: object, number: object, subdir: object = None, license_: object = None
     ) -> None:
-        """What a record says, whatever it is."""
+        """The values of a record, whatever these are."""
         #: in lower case, as conda compares names
         self.name = str(name or "").lower()
         self.version, self.build = str(version or ""), str(build or "")
@@ -40,22 +42,22 @@ class Build:
 
     @classmethod
     def of(cls, record: Record) -> "Build":
-        """Of a decoded record."""
+        """What specs see of a decoded record."""
         return cls(*(record.get(key) for key in ("name", "version", "build", "build_number", "subdir", "license")))
 
     @property
     def order(self) -> tuple[Version, int]:
-        """What makes one build newer than another."""
+        """Version and build number: the newer of two builds has the greater."""
         return version_order(self.version), self.number
 
     @property
     def is_plausible(self) -> bool:
-        """Whether rattler can read its build; if it can't read name or version, no build of these helps."""
+        """Whether rattler can read its build string and number. Cheaper than `package`, which needs name and version too."""
         return _BUILD(self.build) is not None and 0 <= self.number < 1 << 64
 
     @property
     def package(self) -> PackageRecord | None:
-        """The record as rattler matches it; None if its name, version or build is none to rattler."""
+        """The record as rattler matches it; None if rattler can't read its name, version or build."""
         if self._is_package is None:
             try:
                 build = BuildString(self.build)
@@ -67,10 +69,10 @@ class Build:
 
 
 class Spec:
-    """A MatchSpec. Its name may be a pattern: `lib*`, `^py.*$`."""
+    """A MatchSpec (CEP 29). Its name may be a pattern: `lib*`, `^py.*$`."""
 
     def __init__(self, text: str) -> None:
-        """Raises ValueError, which says what is wrong, for a text that is no spec."""
+        """Raises ValueError, with what is wrong, for a text that is no spec."""
         try:
             self._spec = MatchSpec(text, exact_names_only=False)
         except InvalidMatchSpecError as error:
@@ -78,7 +80,7 @@ class Spec:
         matcher = self._spec.name
         exact = matcher.as_package_name()
         self.text = text
-        #: the one name that it speaks of, None if it is a pattern
+        #: the package name that it means, in lower case; None if it is a pattern
         self.name: str | None = exact.normalized if exact is not None else None
         self._pattern = MatchSpec(matcher.normalized, exact_names_only=False) if exact is None else None
         #: whether nothing but name and version decide
@@ -87,18 +89,18 @@ class Spec:
 
     @property
     def foreign(self) -> str | None:
-        """A part of it that says nothing of a record in a channel, `channel` for example; None if there is none."""
+        """A part of it that no record in a channel answers, in words: `channel` for example; None if it has no such part."""
         return next((part.replace("_", " ") for part in _FOREIGN if getattr(self._spec, part) is not None), None)
 
     def speaks_of(self, name: str) -> bool:
-        """Whether it may match records of this name."""
+        """Whether it can match records of a name. name: in lower case"""
         if self._pattern is None:
             return self.name == name
         package = Build(name, "0", "0", 0).package
         return package is not None and self._pattern.matches(package)
 
     def matches(self, build: Build) -> bool:
-        """Whether a record is meant. A thousand builds of a version are looked at once if it says nothing of builds."""
+        """Whether a record is meant. If the spec says nothing of builds, one answer does for all builds of a version."""
         if not self._by_version:
             return self._matches(build)
         if not build.is_plausible:
@@ -109,14 +111,14 @@ class Spec:
         return answer
 
     def _matches(self, build: Build) -> bool:
-        """rattler's own answer leaves the subdir out."""
+        """rattler itself does not look at the subdir."""
         package = build.package
         return package is not None and self._spec.matches(package) and self._spec.subdir in (None, build.subdir)
 
 
 @lru_cache(100_000)
 def version_order(text: str) -> Version:
-    """A version as conda sorts it; one that is none comes first."""
+    """A version that sorts as conda has it (CEP 33). What is no version counts as `0`."""
     try:
         return Version(text)
     except InvalidVersionError:
@@ -125,7 +127,7 @@ def version_order(text: str) -> Version:
 
 @lru_cache(100_000)
 def dependency(text: str) -> Spec | None:
-    """The spec of a dependency; None if it is none, and so nothing fulfils it."""
+    """The spec of a dependency; None for a text that is no spec, which nothing fulfils."""
     try:
         return Spec(text)
     except ValueError:
@@ -133,7 +135,10 @@ def dependency(text: str) -> Spec | None:
 
 
 def locked(lock: Path) -> Iterator[tuple[str, bytes | None]]:
-    """URL and SHA-256 of every conda package in a pixi.lock or conda-lock.yml. Raises ValueError if it is neither."""
+    """URL and SHA-256, if stated, of every conda package in a pixi.lock or conda-lock.yml. Raises ValueError for other files.
+
+    The formats are those of pixi and conda-lock; py-rattler knows their versions.
+    """
     try:
         for _, environment in LockFile.from_path(lock).environments():
             for records in environment.conda_repodata_records().values():

@@ -1,8 +1,8 @@
 """What the files of `include_from` ask for: exactly the files that a lock names, or the specs of an environment file.
 
-environment.yml            its `dependencies`, with all that they need; its `pip` part is not conda's
+environment.yml            its `dependencies`, with all that they need, but for its `pip` part (CEP 24)
 conda-lock.yml, pixi.lock  the conda packages of all their environments and platforms
-explicit lists             a URL a line, below `@EXPLICIT`, perhaps with `#<md5>` or `#sha256:<sha256>`
+explicit lists             a URL a line, below `@EXPLICIT`, perhaps with `#<md5>` or `#sha256:<sha256>` (CEP 23)
 """
 
 import re
@@ -23,23 +23,23 @@ _SHA256 = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 
 
 class Included(NamedTuple):
-    """What one file, or all of one repo, ask for."""
+    """What one file asks for, or what all files of one repo ask for together."""
 
     specs: list[str]
     #: {directory: {file: SHA-256 if known}}
     files: dict[str, dict[str, Digest | None]]
 
 
-class Locks:
+class IncludeFiles:
     """The files of `include_from` of all repos that are selected together."""
 
     def __init__(self) -> None:
         self._read: dict[str, Included] = {}
-        #: path of a repo that names the file, for messages
+        #: {file: path of the first repo that names it}, for messages
         self._named_by: dict[str, str] = {}
 
     def read(self, repo: CondaRepo) -> Included:
-        """What a repo's files ask for. Raises SelectionError for one that can't be read."""
+        """What a repo's files ask for. Raises SelectionError for a file that can't be read or is none of these."""
         whole = Included([], {})
         for name in repo.select.include_from:
             if name not in self._read:
@@ -56,7 +56,7 @@ class Locks:
         return whole
 
     def verify(self, shelves: Iterable[Shelf]) -> None:
-        """Raise SelectionError for a locked file of a mirrored subdir that no repo has."""
+        """Raise SelectionError if a lock names a file of a mirrored subdir that none of these shelves keeps."""
         kept: dict[str, set[str]] = {}
         for shelf in shelves:
             kept.setdefault(shelf.directory, set()).update(*shelf.kept.values())
@@ -82,7 +82,7 @@ def _read(path: Path) -> Included:
 
 
 def _specs(dependencies: list[object]) -> list[str]:
-    """Specs of an environment file; a channel that one of them names is the configuration's business."""
+    """The specs of an environment file, without channels: these are configured. Raises ValueError for what is no spec."""
     specs = [text.rpartition("::")[2] for text in dependencies if isinstance(text, str)]
     for text in specs:
         Spec(text)

@@ -1,8 +1,8 @@
 """What an ecosystem (conda, PyPI, installers) is to the rest. `sync` and `serve` know ecosystems by what stands here alone.
 
-An ecosystem knows its formats and nothing of HTTP serving, LMDB, locks or the other ecosystems. Words: a *directory* is
-one listing that upstream publishes as a whole (`conda-forge/linux-64`), a *leaf* one package name's part of it, a *file*
-one artefact that a leaf lists.
+An ecosystem knows its formats and nothing of HTTP serving, LMDB, locks or the other ecosystems. Words: a *repo* has
+*directories*, each one listing that upstream publishes as a whole (`conda-forge/linux-64`); a *leaf* is one package name's
+part of a directory; a *file* is one artefact that a leaf lists.
 
 protocol    the methods of an ecosystem, in three parts: Reads, Leaves, Shows
 repo        the keys of a `[[repo]]` that all kinds have

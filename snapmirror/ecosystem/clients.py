@@ -24,35 +24,40 @@ class Mirror(NamedTuple):
 
     #: URL of the server, without a slash at the end
     base: str
+    #: the first segment of the paths that the client is to ask for: `current`, `2026-11-20`
     selector: str
-    #: the selector used before, or the URL of another mirror; empty for none
+    #: what the client has used before: a selector of this mirror, or the URL of another mirror; empty if nobody knows
     was: str = ""
 
     def url(self, path: str) -> str:
-        """The URL of a path below the snapshot."""
+        """The URL of a path below the snapshot, without a slash at the end."""
         return f"{self.base}/{self.selector}/{path}".rstrip("/")
 
     def old(self, path: str) -> str:
-        """The same as it was before."""
+        """Where the client has found the same before; with `OLD` for the selector, to be filled in, if nobody knows."""
         was = self.was or "OLD"
         return was.rstrip("/") if "://" in was else self._replace(selector=was).url(path)
 
 
 class Client(NamedTuple):
-    """A program that a mirror can be set for."""
+    """A program that can use the repos of an ecosystem, and whose settings can be written for it."""
 
-    #: `conda`
+    #: as `snapmirror client` calls it: `conda`
     name: str
-    #: what its settings are called below `/-/config/<selector>/`: `condarc`
+    #: as its settings are called below `/-/config/<selector>/`: `condarc`
     file: str
-    #: makes them for these repos, of which there is at least one
+    #: makes the settings for these repos, of which there is at least one
     settings: Callable[[Mirror, Sequence[Mirrored]], str]
-    #: whether it goes by URLs, so that it has to be told what these were (`Mirror.was`)
+    #: whether it knows packages by the URL that they came from, so that it must be told of the old URLs (`Mirror.was`)
     remembers: bool = False
 
 
 def about(mirror: Mirror, client: str, file: str, label: str, names: Iterable[str], used: Sequence[str] = ()) -> list[str]:
-    """The first lines of settings: what they are for, and after the label those of the names that they do not use, if any."""
+    """The first lines of settings: comments that say what they are for, and what else the mirror has.
+
+    client: the program, in words; file: where it reads its settings
+    label: words before the list of those `names` that are not in `used`; there is no such line if all are
+    """
     others = [name for name in names if name not in used]
     lines = [f"# {mirror.base} as of {mirror.selector}, for {client}: {file}"]
     return [*lines, f"# {label}: {', '.join(others)}"] if others else lines

@@ -1,4 +1,18 @@
-"""The one protocol that an ecosystem fulfils: how it reads its upstream, what its leaves say, what it shows of them."""
+"""The protocol that every ecosystem fulfils: how it reads its upstream, what its leaves say, what it shows to clients.
+
+`sync` and `serve` know an ecosystem by these methods alone. `Ecosystem` is the whole, in three parts:
+
+Reads     asks upstream what there is, and decides what is kept of it
+Leaves    reads, cuts and completes the bytes of leaves
+Shows     says what a path below a directory names, and makes the documents that are published
+
+Two more protocols are for some ecosystems only: `Follower` (a directory that is made from the others of its repo) and
+`TreeReader` (a mirror that another tool has left on this machine).
+
+A method whose body is `...` must be written for every ecosystem. The others have a default, which is right for an ecosystem
+without that feature. `repo` is the ecosystem's own subclass of `Repo`; its type here is `Any`, because each has another one.
+Errors that a method raises are named in its docstring; UpstreamError includes the errors below it in `errors.py`.
+"""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -16,183 +30,214 @@ from .values import DocumentPlan, FileAt, LeafAt, Naming, Needed, Want, Wishes
 
 
 class Reads(Protocol):
-    """What there is to be had upstream, and what is kept of it."""
+    """Asks upstream what there is, and decides what is kept of it."""
 
-    #: what today's metadata can't tell of an earlier time (`Leaves.as_of`)
+    #: what today's metadata does not tell of an earlier time, for messages: "files deleted since"
     unknowable: str
-    #: whether each leaf is read from a document of its own, so that one can keep its old state while the others go on
+    #: whether upstream has a document for each leaf: if one of them can't be read, its leaf keeps its old state and the
+    #: others go on
     apart: bool = False
 
     def directories(self, repo: Any) -> Sequence[str]:
-        """The directories of a repo, as paths below it; "" is the repo itself, which then has no other."""
+        """The directories of a repo, as paths below it. A repo that is a single directory names it ""."""
         return [""]
 
     def read(self, repo: Any, directory: str, upstream: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
-        """Upstream's present state; None if unchanged since `known`. Raises UpstreamError, AbsentError if there is none.
+        """Ask upstream for the present state of a directory; None if it has not changed.
 
-        avoid: URLs of documents that proved unusable a moment ago; another form is read instead
+        known: gives the validators of a document, by its URL, if upstream may answer "not modified"
+        avoid: URLs of documents that proved unusable a moment ago; another form of them is read instead
+        Raises AbsentError if upstream has no such directory, UpstreamError if the directory can't be read.
         """
         ...
 
     def empty(self, repo: Any, directory: str) -> Reading:
-        """What is published for a directory that upstream has never had."""
+        """An empty state: it is published for a directory that upstream does not have. Asks nobody."""
         ...
 
     def settings(self, repo: Any) -> str:
-        """All settings that bear on what is made of a reading, as a text: what was made with others is made anew."""
+        """A text of all settings that decide what is made of a reading, with the contents of the files that they name.
+
+        What was made under another text is made again, even if upstream has not changed.
+        """
         ...
 
     def others(self, file: File, directory: str, upstreams: Sequence[str], asked: Upstream) -> Iterator[str]:
-        """Where a file may be that is not where it was listed: at upstreams of its repo as they are configured now.
+        """More URLs to fetch a file from, if its recorded URL fails: where the upstreams of today would have it.
 
-        asked: how these are asked, if that takes it. Raises UpstreamError where one can't be.
+        directory: the one that lists the file
+        upstreams: base URLs, as they are configured now
+        asked: for an ecosystem that must ask an upstream where the file is
+        Raises UpstreamError if that fails.
         """
         for upstream in upstreams:
             yield addresses.file_url(addresses.as_folder(addresses.as_folder(upstream) + directory), file.name)
 
-    # What is kept of it
+    # What is kept of a reading
 
     def selects(self, repo: Any) -> bool:
-        """Whether the configuration leaves anything of a repo out."""
+        """Whether the configuration leaves anything of a repo out. Then `select` is called."""
         return False
 
     def select(
         self, repos: Mapping[str, Any], readings: Mapping[tuple[str, str], Reading], present: datetime
     ) -> Mapping[tuple[str, str], Selection]:
-        """What is kept of readings {(repo, directory): reading} of repos {path: repo}; of such as `selects`.
+        """What is kept of each reading, with the keys of `readings`.
 
-        Raises SelectionError for a selection that can't be meant so; UpstreamError.
+        repos: {path: repo}, at least one of which selects
+        readings: {(path of the repo, directory): reading}
+        present: the time from which ages are counted, UTC
+        Raises SelectionError for a selection that contradicts itself or keeps nothing, UpstreamError.
         """
         raise LookupError("repos of this kind are kept whole")
 
     def ages(self, repo: Any) -> bool:
-        """Whether what is kept of the same reading changes with time."""
+        """Whether time alone changes what is kept: a file gets old enough. Then upstream is read even if unchanged."""
         return False
 
     def needed(self, repo: Any, readings: Mapping[str, Reading], wishes: Wishes, present: datetime) -> Needed:
-        """What wishes need of what a repo lists, by directory: the newest version that each allows, and so on.
+        """The files that `prefetch` fetches: what is wished for, in the newest version allowed, and what that depends on.
 
-        Readings of an ecosystem whose leaves are `apart` also have `ask_for`, and list what they were asked for.
-        Raises SelectionError for wishes that can't be read or meant so; UpstreamError.
+        readings: {directory: reading}; if leaves are `apart`, a reading lists only the names passed to its `ask_for`
+        present: the time from which ages are counted, UTC
+        Raises SelectionError for wishes that can't be read or that contradict each other, UpstreamError, and UsageError
+        if repos of this kind state no dependencies.
         """
-        raise UsageError(f"{repo.path}: of a repo of kind {repo.kind} nothing is needed but what somebody names")
+        raise UsageError(f"{repo.path}: repos of kind {repo.kind} state no dependencies, so there is nothing to prefetch")
 
-    # Several repos, and several directories, that bear on each other
+    # Repos that depend on each other
 
     def bound(self, repo: Any) -> Collection[str]:
-        """Paths of repos of which something is kept for this one's sake: they are read and selected together."""
+        """Paths of the other repos that keep what this repo needs. All of them are read and selected together."""
         return ()
 
     def merged(self, repo: Any) -> Sequence[str]:
-        """Paths of the repos that this one publishes as one; none if it has an upstream."""
+        """Paths of the repos that this repo publishes as one, the first having precedence. Empty if it has an upstream."""
         return ()
 
     def merge(self, repo: Any, readers: Mapping[str, DirectoryReader], denied: Mapping[str, Collection[str]]) -> Reading:
-        """What comes of the directories of these repos, by path. denied: names of leaves that a repo may not have, by path"""
-        raise LookupError("no repo of this kind is one of several")
+        """The state of a repo that is `merged` of others.
+
+        readers: {path of a repo: its directory "", as the same snapshot publishes it}
+        denied: {path of a repo: names of leaves that the operator denies there}; no later repo supplies these names
+        """
+        raise LookupError("repos of this kind are not merged")
 
     def follower(self, repo: Any) -> "Follower | None":
-        """What makes the directory "" of a repo that has others: all that upstream says beside these, of what they list."""
+        """The ecosystem of one more directory, named "": what upstream has beside the directories of the repo.
+
+        None if there is no such directory.
+        """
         return None
 
     # Metadata on request
 
     def wanted_by(self, path: str) -> Want:
-        """What a request for a path below a repo needs, where metadata is read when it is asked for."""
+        """What metadata a request needs. path: below the repo"""
         return Want("", itself=True)
 
     def read_name(self, repo: Any, name: str, upstream: Upstream) -> Reading | None:
-        """Upstream's present state of one name alone, where that can be had; of all others `Reading.since` says that they
-        are as they were. Raises UpstreamError, AbsentError if there is no such name.
+        """Ask upstream for the present state of one name alone: `Reading.since` says that all others are as they were.
+
+        None if upstream can't be asked for one name.
+        Raises AbsentError if upstream has no such name, UpstreamError.
         """
         return None
 
     def known(self, repo: Any, names: Collection[str]) -> Any:
-        """A repo whose metadata is on request, as it is synced: with the names that are known by now."""
+        """The repo as a sync is to read it, if its metadata is on request. names: of the leaves that are held by now"""
         return repo
 
 
 class Leaves(Protocol):
-    """What leaves say, and what becomes of them. All bytes of leaves are uncompressed and canonical."""
+    """Reads, cuts and completes the bytes of leaves. They are uncompressed and canonical, in and out."""
 
-    #: version of `settle` and `derive`; a change of any byte that they make raises it
+    #: version of the bytes that `settle` and `derive` make; raise it when they make others of the same input
     form: int
-    #: whether leaves hold the addresses of their files, so that a directory need not
+    #: whether leaves hold the addresses of their files; if not, the directory does
     addressed: bool = False
-    #: whether upstream may lack files that can be made of others
+    #: whether `supplement` may make files that upstream lacks
     supplements: bool = False
 
     def files(self, leaf: bytes) -> tuple[File, ...]:
-        """The files that a leaf lists. Raises ValueError if these are not the bytes of one."""
+        """The files that a leaf lists. Raises ValueError for bytes that are no leaf."""
         ...
 
     def records(self, leaf: bytes) -> Iterator[tuple[str, bytes]]:
-        """Each file that a leaf lists with the canonical bytes of all that is said of it: what `diff` compares."""
+        """Each file that a leaf lists: its name, and the canonical bytes of its record. `diff` compares these."""
         ...
 
     def leaf_of(self, file: str) -> str:
-        """The name of the leaf that lists a file, guessed from its name alone: the directory keeps the exceptions, so the
-        fewer the smaller it is. See `leaf_at` for where it is served.
+        """The name of the leaf that lists a file, guessed from the name of the file.
+
+        The directory stores every file for which the guess is wrong; `leaf_at` asks it first.
         """
         ...
 
     def label(self, leaf: bytes) -> str:
-        """What a list of a directory's names says of this one, so that it can be made without the leaves; empty for nothing."""
+        """What a list of all names says of this one. It is stored in the directory, so that the list needs no leaf.
+
+        Empty for nothing.
+        """
         return ""
 
     def settle(self, leaf: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int]) -> bytes:
-        """A leaf with computed digests added and withheld files taken out; empty if nothing is left.
+        """A leaf completed with what is known once its files are held; empty if it lists nothing any more.
 
-        sizes: bytes of files of which upstream states none
+        digests: {file: SHA-256}, to add where upstream states none
+        withheld: files to take out
+        sizes: {file: bytes}, to add where upstream states none
         """
         ...
 
     def supplement(self, leaf: bytes, read: Callable[[File], IO[bytes] | None]) -> Mapping[str, bytes]:
-        """Files that upstream lacks and that are made of those that a leaf lists: {name: content}; see `supplements`.
+        """Files that upstream lacks, made from files that the leaf lists: {name: content}.
 
-        read: opens one of these; None for one that can't be had
+        read: opens a file that is held; None for one that is not
         """
         return {}
 
     # Time
 
     def as_of(self, leaf: bytes, instant: int) -> bytes:
-        """A leaf with only the files that upstream had at an instant, seconds since 1970; empty if there was none."""
+        """A leaf with only the files that upstream had at an instant, seconds since 1970; empty if it had none."""
         ...
 
     def reconstruct(self, repo: Any, leaf: bytes, instant: int) -> bytes:
-        """What a snapshot sealed at an instant, seconds since 1970, can answer for a name that nobody had asked for by
-        then: `as_of`, marked as such. Empty if there is nothing, or no way to tell.
+        """What a snapshot would have held of a name that nobody had asked for when it was sealed.
+
+        leaf: what is known of the name now; instant: when the snapshot was sealed, seconds since 1970
+        As `as_of`, and marked as made later. Empty if there was nothing, or if nobody can tell.
         """
         return b""
 
     def dated(self, repo: Any) -> bool:
-        """Whether leaves are to say when each file was first seen here."""
+        """Whether leaves are to state when this mirror first saw each file. Then `dates` and `date` are called."""
         return False
 
     def dates(self, leaf: bytes) -> Mapping[str, int]:
-        """When files were first seen as a leaf says, milliseconds since 1970, of those of which it does."""
+        """When each file was first seen, as far as a leaf states it: {file: milliseconds since 1970}."""
         return {}
 
     def date(self, leaf: bytes, seen: Mapping[str, int]) -> bytes:
-        """A leaf that says of these files when they were first seen."""
+        """A leaf that states when these files were first seen. seen: {file: milliseconds since 1970}"""
         return leaf
 
 
 class Shows(Leaves, Protocol):
-    """What paths below a directory mean, and what is made of leaves for who asks."""
+    """Says what a path below a directory names, and makes the documents that are published."""
 
-    #: None if it has no pages
+    #: pages that depend on who asks; None if there are none
     pages: Pages | None = None
-    #: what its repos can be used with
+    #: the programs that can use repos of this kind
     clients: Sequence[Client] = ()
-    #: whether names of files are paths, below folders that are listed each by itself
+    #: whether names of files are paths, so that folders below a directory have listings of their own
     nested: bool = False
-    #: whether eager repos get trees where the configuration does not say which do
+    #: whether eager repos get hard-link trees, if `[publish] trees` does not say which repos do
     linked: bool = False
 
     def locate(self, reader: DirectoryReader, path: str) -> LeafAt | FileAt | None:
-        """What a path below a directory names, other than a document."""
+        """The leaf or file at a path below a directory; None if there is none. Documents are found without this."""
         name = self.leaf_at(reader, path)
         content = reader.read_leaf(name)
         file = self.paths(content).get(path) if content else None
@@ -201,47 +246,54 @@ class Shows(Leaves, Protocol):
         return FileAt(file) if file else None
 
     def leaf_at(self, reader: DirectoryReader, path: str) -> str:
-        """The name of the leaf that lists the file at a path below a directory, if any does."""
+        """The name of the leaf that lists the file at a path below a directory, if any leaf does."""
         return reader.name_of(path) or self.leaf_of(path)
 
     def paths(self, leaf: bytes) -> Mapping[str, File]:
-        """{path below the directory: file} of those that a leaf lists and that are published."""
+        """Where files of a leaf are published: {path below the directory: file}, without those that are not published."""
         return {file.name: file for file in self.files(leaf)}
 
     def leaf_path(self, digest: Digest) -> str | None:
-        """Where a leaf itself is published, if it is: `shards/<hex>.msgpack.zst`."""
+        """Where a leaf is published itself, as a path below the directory; None if leaves are not."""
         return None
 
     def media_type(self, path: str) -> str:
-        """The Content-Type of a document, leaf or file."""
+        """The Content-Type of a document, leaf or file. path: below the directory"""
         return "application/octet-stream"
 
     def documents(self, repo: Any, info: Mapping[str, Any]) -> Sequence[DocumentPlan]:
-        """The documents that a directory of a repo publishes. info: what the directory says of itself"""
+        """The documents that a directory publishes. info: what upstream says of the directory (`Reading.info`)"""
         return ()
 
     def derive(self, reader: DirectoryReader, document: str) -> bytes:
-        """The uncompressed canonical form of a document: a function of directory and leaves."""
+        """Make a document, in its plain form. The same directory and leaves always give the same bytes.
+
+        Raises DamagedError if a leaf can't be read.
+        """
         raise LookupError(f"no directory of this kind has a document {document}")
 
     def naming(self, spec: str) -> Naming:
-        """What a text of the operator's names. Raises ValueError, which says what would be right, if that is nothing."""
+        """What the operator means by a text: a package, a version of one, or a file.
+
+        Raises ValueError, with what to write instead, for a text that can mean nothing.
+        """
         ...
 
 
 class Ecosystem(Reads, Shows, Protocol):
-    """What makes conda conda. Implementations are stateless. What has a default is what few ecosystems have."""
+    """All that `sync` and `serve` know of a format. Implementations are stateless."""
 
-    #: the tag of its `[[repo]]`
+    #: a stored directory states it, and so is read by the ecosystem that made it; but for a follower's, it is also the
+    #: `kind` of a `[[repo]]`
     kind: str
 
     def tree_reader(self) -> "TreeReader | None":
-        """How it reads what other tools have mirrored; None if it can't."""
+        """The same ecosystem, as `adopt` uses it to read what other tools have mirrored; None if it can't."""
         return None
 
 
 class Follower(Ecosystem, Protocol):
-    """The ecosystem of a directory that is read with the others of its repo and planned once these are settled."""
+    """The ecosystem of a directory that depends on the others of its repo. It is planned when these are settled."""
 
     def follow(
         self,
@@ -251,24 +303,27 @@ class Follower(Ecosystem, Protocol):
         previous: DirectoryReader | None,
         upstream: Upstream,
     ) -> Reading:
-        """What is published of a reading that `read` made, beside the others as they are going to be published.
+        """What is published of upstream's state: only what belongs to files that the other directories list.
 
-        previous: the directory as it was. Raises UpstreamError.
+        reading: what `read` returned
+        others: {directory: its reader}, as the same snapshot publishes them
+        previous: this directory as the newest snapshot has it, None if it has none
+        Raises UpstreamError.
         """
         ...
 
 
 class TreeReader(Ecosystem, Protocol):
-    """An ecosystem as it reads what other tools have left on this machine."""
+    """An ecosystem that reads a mirror which another tool has left on this machine."""
 
     def holds(self, repo: Any, folder: Path) -> bool:
-        """Whether a folder, which need not be there, looks like a tree of a repo."""
+        """Whether a folder looks like a mirror of the repo. The folder need not exist."""
         ...
 
     def looks_for(self, repo: Any) -> str:
-        """What it is that `holds` looks for, to go on with after "holds none of the"."""
+        """What `holds` looks for, as the end of a message that begins with "holds none of the"."""
         ...
 
     def at(self, repo: Any, folder: Path) -> Any:
-        """A repo as it is configured, with a folder for its upstream."""
+        """The repo, with the folder as its upstream."""
         ...

@@ -14,7 +14,7 @@ Mode = Literal["eager", "on-demand", "redirect"]
 
 
 class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
-    """One `[[repo]]` of the configuration; every ecosystem adds its own keys."""
+    """One `[[repo]]` of the configuration; every ecosystem adds its own keys. Raises ValueError for unusable values."""
 
     #: where it appears below a snapshot: `conda-forge`, `anaconda/pkgs/main`
     path: str
@@ -49,6 +49,8 @@ class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
             raise ValueError('metadata = "on-request" needs download = "on-demand" or "redirect": nobody waits for all files')
         if self.download != "on-demand" and (self.allow or self.block):
             raise ValueError('allow and block need download = "on-demand": nothing else is fetched because it is asked for')
+        if isinstance(self.upstream, list) and not all(self.upstream):
+            raise ValueError("upstream lists an empty URL: write one that begins with http://, https:// or file:///")
         for upstream in filter(None, self.upstreams):
             self._check_upstream(upstream)
         for pattern in (*self.allow, *self.block):
@@ -69,7 +71,7 @@ class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
 
     @property
     def upstreams(self) -> list[str]:
-        """The base URLs."""
+        """The base URLs, in the order in which they are tried; may hold credentials."""
         return [self.upstream] if isinstance(self.upstream, str) else self.upstream
 
     @property
@@ -78,17 +80,20 @@ class Repo(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="
         return str(self.__struct_config__.tag)
 
     def may_fetch(self, path: str) -> bool:
-        """Whether a file may be fetched because it is asked for. path: below the repo"""
+        """Whether `allow` and `block` let upstream be asked for a file on demand. path: below the repo"""
         blocked, allowed = (any(re.fullmatch(one, f"/{path}") for one in rules) for rules in (self.block, self.allow))
         return not blocked and (allowed or not self.allow)
 
     def expand(self) -> Sequence[Self]:
-        """The repos that it stands for. Raises ValueError for what one of them can't have."""
+        """The repos that this table stands for, most often itself alone. Raises ValueError for keys that one can't have."""
         return [self]
 
     def check_beside(self, others: Mapping[str, "Repo"]) -> None:
-        """Raise ValueError for what can't be meant so beside the other repos of the configuration, {path: repo}."""
+        """Check the keys that name other repos. others: {path: repo}, without this one
+
+        Raises ValueError for a key that names a repo which does not exist, or which does not go with this one.
+        """
 
     def below(self, folder: Path) -> Self:
-        """The same with the paths that it names made absolute: they are relative to this folder."""
+        """The same repo with absolute paths for the local files that its keys name. folder: what they are relative to"""
         return self

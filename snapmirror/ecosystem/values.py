@@ -9,20 +9,22 @@ from ..readings import Draft, File
 
 
 class Want(NamedTuple):
-    """What of a repo's metadata a request needs."""
+    """What metadata a request needs, of a repo whose metadata is on request."""
 
-    #: name of a leaf; empty for all of the repo
+    #: name of a leaf; empty for all of the repo's metadata
     name: str
-    #: whether it is asked for itself, and so should be fresh; else it only has to list what is asked for
+    #: whether the request is for the metadata itself, which then should be fresh; else it is for a file, and the metadata
+    #: has to be asked for only if it does not list that file yet
     itself: bool
-    #: where it is below the repo, however it was asked for: what is blocked there is asked for in no other way either
+    #: the metadata's own path below the repo, however it was asked for: `allow` and `block` of the repo are applied to it
+    #: too; empty if that is the path of the request
     path: str = ""
 
 
 class Wishes(NamedTuple):
     """What somebody is going to install."""
 
-    #: paths of requirements, locks, environments
+    #: paths of requirements, lock and environment files
     files: Sequence[str]
     #: requirements as the ecosystem's own installers take them
     specs: Sequence[str]
@@ -31,36 +33,36 @@ class Wishes(NamedTuple):
 class Needed(NamedTuple):
     """What wishes come to."""
 
-    #: leaves that list nothing but what is needed, by directory
+    #: {directory: leaves that list nothing but what is needed}
     drafts: Mapping[str, Sequence[Draft]]
-    #: wishes that nothing fulfils: {wish: why}
+    #: {wish that nothing fulfils: why}
     missing: Mapping[str, str]
 
 
 class LeafAt(NamedTuple):
-    """A path that names a leaf itself (a shard)."""
+    """A path names a leaf itself, a shard for example."""
 
     digest: Digest
 
 
 class FileAt(NamedTuple):
-    """A path that names a file listed in a directory."""
+    """A path names a file that a directory lists."""
 
     file: File
-    #: whether the path can never mean other bytes
+    #: whether the path can never name other bytes, in no snapshot
     immutable: bool = False
 
 
 class Naming(NamedTuple):
-    """What a text of the operator's names: a package, a version of it, or a file."""
+    """What the operator means by a text: a package, a version of it, or a file."""
 
     #: the same for every way of writing it; of a file, its name
     text: str
     #: name of the leaf that lists it, as far as the text tells
     leaf: str
-    #: whether all that such a leaf lists is meant
+    #: whether all that this leaf lists is meant
     whole: bool
-    #: whether a file is meant, by the name of its leaf and its own
+    #: whether a file is meant: (name of its leaf, its own name) -> yes or no
     covers: Callable[[str, str], bool]
 
 
@@ -68,6 +70,7 @@ class Naming(NamedTuple):
 class DocumentPlan:
     """A derived document that a directory publishes."""
 
+    #: path below the directory, of the plain form
     name: str
-    #: endings under which it is published: "" is the document itself, ".zst" and ".bz2" its compressed forms
+    #: endings of the forms that are published: "" is the plain form, ".zst" and ".bz2" are compressed ones
     suffixes: tuple[str, ...] = field(default=("", ".zst"))
