@@ -1,15 +1,7 @@
-"""Directories of files behind a listing: installers, releases.
+"""The ecosystem of folders of files behind a listing: installers, releases.
 
-settings    the keys of a `[[repo]]`
-files       what `sync` and `serve` call
-upstream    which listings are read, folder by folder
-reading     what becomes a leaf
-pages       HTML listings: Anaconda's table, nginx, Apache, fancyindex
-releases    JSON listings: GitHub's releases, lists of {url, sha256}
-sums        SHA256SUMS, and the `.sha256` beside a file
-names       names of files, globs, versions in names
-leaf        one file
-tree        a folder that other tools have mirrored
+Start with `leaf` (the one form that everything is kept in), `upstream` (which listings are read) and `entries` (what a listing
+says of a file, whatever its format), `files` (the protocol of `ecosystem`).
 """
 
 from .files import Files as Files

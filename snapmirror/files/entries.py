@@ -1,4 +1,4 @@
-"""What a listing says of one file, whatever its form."""
+"""What a listing says of one file, whatever the format of the listing."""
 
 import re
 from datetime import UTC, datetime
@@ -25,31 +25,31 @@ class Entry(NamedTuple):
     md5: bytes | None = None
     #: absolute, where the listing states it
     url: str | None = None
-    #: bytes, if stated in rounded units
+    #: bytes, if stated in rounded units (`1.5M`)
     about: int | None = None
-    #: all that the listing says of it: what is the same here has not changed
+    #: all that the listing says of the file; while it is the same, the file counts as unchanged
     text: str = ""
 
     def contradicts(self, size: int) -> bool:
-        """Whether a size can't be the one that the listing states, exactly or rounded."""
+        """Whether a size in bytes can't be the one that the listing states, exactly or rounded."""
         if self.size is not None:
             return size != self.size
         return self.about is not None and not self.about / 2 <= size <= self.about * 2 + 1024
 
     @property
     def says_something(self) -> bool:
-        """Whether there is more than the name."""
+        """Whether the listing states more than the name."""
         return any(value is not None for value in (self.size, self.modified, self.sha256, self.md5))
 
 
 def parse_date(text: str) -> int | None:
-    """Seconds since 1970 of a text with a date, read as UTC; None if it holds none, or no real one."""
+    """Seconds since 1970 of the first date in a text, read as UTC; None if there is none, or if no calendar has it."""
     found = DATE.search(text)
     return seconds(found) if found else None
 
 
 def seconds(found: "re.Match[str]") -> int | None:
-    """Of a match of DATE."""
+    """Seconds since 1970 of a match of `DATE`, read as UTC; None if no calendar has that date."""
     part = found.groupdict()
     year, month, day = part["year"] or part["year2"], part["month"] or part["month2"], part["day"] or part["day2"]
     if not month.isdigit():

@@ -9,10 +9,10 @@ from ..ecosystem import Ecosystem, Naming, TreeReader
 from ..errors import SelectionError
 from ..readings import File, Known, Reading, Selection, Upstream
 from . import leaf, names, naming, upstream
-from .reading import FilesReading, Kept
+from .reading import FilesReading, SelectedReading
 from .settings import FilesRepo
 
-#: endings of what browsers may show
+#: endings of files that browsers may show as text
 _TEXTS = (".txt", ".md", ".asc", ".sig", ".sha256", ".md5", "sums")
 
 
@@ -52,7 +52,7 @@ class Files(Ecosystem):
         return f"{self.form} {repo.download} {repo.include} {repo.exclude} {repo.newest} {repo.depth}"
 
     def selects(self, repo: FilesRepo) -> bool:
-        """See Ecosystem.selects. A repo's depth is a selection too: with another one, less may be listed."""
+        """See Ecosystem.selects. `depth` selects too: with another depth, less may be listed."""
         return bool(repo.include or repo.exclude or repo.newest or repo.depth)
 
     def select(
@@ -67,7 +67,7 @@ class Files(Ecosystem):
                 raise SelectionError(repo.path, "keeps nothing of what upstream lists; change include, exclude or newest")
             invalid, _ = names.choose(reading.invalid, repo.include, repo.exclude, 0)
             problems = {name: reason for name, reason in reading.invalid.items() if name in invalid}
-            found[place] = Selection(Kept(reading, kept, problems), dropped)
+            found[place] = Selection(SelectedReading(reading, kept, problems), dropped)
         return found
 
     def settle(self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int]) -> bytes:
@@ -80,7 +80,8 @@ class Files(Ecosystem):
 
     def as_of(self, leaf_: bytes, instant: int) -> bytes:
         """See Ecosystem.as_of."""
-        return leaf_ if (leaf.decode(leaf_).modified or instant + 1) <= instant else b""
+        modified = leaf.decode(leaf_).modified
+        return leaf_ if modified and modified <= instant else b""
 
     def records(self, leaf_: bytes) -> Iterator[tuple[str, bytes]]:
         """See Ecosystem.records."""
@@ -95,7 +96,7 @@ class Files(Ecosystem):
         return naming.naming(spec)
 
     def media_type(self, path: str) -> str:
-        """Content-Type by ending. A page of upstream's is not shown as one: its scripts would be ours."""
+        """Content-Type by ending. Upstream's HTML is not sent as HTML: its scripts would run as ours."""
         if path.endswith(".json"):
             return "application/json"
         return "text/plain; charset=utf-8" if path.lower().endswith(_TEXTS) else "application/octet-stream"

@@ -1,7 +1,7 @@
 """Leaves: one file each, under its path below the repo.
 
-A leaf is canonical MessagePack of {"name": path, "size": bytes, "sha256": raw, "md5": raw, "modified": seconds since
-1970}, without the keys that nothing is known of.
+The format is our own: a leaf is canonical MessagePack of {"name": path, "size": bytes, "sha256": raw digest, "md5": raw
+digest, "modified": seconds since 1970}, without the keys whose value is not known.
 """
 
 from collections.abc import Collection, Mapping
@@ -30,7 +30,7 @@ def encode(file: File) -> bytes:
 
 
 def decode(leaf: bytes) -> File:
-    """The file of a leaf. Raises ValueError if these are not the bytes of one."""
+    """The file that a leaf lists. Raises ValueError if these are not the bytes of a leaf."""
     try:
         found = _DECODER.decode(leaf)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -39,7 +39,7 @@ def decode(leaf: bytes) -> File:
 
 
 def settle(leaf: bytes, digests: Mapping[str, Digest], withheld: Collection[str]) -> bytes:
-    """See Ecosystem.settle."""
+    """See Ecosystem.settle. Empty if the file is withheld."""
     file = decode(leaf)
     if file.name in withheld:
         return b""

@@ -4,9 +4,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
-#: bytes of a segment, in every file system that a mirror may be copied to; and of a whole path
+#: bytes of a segment and of a whole path that every file system takes to which a mirror may be copied
 _LONGEST = 255
 _LONGEST_PATH = 1024
+#: segments of a path
 _DEEPEST = 60
 
 
@@ -24,10 +25,10 @@ def problem_with(path: str) -> str | None:
 
 @lru_cache(1024)
 def glob(pattern: str) -> Callable[[str], object]:
-    """A test of a path. Raises ValueError for what is no pattern.
+    """A test of a path below a repo: what it returns is true if the pattern matches. Raises ValueError for what is no pattern.
 
-    `*` and `?` match within a segment, `**` across; a pattern without a slash is compared with the last segment, one that
-    ends in a slash with each folder above.
+    `*` and `?` match within a segment, `**` across segments. A pattern without a slash is compared with the last segment, a
+    pattern that ends in a slash with each folder above the file.
     """
     body = pattern.removesuffix("/").removeprefix("/")
     if not body:
@@ -53,7 +54,7 @@ def _translate(piece: str) -> str:
             return "[^/]"
     if len(piece) == 1:
         return re.escape(piece)
-    inner = piece[1:-1].replace("\\", r"\\")  # a class
+    inner = piece[1:-1].replace("\\", r"\\")  # of a class, [abc]
     return f"[^/{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"
 
 
@@ -69,7 +70,7 @@ Version = tuple[tuple[tuple[int, ...], int, int, int], ...]
 
 
 def versions(path: str) -> tuple[str, Version]:
-    """A path with `*` for each version in it, which is the same for all versions of a file, and these versions."""
+    """The versions in a path, and before them its family: the path with `*` for each of these, alike for all versions."""
     found = []
     for match in _VERSION.finditer(path):
         numbers = [int(number) for number in match[1].split(".")]
@@ -87,7 +88,10 @@ def matches_any(path: str, patterns: Iterable[str]) -> bool:
 def choose(
     paths: Iterable[str], include: Sequence[str], exclude: Sequence[str], newest: int
 ) -> tuple[set[str], Mapping[str, int]]:
-    """The paths that are kept, and how many each rule drops."""
+    """The paths that are kept, and how many each rule drops {key of the configuration: count}.
+
+    newest: how many versions of each family are kept, 0 for all
+    """
     dropped = {"include": 0, "exclude": 0, "newest": 0}
     families: dict[str, dict[Version, list[str]]] = {}
     for path in paths:

@@ -1,4 +1,4 @@
-"""What the operator names in a folder: a path."""
+"""What the operator names in a repo of files: the path of a file."""
 
 from ..ecosystem import Naming
 from . import names

@@ -1,7 +1,7 @@
 """HTML listings of a folder: Anaconda's table, and those that nginx, Apache, fancyindex and their like make.
 
-A page is read row by row: a row has a link, and beside it a size, a date and perhaps a hash, in any order. What a link is
-shown as does not count (servers shorten it), only where it leads.
+No specification says what such a page looks like. It is read row by row: a row has a link, and beside it a size, a date and
+perhaps a hash, in any order. The name of a file is taken from the address in the link, as servers shorten the text of it.
 """
 
 import re
@@ -15,30 +15,31 @@ from .entries import DATE, Entry, seconds
 
 _HEADING = re.compile(r"\s*(index of|directory listing|directory:|listing of)", re.IGNORECASE)
 _HASH = re.compile(r"(?<![\w])(?:([0-9a-fA-F]{64})|([0-9a-fA-F]{32}))(?![\w])")
-#: the unit is missing, or B, where the number is exact
+#: a number without a unit, or with B, is exact; with another unit it is rounded
 _SIZE = re.compile(r"(?<!\S)(\d{1,15})(\.\d+)?(?: ?(?:B|bytes?)| ?([KMGTP](?:i?B)?))?(?!\S)", re.IGNORECASE)
 _UNITS = "bkmgtp"
-#: what HTMLParser would look for the end of again and again: a page of such would take it hours
+#: HTMLParser looks for the end of an open comment or tag again at each of them: a page of nothing else would take it hours
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _UNCLOSED = re.compile(r"<(?![^<>]{0,8192}>)")
 _SPACE = re.compile(r"\s+")
 
 
 class Page(NamedTuple):
-    """What a listing lists."""
+    """What the listing of one folder lists. Names are paths below the folder."""
 
     files: tuple[Entry, ...]
-    #: names of folders
+    #: names of folders, without a slash at the end
     folders: tuple[str, ...]
-    #: what can't be published: {name: reason}
+    #: files and folders that can't be published: {name: reason}
     invalid: dict[str, str]
 
 
 def parse(body: bytes, url: str, shown: str) -> Page:
-    """Read a listing.
+    """Read a listing in HTML.
 
-    url: the folder's, ending in a slash; links that lead elsewhere, up, or to a query are no files
-    shown: the same without credentials. Raises BadIndexError for a page that is no listing.
+    url: of the folder, ending in a slash; links that don't lead below it, or that have a query, are ignored
+    shown: the same without credentials
+    Raises BadIndexError for a page that is no listing.
     """
     rows = _Rows()
     rows.feed(_UNCLOSED.sub("&lt;", _COMMENT.sub("", body.decode("utf-8", "replace"))))
@@ -119,7 +120,7 @@ class _Row(NamedTuple):
 
 
 class _Rows(HTMLParser):
-    """Links with the text beside them: in a table that of the whole row, elsewhere that up to the next link."""
+    """Links with the text beside them: in a table, the text of the row; elsewhere, the text up to the next link."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What becomes of a listing: the leaves of its files, with the hash, size and date that upstream has of each elsewhere."""
+"""What becomes of a listing: the leaves of its files, with hashes, sizes and dates that upstream states outside of it."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -34,7 +34,7 @@ class FilesReading(Reading):
         self.sources: Mapping[str, Digest] = {name: self._source(entry) for name, entry in listing.files.items()}
 
     def _source(self, entry: Entry) -> Digest:
-        """The rows of a file and of the `.sha256` beside it, and what a SHA256SUMS says."""
+        """A digest of all that decides the leaf: the rows of the file and of its `.sha256`, and what a SHA256SUMS states."""
         beside = self._sidecar(entry)
         parts = (addresses.redact(self.bases[0]), entry, beside.text if beside else "")
         return blake3(_SALT + repr(parts).encode()).digest()
@@ -43,7 +43,7 @@ class FilesReading(Reading):
         return None if entry.sha256 else self._listing.files.get(entry.name + sums.SIDECAR)
 
     def drafts(self, names_: Collection[str]) -> Iterator[Draft]:
-        """See Reading.drafts. Asks upstream for the `.sha256` of a file, and for size and date that the listing rounds."""
+        """See Reading.drafts. Asks upstream for the `.sha256` of files, and for the sizes and dates that the listing rounds."""
         if self._upstream is None:
             return
         entries = {name: self._listing.files[name] for name in names_}
@@ -64,7 +64,7 @@ class FilesReading(Reading):
                 yield Draft(name, leaf.encode(file), (file,), self.sources[name], {})
 
     def _hashes(self, entries: Mapping[str, Entry], upstream: Upstream) -> tuple[dict[str, bytes], dict[str, str]]:
-        """What `.sha256` files state, and of which file none could be read."""
+        """What the `.sha256` files state {file: SHA-256}, and those that could not be used {file: reason}."""
         beside = {url_of(self._listing, sidecar): name for name, entry in entries.items() if (sidecar := self._sidecar(entry))}
         hashes: dict[str, bytes] = {}
         problems: dict[str, str] = {}
@@ -81,8 +81,8 @@ class FilesReading(Reading):
         return hashes, problems
 
     def _stated(self, entries: Mapping[str, Entry], upstream: Upstream) -> dict[str, Stated]:
-        """Size and date as upstream's headers have them, where they are needed: pages round both, some to a tenth of a
-        gigabyte. JSON does not.
+        """{file: size and date as upstream's headers state them}, of the files whose listing has no exact size, or only HTML's
+        date and no hash: pages round both, some to a tenth of a gigabyte. JSON does not.
         """
         urls = {
             url_of(self._listing, entry): name
@@ -104,10 +104,11 @@ class FilesReading(Reading):
         return entry.url if entry.url and entry.url != plain else None
 
 
-class Kept(Reading):
+class SelectedReading(Reading):
     """A reading with only the files that are kept. Fulfils `readings.Reading`."""
 
     def __init__(self, reading: Reading, kept: Collection[str], invalid: Mapping[str, str]) -> None:
+        """kept: names of files; invalid: those of the reading's invalid files that would be kept {file: reason}"""
         self._reading = reading
         self.bases, self.info, self.extra = reading.bases, reading.info, reading.extra
         self.document, self.validators = reading.document, reading.validators

@@ -1,7 +1,11 @@
-"""JSON listings: GitHub's releases (one, or a list of them), lists of {url, name?, size?, sha256?, md5?, modified?}, and
-what nginx writes with `autoindex_format json`.
+"""JSON listings: releases of GitHub, and lists of files. Each item of the list may be in one of these formats:
 
-A file of a release is `<tag>/<name>`, as in GitHub's own addresses: names come again in every release.
+a release        GitHub's REST API, "Releases": `assets` of {name, browser_download_url, size, digest, updated_at}; a document
+                 may also be one release that is in no list. Its files are `<tag>/<name>`, as in GitHub's own addresses:
+                 every release has the same names
+a file           our own: {url, name?, size?, sha256?, md5?, modified?}; `modified` is seconds since 1970, or a date
+a file, folder   nginx's `autoindex_format json` (ngx_http_autoindex_module): {name, type, size, mtime}
+a folder         our own, of folders of this machine (`transfer.local`): {url, name, folder: true}
 """
 
 import contextlib
@@ -19,14 +23,24 @@ from . import names
 from .entries import Entry, parse_date
 from .pages import Page
 
-#: JSON readers disagree beyond
+#: JSON readers disagree about integers from here on
 _HUGE = 1 << 53
+_BOM = b"\xef\xbb\xbf"
+
+
+def is_json(body: bytes) -> bool:
+    """Whether a listing is JSON, rather than HTML."""
+    return body.removeprefix(_BOM).lstrip(b" \t\r\n")[:1] in (b"[", b"{")
 
 
 def parse(body: bytes, url: str, shown: str) -> Page:
-    """Read a listing. url: its own, for relative addresses; shown: the same without credentials. Raises BadIndexError."""
+    """Read a listing in JSON.
+
+    url: its own, for relative addresses; shown: the same without credentials
+    Raises BadIndexError for what is no listing.
+    """
     try:
-        content = msgspec.json.decode(body)
+        content = msgspec.json.decode(body.removeprefix(_BOM))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadIndexError(shown, f"is no JSON: {error}") from None
     items = content if isinstance(content, list) else [content]
@@ -36,13 +50,16 @@ def parse(body: bytes, url: str, shown: str) -> Page:
     invalid: dict[str, str] = {}
     folders: dict[str, None] = {}
     for name, asset in _assets(items):
+        if problem := names.problem_with(name):
+            invalid[name] = problem
+            continue
+        if asset.get("folder") is True:
+            folders[name] = None
+            continue
         try:
-            if asset.get("folder") is True:
-                folders[name] = None
-                continue
             entry = _entry(name, asset, url)
-        except ValueError as problem:
-            invalid[name] = str(problem)
+        except ValueError as error:
+            invalid[name] = str(error)
             continue
         if files.setdefault(name, entry) != entry:
             invalid[name] = "it is listed twice, with different words"
@@ -50,6 +67,7 @@ def parse(body: bytes, url: str, shown: str) -> Page:
 
 
 def _assets(items: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and keys of every file and folder, whichever format it is in; each has a `url`."""
     for item in items:
         if "assets" not in item:
             yield _name(item, item.get("url")), _from_server(item) if "url" not in item else item
@@ -78,9 +96,7 @@ def _name(item: dict[str, Any], address: object) -> str:
 
 
 def _entry(name: str, item: dict[str, Any], base: str) -> Entry:
-    """Raises ValueError with the reason to withhold it."""
-    if problem := names.problem_with(name):
-        raise ValueError(problem)
+    """Raises ValueError with the reason to withhold the file."""
     if not isinstance(item["url"], str):
         raise ValueError("it has no address")
     size = item.get("size")
@@ -109,7 +125,7 @@ def _hash(item: dict[str, Any], kind: str, length: int) -> bytes | None:
 
 
 def common_base(files: tuple[Entry, ...], default: str) -> str:
-    """The address below which most of these files lie under their names."""
+    """The address, ending in a slash, below which most of these files lie under their names; the default if none does."""
     bases = Counter(
         entry.url.removesuffix(quoted)
         for entry in files

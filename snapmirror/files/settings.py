@@ -5,7 +5,7 @@ import msgspec
 from ..ecosystem import Repo
 from . import names
 
-#: folders below folders; beyond, no URL of ours would be answered
+#: levels of folders; the server answers paths of at most 64 segments, with the selector and the path of the repo
 DEEPEST = 50
 
 
@@ -16,9 +16,9 @@ class FilesRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
     include: list[str] = msgspec.field(default_factory=list)
     #: globs; wins over include
     exclude: list[str] = msgspec.field(default_factory=list)
-    #: so many versions of files whose names differ only in that, 0 for all
+    #: how many versions are kept of files whose paths differ only in their version, 0 for all
     newest: int = 0
-    #: folders below folders that are read too, 0 for only the one
+    #: levels of folders below the first that are read too, 0 for none
     depth: int = 0
 
     def __post_init__(self) -> None:

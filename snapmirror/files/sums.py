@@ -1,10 +1,14 @@
-"""Hashes that upstream keeps in files of their own: `SHA256SUMS` for a folder, `<file>.sha256` for a file."""
+"""Hashes that upstream keeps in files of their own: `SHA256SUMS` for a folder, `<file>.sha256` for a file.
+
+The formats are those that coreutils' sha256sum writes, with and without `--tag` (as BSD's sha256), and a hash alone.
+"""
 
 import re
 from collections.abc import Mapping
 
 #: bytes of such a file
 LIMIT = 16 << 20
+#: ending of the file beside another one
 SIDECAR = ".sha256"
 
 #: names of files with the hashes of a folder: SHA256SUMS, sha256sum.txt, dist-checksums.txt, tool_1.0_SHA256SUMS, MD5SUMS
@@ -18,7 +22,10 @@ _BSD = re.compile(rf"(?:SHA2?-?256|MD5) ?\((.+)\) ?= ?({_HEX})", re.IGNORECASE)
 
 
 def parse(body: bytes) -> Mapping[str, bytes]:
-    """{name as it stands there: SHA-256 or MD5}; the name is empty where a hash stands alone."""
+    """{name as it stands there: SHA-256 or, by its length, MD5}; the name of a hash that stands alone is empty.
+
+    SHA-256 wins over MD5. Lines that are neither are ignored.
+    """
     found: dict[str, bytes] = {}
     for line in body.decode("utf-8", "replace").splitlines():
         text = line.strip().removeprefix("\ufeff")
@@ -35,7 +42,10 @@ def parse(body: bytes) -> Mapping[str, bytes]:
 
 
 def sidecar(body: bytes, path: str) -> bytes | None:
-    """The SHA-256 that the `.sha256` beside a file states, None if it states none of that file."""
+    """The SHA-256 that the `.sha256` beside a file states of it, None if there is none.
+
+    A single hash is taken for that of the file, whatever name stands beside it.
+    """
     found = {name.rpartition("/")[2]: digest for name, digest in parse(body).items() if len(digest) == 32}
     alone = next(iter(found.values())) if len(found) == 1 else None
     return found.get(path.rpartition("/")[2]) or found.get("") or alone

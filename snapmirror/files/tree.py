@@ -1,4 +1,4 @@
-"""A folder of files on this machine, as other tools have mirrored it: `adopt` takes what upstream's rules keep of it."""
+"""A folder of files on this machine, as other tools have mirrored it: `adopt` takes from it what the repo's rules keep."""
 
 import urllib.parse
 from collections.abc import Collection
@@ -13,18 +13,18 @@ from .files import Files
 from .reading import FilesReading
 from .settings import DEEPEST, FilesRepo
 
-#: how the addresses of JSON listings end; the files of these lie in folders whatever the repo's depth is
+#: how addresses of JSON listings end; their files lie in folders, whatever the `depth` of the repo
 _LISTS = (".json", "/releases")
 
 
 class FilesTree(Files):
-    """Reads a folder, but for hidden names: servers list none, and tools give them to what they have not finished.
+    """Reads a folder. Fulfils `ecosystem.TreeReader`.
 
-    Fulfils `ecosystem.TreeReader`.
+    Hidden files are left out: servers do not list them, and tools give such names to what they have not finished.
     """
 
     def holds(self, repo: FilesRepo, folder: Path) -> bool:
-        """See TreeReader.holds. Folders named by dates alone are taken for trees of these dates."""
+        """See TreeReader.holds. A folder with nothing but folders named by dates has a tree for each date, and is none."""
         if not folder.is_dir():
             return False
         entries = [path for path in folder.iterdir() if not path.name.startswith(".")]

@@ -1,4 +1,4 @@
-"""What an upstream lists: its pages folder by folder, or one JSON, with the sums that lie in them."""
+"""What an upstream lists: HTML or JSON folder by folder, or one JSON for all, with the hashes in its SHA256SUMS files."""
 
 import urllib.parse
 from collections.abc import Collection
@@ -15,27 +15,30 @@ from .settings import FilesRepo
 #: bytes of a listing
 _LIMIT = 64 << 20
 _MOST_FOLDERS = 10_000
+#: of a list of releases
 _MOST_PAGES = 1000
+#: how addresses of pages end; others are those of folders
 _PAGES = (".html", ".htm", ".php", ".json")
 #: statuses by which an upstream says that there is no such folder
 _GONE = (404, 410)
 
 
 class Listing(NamedTuple):
-    """All that was listed."""
+    """All that an upstream lists. Names are paths below the repo."""
 
     #: where files are, ending in a slash; may hold credentials
     base: str
-    #: the listing's own address
+    #: the listing's own address; may hold credentials
     document: str
     files: dict[str, Entry]
+    #: what can't be published: {name: reason}
     invalid: dict[str, str]
 
 
 def read(repo: FilesRepo, upstream: Upstream) -> tuple[Listing, tuple[str, ...]]:
-    """The present state, from the first upstream with a usable listing, and the addresses of all upstreams.
+    """The present state, from the first upstream with a usable listing, and the base addresses of all, that one's first.
 
-    Raises AbsentError if every upstream says that there is none, else an UpstreamError.
+    Raises AbsentError if every upstream says that there is no listing, else the first other UpstreamError.
     """
     problems: list[UpstreamError] = []
     for address in repo.upstreams:
@@ -54,7 +57,7 @@ def read(repo: FilesRepo, upstream: Upstream) -> tuple[Listing, tuple[str, ...]]
 
 
 def folder_of(address: str) -> str:
-    """The folder that an address names, or that the page it names is in."""
+    """The folder that an address names, or the folder of the page that it names, ending in a slash."""
     parts = urllib.parse.urlsplit(address)
     if parts.path.lower().endswith(_PAGES):
         parts = parts._replace(path=parts.path.rpartition("/")[0] + "/")
@@ -74,26 +77,22 @@ def _read_one(address: str, repo: FilesRepo, upstream: Upstream) -> Listing:
         if folder_of(address) == address:
             raise
         body = _get(folder_of(address), upstream)  # a server that does not lead on to the folder
-    if not _is_json(body):
+    if not releases.is_json(body):
         return _with_sums(_walk(address, body, repo, upstream), upstream)
     if urllib.parse.urlsplit(address).path.endswith("/releases"):
         page = _all_pages(address, upstream)
     else:
         page = releases.parse(body, address, addresses.redact(address))
-    if page.folders:  # a folder of this machine
+    if page.folders:  # one folder of several
         return _with_sums(_walk(address, body, repo, upstream), upstream)
     base = addresses.with_credentials(releases.common_base(page.files, folder_of(address)), address)
     invalid = dict(page.invalid)
-    return _with_sums(Listing(base, address, _without_clashes(page.files, invalid), invalid), upstream)
-
-
-def _is_json(body: bytes) -> bool:
-    return body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{")
+    return _with_sums(Listing(base, address, _publishable(page.files, invalid), invalid), upstream)
 
 
 def _parse(body: bytes, url: str) -> Page:
     shown = addresses.redact(url)
-    return releases.parse(body, url, shown) if _is_json(body) else pages.parse(body, url, shown)
+    return releases.parse(body, url, shown) if releases.is_json(body) else pages.parse(body, url, shown)
 
 
 def _all_pages(address: str, upstream: Upstream) -> Page:
@@ -112,7 +111,7 @@ def _all_pages(address: str, upstream: Upstream) -> Page:
 
 
 def _walk(address: str, body: bytes, repo: FilesRepo, upstream: Upstream) -> Listing:
-    """All folders, one level after the other. A folder that lists just what one above it does is a loop."""
+    """All folders, one level after the other. A folder that lists the same as one above it is a loop (a link to `.`)."""
     base = folder_of(address)
     listed: list[Entry] = []
     invalid: dict[str, str] = {}
@@ -137,7 +136,7 @@ def _walk(address: str, body: bytes, repo: FilesRepo, upstream: Upstream) -> Lis
         if len(below) + len(seen) > _MOST_FOLDERS:
             raise BadIndexError(addresses.redact(base), f"has more than {_MOST_FOLDERS} folders")
         level = _read_level(base, [path for path in below if path not in seen], upstream)
-    return Listing(base, address, _without_clashes(tuple(listed), invalid), invalid)
+    return Listing(base, address, _publishable(listed, invalid), invalid)
 
 
 def _parse_folder(content: bytes, base: str, path: str) -> Page:
@@ -150,7 +149,7 @@ def _parse_folder(content: bytes, base: str, path: str) -> Page:
 
 
 def _read_level(base: str, paths: list[str], upstream: Upstream) -> dict[str, bytes]:
-    """{folder: its listing}; a folder that is not there is left out, and said."""
+    """{folder: its listing}; a folder that is not there is left out, with a warning."""
     urls = {addresses.file_url(base, path): path for path in paths}
     found = {}
     for url, answer in upstream.get_many(urls, limit=_LIMIT):
@@ -165,9 +164,14 @@ def _read_level(base: str, paths: list[str], upstream: Upstream) -> dict[str, by
     return found
 
 
-def _without_clashes(listed: Collection[Entry], invalid: dict[str, str]) -> dict[str, Entry]:
-    """Entries by name, but for files that have the name of a folder of others."""
-    files = {entry.name: entry for entry in listed}
+def _publishable(listed: Collection[Entry], invalid: dict[str, str]) -> dict[str, Entry]:
+    """Entries by name. Those that can't be published go into `invalid`: in their folder alone nothing is wrong with them."""
+    files = {}
+    for entry in listed:
+        if problem := names.problem_with(entry.name):
+            invalid[entry.name] = problem
+        else:
+            files[entry.name] = entry
     folders = {name[:end] for name in files for end, letter in enumerate(name) if letter == "/"}
     for name in files.keys() & folders:
         invalid[name] = "it has the name of a folder"
@@ -176,12 +180,13 @@ def _without_clashes(listed: Collection[Entry], invalid: dict[str, str]) -> dict
 
 
 def _with_sums(listing: Listing, upstream: Upstream) -> Listing:
-    """Give the files that have no SHA-256 the one that a SHA256SUMS of their folder, or of one above, states."""
+    """Give the files that have no SHA-256 the hash that a SHA256SUMS of their folder, or of a folder above, states."""
     found = {name for name in listing.files if sums.is_sums(name.rpartition("/")[2])}
     if not found or all(entry.sha256 for name, entry in listing.files.items() if name not in found):
         return listing
     urls = {url_of(listing, listing.files[name]): name for name in found}
-    stated: dict[str, bytes] = {}
+    # {file: (length of the hash, which file states it, the hash)}: answers come in any order, and the choice must not
+    stated: dict[str, tuple[int, str, bytes]] = {}
     for url, answer in upstream.get_many(urls, limit=sums.LIMIT):
         if isinstance(answer, AbsentError):
             upstream.warn(f"{answer}, though it is listed")
@@ -191,19 +196,18 @@ def _with_sums(listing: Listing, upstream: Upstream) -> Listing:
         folder = urls[url].rpartition("/")[0]
         for name, digest in sums.parse(answer.body).items():
             path = f"{folder}/{name}".lstrip("/")
-            if len(digest) > len(stated.get(path, b"")):
-                stated[path] = digest
-    files = {name: _complete(entry, stated.get(name)) for name, entry in listing.files.items()}
+            stated[path] = max(stated.get(path, (0, "", b"")), (len(digest), urls[url], digest))
+    files = {name: _complete(entry, stated[name][2]) if name in stated else entry for name, entry in listing.files.items()}
     return listing._replace(files=files)
 
 
-def _complete(entry: Entry, digest: bytes | None) -> Entry:
-    if digest is None or entry.sha256:
+def _complete(entry: Entry, digest: bytes) -> Entry:
+    if entry.sha256:
         return entry
     return entry._replace(sha256=digest) if len(digest) == 32 else entry._replace(md5=entry.md5 or digest)
 
 
 def url_of(listing: Listing, entry: Entry) -> str:
-    """Where a file is, with the credentials of the upstream if it is there."""
+    """Where a file is, with the credentials of the upstream if the file is on the same server."""
     plain = addresses.file_url(listing.base, entry.name)
     return addresses.with_credentials(entry.url, listing.document) if entry.url else plain

@@ -1,7 +1,7 @@
-"""Asking for the pages of projects: conditionally, many side by side, each judged by itself.
+"""Asking an index for the pages of projects: conditionally, many side by side; what one answers says nothing of the others.
 
-What was found out of a page is noted: its validators, the source digest that came of it, its serial, and since when it is
-404. Notes may be lost at any time; then a page is asked for anew.
+Noted of each page are its validators, the source digest that came of it, its serial, and since when it is 404. Notes may be
+lost at any time; then the whole page is asked for again.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,12 +19,12 @@ from ..validators import Validators
 from . import page
 from .listing import Listing, source_of
 
-#: JSON is what has everything; HTML comes from indexes that have no JSON
+#: the forms of a page (PEP 691): JSON says all; HTML is read from indexes that have no JSON
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 
-#: pages asked for at a time: what has arrived waits in memory until it is made a leaf
+#: pages asked for at a time: those that have arrived wait in memory until they are made leaves
 _BATCH = 256
-#: pages in a row that fail in transport; nobody waits for the retries of the other thousands
+#: after so many pages in a row that fail in transport the others are not asked for: each would take all its retries
 _PATIENCE = 16
 #: seconds that a project must be 404 before it counts as deleted
 _HOUR = 3600
@@ -34,11 +34,12 @@ _GONE = (404, 410)
 class Same(NamedTuple):
     """The page is as it was."""
 
+    #: see Reading.sources
     source: Digest
 
 
 class Gone(NamedTuple):
-    """There is no such project any more."""
+    """Upstream has deleted the project for certain, or never had it."""
 
 
 class Aside(NamedTuple):
@@ -52,6 +53,7 @@ Outcome = Draft | Same | Gone | Aside
 
 
 class _Noted(msgspec.Struct, array_like=True, frozen=True):
+    #: empty if the page was never read
     source: Digest = b""
     #: -1 if it had none
     serial: int = -1
@@ -63,15 +65,15 @@ class _Noted(msgspec.Struct, array_like=True, frozen=True):
 _NOTED = msgspec.msgpack.Decoder(_Noted)
 
 
-class Pages:
-    """The pages of the projects of one index."""
+class ProjectPages:
+    """The pages of the projects of one index. Names of projects are normalised ones."""
 
     def __init__(self, upstream: Upstream, base: str, listing: Listing | None = None, *, provenance: bool = False) -> None:
-        """base: what project names are appended to, ending in a slash
+        """base: what names of projects are appended to, ending in a slash; may hold credentials
         listing: of all projects; None where only named projects are asked for
         provenance: whether attestations are mirrored
         """
-        #: part of every source: with and without attestations other leaves are made
+        #: part of every source (`listing.source_of`): with and without attestations other leaves are made
         self.salt = addresses.redact(base) + (" with provenance" if provenance else "")
         self._provenance = provenance
         self.base = base
@@ -79,31 +81,35 @@ class Pages:
         self._plain = addresses.redact(base)
         self.upstream = upstream
         self._listing = listing
-        #: {project: serial} of the projects that will be asked for, if it is known which these are
-        self.listed: Mapping[str, int | None] | None = None
-        #: projects that are 404, and whose page was never read
+        #: {project: serial} of the listed projects that have changed, once these are known: to look up in this map spares
+        #: making `Listing.serials` of 700,000
+        self.changed: Mapping[str, int | None] = {}
+        #: projects that are 404 and whose page was never read
         self.never: set[str] = set()
         #: requests in a row that failed in transport, and how the last of them did
         self._failed = 0
         self._problem: UpstreamError | None = None
 
     def _stated(self, name: str) -> tuple[bool, int | None]:
-        """Whether a project is listed, and the serial that it has there."""
-        if self.listed is not None and name in self.listed:
-            return True, self.listed[name]
+        """Whether a project is listed, and the serial that the list states for it, if any."""
+        if name in self.changed:
+            return True, self.changed[name]
         serials = self._listing.serials if self._listing else {}
         return name in serials, serials.get(name)
 
     def url(self, name: str) -> str:
-        """Of the page of a project."""
+        """The URL of the page of a project; may hold credentials."""
         return f"{addresses.file_url(self.base, name)}/"
 
     def known(self, names: Iterable[str]) -> set[str]:
-        """Those of these projects of whose pages something is noted that saves asking for the whole."""
+        """Those of these projects whose pages can be asked for conditionally."""
         return {name for name, noted in self._notes(list(names)).items() if noted.source and noted.validators}
 
     def ask(self, names: Iterable[str], *, conditionally: bool) -> Iterator[tuple[str, Outcome]]:
-        """What comes of the pages of these projects, in any order. Raises nothing of upstream's."""
+        """What comes of the pages of these projects, in any order. Errors of upstream's are in the outcome, not raised.
+
+        conditionally: whether `Same` may be the outcome
+        """
         left = iter(names)
         while batch := list(islice(left, _BATCH)):
             yield from self._ask(batch, conditionally)
@@ -129,7 +135,7 @@ class Pages:
         self.upstream.notes.put(changed)
 
     def files(self, name: str) -> tuple[File, ...]:
-        """What the page of a project lists now. Raises UpstreamError."""
+        """What the page of a project lists now. Raises UpstreamError, AbsentError if there is no page."""
         answer = self.upstream.get(self.url(name), limit=page.LIMIT, accept=ACCEPT)
         assert answer is not None  # nothing was said to be known
         return page.draft(name, page.read(answer, name), answer.url, None).files
@@ -163,7 +169,9 @@ class Pages:
             return Aside(error.problem, error), before
 
     def _missing(self, name: str, error: AbsentError, before: _Noted) -> tuple[Outcome, _Noted]:
-        """A cache or a deployment may have lost a page for a minute; what the list still has is not deleted at all."""
+        """What a 404 means. A cache or a deployment may have lost a page for a minute; a project that is still listed is
+        not deleted at all.
+        """
         if self._stated(name)[0]:
             return Aside(f"upstream lists it, and answers {error.status}", error), before
         if not before.source:

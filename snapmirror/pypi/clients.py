@@ -1,5 +1,5 @@
-"""Settings for pip and uv: one index. Were several set, a package of one's own could be had from where anybody can
-publish another of that name.
+"""Settings for pip and uv: of one index alone. With several, a client could take a private package from the public index, where
+anybody can publish one of the same name.
 """
 
 import urllib.parse
@@ -24,7 +24,10 @@ def _uv(mirror: Mirror, repos: Sequence[Mirrored]) -> str:
 
 
 def _one_index(mirror: Mirror, repos: Sequence[Mirrored], client: str, file: str, lines: Iterable[str]) -> str:
-    """Settings that name that which is several as one, else that with the most files. lines: with {} for it"""
+    """Settings that name one index: that which merges others, else the one with the most files.
+
+    lines: the settings, with {} for the URL of the index
+    """
     ordered = sorted(repos, key=lambda repo: (_is_merged(repo), repo.files), reverse=True)
     index, *others = (mirror.url(f"{repo.path}/simple") + "/" for repo in ordered)
     introduction = about(mirror, client, file, "other indexes that there are", others)

@@ -1,9 +1,8 @@
-"""What the kept files depend on (`with_dependencies`): their Requires-Dist, and what that depends on in turn.
+"""What the kept files depend on (`with_dependencies`): their Requires-Dist (PEP 345, 508), and what that depends on in turn.
 
-Files of locks are not followed: a lock names what it needs itself.
-
-For every kept file and every requirement in its metadata that holds on one of the configured machines: the versions of
-that project that fulfil it, and of these the newest so many if the selection says so.
+For every kept file, and every requirement in its metadata that holds on one of the configured machines, the versions of that
+project are kept that fulfil it, of these only the newest if the selection says how many. Files of locks are not followed: a
+lock itself names what they need.
 """
 
 import io
@@ -23,8 +22,8 @@ from . import names, wheels
 from .names import Named
 from .platforms import Machines, pythons
 from .reading import ProjectsReading
-from .requirements import Need
-from .rules import FOREVER, Asked, Rules, listed
+from .requirements import Asked, Need
+from .rules import FOREVER, Rules, listed
 from .settings import PypiRepo
 
 #: bytes of a file that is fetched for the metadata in it
@@ -33,22 +32,23 @@ _REQUIRES = msgspec.msgpack.Decoder(list[str])
 
 
 class _Kept(NamedTuple):
-    """A file, as far as its metadata goes."""
+    """A kept file."""
 
     file: File
+    #: its metadata file (PEP 658), if upstream has one
     metadata: File | None
 
 
 class _Memo(msgspec.Struct, array_like=True, frozen=True):
-    """What a closure came to. It stands as long as the pages that it was made of do, and no file gets old enough."""
+    """What a closure came to, as it is noted. It stands while the pages that it was made of do, and no file gets old enough."""
 
-    #: what was asked of these projects in itself, by which rules
-    wishes: bytes
-    #: project -> source of its page
+    #: digest of the rules, and of what was asked directly of the projects in `needs`
+    direct: bytes
+    #: {project: source of its page}
     sources: dict[str, Digest]
-    #: project -> what is needed of it in the end: specifier, extras, hashes
+    #: {project: what is needed of it in the end, as (specifier, extras, hashes)}
     needs: dict[str, list[tuple[str, list[str], list[str]]]]
-    #: seconds since 1970
+    #: seconds since 1970 until which it stands
     until: int
 
 
@@ -58,40 +58,41 @@ _MEMO = msgspec.msgpack.Decoder(_Memo)
 class Closure:
     """Grows what is asked of projects until nothing kept lacks what it needs."""
 
-    def __init__(self, repo: PypiRepo, reading: ProjectsReading, rules: Rules) -> None:
+    def __init__(self, repo: PypiRepo, reading: ProjectsReading, rules: Rules, direct: Callable[[str], Asked]) -> None:
+        """direct: what is asked of a project other than by dependencies"""
         select = repo.select
         self._repo = repo
         self._reading = reading
         self._rules = rules
+        self._direct = direct
         self._machines = Machines(pythons(select.python), select.platforms)
         self._asked: dict[str, Asked] = {}
         self._drafts: dict[str, Draft] = {}
+        #: {see `_sum_of`: Requires-Dist}
         self._requires: dict[str, list[str]] = {}
+        #: seconds since 1970 until which no further file is old enough
         self._until = FOREVER
-        #: what is wanted of a project in itself
-        self._wish: Callable[[str], Asked] = lambda _: Asked()
-        #: whether what a file needs could not be had, and may be had the next time
+        #: whether the metadata of some file could not be had, and may be had the next time
         self._incomplete = False
 
     @property
     def names(self) -> Collection[str]:
-        """All projects that are wanted."""
+        """All projects of which something is asked."""
         return self._asked.keys()
 
     def asked(self, name: str) -> Asked:
-        """What is wanted of a project in the end."""
+        """What is asked of a project in the end: directly and by dependencies."""
         return self._asked.get(name, Asked())
 
-    def run(self, asked: Callable[[str], Asked]) -> None:
-        """Ask for the pages of what is needed. asked: what is wanted of any project in itself. Raises UpstreamError."""
-        self._wish = asked
+    def run(self) -> None:
+        """Find out what is needed, and ask for the pages of that. Raises UpstreamError."""
         if not self._recall():
-            self._asked = {name: asked(name) for name in self._reading.sources}
+            self._asked = {name: self._direct(name) for name in self._reading.sources}
             self._grow()
             self._remember()
 
-    def _wishes(self, names_: Iterable[str]) -> bytes:
-        text = "\0".join(f"{name} {self._wish(name).text}" for name in sorted(names_))
+    def _digest_of_direct(self, names_: Iterable[str]) -> bytes:
+        text = "\0".join(f"{name} {self._direct(name).text}" for name in sorted(names_))
         return blake3(f"{self._repo.select}\0{self._reading.left_out}\0{text}".encode()).digest()
 
     def _grow(self) -> None:
@@ -115,7 +116,10 @@ class Closure:
         return f"pypi closure 2 {self._repo.path} {addresses.redact(self._reading.bases[0])}"
 
     def _recall(self) -> bool:
-        """Whether the closure of the last time still stands: then no page is read for it, only asked if it has changed."""
+        """Take over the closure of the last time, if it still stands: pages are then only asked for conditionally.
+
+        Returns whether it does.
+        """
         row = self._reading.notes.get([self._key]).get(self._key) if self._reading.notes else None
         try:
             memo = _MEMO.decode(row or b"")
@@ -123,14 +127,14 @@ class Closure:
             return False
         if not self._reading.sources.keys() <= memo.needs.keys() or self._rules.present >= memo.until:
             return False
-        if memo.wishes != self._wishes(memo.needs):
+        if memo.direct != self._digest_of_direct(memo.needs):
             return False
         self._reading.ask_for([name for name in memo.sources if name not in self._reading.sources])
         if self._reading.aside or any(self._reading.sources.get(name) != source for name, source in memo.sources.items()):
             return False
         for name, needs in memo.needs.items():
             known = tuple(Need(SpecifierSet(text), frozenset(extras), frozenset(sums)) for text, extras, sums in needs)
-            self._asked[name] = self._wish(name)._replace(needs=known)
+            self._asked[name] = self._direct(name)._replace(needs=known)
         return True
 
     def _remember(self) -> None:
@@ -141,7 +145,8 @@ class Closure:
             for name, asked in self._asked.items()
         }
         sources = {name: self._reading.sources[name] for name in self._asked if name in self._reading.sources}
-        self._reading.notes.put({self._key: msgspec.msgpack.encode(_Memo(self._wishes(needs), sources, needs, self._until))})
+        memo = _Memo(self._digest_of_direct(needs), sources, needs, self._until)
+        self._reading.notes.put({self._key: msgspec.msgpack.encode(memo)})
 
     # Pages
 
@@ -152,9 +157,9 @@ class Closure:
         self._drafts.update({draft.name: draft for draft in self._reading.drafts(there)})
 
     def _kept(self, name: str) -> list[_Kept]:
-        """The files whose needs count of those that are kept of a project, by what is asked of it so far.
+        """The files that are kept of a project, by what is asked of it so far, and whose dependencies are followed.
 
-        An sdist says what it needs for certain only when it is built; a wheel of the same version says it too.
+        Not those of an sdist if a wheel of the same version is kept: they are certain only once it is built.
         """
         draft = self._drafts[name]
         choice = self._rules.choose(name, listed(draft.content), self._asked[name]._replace(files={}))
@@ -166,29 +171,30 @@ class Closure:
         return [one for one in kept if one.metadata or _says(named[one.file.name], told)]
 
     def _add(self, name: str, requirement: Requirement) -> bool:
-        """Ask for what a requirement means; whether that is new."""
+        """Ask for what a requirement means. Returns whether that is new."""
         need = Need(requirement.specifier, frozenset(map(names.normalise, requirement.extras)))
-        before = self._asked.get(name) or self._wish(name)
-        whole = before.whole and not self._repo.select.newest  # else the newest of it may not do
+        before = self._asked.get(name) or self._direct(name)
+        whole = before.whole and not self._repo.select.newest  # else what is kept of the whole may not fulfil it
         if any(need.text == known.text for known in before.needs) or (whole and not need.extras):
             return False
         self._asked[name] = before._replace(needs=(*before.needs, need))
         return True
 
     def _needed(self, project: str, kept: Iterable[_Kept]) -> Iterator[Requirement]:
+        """The requirements of these files that hold on some machine, for the extras that are asked of the project."""
         extras = frozenset(extra for need in self._asked[project].needs for extra in need.extras)
         for text in sorted({text for one in kept for text in self._requires.get(_sum_of(one), ())}):
             try:
                 requirement = Requirement(text)
             except InvalidRequirement:
-                continue  # of a time before PEP 508; no installer fulfils it either
+                continue  # from before PEP 508; no installer can fulfil it either
             if requirement.url is None and self._machines.need(requirement.marker, extras):
                 yield requirement
 
     # Metadata
 
     def _read_metadata(self, kept: Iterable[_Kept]) -> None:
-        """Of files whose metadata was not read yet; the same metadata, which most wheels of a release have, once."""
+        """Read the metadata that was not read yet; the same metadata, which most wheels of a release have, only once."""
         unread = {_sum_of(one): one for one in kept if _sum_of(one) not in self._requires}
         upstream = self._reading.upstream
         if not unread or upstream is None:
@@ -209,7 +215,7 @@ class Closure:
         upstream.notes.put(rows)
 
     def _fetch(self, unread: Mapping[str, _Kept], upstream: Upstream) -> None:
-        """The metadata files that upstream has (PEP 658)."""
+        """Read the metadata files that upstream has (PEP 658). What can't be used is left out, with a warning."""
         urls: dict[str, str] = {}
         for key, one in unread.items():
             if one.metadata:
@@ -226,7 +232,7 @@ class Closure:
                 self._requires[urls[url]] = wheels.requires_of(answer.body)
 
     def _unpack(self, file: File, upstream: Upstream) -> list[str] | None:
-        """What a file needs, from the metadata in it; None if it could not be had."""
+        """What a file needs, by the metadata in it; None if the file could not be had."""
         try:
             answer = upstream.get(self._address(file), limit=_FILE_LIMIT)
             assert answer is not None  # nothing was said to be known
@@ -250,12 +256,12 @@ class Closure:
 
 
 def _says(named: Named, told: Collection[object]) -> bool:
-    """Whether a file has metadata in it that nothing else has. told: versions of which wheels are kept"""
+    """Whether the metadata in a file is to be read. told: versions of which wheels are kept"""
     return named.kind == "wheel" or (named.kind == "sdist" and names.version_key(named.version) not in told)
 
 
 def _sum_of(kept: _Kept) -> str:
-    """What says the same needs: the metadata's sum, or the file's."""
+    """A key that is equal for files with the same metadata: the SHA-256 of that, or of the file, else the file's address."""
     digest = (kept.metadata.sha256 if kept.metadata else None) or kept.file.sha256
     return digest.hex() if digest else kept.file.url or kept.file.name
 
@@ -265,5 +271,5 @@ def _note_of(key: str) -> str:
 
 
 def _is_sum(key: str) -> bool:
-    """Whether a key is a sum, which means the same for ever, rather than an address."""
+    """Whether a key is a SHA-256, which names the same bytes for ever, rather than an address."""
     return len(key) == 64 and "/" not in key

@@ -1,4 +1,4 @@
-"""Pages in HTML (PEP 503), read with pypi-simple, and what JSON would say in their place."""
+"""Reading pages in HTML (PEP 503, 592, 629, 658, 714, 740, 792), with pypi-simple, into what JSON (PEP 691) would say."""
 
 import re
 import urllib.parse
@@ -9,12 +9,12 @@ from pypi_simple import Link, RepositoryPage, UnsupportedRepoVersionError, parse
 from .. import addresses
 from ..errors import BadIndexError
 from ..readings import Answer
-from . import names
-from .version import check_version
+from . import leaf, names
+from .version import check_version, unknown_version
 
-#: bytes of a project's page in HTML, whose tree takes 50 times as many
+#: bytes of a project's page in HTML: its tree takes 50 times as many in memory
 _LIMIT = 32 << 20
-#: what generators of such pages call them
+#: titles that generators of such pages give them
 _HEADING = re.compile(rb"<(?:title|h1)[^>]*>\s*(?:links for|simple index|index of|directory listing)", re.IGNORECASE)
 _DECLARATION = re.compile(rb"\A\s*<\?xml[^>]*>")
 _SERIAL = re.compile(rb"<!--\s*SERIAL\s+(\d{1,18})\s*-->")
@@ -24,7 +24,10 @@ _HASH = re.compile(r"(md5|sha1|sha224|sha256|sha384|sha512|blake2b)[=:]([0-9a-fA
 
 
 def project(answer: Answer, name: str) -> dict[str, Any]:
-    """The page of a project. Raises BadIndexError for what is none: a login page, say."""
+    """The page of a project, as JSON has it. name: of the project, for the page does not state it.
+
+    Raises BadIndexError for what is no page of a project (a login page, say) or of an API version that we can't know.
+    """
     found = _parse(answer)
     files = [_file(link) for link in found.links if names.is_archive(_name_of(link.url))]
     if not files and found.repository_version is None and not _HEADING.search(answer.body[:4096]):
@@ -32,8 +35,8 @@ def project(answer: Answer, name: str) -> dict[str, Any]:
     meta: dict[str, Any] = {"api-version": found.repository_version or "1.0"}
     if serial := _SERIAL.search(answer.body[-200:]):
         meta["_last-serial"] = int(serial[1])
-    elif (stated := answer.headers.get("x-pypi-last-serial", "")).isdecimal():
-        meta["_last-serial"] = int(stated[:18])
+    elif (stated := leaf.serial_of(answer.headers.get("x-pypi-last-serial"))) is not None:
+        meta["_last-serial"] = stated
     page: dict[str, Any] = {"meta": meta, "name": name, "files": files}
     if status := found.pypi_meta.get("project-status"):
         reason = found.pypi_meta.get("project-status-reason")
@@ -51,15 +54,15 @@ def _parse(answer: Answer) -> RepositoryPage:
         # XHTML begins with a declaration that the parser would warn of
         return RepositoryPage.from_html(_closed(_DECLARATION.sub(b"", answer.body)), answer.url, _charset(answer))
     except UnsupportedRepoVersionError as error:
-        version = error.declared_version
-        raise BadIndexError(shown, f"has version {version} of the API, and this version of snapmirror knows 1") from None
+        raise unknown_version(error.declared_version, shown) from None
     except (ValueError, AssertionError, RecursionError) as error:
         raise BadIndexError(shown, f"can't be parsed as HTML: {error}") from None
 
 
 def _closed(body: bytes) -> bytes:
-    """A page in which a link ends where the next one begins: to the parsers, thousands that are left open lie in each other,
-    and each has the text of all after it.
+    """A page with `</a>` put before each `<a>` that begins inside a link.
+
+    To the parsers, thousands of links that are left open lie in each other, and each has the text of all that follow.
     """
     inside = False
 
@@ -72,7 +75,10 @@ def _closed(body: bytes) -> bytes:
 
 
 def _charset(answer: Answer) -> str | None:
-    """As the server states it; else UTF-8, if it can be that, for guessing goes wrong on the little that is no ASCII."""
+    """The encoding that the server states; else UTF-8, if the page can be that; else None, for the parser to guess.
+
+    Guessing goes wrong where little of a page is not ASCII.
+    """
     if found := re.search(r"charset=\"?([\w-]+)", answer.headers.get("content-type", "")):
         return found[1]
     try:
@@ -83,12 +89,16 @@ def _charset(answer: Answer) -> str | None:
 
 
 def _name_of(url: str) -> str:
-    """The name of the file that a link leads to: what it is shown as may be shortened, or be another."""
+    """The name of the file that a link leads to. The text of the link may be shortened, or be another."""
     return urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
 
 
 def _file(link: Link) -> dict[str, Any]:
-    """A link as JSON would have it; `data-` attributes that are no part of HTML's version are read too."""
+    """The record of the file that a link leads to.
+
+    PEP 503 and later have the hash (the address's fragment), data-requires-python, data-yanked, data-core-metadata (at first
+    data-dist-info-metadata) and data-provenance; data-upload-time and data-size are uv's.
+    """
     attributes = {key: value for key, value in link.attrs.items() if isinstance(value, str)}
     file: dict[str, Any] = {
         "filename": _name_of(link.url),
@@ -111,13 +121,15 @@ def _file(link: Link) -> dict[str, Any]:
 
 
 def _hashes(text: str) -> dict[str, str]:
+    """{algorithm: hexadecimal digest} of `sha256=…`."""
     return {kind: digits.lower() for kind, digits in _HASH.findall(text)}
 
 
 def listing(answer: Answer) -> tuple[list[str], str | None]:
-    """The projects that a list links to, and the version of the API if it states one. Raises BadIndexError.
+    """The projects that a list links to (normalised names), and the version of the API if it states one.
 
-    A link leads to a folder below the page, or below where `<base>` says, whose name is that of the project.
+    A link of a list leads to a folder that has the name of the project, and has that name as its text.
+    Raises BadIndexError for what is no list of projects, or of an API version that we can't know.
     """
     shown = addresses.redact(answer.url)
     version = re.search(rb"<meta[^>]*pypi:repository-version[^>]*content=[\"']?([\d.]+)", answer.body[:4096])

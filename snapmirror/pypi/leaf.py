@@ -1,17 +1,22 @@
-"""Leaves: the page of one project as PEP 691 has it in JSON, as canonical MessagePack.
+"""Leaves: the page of one project.
 
-Everything is as upstream wrote it, known to us or not, but: `url` is absolute, without credentials and fragment; files
-that can't be published are missing; the computed SHA-256 is added to `hashes` where it is missing, the size to a file
-without one, and the computed SHA-256 of a metadata file to a `core-metadata` that is only `true`, or that is missing where
-the metadata was made from the wheel. `_snapmirror-provenance` (PEP 691: such keys are nobody else's) says of a file that its
-attestations are mirrored: `true`, and once they are held `{"sha256": …}`.
+A leaf is canonical MessagePack of the page's JSON (PEP 691, with the keys of PEP 700, 714, 740 and 792). All keys are kept as
+upstream wrote them, known to us or not, but for these changes:
+
+files                    those that can't be published are taken out
+url                      made absolute; without credentials and fragment
+hashes, size             the computed SHA-256 and size are added where upstream states none
+core-metadata            the computed SHA-256 of the metadata file is added where upstream states only `true`, or where the file
+                         was made from the wheel
+_snapmirror-provenance   added to a file whose attestations are mirrored: `true`, and once they are held `{"sha256": …}`
+                         (PEP 691: a key that begins with `_` is private to the index)
 """
 
 import re
 import urllib.parse
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -22,7 +27,7 @@ from .names import METADATA, PROVENANCE, SIDECARS, normalise, parse, version_key
 
 #: names of one and the same thing: of the specification (PEP 714), of its first version (PEP 658), and what PyPI writes
 METADATA_KEYS = ("core-metadata", "dist-info-metadata", "data-dist-info-metadata")
-#: key of a page that was told of a snapshot's time after it was sealed
+#: key of a page that was added to a snapshot after that was sealed (`Ecosystem.reconstruct`)
 RECONSTRUCTED = "_snapmirror-reconstructed"
 #: key of a file whose attestations are mirrored
 PROVENANCE_KEY = "_snapmirror-provenance"
@@ -33,7 +38,7 @@ PATH = re.compile(r"packages/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/([^/]+)")
 
 
 class _Record(msgspec.Struct, gc=False):
-    """The part of a record that finds its bytes; decoding the rest is skipped."""
+    """What of a record leads to its bytes; decoding the rest is skipped."""
 
     filename: str
     url: str
@@ -43,7 +48,6 @@ class _Record(msgspec.Struct, gc=False):
     core: bool | dict[str, str] | None = msgspec.field(name="core-metadata", default=None)
     dist_info: bool | dict[str, str] | None = msgspec.field(name="dist-info-metadata", default=None)
     data: bool | dict[str, str] | None = msgspec.field(name="data-dist-info-metadata", default=None)
-
     provenance: str | None = None
     mirrored: bool | dict[str, str] = msgspec.field(name="_snapmirror-provenance", default=False)
 
@@ -64,12 +68,30 @@ class _Meta(msgspec.Struct, gc=False):
 class _Head(msgspec.Struct, gc=False):
     name: str
     meta: _Meta
+    reconstructed: Any = msgspec.field(name=RECONSTRUCTED, default=msgspec.UNSET)
 
 
+class Head(NamedTuple):
+    """What a page says beside its files."""
+
+    #: the project's name as upstream writes it
+    title: str
+    serial: int | None
+    #: whether it has the key RECONSTRUCTED
+    reconstructed: bool
+
+
+_T = TypeVar("_T")
 _FILES = msgspec.msgpack.Decoder(_Files)
 _HEAD = msgspec.msgpack.Decoder(_Head)
 _PAGE: msgspec.msgpack.Decoder[dict[str, Any]] = msgspec.msgpack.Decoder(dict[str, Any])
-_PROBLEMS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[_T], leaf: bytes) -> _T:
+    try:
+        return decoder.decode(leaf)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"not a project's page: {error}") from None
 
 
 def encode(page: dict[str, Any]) -> bytes:
@@ -92,43 +114,39 @@ def _drop_huge_numbers(value: Any) -> None:
 
 
 def decode(leaf: bytes) -> dict[str, Any]:
-    """The page of a leaf. Raises ValueError if these are not the bytes of one."""
-    try:
-        _FILES.decode(leaf)
-        return _PAGE.decode(leaf)
-    except _PROBLEMS as error:
-        raise ValueError(f"not a project's page: {error}") from None
+    """The page of a leaf. Raises ValueError if these are not the bytes of a leaf."""
+    _decode(_FILES, leaf)  # records have the keys and types that we rely on
+    return _decode(_PAGE, leaf)
 
 
-def head(leaf: bytes) -> tuple[str, int | None]:
-    """The name of a project as upstream writes it, and the page's serial if it has one."""
-    try:
-        found = _HEAD.decode(leaf)
-    except _PROBLEMS as error:
-        raise ValueError(f"not a project's page: {error}") from None
-    return found.name, serial_of(found.meta.serial)
+def head(leaf: bytes) -> Head:
+    """What a page says beside its files; far sooner than `decode`. Raises ValueError if these are not the bytes of a leaf."""
+    found = _decode(_HEAD, leaf)
+    return Head(found.name, serial_of(found.meta.serial), found.reconstructed is not msgspec.UNSET)
 
 
 def serial_of(stated: object) -> int | None:
-    """The serial that a page states: a number that can be noted and compared; some indexes write it as a text."""
+    """The serial that a page or a list states (PyPI's `_last-serial`), which some indexes write as a text; None for none."""
     if isinstance(stated, str) and stated.isascii() and stated.isdecimal():
         return int(stated[:18])
     return stated if type(stated) is int and 0 <= stated < 1 << 63 else None
 
 
 def label(leaf: bytes) -> str:
-    """What the list of all projects says of one: its serial, if it has one, a space, and its name as upstream writes it."""
-    title, serial = head(leaf)
-    return f"{'' if serial is None else serial} {title}"
+    """What the list of all projects says of this one: its serial, if it has one, a space, and its name as upstream writes it.
+
+    Raises ValueError if these are not the bytes of a leaf.
+    """
+    found = head(leaf)
+    return f"{'' if found.serial is None else found.serial} {found.title}"
 
 
 def files(leaf: bytes) -> tuple[File, ...]:
-    """The files that a leaf lists, each followed by what lies beside it. Raises ValueError."""
-    try:
-        records = _FILES.decode(leaf).files
-    except _PROBLEMS as error:
-        raise ValueError(f"not a project's page: {error}") from None
-    return tuple(file for record in records for file in _files(record))
+    """The files that a leaf lists, each followed by its metadata (PEP 658) and its attestations (PEP 740), if there are any.
+
+    Raises ValueError if these are not the bytes of a leaf.
+    """
+    return tuple(file for record in _decode(_FILES, leaf).files for file in _files(record))
 
 
 def _files(record: _Record) -> Iterator[File]:
@@ -141,19 +159,19 @@ def _files(record: _Record) -> Iterator[File]:
 
 
 def _sums(stated: bool | dict[str, str]) -> tuple[Digest | None, bytes | None]:
-    """SHA-256, and the strongest of the other kinds."""
+    """SHA-256, and the strongest of the other hashes, as far as they are stated."""
     sums = stated if isinstance(stated, dict) else {}
     sha256, other = sums.get("sha256"), next((digits for kind in OTHERS.values() if (digits := sums.get(kind))), None)
     return bytes.fromhex(sha256) if sha256 else None, bytes.fromhex(other) if other else None
 
 
 def _seconds(time: str) -> int:
-    """Of a time that was checked when the leaf was made."""
+    """Seconds since 1970 of an upload-time that `page.seconds` has let in, without a check for each of millions."""
     return max(0, int(datetime.fromisoformat(time).timestamp()))
 
 
 def metadata_url(url: str) -> str:
-    """Where the metadata of a file is (PEP 658): its address with an ending, before a query."""
+    """Where the metadata of a file is (PEP 658): its address with an ending, which goes before a query."""
     if "?" not in url:
         return url + METADATA
     parts = urllib.parse.urlsplit(url)
@@ -196,8 +214,8 @@ def _settle_metadata(record: dict[str, Any], digest: Digest | None, withheld: bo
 
 
 def without_metadata(leaf: bytes) -> tuple[File, ...]:
-    """The wheels of a leaf of whose metadata upstream states no sum: it can be made from them (`wheels.metadata_in`), and what
-    upstream has, if it has any, need not be believed.
+    """The wheels whose metadata has no hash in the leaf. `wheels.metadata_in` makes it from the wheel, which is verified; a
+    metadata file of upstream's without a hash is not.
     """
     listed = files(leaf)
     certain = {file.name for file in listed if file.name.endswith(METADATA) and (file.sha256 or file.other)}
@@ -205,10 +223,10 @@ def without_metadata(leaf: bytes) -> tuple[File, ...]:
 
 
 def as_of(leaf: bytes, instant: int) -> bytes:
-    """A leaf as upstream had it at an instant (seconds since 1970), as far as it can be told from what it says later.
+    """A leaf as upstream had it at an instant (seconds since 1970), as far as a later page tells.
 
-    The files that were uploaded by then; a file of which nobody says when may have come later. What was deleted since is
-    missing, and what was yanked since is yanked. Empty if no file was there, for then nobody says that the project was.
+    It has the files that were uploaded by then, without those whose upload time nobody states. Files that were deleted since
+    are missing, files that were yanked since are yanked. Empty if no file is left: then nothing says that the project existed.
     """
     page = decode(leaf)
     page["files"] = [record for record in page["files"] if _was_there(record, instant)]
@@ -226,15 +244,15 @@ def _was_there(record: dict[str, Any], instant: int) -> bool:
 
 
 def advertised(record: dict[str, Any]) -> bool | dict[str, str]:
-    """What a record of a leaf says of its metadata file, under whichever name."""
+    """What a record says of its metadata file, under whichever key: its hashes, `True`, or `False` for none (PEP 714)."""
     found: bool | dict[str, str] = next((record[key] for key in METADATA_KEYS if record.get(key) is not None), False)
     return found
 
 
 def place(name: str, url: str, sha256: str | None) -> str | None:
-    """Where a file is published, below its repo: as upstream's address ends, or in that shape by its SHA-256 (hexadecimal).
+    """The path below the repo at which a file is published; None if it has none.
 
-    None for a file of which neither is known. What lies beside a file has the path of that file, and its ending.
+    The end of upstream's address, if that ends as PyPI's do; else a path of the same shape, from the SHA-256 (hexadecimal).
     """
     found = _PACKAGES.search(url)
     if found and (found[2] == name or urllib.parse.unquote(found[2]) == name):
@@ -244,7 +262,7 @@ def place(name: str, url: str, sha256: str | None) -> str | None:
 
 
 def paths(leaf: bytes) -> dict[str, File]:
-    """{path below the repo: file} of all files of a leaf that have one."""
+    """{path below the repo: file} of all files of a leaf that are published; of a file's metadata, its path and an ending."""
     found: dict[str, File] = {}
     above: str | None = None
     for file in files(leaf):

@@ -1,6 +1,6 @@
-"""`/pypi/<project>/json`: the API from before, as far as a leaf can tell. bandersnatch mirrors by it.
+"""`/pypi/<project>/json` (PyPI's JSON API, "Get a project"; no PEP has it), by which bandersnatch mirrors.
 
-What is in no leaf (summary, author, licence: the metadata of a release) is missing.
+Of the metadata of releases (summary, author, licence) nothing is in a leaf, so that is missing.
 """
 
 from typing import Any
@@ -15,12 +15,12 @@ _NEVER = "1970-01-01T00:00:00Z"
 def project(content: bytes, base: str = "") -> bytes:
     """The document of a project. Raises ValueError for bytes that are no leaf.
 
-    content: its leaf, uncompressed
-    base: what addresses of files begin with, without a slash at the end. Empty they are paths from the root of the index,
-        which bandersnatch appends to the address that it has: it takes none whose path doesn't begin with /packages
+    content: its leaf
+    base: what addresses of files begin with, without a slash at the end. If it is empty they are paths, which bandersnatch
+        appends to the address of the index; it refuses paths that don't begin with /packages
     """
     page = leaf.decode(content)
-    title, serial = leaf.head(content)
+    title, serial, _ = leaf.head(content)
     name = names.normalise(title)
     paths = {file.name: path for path, file in leaf.paths(content).items()}
     releases: dict[str, list[dict[str, Any]]] = {version: [] for version in pages.versions(page)}

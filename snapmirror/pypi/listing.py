@@ -1,4 +1,7 @@
-"""The list of all projects of an index, JSON (PEP 691) or HTML (PEP 503): 700,000 names, and a serial for each on PyPI."""
+"""The list of all projects of an index, JSON (PEP 691) or HTML (PEP 503). PyPI's has 700,000 names, and a serial for each.
+
+A serial is a number that is the higher the later a project has changed; `_last-serial` is PyPI's, other indexes may lack it.
+"""
 
 import bisect
 import re
@@ -43,25 +46,25 @@ class Listing:
     """What upstream lists."""
 
     def __init__(self, names_: list[str], numbers: list[int | None], serial: int | None, certain: bool) -> None:
-        """names_: as upstream writes them"""
-        #: normalised
-        self.names, self.numbers = _possible(normalised(names_), numbers)
-        #: of the list itself
+        """names_: as upstream writes them; numbers: their serials, in the same order"""
+        #: normalised names, and their serials in the same order, as upstream has it
+        self.names, self.numbers = _possible(_normalised(names_), numbers)
+        #: of the list itself, None if it has none
         self.serial = serial
-        #: whether it is a list for certain: a page with links to folders may be any page
+        #: whether it is a list for certain: HTML that states no version, with links to folders, may be any page
         self.certain = certain
 
     @cached_property
     def serials(self) -> dict[str, int | None]:
-        """Normalised name -> serial of its last change, None if the list says nothing of it.
+        """{normalised name: its serial, None if the list has none of it}.
 
-        For 700,000 it takes longer than to parse the list; what has changed since the last time is told without it.
+        To make it of 700,000 takes longer than to parse the list; `differences` does without.
         """
         return dict(zip(self.names, self.numbers, strict=True))
 
 
 def read(answer: Answer) -> Listing:
-    """The list in a document. Raises BadIndexError."""
+    """The list in a document. Raises BadIndexError for what is none, or is of an API version that we can't know."""
     url = addresses.redact(answer.url)
     if not page.is_json(answer):
         return _from_html(answer)
@@ -72,12 +75,18 @@ def read(answer: Answer) -> Listing:
     check_version(found.meta.version, url)
     listed = [project.name for project in found.projects]
     numbers = [project.serial for project in found.projects]
-    serial = found.meta.serial
-    return Listing(listed, numbers, leaf.serial_of(serial), certain=True)
+    return Listing(listed, numbers, leaf.serial_of(found.meta.serial), certain=True)
+
+
+def _from_html(answer: Answer) -> Listing:
+    from . import html  # slow to load
+
+    found, version = html.listing(answer)
+    return Listing(found, [None] * len(found), None, certain=version is not None)
 
 
 def _leniently(body: bytes, url: str) -> _List:
-    """A list in which something has not the type that it should have: what is no project is left out."""
+    """A list in which something has not the type that it should have. Items that are no projects are left out."""
     top = page.decode(body, url)
     if not isinstance(top.get("projects"), list):
         raise BadIndexError(url, "is no list of projects")
@@ -89,8 +98,8 @@ def _leniently(body: bytes, url: str) -> _List:
     return _List(projects, _Meta(top["meta"].get("api-version", "1.0"), top["meta"].get("_last-serial")))
 
 
-def normalised(listed: list[str]) -> list[str]:
-    """The names as `names.normalise` has them, all in one text: one by one, 700,000 took longer than to parse."""
+def _normalised(listed: list[str]) -> list[str]:
+    """`names.normalise` of all names, in one text: one by one, 700,000 took longer than to parse the list."""
     text = "\n".join(listed)
     if not text.isascii() or text.count("\n") != len(listed) - 1:
         return [names.normalise(name) for name in listed]
@@ -100,12 +109,12 @@ def normalised(listed: list[str]) -> list[str]:
     return found.decode().split("\n")
 
 
-#: what becomes of each byte
+#: what becomes of each byte when a name is normalised (PEP 503)
 _NORMAL = bytes.maketrans(b"_." + string.ascii_uppercase.encode(), b"--" + string.ascii_lowercase.encode())
 
 
 def _possible(listed: list[str], numbers: list[int | None]) -> tuple[list[str], list[int | None]]:
-    """Names that nobody could ask for are none of projects: with a slash, say. One search finds that there is none."""
+    """Without names that can't be a project's (with a slash, say). Nearly always there is none, which one search finds."""
     text = "\n".join(listed)
     if text.count("\n") == len(listed) - 1 and _POSSIBLE(text):
         return listed, numbers
@@ -113,17 +122,20 @@ def _possible(listed: list[str], numbers: list[int | None]) -> tuple[list[str], 
     return [name for name, _ in kept], [number for _, number in kept]
 
 
-#: names with their serials, in the order of a list
+#: lines of nothing but names; a list that does not match is looked at name by name
+_POSSIBLE = re.compile(r"(?:[a-z0-9][a-z0-9-]{0,199}(?<!-)\n)*+[a-z0-9][a-z0-9-]{0,199}(?<!-)").fullmatch
+
+#: normalised names, and their serials in the same order
 _Serials = tuple[list[str], list[int | None]]
 #: names that are compared at once
 _BLOCK = 512
 
 
 def differences(before: _Serials, now: _Serials) -> tuple[dict[str, int | None], set[str]]:
-    """Projects that are new, have another serial or none, with it; and those that are there no more.
+    """{project that is new, or has another serial or none: its serial now}, and the projects that are listed no more.
 
-    Lists are sorted and nearly alike: most of two are compared in blocks, without a look at a name. As maps, 700,000 of
-    each take as long as parsing the list does.
+    Two lists are nearly alike, and sorted: so most of them is compared in blocks, without a look at single names. To make
+    maps of 700,000 each would take as long as to parse the list.
     """
     if any(names != sorted(names) for names, _ in (before, now)):
         return _differences(dict(zip(*before, strict=True)), dict(zip(*now, strict=True)))
@@ -161,34 +173,25 @@ def _differences(before: dict[str, int | None], now: dict[str, int | None]) -> t
     return changed, before.keys() - now.keys()
 
 
-#: lines that are all names; what does not match is looked at more closely
-_POSSIBLE = re.compile(r"(?:[a-z0-9][a-z0-9-]{0,199}(?<!-)\n)*+[a-z0-9][a-z0-9-]{0,199}(?<!-)").fullmatch
-
-
-def _from_html(answer: Answer) -> Listing:
-    from . import html  # slow to load
-
-    found, version = html.listing(answer)
-    return Listing(found, [None] * len(found), None, certain=version is not None)
-
-
-#: part of every source digest; raise it when other bytes are made of the same page
+#: part of every source digest; raise its number when other bytes are made of the same page
 _SALT = b"pypi page 1"
 
 
 def source_of(salt: str, name: str, stated: bytes) -> Digest:
-    """What a leaf is known by that is read from a page.
+    """The source (see Reading.sources) of a leaf that is read from a page.
 
-    salt: the index, and how its pages are read; stated: what identifies the page: its serial, or a digest of its bytes
+    salt: `ProjectPages.salt`; name: normalised; stated: what identifies the page: its serial, or address and digest
     """
     return blake3(b"\0".join((_SALT, salt.encode(), name.encode(), stated))).digest()
 
 
 class Sources(Mapping[str, Digest]):
-    """Name -> digest of name and serial, made when asked for: 700,000 at once take longer than parsing the list."""
+    """{name: what `source_of` makes of its serial}, each made when it is looked up: to make 700,000 takes longer than to
+    parse the list.
+    """
 
     def __init__(self, salt: str, listing: Listing, others: Mapping[str, Digest]) -> None:
-        """salt: see `source_of`; others: of names without a serial"""
+        """salt: see `source_of`; others: the sources of names without a serial"""
         self._prefix = b"\0".join((_SALT, salt.encode(), b""))
         self._listing = listing
         self._others = others

@@ -1,9 +1,8 @@
 """Several indexes published as one (`merge`), decided project by project.
 
-A project is that of the first repo that has it, whole: its name hides it in the repos after that one. Were files of several
-mixed, anybody could publish a newer version of one's own project at the public index, and installers would take that. So it
-is with a project of which the first can publish nothing, because its files can't be read or the operator denies them: then
-nobody has it.
+A project comes from the first repo that has it, whole; repos after that one do not count. Were the files of several mixed,
+anybody could publish a newer version of a private project at the public index, and installers would take it. For the same
+reason nobody supplies a project of which the first repo can publish nothing, because its files can't be read or are denied.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from ..validators import Validators
 from . import leaf
 from .names import leaf_of
 
-#: key of a page that says of which repo it is
+#: key of a page that says which repo it comes from
 FROM = "_snapmirror-from"
 _SALT = b"pypi merged 1\0"
 
@@ -29,8 +28,8 @@ class MergedReading(Reading):
     def __init__(
         self, directories: Sequence[tuple[str, DirectoryReader]], denied: Mapping[str, Collection[str]] | None = None
     ) -> None:
-        """directories: paths of repos, and what these publish in the same snapshot; the first wins
-        denied: projects that a repo may not have, by its path
+        """directories: (path of a repo, what it publishes in the same snapshot), the first wins
+        denied: {path of a repo: projects that the operator denies there}
         """
         self.bases: tuple[str, ...] = tuple(reader.document.origin for _, reader in directories)
         self.info: dict[str, Any] = {"merged": [path for path, _ in directories]}

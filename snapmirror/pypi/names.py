@@ -1,4 +1,4 @@
-"""Names of projects and of the files of their releases (packaging.python.org: Names and normalization, PEP 427, PEP 625)."""
+"""Names of projects (PEP 503), of wheels (PEP 427), sdists (PEP 625) and older archives, and their versions (PEP 440)."""
 
 import re
 from functools import lru_cache
@@ -12,13 +12,13 @@ from packaging.utils import (
     parse_sdist_filename,
     parse_wheel_filename,
 )
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
-#: what lies beside a file: its metadata (PEP 658), and its attestations (PEP 740), which have no name of their own
+#: endings of what lies beside a file: its metadata (PEP 658), and its attestations (PEP 740; that they have a name is ours)
 METADATA = ".metadata"
 PROVENANCE = ".provenance"
 SIDECARS = (METADATA, PROVENANCE)
-#: bytes; with `.provenance` and what a partial download has after it, it stays below the 255 of file systems
+#: bytes of a file name; with `.provenance`, and what a partial download has after that, below the 255 of file systems
 _LONGEST = 220
 
 Kind = Literal["wheel", "sdist", "other"]
@@ -37,14 +37,14 @@ class Named(NamedTuple):
     """What the name of a file says."""
 
     kind: Kind
-    #: as written in the file's name; empty if it is not to be told
+    #: as PEP 440 or as the name writes it; empty if the name does not tell
     version: str
-    #: what a wheel runs on
+    #: what a wheel runs on (PEP 425)
     tags: frozenset[Tag]
 
     @property
     def parsed(self) -> Version | None:
-        """The version as PEP 440 reads it, None for one from before."""
+        """The version as PEP 440 reads it, None for a version from before PEP 440, or for none."""
         return parse_version(self.version)
 
 
@@ -58,10 +58,10 @@ def is_project(name: str) -> bool:
 
 @lru_cache(65_536)
 def parse_version(text: str) -> Version | None:
-    """A version, None if it is none of PEP 440."""
+    """The version that a text is, None if it is none of PEP 440."""
     try:
         return Version(text)
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion; or a number of more digits (4300) than Python makes an integer of
         return None
 
 
@@ -103,12 +103,10 @@ def _version_place(file: str, project: str) -> int | None:
 
 
 def leaf_of(file: str) -> str:
-    """The project that a file is of, guessed from its name alone; what lies beside a file is of the same."""
+    """The project of a file, or of the file that it lies beside, guessed from its name alone."""
     file = _without(file, SIDECARS)
-    if not file.endswith((".whl", ".egg")):
-        stem = _without(file, _SDISTS)
-        return normalise(stem.rpartition("-")[0] if stem != file and "-" in stem else file.partition("-")[0])
-    return normalise(file.partition("-")[0])
+    stem = _without(file, _SDISTS)
+    return normalise(stem.rpartition("-")[0] if stem != file and "-" in stem else file.partition("-")[0])
 
 
 def _without(file: str, endings: tuple[str, ...]) -> str:
@@ -138,7 +136,7 @@ def parse(file: str, project: str) -> Named:
 
 
 def version_key(text: str) -> Version | str:
-    """What is the same for two ways of writing one version (`1.0`, `1.0.0`)."""
+    """A value that is equal for all ways of writing one version (`1.0`, `1.0.0`)."""
     return parse_version(text) or text
 
 

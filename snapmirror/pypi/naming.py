@@ -9,7 +9,9 @@ _NAME = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?:\s*=
 
 
 def naming(spec: str) -> Naming:
-    """See Ecosystem.naming. What lies beside a file goes with it, and is not named: other files may have the same metadata."""
+    """See Ecosystem.naming. It never covers metadata and attestations: these go with their file, and the SHA-256 of metadata
+    may be that of another file's too.
+    """
     if names.is_archive(spec) and "/" not in spec:
         return Naming(spec, names.leaf_of(spec), False, lambda _, file: file == spec)
     found = None if spec.endswith(names.SIDECARS) else _NAME.fullmatch(spec)

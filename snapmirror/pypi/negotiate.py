@@ -1,4 +1,4 @@
-"""Which form of a page a client wants (PEP 691, "Version + Format Selection"; RFC 9110 section 12.5.1)."""
+"""Which form of a page a client wants (PEP 691, "Version + Format Selection"; RFC 9110 section 12.5.1, Accept)."""
 
 from functools import lru_cache
 
@@ -8,7 +8,7 @@ JSON = "application/vnd.pypi.simple.v1+json"
 HTML = "application/vnd.pypi.simple.v1+html"
 TEXT = "text/html"
 
-#: what we have, with its other name; of equally welcome ones the first, as PyPI decides
+#: {media type that we have: its other name}; of equally welcome ones the first is answered, as PyPI does
 _FORMS = {
     TEXT: "",
     HTML: "application/vnd.pypi.simple.latest+html",
@@ -20,8 +20,8 @@ _FORMS = {
 def choose(accept: str | None, format_: str | None = None) -> str:
     """The media type to answer with: JSON, HTML or TEXT.
 
-    accept: the Accept field, None if there is none; of what it accepts we may have nothing: text/html then, as PyPI
-    format_: the value of `?format=`, which wins; one that we don't know says nothing
+    accept: value of the Accept field, None if there is none. If it accepts nothing that we have, the answer is TEXT, as PyPI's
+    format_: value of `?format=`, which wins over `accept`; ignored if it is none that we have
     """
     stated = (format_ or "").strip().lower().replace(" ", "+")  # as a `+` that is not quoted arrives
     if found := next((form for form, other in _FORMS.items() if stated and stated in (form, other)), None):
@@ -33,7 +33,7 @@ def choose(accept: str | None, format_: str | None = None) -> str:
 
 
 def _weight(form: str, ranges: dict[str, float]) -> float:
-    """How welcome a type is: by the most specific range that has it."""
+    """How welcome a type is: the weight of the most specific range that it is in."""
     for name in (form, f"{form.partition('/')[0]}/*", "*/*"):
         if name in ranges:
             return ranges[name]
@@ -41,5 +41,5 @@ def _weight(form: str, ranges: dict[str, float]) -> float:
 
 
 def media_type(form: str) -> str:
-    """The Content-Type field of a form."""
+    """The value of the Content-Type field for a form that `choose` gave."""
     return form if form == JSON else f"{form}; charset=utf-8"

@@ -1,8 +1,9 @@
-"""A folder of wheels and sdists as an index of one's own: read as an upstream is, but its pages are made here.
+"""A folder of wheels (PEP 427) and sdists (PEP 625) as an index of one's own: read as an upstream is, but its pages are made
+here.
 
-Files lie in the folder, or in folders in it. What a file says of itself is read once: it is noted with the size and time of
-the file, and one that has both unchanged is not opened again. A file that can't be read to its end is withheld: it may be
-on its way here still, and then the next sync takes it.
+Files lie in the folder, or in folders in it. What a file says of itself is noted with its size and time; while both are
+unchanged it is not opened again. A file that can't be read to its end is withheld: if it is still being copied, the next
+sync takes it.
 """
 
 import os
@@ -28,16 +29,16 @@ _PIECE = 4 << 20
 
 
 class _Said(msgspec.Struct, array_like=True, frozen=True):
-    """What a file says of itself; of size and time it is known whether that still holds."""
+    """What a file says of itself, as it is noted; it holds while the file has this size and time."""
 
     size: int
     #: nanoseconds since 1970
     modified: int
     sha256: Digest
-    #: as the project is written
+    #: of the project, as its metadata writes it
     name: str
     requires_python: str | None
-    #: of a wheel
+    #: METADATA of a wheel, empty for an sdist
     metadata: bytes
 
 
@@ -48,7 +49,7 @@ class FolderReading(Reading):
     """One state of a folder. Fulfils `readings.Reading`."""
 
     def __init__(self, folder: Path, notes: Notes) -> None:
-        """Raises TransportError if the folder can't be read."""
+        """notes: where what files say of themselves is noted. Raises TransportError if the folder can't be read."""
         base = addresses.as_folder(folder.absolute().as_uri())
         self.bases: tuple[str, ...] = (base,)
         self.info: dict[str, Any] = {}
@@ -60,6 +61,9 @@ class FolderReading(Reading):
         self._files: dict[str, dict[str, tuple[Path, _Said]]] = {}
         for path, said in _read(_list(folder), notes):
             self._take(path, said)
+        for files in self._files.values():
+            for name in files.keys() & self._invalid.keys():
+                del files[name]
         self._pages = {name: self._page(files) for name, files in sorted(self._files.items()) if files}
         self.sources: Mapping[str, Digest] = {
             name: blake3(b"pypi folder 1\0" + msgspec.json.encode(made, order="sorted")).digest()
@@ -67,7 +71,7 @@ class FolderReading(Reading):
         }
 
     def _take(self, path: Path, said: _Said | str) -> None:
-        """Put a file on the page of its project; the same name in two folders is one file, or nobody knows which."""
+        """Note a file, or why it is withheld. Of one name in two folders both are, unless the content is the same."""
         if isinstance(said, str):
             self._invalid[path.name] = said
             return
@@ -75,18 +79,16 @@ class FolderReading(Reading):
         other = listed.get(path.name)
         if other and other[1].sha256 != said.sha256:
             self._invalid[path.name] = "two files in the folder have that name and another content"
-            del listed[path.name]
-        elif path.name not in self._invalid:
-            listed[path.name] = path, said
+        listed[path.name] = path, said
 
     def _page(self, files: Mapping[str, tuple[Path, _Said]]) -> dict[str, Any]:
-        """As upstream would write it. A file counts as uploaded when it was last written."""
+        """The page of a project (PEP 691), as an upstream would write it. The name is as the newest file writes it."""
         listed = [_record(path, said) for _, (path, said) in sorted(files.items())]
         newest = max((said for _, said in files.values()), key=lambda said: (said.modified, said.sha256))
         return {"meta": {"api-version": "1.4"}, "name": newest.name, "files": listed}
 
     def drafts(self, names_: Collection[str]) -> Iterator[Draft]:
-        """See Reading.drafts. The metadata of wheels comes with the leaf: there is no file of it."""
+        """See Reading.drafts. The metadata of wheels is in `Draft.bodies`: the folder has no file of it."""
         for name in names_:
             metadata = {sha256(said.metadata): said.metadata for _, said in self._files[name].values() if said.metadata}
             made = msgspec.json.decode(msgspec.json.encode(self._pages[name]))  # a draft changes it
@@ -94,6 +96,7 @@ class FolderReading(Reading):
 
 
 def _record(path: Path, said: _Said) -> dict[str, Any]:
+    """The record of a file. It counts as uploaded when it was last written."""
     uploaded = datetime.fromtimestamp(said.modified // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "filename": path.name,
@@ -108,7 +111,7 @@ def _record(path: Path, said: _Said) -> dict[str, Any]:
 
 
 def _list(folder: Path) -> list[tuple[Path, os.stat_result]]:
-    """The files, with size and time, sorted. A name that begins with a dot is one of a file on its way."""
+    """The files, with size and time, sorted. Names that begin with a dot are left out: copying tools use them meanwhile."""
     try:
         entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
         inner = [one for entry in entries if entry.is_dir() for one in os.scandir(entry.path) if not one.name.startswith(".")]
@@ -119,7 +122,7 @@ def _list(folder: Path) -> list[tuple[Path, os.stat_result]]:
 
 
 def _read(files: list[tuple[Path, os.stat_result]], notes: Notes) -> Iterator[tuple[Path, _Said | str]]:
-    """What each file says of itself, or why it can't be listed; only those are opened of which that is not known."""
+    """What each file says of itself, or why it can't be listed. Only files of which that is not noted are opened."""
     known = notes.get([_key(path) for path, _ in files])
     for path, status in files:
         said = _noted(known.get(_key(path)))
@@ -143,11 +146,14 @@ def _noted(row: bytes | None) -> _Said | None:
     try:
         return _SAID.decode(row) if row else None
     except msgspec.DecodeError:
-        return None  # of another version
+        return None  # of another version of snapmirror
 
 
 def _open(path: Path, before: os.stat_result) -> _Said:
-    """Raises OSError, and ValueError for what is no whole file of a release, or says that it is another's."""
+    """What a file says of itself. before: its status when it was listed
+
+    Raises OSError; ValueError for what is no whole wheel or sdist, or is by its metadata of another project or version.
+    """
     try:
         parse = parse_wheel_filename if path.name.endswith(".whl") else parse_sdist_filename
         project, version, *_ = parse(path.name)

@@ -1,6 +1,6 @@
-"""A project's page as upstream wrote it, JSON (PEP 691) or HTML (PEP 503), made into a leaf.
+"""A project's page as upstream wrote it, JSON (PEP 691, 700, 714, 740, 792) or HTML (PEP 503), made into a leaf.
 
-Of the page's own keys all are kept, known to us or not. What is wrong with one file takes out that file and nothing else.
+Keys that we don't know are kept. What is wrong with one file takes out that file and nothing else.
 """
 
 import re
@@ -19,13 +19,15 @@ from .version import check_version
 #: bytes of a page; PyPI's largest was 20 MB in 2026
 LIMIT = 100 << 20
 
-#: that some servers put before JSON
+#: the byte order mark that some servers put before JSON
 BOM = b"\xef\xbb\xbf"
 
 _JSON: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
-#: calls that whoever reads a leaf later may be in beyond those that read the page: both count against one limit of nesting
+#: msgspec counts the nesting of a document and the calls around it against one limit, Python's. A page is decoded this many
+#: calls deeper than need be, so that whoever reads its leaf, by way of more calls than are made here, can decode that too
 _SPARE = 200
-#: an absolute address in which nothing is to be resolved or hidden, as nearly all are; joining takes half the time of a page
+#: an absolute address without anything to be resolved, or to be hidden as a credential, as nearly all are: to join and redact
+#: each took half the time of reading a page
 _PLAIN_URL = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*/(?!t/)[A-Za-z0-9_./%+~!-]*").fullmatch
 _HEX = re.compile(r"[0-9a-fA-F]+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)")
@@ -34,7 +36,10 @@ _DIGITS = {kind: 2 * size for size, kind in {32: "sha256", **OTHERS}.items()}
 
 
 def read(answer: Answer, project: str) -> dict[str, Any]:
-    """The page of a project (normalised name). Raises BadIndexError."""
+    """The page of a project (normalised name), as JSON has it even if it is HTML.
+
+    Raises BadIndexError for what is no page of that project, or of an API version that we can't know.
+    """
     if is_json(answer):
         page = _from_json(answer.body, addresses.redact(answer.url))
     else:
@@ -49,7 +54,7 @@ def read(answer: Answer, project: str) -> dict[str, Any]:
 
 
 def is_json(answer: Answer) -> bool:
-    """Whether a document is JSON rather than HTML. Raises BadIndexError for one that is not what it says it is."""
+    """Whether a document is JSON rather than HTML. Raises BadIndexError for one that says it is JSON, and is not."""
     begin = answer.body[:64].removeprefix(BOM).lstrip()[:1]
     if "json" in answer.headers.get("content-type", "") and begin != b"{":
         text = answer.body[:40]
@@ -58,7 +63,10 @@ def is_json(answer: Answer) -> bool:
 
 
 def decode(body: bytes, url: str) -> dict[str, Any]:
-    """A JSON object of an API version that we can read. url: without credentials. Raises BadIndexError."""
+    """The JSON object of a page or a list, with a `meta`. url: its own, without credentials.
+
+    Raises BadIndexError for what is none, or is of an API version that we can't know.
+    """
     try:
         may_be_deep = body.count(b"{") + body.count(b"[") > _SPARE
         page = _decode(body.removeprefix(BOM), _SPARE if may_be_deep else 0)
@@ -85,17 +93,19 @@ def _from_json(body: bytes, url: str) -> dict[str, Any]:
 
 
 def serial(answer: Answer, page: dict[str, Any]) -> int | None:
-    """The serial of a page (PyPI's `_last-serial`, or the header), None if it has none."""
+    """The serial that a page states (PyPI's `_last-serial`), or else the header (X-PyPI-Last-Serial); None if neither does."""
     found = leaf.serial_of(page["meta"].get("_last-serial"))
     return leaf.serial_of(answer.headers.get("x-pypi-last-serial")) if found is None else found
 
 
 def draft(name: str, page: dict[str, Any], url: str, source: Digest | None, *, provenance: bool = False) -> Draft:
-    """Check a page and make a leaf of it (it is changed in place). Raises BadIndexError.
+    """Check a page that `read` gave, which is changed in place, and make a leaf of it.
 
-    url: where it was, for relative links
-    source: digest of what it was read from
+    name: of the project, normalised
+    url: where the page was, for relative links
+    source: see Reading.sources
     provenance: whether attestations are mirrored
+    Raises BadIndexError if no leaf can be made of it.
     """
     invalid: dict[str, str] = {}
     _tidy(page)
@@ -124,7 +134,7 @@ def draft(name: str, page: dict[str, Any], url: str, source: Digest | None, *, p
 
 
 def _is_absolute(address: str | None, url: str) -> bool:
-    """Whether attestations can be fetched from an address (PEP 740: it is absolute): upstream must not lead to our files."""
+    """Whether attestations can be fetched from an address: an absolute one (PEP 740), and not of a file of this machine."""
     try:
         return bool(address) and addresses.redact(addresses.join(url, address or "")) == address
     except ValueError:
@@ -132,7 +142,7 @@ def _is_absolute(address: str | None, url: str) -> bool:
 
 
 def _tidy(page: dict[str, Any]) -> None:
-    """What readers would stumble over at the top of a page."""
+    """Take out keys of the page itself that clients would refuse it for, and the files of a quarantined project."""
     versions = page.get("versions")
     if "versions" in page:
         if isinstance(versions, list) and all(isinstance(version, str) for version in versions):
@@ -143,11 +153,11 @@ def _tidy(page: dict[str, Any]) -> None:
     if status is not None and not (isinstance(status, dict) and isinstance(status.get("status"), str)):
         del page["project-status"]
     elif status and status["status"] == "quarantined":
-        page["files"] = []  # PEP 792: an index must not offer any
+        page["files"] = []  # PEP 792: an index must not offer them
 
 
 def _check(record: dict[str, Any], file: str, project: str, url: str) -> None:
-    """Bring one record into our form. Raises ValueError with the reason to withhold it."""
+    """Bring the record of one file into our form. Raises ValueError with the reason to withhold the file."""
     if problem := names.problem_with(file, project):
         raise ValueError(problem)
     stated = record.get("url")
@@ -158,13 +168,13 @@ def _check(record: dict[str, Any], file: str, project: str, url: str) -> None:
             record["url"] = addresses.redact(addresses.join(url, stated.partition("#")[0]))
         except ValueError as error:
             raise ValueError(f"its address can't be used: {error}") from None
-    record.pop(leaf.PROVENANCE_KEY, None)  # of a mirror of ours: it speaks of what that holds
+    record.pop(leaf.PROVENANCE_KEY, None)  # upstream is a snapmirror too: the key says what that one holds
     _check_promise(record)
     _check_types(record)
 
 
 def _check_promise(record: dict[str, Any]) -> None:
-    """What verifies the file."""
+    """Raise ValueError unless what verifies the file is sound: `hashes` (PEP 691) or `size` (PEP 700)."""
     size = record.get("size")
     if size is not None and (type(size) is not int or not 0 <= size < 1 << 53):  # beyond, JSON's readers disagree
         raise ValueError(f"its size is {size!r}")
@@ -176,7 +186,7 @@ def _check_promise(record: dict[str, Any]) -> None:
 
 
 def _check_types(record: dict[str, Any]) -> None:
-    """What clients would refuse the whole page for."""
+    """Raise ValueError for a key of a file whose type clients would refuse the whole page for."""
     for key, allowed in _TYPES.items():
         if not isinstance(record.get(key), allowed):
             raise ValueError(f"its {key} is {record[key]!r}")
@@ -206,7 +216,7 @@ def _are_hashes(value: Any) -> bool:
 
 
 def _promise(record: dict[str, Any]) -> object:
-    """What a record says of the bytes of its file."""
+    """What a record says of the bytes of its file; two records of one file must agree on it."""
     return {kind: digits.lower() for kind, digits in record["hashes"].items()}, record.get("size")
 
 

@@ -1,7 +1,7 @@
-"""Pages as they are served: a project's from its leaf, and the list of all, in JSON (PEP 691, 700, 714, 740, 792) and HTML
-(PEP 503, 592, 629, 714, 740, 792; frozen at 1.4 by PEP 833).
+"""Making the pages that are served: a project's from its leaf, and the list of all projects, in JSON (PEP 691, 700, 714, 740,
+792) and HTML (PEP 503, 592, 629, 658, 714, 740, 792; PEP 833 adds nothing to it after version 1.4).
 
-The same leaf always makes the same bytes.
+The same leaf always makes the same bytes. In parameters, `repo` is the relative URL from a page to its repo, ending in a slash.
 """
 
 import html
@@ -16,23 +16,23 @@ from .. import codec
 from . import leaf, names
 from .leaf import METADATA_KEYS
 
-#: version of the API, where all is there that it demands
+#: version of the API (PEP 629) of a page that has all that this version demands
 VERSION = "1.4"
-#: version that promises neither sizes nor versions
+#: version that demands neither sizes nor versions
 _FIRST = "1.0"
-#: what may stand in a path as it is; `+` of local versions may not, for there are servers that read it as a space
+#: what stands in a path unquoted; not the `+` of local versions, which some servers read as a space
 _SAFE = "/!~*'(),;:@&=$-._"
 _PLAIN = re.compile(r"[A-Za-z0-9/._-]*").fullmatch
-#: keys of a file that the specifications want a value of, or nothing; others may be null, and PyPI writes them so
+#: keys of a file that the specifications allow to be missing, but not to be null; other keys PyPI itself writes as null
 _NEVER_NULL = ("size", "upload-time", "yanked", "gpg-sig", *METADATA_KEYS)
-#: from `<repo>/simple/<project>/`
+#: from the page of a project, `<repo>/simple/<project>/`, to the repo
 UP = "../../"
 
 
 class Project(NamedTuple):
-    """One of the list."""
+    """A project as the list of all has it."""
 
-    #: normalised: what links lead to
+    #: normalised; its page is in the folder of that name
     name: str
     #: as upstream writes it
     title: str
@@ -40,27 +40,24 @@ class Project(NamedTuple):
 
 
 class _Listed(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A project as the list has it in JSON."""
+    """A project in the JSON of the list (PEP 691; `_last-serial` is PyPI's)."""
 
     name: str
     serial: int | None = msgspec.field(name="_last-serial", default=None)
 
 
 def project_json(content: bytes, repo: str = UP) -> bytes:
-    """The page of a project in JSON. Raises ValueError for bytes that are no leaf.
-
-    content: its leaf, uncompressed; repo: what leads from the page to where files are, ending in a slash
-    """
+    """The page of a project in JSON. content: its leaf. Raises ValueError for bytes that are no leaf."""
     page = leaf.decode(content)
     links = _links(page, repo)
     page["files"] = [_record(record, links) for record in page["files"]]
-    page["meta"] = {**page["meta"], "api-version": version_of(page)}
+    page["meta"] = {**page["meta"], "api-version": _api_version(page)}
     page["versions"] = versions(page)
     return codec.to_json(page)
 
 
 def project_html(content: bytes, repo: str = UP) -> bytes:
-    """The page of a project in HTML, as `project_json`."""
+    """The page of a project in HTML. content: its leaf. Raises ValueError for bytes that are no leaf."""
     page = leaf.decode(content)
     links = _links(page, repo)
     title = html.escape(f"Links for {page['name']}")
@@ -69,8 +66,7 @@ def project_html(content: bytes, repo: str = UP) -> bytes:
     heads += [("pypi:project-status", status["status"])] if "status" in status else []
     heads += [("pypi:project-status-reason", status["reason"])] if isinstance(status.get("reason"), str) else []
     lines = [f"    {_anchor(record, links)}<br/>\n" for record in page["files"]]
-    _, serial = leaf.head(content)
-    return _document(title, heads, lines, serial)
+    return _document(title, heads, lines, leaf.head(content).serial)
 
 
 def index_json(projects: Iterable[Project], serial: int | None) -> bytes:
@@ -81,18 +77,18 @@ def index_json(projects: Iterable[Project], serial: int | None) -> bytes:
 
 
 def index_html(projects: Iterable[Project], serial: int | None, folder: str = "") -> bytes:
-    """The list of all projects in HTML. folder: what leads from where it is shown to their pages, ending in a slash"""
+    """The list of all projects in HTML. serial: as above; folder: relative URL from the list to the folder of pages"""
     lines = [f'    <a href="{folder}{one.name}/">{html.escape(one.title)}</a><br/>\n' for one in projects]
     return _document("Simple index", [("pypi:repository-version", VERSION)], lines, serial)
 
 
-def version_of(page: Mapping[str, Any]) -> str:
-    """The version of the API that a page fulfils: since 1.1 (PEP 700) every file has a size, and not every upstream says it."""
+def _api_version(page: Mapping[str, Any]) -> str:
+    """The version that a page fulfils: since 1.1 (PEP 700) every file has a size, which not every upstream states."""
     return VERSION if all(record.get("size") is not None for record in page["files"]) else _FIRST
 
 
 def versions(page: Mapping[str, Any]) -> list[str]:
-    """The versions of a project: as upstream states them, or else those of its files, oldest first."""
+    """The versions of a project (PEP 700): as upstream states them, or else those of its files, oldest first."""
     if isinstance(page.get("versions"), list):
         return list(page["versions"])
     project = names.normalise(page["name"])
@@ -101,7 +97,7 @@ def versions(page: Mapping[str, Any]) -> list[str]:
 
 
 def _links(page: Mapping[str, Any], repo: str) -> dict[str, str]:
-    """{file: address for its page}; upstream's own for a file that has no path here."""
+    """{file: its address on the page}; upstream's own for a file that has no path here."""
     found = {}
     for record in page["files"]:
         path = leaf.place(record["filename"], record["url"], record["hashes"].get("sha256"))
@@ -115,14 +111,14 @@ def quoted(path: str) -> str:
 
 
 def _record(record: dict[str, Any], links: Mapping[str, str]) -> dict[str, Any]:
-    """A record as it is served: under the one name that all clients know, what is said of its metadata (PEP 714)."""
+    """A record as it is served. What it says of metadata is under the one key that all clients know (PEP 714)."""
     served = {**record, "url": links[record["filename"]]}
     for key in _NEVER_NULL:
         if key in served and served[key] is None:
             del served[key]
     served.pop("dist-info-metadata", None)
     if any(record.get(key) is not None for key in METADATA_KEYS):
-        served["core-metadata"] = leaf.advertised(record) or False  # no hashes at all say that there is none
+        served["core-metadata"] = leaf.advertised(record) or False  # an empty map of hashes says that there is none
     if served.pop(leaf.PROVENANCE_KEY, None):
         served[leaf.PROVENANCE_KEY] = links[record["filename"]] + names.PROVENANCE
     if record.get("gpg-sig"):
@@ -131,6 +127,7 @@ def _record(record: dict[str, Any], links: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _anchor(record: dict[str, Any], links: Mapping[str, str]) -> str:
+    """The link to a file; data-upload-time and data-size are not specified, and uv reads them."""
     hash_ = _hash(record["hashes"])
     attributes = {"href": links[record["filename"]] + (f"#{hash_}" if hash_ else "")}
     if record.get("requires-python") is not None:
@@ -151,7 +148,7 @@ def _anchor(record: dict[str, Any], links: Mapping[str, str]) -> str:
 
 
 def _hash(hashes: Mapping[str, str]) -> str:
-    """The one hash that HTML has place for: `sha256=…` if it is there."""
+    """The one hash that HTML has room for: `sha256=…` if it is known; empty if none is."""
     kind = "sha256" if "sha256" in hashes else min(hashes, default="")
     return f"{kind}={hashes[kind]}" if kind else ""
 

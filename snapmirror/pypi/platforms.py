@@ -1,26 +1,26 @@
-"""Pythons and platforms that a mirror is for: which wheels run there, and what markers say there (PEP 425, 508, 600, 656)."""
+"""Pythons and platforms that a mirror is for: which wheels run there (PEP 425, 600, 656), and what markers say (PEP 508)."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
-from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.markers import Marker, UndefinedEnvironmentName
+from packaging.specifiers import SpecifierSet
 from packaging.tags import Tag, mac_platforms
 
 #: (major, minor) of a Python
 Python = tuple[int, int]
 
-#: those that there were, and some that there will be
+#: those that there are, and some that will be
 _PYTHONS: tuple[Python, ...] = ((2, 6), (2, 7), *((3, minor) for minor in range(21)))
-#: where a specifier speaks of a patch release
+#: a patch release that a specifier names
 _PATCH = re.compile(r"\d+\.\d+\.(\d{1,4})(?!\d)")
 
 _MANYLINUX = re.compile(r"manylinux_(\d+)_(\d+)_(\w+)")
 _MUSLLINUX = re.compile(r"musllinux_(\d+)_(\d+)_(\w+)")
 _MACOS = re.compile(r"macosx_(\d+)_(\d+)_(\w+)")
 _FIXED = {"win32", "win_amd64", "win_arm64", "any"}
-#: names from before PEP 600 {minor of glibc 2: name}
+#: names from before PEP 600 {minor version of glibc 2: name}
 _LEGACY = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
 _LEGACY_PLATFORM = re.compile(r"(manylinux1|manylinux2010|manylinux2014)_(\w+)")
 _TAG = re.compile(r"(py|cp|pp|ip|jy|graalpy)(\d)(\d*)")
@@ -50,7 +50,7 @@ def accepted(platforms: Iterable[str]) -> frozenset[str]:
 
 
 def _spelled_out(platforms: Iterable[str]) -> Iterator[str]:
-    """Machines under the names that all that follows knows; universal2 is wheels for two kinds of them."""
+    """Platforms by the names that PEP 600 has, and universal2 as the two platforms that its wheels are for."""
     for platform in platforms:
         if found := _LEGACY_PLATFORM.fullmatch(platform):
             minor = next(minor for minor, name in _LEGACY.items() if name == found[1])
@@ -77,7 +77,7 @@ def _accepted(platform: str) -> Iterator[str]:
 
 
 def pythons(specifiers: Sequence[str]) -> tuple[Python, ...]:
-    """The Pythons that one of these specifiers means; all, if there is none."""
+    """The Pythons that one of these specifiers means; all, if there is no specifier."""
     if not specifiers:
         return _PYTHONS
     return tuple(python for python in _PYTHONS if any(means(specifier, python) for specifier in specifiers))
@@ -85,16 +85,16 @@ def pythons(specifiers: Sequence[str]) -> tuple[Python, ...]:
 
 @lru_cache(65_536)
 def means(specifier: str, python: Python) -> bool:
-    """Whether a specifier means some release of a Python; one that is no specifier (there are such on PyPI) means any."""
+    """Whether a specifier means some release of a Python. A text that is no specifier (PyPI has some) means any."""
     try:
         parsed = _specifier(specifier)
-    except InvalidSpecifier:
+        return any(parsed.contains(f"{python[0]}.{python[1]}.{patch}", prereleases=True) for patch in _patches(specifier))
+    except ValueError:  # InvalidSpecifier; or, of `contains`, a number that names.parse_version can't read either
         return True
-    return any(parsed.contains(f"{python[0]}.{python[1]}.{patch}", prereleases=True) for patch in _patches(specifier))
 
 
 def _patches(specifier: str) -> list[int]:
-    """Patch releases of which one is meant if any is: the first, a last, those that are spoken of and their neighbours."""
+    """Patch releases of which one is meant if any is: the first, a last one, and those that are named, with neighbours."""
     stated = {int(digits) for digits in _PATCH.findall(specifier)}
     return sorted({0, 9999, *(max(number + step, 0) for number in stated for step in (-1, 0, 1))})
 
@@ -141,14 +141,14 @@ class Machines:
         return len(self._environments)
 
     def where(self, marker: Marker | None) -> frozenset[int]:
-        """The environments, by number, in which a requirement with that marker holds for somebody who asks for no extra."""
+        """The environments, by number, in which a requirement with that marker holds without any extra."""
         numbers = range(self.count)
         if marker is None:
             return frozenset(numbers)
         return frozenset(number for number in numbers if _holds(marker, {**self._environments[number], "extra": ""}))
 
     def need(self, marker: Marker | None, extras: frozenset[str]) -> bool:
-        """Whether a requirement with that marker holds in one of them, for somebody who asks for these extras."""
+        """Whether a requirement with that marker holds in any environment, with any of these extras or none."""
         if marker is None:
             return True
         key = str(marker), extras
@@ -165,12 +165,12 @@ def _holds(marker: Marker, environment: dict[str, str]) -> bool:
     """A marker that can't be evaluated holds: more is mirrored then, not less."""
     try:
         return marker.evaluate(environment)
-    except (UndefinedComparison, UndefinedEnvironmentName, InvalidSpecifier):
+    except (ValueError, UndefinedEnvironmentName):  # ValueError: UndefinedComparison, InvalidSpecifier; see also `means`
         return True
 
 
 def _environment(platform: str) -> dict[str, str]:
-    """What markers say of a platform, without what depends on the Python or on how old the system is."""
+    """The variables of markers (PEP 508) that a platform decides alone, not the Python or the release of the system."""
     system, os_name, sys_platform = "Linux", "posix", "linux"
     machine = platform.partition("_")[2]
     if platform.startswith("win"):

@@ -23,7 +23,7 @@ from .simple import Simple
 
 
 class Pypi(Ecosystem):
-    """Fulfils `ecosystem.Ecosystem`; stateless. A repo is one directory, and a leaf the page of a project."""
+    """Fulfils `ecosystem.Ecosystem`; stateless. A repo is one directory, a leaf the page of one project."""
 
     kind = "pypi"
     form = 1
@@ -37,7 +37,7 @@ class Pypi(Ecosystem):
     def read(self, repo: PypiRepo, directory: str, upstream_: Upstream, known: Known, avoid: Collection[str]) -> Reading | None:
         """See Ecosystem.read."""
         if repo.packages:
-            from . import packages  # slow to load, as the others below, for every run of the command line
+            from . import packages  # imported late, as others below: slow to load, and few runs of the command line need it
 
             return packages.FolderReading(Path(repo.packages), upstream_.notes)
         if repo.projects == "all":
@@ -73,7 +73,7 @@ class Pypi(Ecosystem):
         return upstream.empty(repo)
 
     def settings(self, repo: PypiRepo) -> str:
-        """See Ecosystem.settings. Files that name requirements count by what is in them."""
+        """See Ecosystem.settings. The files of `requirements` count by what is in them."""
         sums = []
         if repo.requirements:
             from . import requirements
@@ -112,10 +112,8 @@ class Pypi(Ecosystem):
 
         return needed.needed(repo, readings[""], wishes, present)
 
-    def settle(
-        self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int] | None = None
-    ) -> bytes:
-        """See Ecosystem.settle. sizes: bytes of files {file: …}, for those of which upstream states none."""
+    def settle(self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int]) -> bytes:
+        """See Ecosystem.settle."""
         return leaf.settle(leaf_, digests, withheld, sizes)
 
     def files(self, leaf_: bytes) -> tuple[File, ...]:
@@ -145,24 +143,25 @@ class Pypi(Ecosystem):
         return reader.name_of(file) or names.leaf_of(file)
 
     def locate(self, reader: DirectoryReader, path: str) -> LeafAt | FileAt | None:
-        """See Ecosystem.locate. Only files have paths that name them for ever; pages are made by whoever serves them."""
+        """See Ecosystem.locate. Only files: pages are in `Ecosystem.pages`."""
         found = leaf.PATH.fullmatch(path)
         if not found:
             return None
-        for project in dict.fromkeys((self.leaf_at(reader, path), names.leaf_of(found[1]))):  # two may have a file of that name
+        # two projects may have a file of that name, of which the directory notes the exception
+        for project in dict.fromkeys((self.leaf_at(reader, path), names.leaf_of(found[1]))):
             content = reader.read_leaf(project)
             if content and (file := leaf.paths(_speaking_of(found[1], content)).get(path)):
                 return FileAt(file, immutable=True)
         return None
 
     def supplement(self, leaf_: bytes, read: Callable[[File], IO[bytes] | None]) -> Mapping[str, bytes]:
-        """See Ecosystem.supplement: metadata files, which installers resolve with, of wheels without any that has a sum."""
+        """See Ecosystem.supplement: the metadata files (PEP 658) of wheels, where upstream states no hash of one."""
         from . import wheels
 
         found = {}
         for file in leaf.without_metadata(leaf_):
             if wheel := read(file):
-                with wheel, contextlib.suppress(ValueError):  # it is no wheel, so nobody will install it
+                with wheel, contextlib.suppress(ValueError):  # no wheel inside: it can't be installed either
                     found[file.name + names.METADATA] = wheels.metadata_in(wheel, file.name)
         return found
 
@@ -183,7 +182,7 @@ class Pypi(Ecosystem):
         return leaf.paths(leaf_)
 
     def media_type(self, path: str) -> str:
-        """Content-Type of a file. Archives are never sent with a Content-Encoding."""
+        """Content-Type of a file; that of attestations is PEP 740's. None of these is sent with a Content-Encoding."""
         if path.endswith(names.METADATA):
             return "text/plain; charset=utf-8"
         if path.endswith(names.PROVENANCE):
@@ -199,7 +198,7 @@ _RECORDS = msgspec.msgpack.Decoder(_Records)
 
 
 def _speaking_of(file: str, content: bytes) -> bytes:
-    """A leaf with no other records than those in which a name of a file is: of thousands, reading one is most of the work."""
+    """A leaf with only the records that may be of a file: of thousands of records, decoding them is most of the work."""
     name = file.removesuffix(names.METADATA).removesuffix(names.PROVENANCE).encode()
     return msgspec.msgpack.encode({"files": [record for record in _RECORDS.decode(content).files if name in bytes(record)]})
 

@@ -1,4 +1,4 @@
-"""States of an index, as `sync` plans with them: of named projects, or of all that a list has."""
+"""States of an index, as `sync` plans with them: of named projects, of one, or of all that a list has."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
@@ -13,27 +13,28 @@ from ..errors import TransportError, UpstreamError
 from ..readings import Changes, Draft, Notes, Reading, Upstream
 from ..validators import Validators
 from . import listing
-from .asking import Aside, Gone, Pages, Same
+from .asking import Aside, Gone, ProjectPages, Same
 from .listing import Listing, Sources
 
-#: bytes of leaves that wait in memory until they are planned; beyond, a page is asked for again
+#: bytes of leaves that are kept in memory until `drafts` wants them; the pages of further ones are asked for again
 _WAITING = 256 << 20
 
-#: where the list was, names, serials
+#: a mark: where the list was, without credentials; the projects in it; their serials
 _MARK = msgspec.msgpack.Decoder(tuple[str, list[str], list[int | None]])
 
 
 class ProjectsReading(Reading):
-    """One state of some projects, or of all. Fulfils `readings.Reading`."""
+    """One state of some projects. Fulfils `readings.Reading`."""
 
-    #: whether it says nothing of other projects
+    #: whether it says nothing of projects that were not asked for
     alone = False
 
-    def __init__(self, pages: Pages | None, document: str, others: Sequence[Callable[[], Pages]] = ()) -> None:
+    def __init__(self, pages: ProjectPages | None, document: str, others: Sequence[Callable[[], ProjectPages]] = ()) -> None:
         """pages: of the first upstream, None for a state of nothing
-        others: of those after it: each is asked where those before it fail, and only then looked for
+        document: see Reading.document
+        others: find the pages of the further upstreams; they are asked for what those before them fail to answer
         """
-        self._upstreams: list[Callable[[], Pages | None]] = [lambda: pages, *map(cache, others)]
+        self._upstreams: list[Callable[[], ProjectPages | None]] = [lambda: pages, *map(cache, others)]
         self.bases: tuple[str, ...] = (pages.base if pages else document,)
         self.info: dict[str, Any] = {}
         self.extra: dict[str, Any] = {}
@@ -41,13 +42,13 @@ class ProjectsReading(Reading):
         self.document = document
         self.sources: Mapping[str, Digest] = {}
         self._aside: dict[str, str] = {}
-        #: what came of asking for names that are aside, if that was an error
+        #: {name that is aside: the error}, if an error is why
         self.errors: dict[str, UpstreamError] = {}
-        #: named projects that upstream has deleted for certain
+        #: see Reading.gone; also named projects that upstream never had
         self.gone: set[str] = set()
-        #: through which it was read; None for a state of nothing
+        #: how the index is asked; None for a state of nothing
         self.upstream: Upstream | None = pages.upstream if pages else None
-        #: see Reading.validators; none once a project keeps its old state: it must be asked for again
+        #: see Reading.validators; empty once a project is aside, for it must be asked for the next time
         self.validators: Mapping[str, Validators] = {}
         self._ready: dict[str, Draft] = {}
         self._waiting = 0
@@ -59,11 +60,14 @@ class ProjectsReading(Reading):
 
     @property
     def notes(self) -> Notes | None:
-        """Where what is found out of this upstream is noted."""
+        """Where what is found out about this upstream is noted; None for a state of nothing."""
         return self.upstream.notes if self.upstream else None
 
     def ask_for(self, names: Collection[str]) -> None:
-        """Ask for the pages of these projects as well, each if it has changed. Raises UpstreamError if none answers."""
+        """Ask for the pages of these projects too, conditionally; `sources` then has those that are there.
+
+        Raises UpstreamError if there is no answer at all.
+        """
         sources = dict(self.sources)
         for name, found in self._ask(names, conditionally=True):
             if isinstance(found, Same):
@@ -84,7 +88,7 @@ class ProjectsReading(Reading):
                 yield found
 
     def _ask(self, names: Collection[str], *, conditionally: bool) -> Iterator[tuple[str, Draft | Same]]:
-        """Pages that can be used; of the others `aside` and `gone` tell. Raises UpstreamError if there is no answer at all."""
+        """The pages that can be used; the others go into `aside` or `gone`. Raises UpstreamError if none is answered at all."""
         answered, left = False, list(names)
         problem: UpstreamError | None = None
         for place, find in enumerate(self._upstreams):
@@ -92,7 +96,7 @@ class ProjectsReading(Reading):
             failed = []
             for name, outcome in pages.ask(left, conditionally=conditionally) if pages else ():
                 if place and isinstance(outcome, Gone):
-                    continue  # it stays aside: the upstream before this one only failed, and may have it
+                    continue  # it stays aside: the upstream before this one only failed, and may have the project
                 self._aside.pop(name, None)
                 self.errors.pop(name, None)
                 if isinstance(outcome, Aside):
@@ -115,28 +119,31 @@ class ProjectsReading(Reading):
 
 
 class OneReading(ProjectsReading):
-    """One state of one project, beside others that nobody has asked for."""
+    """One state of one project, which says nothing of the others. Fulfils `readings.Reading`."""
 
     alone = True
 
     def since(self, mark: bytes) -> Changes:
-        """See Reading.since: whatever the others were, that they are."""
+        """See Reading.since: all other projects are taken to be as they were."""
         return Changes(self.sources.keys(), self.gone, sourced=True)
 
 
 class ListedReading(ProjectsReading):
-    """One state of all that an index lists. A list is read when it has changed, a page when its serial has."""
+    """One state of all that an index lists. Fulfils `readings.Reading`.
+
+    The list is read if it has changed, a page if its serial in the list has.
+    """
 
     def __init__(
-        self, pages: Pages, listed: Listing, document: str, validators: Validators | None, alike: Collection[str] = ()
+        self, pages: ProjectPages, listed: Listing, document: str, validators: Validators | None, alike: Collection[str] = ()
     ) -> None:
-        """alike: where the upstreams of the repo may be, without credentials: their serials mean the same"""
+        """alike: bases that the upstreams of the repo may have, without credentials: serials of all of them mean the same"""
         super().__init__(pages, document)
         self._alike = {addresses.redact(document), *alike}
-        self._listed = pages
+        self._pages = pages
         self._listing = listed
         unknown = [name for name, serial in zip(listed.names, listed.numbers, strict=True) if serial is None]
-        #: a list without serials says nothing of pages that have changed
+        # a list without serials may be unchanged while pages have changed
         self.validators = {document: validators} if validators and not unknown else {}
         if listed.serial is not None:
             self.info = {"_last-serial": listed.serial}
@@ -144,28 +151,28 @@ class ListedReading(ProjectsReading):
         self.sources = Sources(pages.salt, listed, others)
 
     def _ask_without_serials(self, names: list[str]) -> dict[str, Digest]:
-        """The sources of projects of which the list says nothing: pages that were read before are asked for if changed.
+        """The sources of projects without a serial. Pages that were read before are asked for, conditionally.
 
-        Those that were not are left to `drafts`: nobody knows the bytes of 700,000 of them, and nothing is called so.
+        The others, of which there may be 700,000, are left to `drafts`: their sources here are like no other's.
         """
-        known = self._listed.known(names)
+        known = self._pages.known(names)
         self.ask_for([name for name in names if name in known])
         found = self.sources
         return {name: found.get(name) or blake3(b"unread\0" + name.encode()).digest() for name in names}
 
     def mark(self) -> bytes:
-        """The state in short, for `since`: to be taken when all is planned, kept with the directory that came of it."""
+        """See Reading.mark: the list without the serials of projects that are aside, which so count as changed next time."""
         names, numbers = self._listing.names, self._listing.numbers
         if None in numbers:
-            return b""  # a list that does not tell what has changed
-        if self._aside:  # they stay in it: what is aside now may be deleted next
+            return b""  # the list does not tell what has changed
+        if self._aside:  # the names stay in it, for they may be deleted next
             numbers = [None if name in self._aside else number for name, number in zip(names, numbers, strict=True)]
         return msgspec.msgpack.encode((addresses.redact(self.document), names, numbers))
 
     def since(self, mark: bytes) -> Changes | None:
-        """What differs from an earlier state; None if the mark is none. Then only changed projects can be asked for.
+        """See Reading.since.
 
-        700,000 serials are compared in less time than it takes to parse the list; digests of them take three times that.
+        To compare 700,000 serials takes less time than to parse the list; digests of them would take three times that.
         """
         if None in self._listing.numbers:
             return None
@@ -174,7 +181,7 @@ class ListedReading(ProjectsReading):
         except msgspec.DecodeError:
             return None
         if place not in self._alike:
-            return None  # of an upstream that the repo had before
+            return None  # the list of an upstream that the repo has no more
         changed, gone = listing.differences((names, numbers), (self._listing.names, self._listing.numbers))
-        self._listed.listed = changed
+        self._pages.changed = changed
         return Changes(changed, gone)

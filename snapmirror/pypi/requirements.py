@@ -1,4 +1,4 @@
-"""Files that name what to keep: requirements.txt and constraints.txt (pip), pylock.toml (PEP 751), uv.lock."""
+"""What to keep as files name it: requirements.txt and constraints.txt (pip), pylock.toml (PEP 751), uv.lock."""
 
 import os
 import re
@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from operator import and_
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple
 
+import msgspec
 from packaging.pylock import Pylock, PylockValidationError, is_valid_pylock_path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
@@ -24,7 +26,7 @@ _HASH = re.compile(r"--hash[= ]\s*sha256:([0-9a-fA-F]{64})")
 _OPTIONS = re.compile(r"\s--[a-z-]+[= ].*$")
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _OTHER_FILE = re.compile(r"(?:-r|--requirement|-c|--constraint)[= ]?\s*(.+)")
-#: what asks an index for nothing: options, and what is a folder, an archive or a repository
+#: lines that ask an index for nothing: options, folders, archives and repositories
 _ELSEWHERE = re.compile(r"-|\.|[^@;]*[/\\]|.*\.(whl|tar\.gz|zip)$")
 
 
@@ -38,25 +40,43 @@ class Need(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The same for the same need."""
+        """Equal texts are equal needs."""
         return f"{self.specifier} {sorted(self.extras)} {sorted(self.hashes)}"
 
 
-#: versions, and the machines on which nothing else will do
+class Asked(NamedTuple):
+    """All that is asked of one project."""
+
+    #: everything that the rules leave
+    whole: bool = False
+    needs: tuple[Need, ...] = ()
+    #: what constraints allow: versions that lie in one of these; none: all
+    bounds: tuple[SpecifierSet, ...] = ()
+    #: of locks, which no rule drops: {file: the hexadecimal SHA-256 that it may have; none: any}
+    files: Mapping[str, set[str]] = MappingProxyType({})
+
+    @property
+    def text(self) -> str:
+        """Equal texts are equal wishes."""
+        files = sorted((file, sorted(hashes)) for file, hashes in self.files.items())
+        return f"{self.whole} {sorted({need.text for need in self.needs})} {[*map(str, self.bounds)]} {files}"
+
+
+#: versions, and the machines (`Machines.where`) on which only these will do
 _Constraint = tuple[SpecifierSet, frozenset[int]]
 
 
 class Wanted:
-    """What all files of a repo name together."""
+    """What all files of a repo name together, by the normalised name of a project."""
 
     def __init__(self) -> None:
-        #: project -> what requirements ask of it
+        #: what requirements ask of it
         self.needs: dict[str, list[Need]] = {}
-        #: project -> what constraints say of it
+        #: what constraints say of it
         self.constraints: dict[str, list[_Constraint]] = {}
-        #: project -> what they allow of it: what lies in any of these
+        #: see Asked.bounds
         self.bounds: dict[str, tuple[SpecifierSet, ...]] = {}
-        #: project -> {file of a lock: the hexadecimal SHA-256 that it may have; none: any}
+        #: see Asked.files
         self.files: dict[str, dict[str, set[str]]] = {}
 
     @property
@@ -64,9 +84,16 @@ class Wanted:
         """Every project of which something is to be kept, sorted."""
         return sorted({*self.needs, *self.files})
 
+    def asked(self, name: str, *, whole: bool = False) -> Asked:
+        """What is asked of a project. whole: see Asked.whole"""
+        return Asked(whole, tuple(self.needs.get(name, ())), self.bounds.get(name, ()), self.files.get(name, {}))
+
 
 def read(repo: PypiRepo, lines: Sequence[str] = ()) -> Wanted:
-    """What the `requirements` of a repo ask for, and some more lines. Raises SelectionError for what can't be read."""
+    """What the `requirements` of a repo ask for. lines: further ones, as of a requirements.txt
+
+    Raises SelectionError for what can't be read.
+    """
     wanted = Wanted()
     machines = Machines(pythons(repo.select.python), repo.select.platforms)
     for name in repo.requirements:
@@ -79,8 +106,8 @@ def read(repo: PypiRepo, lines: Sequence[str] = ()) -> Wanted:
             else:
                 _read_lines(path, wanted, machines, "constraint" in path.name.lower(), ())
         except OSError as error:
-            raise SelectionError(repo.path, f"reads {path}, which can't be read: {error.strerror}") from None
-        except ValueError as error:  # TOML and UTF-8 that are none too
+            raise SelectionError(repo.path, f"reads {error.filename or path}, which can't be read: {error.strerror}") from None
+        except ValueError as error:  # also for what is no TOML or no UTF-8
             raise SelectionError(repo.path, f"reads {path}: {error}") from None
     for line in lines:
         try:
@@ -92,14 +119,14 @@ def read(repo: PypiRepo, lines: Sequence[str] = ()) -> Wanted:
 
 
 def _bounds(stated: Sequence[_Constraint], machines: int) -> tuple[SpecifierSet, ...]:
-    """What constraints allow that do not all hold on the same machines: on each, what all of those say that hold there."""
+    """See Asked.bounds. On each machine all constraints must be met that hold there; machines differ in which these are."""
     together = {frozenset(one for one in stated if number in one[1]) for number in range(machines)}
     found = {reduce(and_, (specifier for specifier, _ in those), SpecifierSet()) for those in together}
     return tuple(sorted(found, key=str))
 
 
 def files_of(repo: PypiRepo) -> list[Path]:
-    """The files that name what a repo keeps, with those that they include; one that can't be read includes none."""
+    """The files that name what a repo keeps, with those that they include. Files that are not there are left out."""
     found: list[Path] = []
     left = [Path(name) for name in reversed(repo.requirements)]
     while left:
@@ -107,7 +134,7 @@ def files_of(repo: PypiRepo) -> list[Path]:
         if path in found or not path.is_file():
             continue
         found.append(path)
-        lines = _lines(path.read_text("utf-8", "replace")) if path.suffix not in (".toml", ".lock") else ()
+        lines = _lines(path.read_text("utf-8-sig", "replace")) if path.suffix not in (".toml", ".lock") else ()
         left += [_included(path, other[1]) for line in lines if (other := _OTHER_FILE.fullmatch(line))]
     return found
 
@@ -122,30 +149,36 @@ def _read_lines(path: Path, wanted: Wanted, machines: Machines, constraints: boo
         return
     for line in _lines(path.read_text("utf-8-sig")):
         if other := _OTHER_FILE.fullmatch(line):
+            included = _included(path, other[1])
             inner = constraints or line.startswith(("-c", "--constraint"))
-            _read_lines(_included(path, other[1]), wanted, machines, inner, (*above, path))
+            try:
+                _read_lines(included, wanted, machines, inner, (*above, path))
+            except ValueError as error:
+                raise ValueError(f"{included}: {error}") from None
         elif not _ELSEWHERE.match(line):
             _take_line(line, wanted, machines, constraints)
 
 
 def _lines(text: str) -> Iterator[str]:
+    """Lines as pip reads them: continued ones joined, without comments and empty ones."""
     for line in text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines():
         if line := _COMMENT.sub("", line).strip():
             yield line
 
 
 def _take_line(line: str, wanted: Wanted, machines: Machines, constraint: bool) -> None:
+    """Take a requirement (PEP 508), with pip's options after it. Raises ValueError for what is none."""
     stated = _OPTIONS.sub("", line).strip()
     try:
         found = Requirement(stated)
     except InvalidRequirement as error:
         raise ValueError(f"{stated!r} is no requirement: {str(error).splitlines()[0]}") from None
-    machines_ = machines.where(found.marker)
-    if found.url or not machines_:
+    places = machines.where(found.marker)
+    if found.url or not places:
         return
     name = names.normalise(found.name)
     if constraint:
-        wanted.constraints.setdefault(name, []).append((found.specifier, machines_))
+        wanted.constraints.setdefault(name, []).append((found.specifier, places))
     else:
         hashes = frozenset(digits.lower() for digits in _HASH.findall(line))
         need = Need(found.specifier, frozenset(map(names.normalise, found.extras)), hashes)
@@ -153,6 +186,7 @@ def _take_line(line: str, wanted: Wanted, machines: Machines, constraint: bool) 
 
 
 def _read_pylock(path: Path, wanted: Wanted) -> None:
+    """The wheels and sdists of a lock (PEP 751), whatever their markers say."""
     try:
         lock = Pylock.from_dict(tomllib.loads(path.read_text("utf-8")))
     except PylockValidationError as error:
@@ -162,21 +196,40 @@ def _read_pylock(path: Path, wanted: Wanted) -> None:
             _take_file(package.name, file.filename, file.hashes.get("sha256"), wanted)
 
 
+class _UvFile(msgspec.Struct):
+    """A file in uv.lock; its name is the end of whichever address it has."""
+
+    url: str = ""
+    path: str = ""
+    filename: str = ""
+    hash: str = ""
+
+
+class _UvPackage(msgspec.Struct):
+    """A `[[package]]` of uv.lock."""
+
+    name: str
+    source: dict[str, object] = {}
+    sdist: _UvFile | None = None
+    wheels: list[_UvFile] = []
+
+
 def _read_uv(path: Path, wanted: Wanted) -> None:
-    """uv's format has no specification; since version 1 a package has `source`, `sdist` and `wheels`."""
+    """uv's format has no specification; this is its version 1."""
     lock = tomllib.loads(path.read_text("utf-8"))
-    if lock.get("version") != 1 or not isinstance(lock.get("package"), list):
+    if lock.get("version") != 1:
         raise ValueError(f"it is no uv.lock that this version of snapmirror knows: its version is {lock.get('version')!r}")
-    for package in lock["package"]:
-        if "registry" in package.get("source", {}):
-            for file in [*package.get("wheels", ()), *([package["sdist"]] if "sdist" in package else ())]:
-                kind, _, digits = str(file.get("hash", "")).partition(":")
-                _take_file(package["name"], _file_of(file), digits if kind == "sha256" else None, wanted)
-
-
-def _file_of(entry: Mapping[str, Any]) -> str:
-    place = str(entry.get("url") or entry.get("path") or entry.get("filename") or "")
-    return urllib.parse.unquote(urllib.parse.urlsplit(place).path.rpartition("/")[2])
+    try:
+        packages = msgspec.convert(lock.get("package"), list[_UvPackage])
+    except msgspec.ValidationError as error:
+        raise ValueError(f"it is no uv.lock: {error}") from None
+    for package in packages:
+        if "registry" in package.source:
+            for file in [*package.wheels, *([package.sdist] if package.sdist else ())]:
+                place = urllib.parse.urlsplit(file.url or file.path or file.filename).path
+                kind, _, digits = file.hash.partition(":")
+                name = urllib.parse.unquote(place.rpartition("/")[2])
+                _take_file(package.name, name, digits if kind == "sha256" else None, wanted)
 
 
 def _take_file(project: str, file: str, sha256: str | None, wanted: Wanted) -> None:

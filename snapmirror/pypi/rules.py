@@ -2,9 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -14,20 +13,15 @@ from packaging.version import Version
 from .. import units
 from . import names, page, platforms
 from .names import Named
-from .requirements import Need
+from .requirements import Asked
 from .settings import Select
 
-#: what a file may be dropped for, in the order in which it is asked; `requirements`: nobody asks for it
-RULES = (
-    "not_match", "match", "types", "versions", "prereleases", "yanked", "python", "platforms", "max_size", "min_age",
-    "requirements", "newest",
-)  # fmt: skip
-#: seconds since 1970 of what never comes
+#: seconds since 1970 of a time that never comes
 FOREVER = 1 << 62
 
 
 class Listed(msgspec.Struct, gc=False, eq=False):
-    """What a selection needs to know of a file; all else stays undecoded."""
+    """What a selection needs to know of the record of a file; all else stays undecoded."""
 
     filename: str
     hashes: dict[str, str]
@@ -38,17 +32,17 @@ class Listed(msgspec.Struct, gc=False, eq=False):
 
     @property
     def sha256(self) -> str:
-        """In hexadecimal digits, as the files that name what to keep have it; empty if unknown."""
+        """In lower-case hexadecimal digits, as in Need and Asked; empty if it is not known."""
         return self.hashes.get("sha256", "").lower()
 
     @property
     def is_yanked(self) -> bool:
-        """Whether upstream has yanked it; a reason may be empty."""
+        """Whether upstream has yanked it (PEP 592). The reason may be empty, so an empty text counts as yanked."""
         return self.yanked not in (None, False)
 
     @property
     def uploaded(self) -> int | None:
-        """Seconds since 1970."""
+        """Seconds since 1970; None if nobody states it."""
         return page.seconds(self.upload_time) if self.upload_time else None
 
 
@@ -64,31 +58,14 @@ def listed(leaf: bytes) -> list[Listed]:
     return _LEAF.decode(leaf).files if leaf else []
 
 
-class Asked(NamedTuple):
-    """What is wanted of a project."""
-
-    #: all that the rules leave of it
-    whole: bool = False
-    needs: tuple[Need, ...] = ()
-    #: what constraints allow: what lies in one of these; none: all
-    bounds: tuple[SpecifierSet, ...] = ()
-    #: of locks, which no rule drops: {file: its hexadecimal SHA-256; none: any}
-    files: Mapping[str, set[str]] = MappingProxyType({})
-
-    @property
-    def text(self) -> str:
-        """The same for the same wishes."""
-        files = sorted((file, sorted(hashes)) for file, hashes in self.files.items())
-        return f"{self.whole} {sorted({need.text for need in self.needs})} {[*map(str, self.bounds)]} {files}"
-
-
 class Choice(NamedTuple):
     """What is kept of a project."""
 
+    #: their names
     files: frozenset[str]
-    #: how many files each rule drops
+    #: {key of the configuration: how many files it drops}; `requirements`: files that nobody asks for
     dropped: Counter[str]
-    #: seconds since 1970 from which on more of it would be old enough
+    #: seconds since 1970 until which the choice stands: then a file will be old enough
     until: int
     #: files of locks that are not listed, or not with that hash
     missing: frozenset[str]
@@ -113,7 +90,7 @@ class Rules:
         self._exempt = {names.normalise(name) for name in select.min_age_except}
 
     def choose(self, project: str, files: Sequence[Listed], asked: Asked) -> Choice:
-        """What is kept of the files on the page of a project."""
+        """What is kept of the files on the page of a project. A file counts for the first rule that drops it."""
         locked, missing = _locked(files, asked)
         dropped: Counter[str] = Counter()
         left: dict[Listed, Named] = {}
@@ -131,8 +108,8 @@ class Rules:
         return Choice(frozenset(kept), dropped, until, missing)
 
     def _wanted(self, left: dict[Listed, Named], asked: Asked, dropped: Counter[str], locked: Collection[str]) -> set[str]:
-        """Of what the rules leave, the newest versions of what is asked for, for each need by itself: the newest of the
-        lower of two overlapping ranges lies in both.
+        """Of what the rules leave, the newest versions of what is asked for. They are counted for each need by itself: so, of
+        two needs whose ranges overlap, the newest of the lower range fulfils both.
         """
         bounds = asked.bounds or (SpecifierSet(),)
         allowed = {one: named for one, named in left.items() if any(_is_in(named, bound) for bound in bounds)}
@@ -186,7 +163,7 @@ class Rules:
         return "min_age" if one.uploaded is None or one.uploaded + self._min_age > self.present else None
 
     def _newest(self, files: dict[Listed, Named]) -> Iterable[Listed]:
-        """Those of the newest versions. One that is yanked is none that a client takes while there is another."""
+        """The files of the newest versions. A version that is yanked counts as older than all others: clients avoid it."""
         if not self._select.newest:
             return files
         versions: dict[object, list[Listed]] = {}
@@ -198,8 +175,9 @@ class Rules:
 
 
 def _locked(files: Iterable[Listed], asked: Asked) -> tuple[frozenset[str], frozenset[str]]:
-    """The files that locks name, by their hashes, and what they name besides. A lock may write the name of a file in
-    another way than the index: uv's pylock.toml has `pyyaml-6.0.tar.gz` for `PyYAML-6.0.tar.gz`.
+    """The files that locks name, and those of their files that are missing here.
+
+    Hashes are compared rather than names: uv's pylock.toml has `pyyaml-6.0.tar.gz` where the index has `PyYAML-6.0.tar.gz`.
     """
     sums = {one for stated in asked.files.values() for one in stated}
     found = [one for one in files if one.sha256 in sums or asked.files.get(one.filename) == set()]
@@ -209,9 +187,12 @@ def _locked(files: Iterable[Listed], asked: Asked) -> tuple[frozenset[str], froz
 
 
 def _is_in(named: Named, specifier: SpecifierSet) -> bool:
-    """Whether a version is meant; one from before PEP 440 only by a specifier that means all."""
+    """Whether a specifier means a version; one from before PEP 440 is meant only by the empty specifier."""
     version = named.parsed
-    return specifier.contains(version, prereleases=True) if version else not str(specifier)
+    try:
+        return specifier.contains(version, prereleases=True) if version else not str(specifier)
+    except ValueError:  # a dependency on a number that names.parse_version can't read
+        return False
 
 
 def _is_offered(files: Iterable[Listed]) -> bool:
@@ -223,5 +204,5 @@ def _version(item: tuple[object, list[Listed]]) -> tuple[Version, str]:
 
 
 def _upload(item: tuple[object, list[Listed]]) -> tuple[int, Version, str]:
-    """By when the first of its files came: a wheel that is added later makes a version no newer."""
+    """A version's age is that of its first file: a wheel that is added later makes it no newer."""
     return (min((one.uploaded or 0 for one in item[1]), default=0), *_version(item))

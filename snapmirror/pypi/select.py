@@ -1,8 +1,8 @@
 """Selections (`[repo.select]`, `requirements`): a reading cut down to what is kept of it.
 
-What is kept of a project depends on its page and on the settings, so pages that have not changed are not read again for
-it. Two things are not so: with `min_age` time changes it, so it is noted until when a choice stands; with
-`with_dependencies` other projects do, so all are read.
+What is kept of a project depends on its page and on the settings alone, so pages that have not changed need not be read again.
+There are two exceptions. With `min_age` it depends on the time too: until when a choice stands is noted. With
+`with_dependencies` it depends on other projects too: see `closure`.
 """
 
 from collections import Counter
@@ -21,8 +21,8 @@ from ..validators import Validators
 from . import leaf, names, requirements
 from .closure import Closure
 from .reading import ProjectsReading
-from .requirements import Wanted
-from .rules import Asked, Choice, Rules, listed
+from .requirements import Asked, Wanted
+from .rules import Choice, Rules, listed
 from .settings import PypiRepo, Select
 
 _SALT = b"selected 1\0"
@@ -33,8 +33,8 @@ def select(
 ) -> dict[tuple[str, str], Selection]:
     """What is kept of readings {(repo, directory): reading}; those of repos that select nothing come back whole.
 
-    The counts of what rules drop are complete once the drafts are read, of the projects that were read.
-    Raises SelectionError; UpstreamError where dependencies have to be asked for.
+    `Selection.dropped` counts files of projects whose drafts were read, and is complete once all are.
+    Raises SelectionError for `requirements` that can't be read, UpstreamError if the pages of dependencies can't be had.
     """
     return {place: _select(repos[place[0]], reading, present) for place, reading in readings.items()}
 
@@ -43,37 +43,29 @@ def _select(repo: PypiRepo, reading: Any, present: datetime) -> Selection:
     if repo.select == Select() and not repo.requirements:
         return Selection(reading, {})
     rules = Rules(repo.select, present)
-    asked = wishes(repo, requirements.read(repo))
+    asked = _asked(repo, requirements.read(repo))
     if repo.select.with_dependencies:
-        closure = Closure(repo, reading, rules)
-        closure.run(asked)
+        closure = Closure(repo, reading, rules, asked)
+        closure.run()
         asked = closure.asked
         reading.sources = {name: source for name, source in reading.sources.items() if name in closure.names}
     selected = SelectedReading(repo, reading, rules, asked, present)
     return Selection(selected, selected.dropped)
 
 
-def wishes(repo: PypiRepo, wanted: Wanted) -> Callable[[str], Asked]:
-    """What is wanted of each project."""
+def _asked(repo: PypiRepo, wanted: Wanted) -> Callable[[str], Asked]:
+    """What the configuration asks of each project."""
     named = set(repo.named)
-
-    def asked(name: str) -> Asked:
-        return Asked(
-            repo.projects == "all" or name in named or not (repo.projects or repo.requirements),
-            tuple(wanted.needs.get(name, ())),
-            wanted.bounds.get(name, ()),
-            wanted.files.get(name, {}),
-        )
-
-    return asked
+    everything = repo.projects == "all" or not (repo.projects or repo.requirements)
+    return lambda name: wanted.asked(name, whole=everything or name in named)
 
 
 class _Aged(msgspec.Struct, array_like=True, frozen=True):
-    """A choice that stands until some file is old enough."""
+    """A choice that stands until some file is old enough (`min_age`), as it is noted."""
 
-    #: what it was made of: page and settings
+    #: digest of what it was made of: the page and what is asked of it
     source: Digest
-    #: what it came to
+    #: digest of what it came to: that, and the files
     chosen: Digest
     #: seconds since 1970
     until: int
@@ -102,10 +94,10 @@ class SelectedReading(Reading):
         self.document, self.invalid = reading.document, reading.invalid
         self.validators: Mapping[str, Validators] = reading.validators
         self.gone = reading.gone
-        #: how many files each rule has dropped, of projects that were read
+        #: see Choice.dropped; of all projects that were read
         self.dropped: Counter[str] = Counter()
         self._settings = blake3(f"{repo.select}".encode()).digest()
-        #: whether any file is kept, and whether there was any to keep
+        #: whether any file is kept, and whether any was listed
         self._any = self._any_listed = False
         self._notes: Notes | None = reading.notes
         self.sources: Mapping[str, Digest] = _Sources(reading.sources, self._source)
@@ -118,19 +110,19 @@ class SelectedReading(Reading):
         return self._reading.aside
 
     def mark(self) -> bytes:
-        """See Reading.mark. There is none where time changes what is kept of the same list."""
+        """See Reading.mark. None with `min_age`, for time changes what is kept of the same list."""
         return b"" if self._repo.select.min_age else self._reading.mark()
 
     def since(self, mark: bytes) -> Changes | None:
-        """See Reading.since. Whoever keeps the mark keeps the settings with it."""
+        """See Reading.since. `sync` takes no mark that was made with other settings."""
         return None if self._repo.select.min_age and not self._reading.alone else self._reading.since(mark)
 
     def _source(self, name: str, source: Digest) -> Digest:
-        """A leaf is a function of the page and of what is asked of it."""
+        """A leaf is a function of the page, the rules, and what is asked of the project."""
         return blake3(_SALT + source + self._settings + self._asked(name).text.encode()).digest()
 
     def _aged_sources(self) -> dict[str, Digest]:
-        """Choices that still stand are known by what they came to; the others by nothing that is known."""
+        """Of choices that still stand, what they came to; of the others, what no leaf is known by, so that they are read."""
         keys = {self._key(name): name for name in self._reading.sources}
         standing: dict[str, Digest] = {}
         for key, row in (self._notes.get(keys) if self._notes else {}).items():
@@ -170,9 +162,9 @@ class SelectedReading(Reading):
 
 
 def cut(draft: Draft, choice: Choice, asked: Asked) -> Draft:
-    """A leaf with only the chosen files; empty if none of those that it has is chosen.
+    """A draft with only the chosen files; without content if it has files and none is chosen.
 
-    What a lock names and the page has not is said to be withheld: nobody could install from that lock.
+    Files that a lock names and the page does not list are reported as withheld: nobody could install from that lock.
     """
     invalid = {file: reason for file, reason in draft.invalid.items() if _concerns(file, asked)}
     missing = choice.missing - invalid.keys()
@@ -193,12 +185,12 @@ def cut(draft: Draft, choice: Choice, asked: Asked) -> Draft:
 
 
 def _concerns(file: str, asked: Asked) -> bool:
-    """Whether somebody would miss an invalid file: where only a lock's files are wanted, the others are nobody's."""
+    """Whether an invalid file is to be reported: if only files of locks are asked for, others would not be kept anyway."""
     return asked.whole or bool(asked.needs) or file in asked.files
 
 
 class _Sources(Mapping[str, Digest]):
-    """Sources made when asked for."""
+    """Sources, each made when it is looked up: there may be 700,000."""
 
     def __init__(self, sources: Mapping[str, Digest], make: Callable[[str, Digest], Digest]) -> None:
         self._sources = sources

@@ -17,26 +17,29 @@ Type = Literal["sdist", "wheel"]
 
 
 class Select(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
-    """`[repo.select]`: what to keep of the files of a project. What is left out is on no page that we publish."""
+    """`[repo.select]`: what to keep of the files of projects. What is left out is on no page that we publish."""
 
     #: {project: specifier (PEP 440)}: only these versions of it
     versions: dict[str, str] = {}
-    #: so many versions of a project, 0 for all
+    #: how many versions of a project are kept, 0 for all
     newest: int = 0
     newest_by: Literal["version", "upload-time"] = "version"
+    #: whether prereleases are kept (PEP 440), and yanked files (PEP 592)
     prereleases: bool = True
     yanked: bool = True
     #: none: all, also those that nobody uploads any more (eggs, installers)
     types: list[Type] = []
-    #: specifiers of Pythons; none: all
+    #: specifiers of the Python versions that install (PEP 440); none: all
     python: list[str] = []
-    #: platforms as wheels name them, of the machines that install; none: all
+    #: platforms of the machines that install, as wheels name them (PEP 425, 600, 656); none: all
     platforms: list[str] = []
+    #: a size with its unit (`units.parse_size`); empty: no limit
     max_size: str = ""
-    #: regular expressions that are searched for in the name of a file; the second wins
+    #: regular expressions that are searched for in the name of a file; `not_match` wins
     match: list[str] = []
     not_match: list[str] = []
-    #: a file uploaded less than that ago is not published yet, nor one of which nobody says when
+    #: a duration (`units.parse_duration`): a file that was uploaded later than that ago is not published yet, nor is one
+    #: whose upload time nobody states; empty: no limit
     min_age: str = ""
     #: projects whose files need not be so old
     min_age_except: list[str] = []
@@ -79,9 +82,9 @@ def _check_project(name: str) -> None:
 
 
 class PypiRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="pypi"):
-    """A Python package index."""
+    """A Python package index: a mirror of one, a folder of files, or several repos published as one."""
 
-    #: `PyPI`, or the address of an index, with or without `/simple` at its end
+    #: `PyPI`, or the address of an index (or several, in order of preference), with or without `/simple` at its end
     upstream: str | list[str] = ""
     #: names, or `all` that upstream lists
     projects: Literal["all"] | list[str] = msgspec.field(default_factory=list)
@@ -89,7 +92,7 @@ class PypiRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
     requirements: list[str] = msgspec.field(default_factory=list)
     #: instead of an upstream: a folder of wheels and sdists
     packages: str = ""
-    #: instead of an upstream: paths of repos that are published as one; a project is that of the first that has it
+    #: instead of an upstream: paths of repos that are published as one; a project comes from the first that has it
     merge: list[str] = msgspec.field(default_factory=list)
     #: mirror the attestations of files too (PEP 740)
     provenance: bool = False
@@ -119,14 +122,14 @@ class PypiRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
         super().__post_init__()
 
     def _check_all(self) -> None:
-        """What `projects = "all"` has no place for."""
+        """Raise ValueError for what can't stand beside `projects = "all"`."""
         if self.requirements:
             raise ValueError('projects = "all" leaves nothing for requirements to add')
         if self.select.with_dependencies:
             raise ValueError('projects = "all" leaves nothing for with_dependencies to add')
 
     def _check_on_request(self) -> None:
-        """Without `projects`, any that upstream has."""
+        """Raise ValueError for what can't stand beside `metadata = "on-request"`. Without `projects` any may be asked for."""
         if not self.upstream:
             raise ValueError('metadata = "on-request" needs an upstream')
         if self.projects == "all" or self.requirements or self.select.with_dependencies:
@@ -141,7 +144,7 @@ class PypiRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
         return msgspec.structs.replace(self, packages=packages, requirements=requirements)
 
     def check_beside(self, others: Mapping[str, Repo]) -> None:
-        """See Repo.check_beside: what `merge` names has files of its own, downloaded as those of this repo are."""
+        """See Repo.check_beside. What `merge` names must have files of its own, which are downloaded as this repo's are."""
         indexes = {path: other for path, other in others.items() if isinstance(other, PypiRepo) and not other.merge}
         for name in self.merge:
             if (other := indexes.get(name)) is None:
@@ -156,10 +159,10 @@ class PypiRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
 
     @property
     def upstreams(self) -> list[str]:
-        """The addresses; `PyPI` is spelled out."""
+        """The addresses: of indexes, with `PyPI` spelled out, or of the folder `packages`; none of a repo with `merge`."""
         if self.packages:
             return [Path(self.packages).absolute().as_uri()]
-        return [address_of(one) for one in super().upstreams if one]
+        return [_address_of(one) for one in super().upstreams if one]
 
     @property
     def named(self) -> list[str]:
@@ -167,8 +170,7 @@ class PypiRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
         return [] if self.projects == "all" else list(dict.fromkeys(map(names.normalise, self.projects)))
 
 
-def address_of(upstream: str) -> str:
-    """The address that an `upstream` stands for."""
+def _address_of(upstream: str) -> str:
     if upstream.lower() != "pypi":
         return upstream
     from pypi_simple import PYPI_SIMPLE_ENDPOINT  # slow to load

@@ -1,8 +1,8 @@
-"""Which pages a repo has, and which form of them a client gets: the list, those of projects, and the API from before.
+"""Which pages a repo has, and which form of them a client gets.
 
-simple/                    the list of projects (PEP 503, 691); without the slash too, as bandersnatch asks for it
-simple/<project>/          the page of a project; by another spelling of its name, and without the slash, it has moved
-pypi/<project>/json        what bandersnatch mirrors a project by
+simple/               the list of projects (PEP 503, 691); also without the slash, as bandersnatch asks for it
+simple/<project>/     the page of a project (PEP 503, 691); without the slash, or with another spelling, a redirect to it
+pypi/<project>/json   the project by PyPI's JSON API (`legacy`), as bandersnatch asks for it
 """
 
 import urllib.parse
@@ -43,7 +43,7 @@ class Simple(Pages):
             return _list(reader, form, "" if page.path.endswith("/") else "simple/")
         content = _without_denied(reader.read(page.leaf), site)
         try:
-            _, serial = leaf.head(content)
+            head = leaf.head(content)
             if form == _LEGACY:
                 body = legacy.project(content)
             else:
@@ -51,11 +51,11 @@ class Simple(Pages):
                 body = make(content, site.files)
         except ValueError as error:
             raise DamagedError(f"blob {page.leaf.hex()}", str(error)) from None
-        told = ("X-Snapmirror-Reconstructed: true",) if leaf.RECONSTRUCTED in leaf.decode(content) else ()
-        return Made(body, _serial_header(serial) + told)
+        told = ("X-Snapmirror-Reconstructed: true",) if head.reconstructed else ()
+        return Made(body, _serial_header(head.serial) + told)
 
     def static(self, reader: DirectoryReader) -> Iterator[tuple[str, bytes]]:
-        """See Pages.static. The names are those of bandersnatch, whose configurations of web servers then do."""
+        """See Pages.static. Files are named as bandersnatch names them, so that its configurations of web servers fit."""
         yield from _bodies("", None, reader)
         for name, content in reader.contents():
             yield from _bodies(f"{name}/", content, reader)
@@ -80,7 +80,7 @@ def _project(reader: DirectoryReader, project: str, *, folder: bool) -> PageAt |
 
 
 def _list(reader: DirectoryReader, form: str, folder: str = "") -> Made:
-    """folder: what leads from where it is shown to the folder of pages"""
+    """The list of all projects. folder: relative URL from it to the folder of pages, empty or ending in a slash"""
     serial = reader.document.info.get("_last-serial")
     serial = serial if isinstance(serial, int) else None
     projects = _projects(reader)
@@ -90,7 +90,7 @@ def _list(reader: DirectoryReader, form: str, folder: str = "") -> Made:
 
 
 def _projects(reader: DirectoryReader) -> Iterator[Project]:
-    """In the order of their names. Of 700,000 nothing is looked at but what the list says of them."""
+    """All projects, sorted by name. Their leaves are not read: what the list says of 700,000 is in their labels."""
     labels = reader.labels
     for name in sorted(labels):
         serial, _, title = labels[name].partition(" ")
@@ -98,6 +98,7 @@ def _projects(reader: DirectoryReader) -> Iterator[Project]:
 
 
 def _without_denied(content: bytes, site: Site) -> bytes:
+    """A leaf without the files that the operator has denied since."""
     withheld = {file.name for file in leaf.files(content) if file.sha256 in site.denied} if site.denied else ()
     return leaf.settle(content, {}, withheld) if withheld else content
 

@@ -1,4 +1,4 @@
-"""Where an index is, and what is read of it: a list of all projects, or the pages of those that are named."""
+"""Where an index is, and what is read of it: the list of all projects (PEP 503, 691), or the pages of named ones."""
 
 import urllib.parse
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -8,21 +8,23 @@ from .. import addresses
 from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
 from ..readings import Answer, File, Known, Upstream
 from . import listing, names, page
-from .asking import ACCEPT, Pages
+from .asking import ACCEPT, ProjectPages
 from .listing import Listing
 from .reading import ListedReading, OneReading, ProjectsReading
-from .settings import PypiRepo, address_of
+from .settings import PypiRepo
 
 _SIMPLE = "simple/"
-#: before what is noted of the place of an index in which nothing was the last time: it is looked for again
+#: before a noted base below which no project was found the last time: it is looked for again
 _DOUBT = b"?"
 
 
 def read_one(repo: PypiRepo, name: str, upstream: Upstream) -> OneReading:
-    """The present state of one project. Raises UpstreamError, AbsentError if there is no such project."""
+    """The present state of one project. Raises AbsentError if there is no such project, or the repo must not have it, and
+    UpstreamError.
+    """
+    if repo.projects and name not in repo.named:  # upstream is not even asked: the name may be a private one
+        raise AbsentError(addresses.redact(_candidates(repo.upstreams[0])[0]) + f"{name}/", 404)
     pages, others = _pages(repo, [name], upstream)
-    if repo.projects and name not in repo.named:
-        raise AbsentError(addresses.redact(pages.url(name)), 404)
     reading = OneReading(pages, pages.base, others)
     reading.ask_for([name])
     if name in reading.aside:
@@ -31,15 +33,15 @@ def read_one(repo: PypiRepo, name: str, upstream: Upstream) -> OneReading:
 
 
 def others(file: File, upstreams: Sequence[str], asked: Upstream) -> Iterator[str]:
-    """Where the pages of these indexes have a file, those of the first last: it is where the file was listed, most likely.
+    """Where the pages of several indexes have a file; the first is asked last, for most likely that is where it was listed.
 
-    Raises TransportError for one that can't be asked, after those that can.
+    asked: how they are asked. Raises TransportError if one of them can't be asked, once all have been.
     """
     project = names.leaf_of(file.name)
     problem: TransportError | None = None
     for address in (*upstreams[1:], upstreams[0]) if len(upstreams) > 1 else ():
         try:
-            found = Pages(asked, _find_base(address, [project], asked)).files(project)
+            found = ProjectPages(asked, _find_base(address, [project], asked)).files(project)
         except TransportError as error:
             problem = error
         except UpstreamError:
@@ -51,31 +53,32 @@ def others(file: File, upstreams: Sequence[str], asked: Upstream) -> Iterator[st
         raise problem
 
 
-def _pages(repo: PypiRepo, names: Collection[str], upstream: Upstream) -> tuple[Pages, list[Callable[[], Pages]]]:
+def _pages(
+    repo: PypiRepo, projects: Collection[str], upstream: Upstream
+) -> tuple[ProjectPages, list[Callable[[], ProjectPages]]]:
     """The pages of the first upstream, and how to find those of the others."""
 
-    def find(address: str) -> Pages:
-        return Pages(upstream, _find_base(address, names, upstream), provenance=repo.provenance)
+    def find(address: str) -> ProjectPages:
+        return ProjectPages(upstream, _find_base(address, projects, upstream), provenance=repo.provenance)
 
     first, *others = repo.upstreams
     return find(first), [partial(find, other) for other in others]
 
 
-def read_named(repo: PypiRepo, names: Collection[str], upstream: Upstream) -> ProjectsReading:
-    """The present state of some projects; the list of all is never asked for.
+def read_named(repo: PypiRepo, projects: Collection[str], upstream: Upstream) -> ProjectsReading:
+    """The present state of some projects, by their normalised names; the list of all is never asked for.
 
-    Raises UpstreamError if nobody answers, AbsentError if none of the projects is there or ever was.
+    Raises AbsentError if none of the projects is there or ever was, UpstreamError if no upstream answers.
     """
-    first = repo.upstreams[0]
-    pages, others = _pages(repo, names, upstream)
+    pages, others = _pages(repo, projects, upstream)
     reading = ProjectsReading(pages, pages.base, others)
-    reading.ask_for(names)
-    if names and not reading.sources:
-        _note_base(first, pages.base, upstream, doubtful=True)
-        if pages.never.issuperset(names):
-            raise AbsentError(addresses.redact(pages.url(next(iter(names)))), 404)  # nothing was ever there
+    reading.ask_for(projects)
+    if projects and not reading.sources:
+        _note_base(repo.upstreams[0], pages.base, upstream, doubtful=True)
+        if pages.never.issuperset(projects):
+            raise AbsentError(addresses.redact(pages.url(next(iter(projects)))), 404)
         if len(reading.gone - pages.never) > 1:
-            reading.gone.clear()  # all at once: whether that is no accident is for the operator to say
+            reading.gone.clear()  # all at once may be an accident: then `--allow-shrink` is asked for
     for name in sorted(reading.gone & pages.never):
         upstream.warn(f"{addresses.redact(pages.url(name))}: upstream answers 404, as it always has: is the name right?")
     return reading
@@ -84,7 +87,7 @@ def read_named(repo: PypiRepo, names: Collection[str], upstream: Upstream) -> Pr
 def read_all(repo: PypiRepo, upstream: Upstream, known: Known) -> ListedReading | None:
     """The present state of all projects, by the first upstream with a usable list; None if its list is unchanged.
 
-    Raises AbsentError if every upstream says that there is none, else the last UpstreamError.
+    Raises AbsentError if every upstream says that there is no list, else the first other UpstreamError.
     """
     problems: list[UpstreamError] = []
     for address in repo.upstreams:
@@ -98,24 +101,27 @@ def read_all(repo: PypiRepo, upstream: Upstream, known: Known) -> ListedReading 
 
 
 def empty(repo: PypiRepo) -> ProjectsReading:
-    """What is published where upstream has never had anything."""
-    return ProjectsReading(None, candidates(repo.upstreams[0])[0] if repo.upstream else "")
+    """What is published where upstream has never had anything, or where there is no upstream."""
+    return ProjectsReading(None, _candidates(repo.upstreams[0])[0] if repo.upstream else "")
 
 
-def candidates(address: str) -> list[str]:
-    """Where an index may be, in the order in which that is tried: as stated, and in the folder that most have it in."""
-    parts = urllib.parse.urlsplit(address_of(address))
+def _candidates(address: str) -> list[str]:
+    """The bases that an index may have, in the order in which they are tried: as stated, and `simple/` in that.
+
+    To a base, which ends in a slash, the name of a project is appended; the base itself is the address of the list.
+    """
+    parts = urllib.parse.urlsplit(address)
     given = addresses.as_folder(urllib.parse.urlunsplit(parts._replace(query="", fragment="")))
     return [given] if given.endswith(f"/{_SIMPLE}") else [given, given + _SIMPLE]
 
 
 def _noted_base(address: str, upstream: Upstream, *, doubtful: bool = False) -> str | None:
-    """Where the index was found. doubtful: even if nothing was there the last time"""
+    """The base that was noted for the address of an index. doubtful: also if no project was found there the last time"""
     key = _base_key(address)
     found = upstream.notes.get([key]).get(key)
     if found and doubtful:
         found = found.removeprefix(_DOUBT)
-    return next((base for base in candidates(address) if found == _ending(address, base)), None)
+    return next((base for base in _candidates(address) if found == _ending(address, base)), None)
 
 
 def _note_base(address: str, base: str, upstream: Upstream, *, doubtful: bool = False) -> None:
@@ -123,31 +129,32 @@ def _note_base(address: str, base: str, upstream: Upstream, *, doubtful: bool = 
 
 
 def _ending(address: str, base: str) -> bytes:
-    return base.removeprefix(candidates(address)[0]).encode()
+    """How a base is noted: what it has after the stated address, which may hold credentials."""
+    return base.removeprefix(_candidates(address)[0]).encode()
 
 
 def _base_key(address: str) -> str:
-    return f"pypi base {addresses.redact(candidates(address)[0])}"
+    return f"pypi base {addresses.redact(_candidates(address)[0])}"
 
 
-def _find_base(address: str, names: Collection[str], upstream: Upstream) -> str:
-    """What names are appended to: where the first of the projects that has a page anywhere has it.
+def _find_base(address: str, projects: Collection[str], upstream: Upstream) -> str:
+    """The base of an index: the one below which the first of the projects that has a page has it.
 
-    If no page is found it is where it was, else the address as stated: an upstream that fails, or deleted projects, prove
-    nothing.
+    If none has a page, it is the base that was noted, else the address as stated: an upstream that fails, or deleted
+    projects, prove nothing.
     """
-    bases = candidates(address)
+    bases = _candidates(address)
     usual = _noted_base(address, upstream, doubtful=True) or bases[0]
     if len(bases) == 1:
         return bases[0]
     if noted := _noted_base(address, upstream):
         return noted
-    for name in names:
+    for project in projects:
         for base in bases:
             try:
-                answer = upstream.get(Pages(upstream, base).url(name), limit=page.LIMIT, accept=ACCEPT)
+                answer = upstream.get(ProjectPages(upstream, base).url(project), limit=page.LIMIT, accept=ACCEPT)
                 assert answer is not None  # nothing was said to be known
-                page.read(answer, name)
+                page.read(answer, project)
             except (AbsentError, BadIndexError):
                 continue
             except UpstreamError:
@@ -161,7 +168,7 @@ def _read_list(address: str, repo: PypiRepo, upstream: Upstream, known: Known) -
     problems: list[UpstreamError] = []
     doubtful: tuple[str, Answer, Listing] | None = None
     noted = _noted_base(address, upstream)
-    for base in sorted(candidates(address), key=lambda base: base != noted):
+    for base in sorted(_candidates(address), key=lambda base: base != noted):
         try:
             answer = upstream.get(base, limit=listing.LIMIT, known=known(base), accept=ACCEPT)
             if answer is None:
@@ -172,7 +179,7 @@ def _read_list(address: str, repo: PypiRepo, upstream: Upstream, known: Known) -
             continue
         if found.certain or base == noted:
             return _listed(address, base, answer, found, repo, upstream)
-        if found.names or not doubtful:  # a page with a link to the folder may be above it
+        if found.names or not doubtful:  # HTML without a version: the page above the list may look like one
             doubtful = base, answer, found
     if doubtful and not noted:
         return _listed(address, *doubtful, repo, upstream)
@@ -183,12 +190,15 @@ def _listed(address: str, base: str, answer: Answer, found: Listing, repo: PypiR
     if _noted_base(address, upstream) != base:
         _note_base(address, base, upstream)
     _refuse_older(base, answer, found, upstream)
-    alike = [addresses.redact(place) for one in repo.upstreams for place in candidates(one)]
-    return ListedReading(Pages(upstream, base, found, provenance=repo.provenance), found, base, answer.validators, alike)
+    alike = [addresses.redact(place) for one in repo.upstreams for place in _candidates(one)]
+    return ListedReading(ProjectPages(upstream, base, found, provenance=repo.provenance), found, base, answer.validators, alike)
 
 
 def _refuse_older(base: str, answer: Answer, found: Listing, upstream: Upstream) -> None:
-    """A cache that answers an old list would make the projects of the time since seem deleted. Raises BadIndexError."""
+    """Raise BadIndexError for a list with a lower serial than one that was seen before.
+
+    To believe a cache that answers an old list would delete the projects of the time since.
+    """
     serial = found.serial if found.serial is not None else page.serial(answer, {"meta": {}})
     if serial is None:
         return

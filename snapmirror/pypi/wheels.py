@@ -1,6 +1,4 @@
-"""What is in wheels and sdists: their metadata, where an index has no file of it (packaging.python.org: Binary and Source
-distribution format, Core metadata).
-"""
+"""The metadata in wheels (METADATA, PEP 427) and in sdists (PKG-INFO, PEP 625, 643), and what it says (PEP 566, 643)."""
 
 import gzip
 import lzma
@@ -14,20 +12,21 @@ from packaging.version import Version
 
 from . import names
 
-#: version of metadata since which an sdist says what is known only when it is built
+#: version of metadata since which an sdist says which fields are known only when it is built (PEP 643)
 _STATIC = Version("2.2")
 #: bytes of a metadata file
 METADATA_LIMIT = 16 << 20
 _PIECE = 4 << 20
 _PROBLEMS = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError, UnicodeDecodeError,
+    KeyError,  # tarfile: a link to what is not in the archive
 )  # fmt: skip
 
 
 def metadata_in(wheel: IO[bytes], file: str) -> bytes:
-    """The METADATA of a wheel, byte for byte. file: its name. Raises ValueError if there is none, or one of another project.
+    """The METADATA of a wheel, byte for byte: pip compares a metadata file (PEP 658) with what is in the wheel.
 
-    pip compares a metadata file with what is in the wheel, so nothing else may be published as such.
+    file: name of the wheel. Raises ValueError if it can't be read, or has no METADATA of its own project.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -42,7 +41,7 @@ def metadata_in(wheel: IO[bytes], file: str) -> bytes:
 
 
 def _is_metadata(name: str, file: str) -> bool:
-    """Whether a path in a wheel is that of its metadata: in a folder that is named as the wheel is, as far as pip cares."""
+    """Whether a path in a wheel is that of its metadata: in a `.dist-info` folder of its project; pip ignores the version."""
     folder, _, inner = name.partition("/")
     stem = folder.removesuffix(".dist-info")
     if inner != "METADATA" or stem == folder:
@@ -51,9 +50,9 @@ def _is_metadata(name: str, file: str) -> bool:
 
 
 def pkg_info_in(sdist: IO[bytes], file: str) -> bytes:
-    """The PKG-INFO of an sdist, in its one folder; none in very old ones. file: its name.
+    """The PKG-INFO in the one folder of an sdist; empty if there is none, as in very old ones.
 
-    Reads the archive to its end. Raises ValueError if it can't be read.
+    file: name of the sdist. Raises ValueError if it can't be read to its end, or is neither `.zip` nor `.tar.gz`.
     """
     try:
         return _in_zip(sdist) if file.endswith(".zip") else _in_tar(sdist)
@@ -85,7 +84,7 @@ def _is_pkg_info(path: str) -> bool:
 
 
 def is_static(metadata: bytes) -> bool:
-    """Whether an sdist needs what its PKG-INFO says, however it is built (PEP 643)."""
+    """Whether the dependencies in the PKG-INFO of an sdist stay the same when it is built (PEP 643)."""
     raw, _ = parse_email(metadata)
     since = names.parse_version(raw.get("metadata_version", "1.0"))
     dynamic = {field.lower() for field in raw.get("dynamic", [])}
@@ -93,6 +92,6 @@ def is_static(metadata: bytes) -> bool:
 
 
 def requires_of(metadata: bytes) -> list[str]:
-    """The Requires-Dist of core metadata; bytes that are none have none."""
+    """The Requires-Dist of core metadata, as written; none if the bytes are no core metadata."""
     raw, _ = parse_email(metadata)
     return raw.get("requires_dist", [])
