@@ -1,6 +1,7 @@
 """The command line: one verb a file; options, wiring, printing.
 
-Only this layer reads the environment and prints. Exit statuses are those of `errors`; see snapmirror(1).
+Only this layer prints and reads the environment. The exit status of an error is that of its class in `errors`; all are in
+snapmirror(1).
 """
 
 import importlib
@@ -43,7 +44,7 @@ VERBS = {
 
 
 def command_line(verbs: Iterable[str] = VERBS) -> typer.Typer:
-    """The command line of some verbs, whose modules are loaded for it."""
+    """The command line with some verbs, whose modules are loaded for it. Raises KeyError for what is no verb."""
     app = typer.Typer(
         name="snapmirror",
         help="A mirror with a memory: every sync seals an immutable, dated snapshot of conda channels, PyPI and installers.",
@@ -71,13 +72,13 @@ def _root(
 
 
 def _run() -> None:
-    """All modules take twice as long to load as those of a verb: most runs, of cron and of tests, are short."""
+    """Load only the verb that is called: most runs are short, and all verbs together take twice as long to load."""
     called = sys.argv[1:2]
     command_line(called if called and called[0] in VERBS else VERBS)()
 
 
 class _Interrupted(BaseException):
-    """Ctrl-C; typer would turn a KeyboardInterrupt into a silent exit."""
+    """Ctrl-C. A KeyboardInterrupt would not do: typer turns it into a silent exit."""
 
 
 def _interrupt(*_: object) -> None:
@@ -85,18 +86,16 @@ def _interrupt(*_: object) -> None:
 
 
 def main() -> None:
-    """Run the command line; errors become one line on standard error and an exit status."""
+    """Run the command line. An error becomes one line on standard error, and the exit status."""
     signal.signal(signal.SIGINT, _interrupt)
     try:
         _run()
     except SnapmirrorError as error:
         say(f"snapmirror: {error}")
         sys.exit(error.exit_status)
-    except PermissionError as error:
-        say(f"snapmirror: {error.filename}: {error.strerror}; run as the user who owns it")
-        sys.exit(1)
     except OSError as error:
-        say(f"snapmirror: {error.filename or 'the system'}: {error.strerror or error}")
+        owner = "; run as the user who owns it" if isinstance(error, PermissionError) and error.filename else ""
+        say(f"snapmirror: {error.filename or 'the system'}: {error.strerror or error}{owner}")
         sys.exit(1)
     except _Interrupted:
         say("snapmirror: interrupted; what was published is as it was, and what was fetched is kept")

@@ -19,11 +19,11 @@ from ..sync.report import Report
 from ..sync.settings import Options
 from ..transfer.local import file_path
 from .config import Config
-from .context import ConfigOption, JsonOption, opened, printable, say, show, show_json, time_id, waiting
+from .context import ConfigOption, JsonOption, choose, opened, output, output_json, say, time_id, waiting
 from .ecosystems import ECOSYSTEMS
 from .progress import progress
-from .sync import choose
 
+#: the ecosystems that read trees, by kind
 _READERS = {kind: reader for kind, ecosystem in ECOSYSTEMS.items() if (reader := ecosystem.tree_reader())}
 
 
@@ -46,7 +46,7 @@ class TreeReport(msgspec.Struct, kw_only=True):
     snapshot: str | None
     #: by path
     repos: dict[str, RepoTree]
-    #: files that came in by a second name and as copies; the others were held already
+    #: files that came in, or would, by a second name and as copies; the others were held already
     linked: int
     linked_bytes: int
     copied: int
@@ -58,7 +58,7 @@ class TreeReport(msgspec.Struct, kw_only=True):
 
 
 class AdoptReport(msgspec.Struct, kw_only=True):
-    """The whole."""
+    """What `--json` prints."""
 
     dry_run: bool
     trees: list[TreeReport] = []
@@ -69,7 +69,7 @@ class AdoptReport(msgspec.Struct, kw_only=True):
 def adopt(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The tree, or a folder of trees named by their dates.")],
     repo: Annotated[
-        str, typer.Option("--repo", metavar="PATH", help="What it is a mirror of: the repo with that path, or all below it.")
+        str, typer.Option("--repo", metavar="PATH", help="The repo that it is a mirror of: its path, or one above several.")
     ],
     seal_as: Annotated[
         str | None,
@@ -81,7 +81,7 @@ def adopt(
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Take an existing mirror tree into the store, by hard links where possible, and seal a snapshot of it."""
+    """Take the files of an existing mirror into the store, by hard links where possible, and seal a snapshot of them."""
     at, path, folder = time_id("--seal-as", seal_as), repo.strip("/"), folder.resolve()
     report, statuses = AdoptReport(dry_run=dry_run), []
     with opened(config, write=True, create=not dry_run) as (settings, store):
@@ -101,7 +101,7 @@ def adopt(
             if not json:
                 _print(done, dry_run=dry_run)
     if json:
-        show_json(report)
+        output_json(report)
     raise typer.Exit(next((status for status in (1, 4, 3) if status in statuses), 0))
 
 
@@ -115,6 +115,7 @@ def _problem_with(repo: Repo) -> str | None:
 
 
 def _adopt(tree: Tree, settings: Config, store: Store, *, dry_run: bool) -> tuple[TreeReport, int]:
+    """What became of one tree, and its exit status."""
     here = [repo for repo in settings.repo if repo.path in tree.repos]
     there = {repo.path: _READERS[repo.kind].at(repo, tree.repos[repo.path]) for repo in here}
     configured = [there.get(repo.path, repo) for repo in settings.repo]
@@ -167,13 +168,13 @@ def _print(tree: TreeReport, *, dry_run: bool) -> None:
     for path, problem in tree.kept.items():
         say(f"{path}: {problem}; nothing of it is taken")
     for path, reason in tree.withheld.items():
-        say(f"{printable(path)}: not taken: {reason}")
+        say(f"{path}: not taken: {reason}")
     would = "would be " if dry_run else ""
     linked = f"{units.plural(tree.linked, 'file')}, {units.size(tree.linked_bytes)}, {would}linked"
     copied = f"{tree.copied:,}, {units.size(tree.copied_bytes)}, {would}copied"
-    show(f"{tree.folder}: {linked}; {copied}; {len(tree.withheld):,} not taken")
+    output(f"{tree.folder}: {linked}; {copied}; {len(tree.withheld):,} not taken")
     for path, repo in tree.repos.items():
         if tree.snapshot and not repo.problem:
-            show(f"{path}: {units.plural(repo.files, 'file')}, {units.size(repo.bytes)} in total")
+            output(f"{path}: {units.plural(repo.files, 'file')}, {units.size(repo.bytes)} in total")
     if tree.snapshot:
-        show(f"Sealed snapshot {tree.snapshot}")
+        output(f"Sealed snapshot {tree.snapshot}")

@@ -11,7 +11,7 @@ from ..errors import UsageError
 from ..serve.clients import known, settings
 from ..serve.settings import Serve
 from ..store.catalog import CURRENT, Catalog, is_pin_name
-from .context import ConfigOption, opened, show
+from .context import ConfigOption, opened, output
 from .ecosystems import ECOSYSTEMS
 
 _CLIENTS = known(ECOSYSTEMS)
@@ -23,10 +23,10 @@ def client(
         str, typer.Option("--snapshot", metavar="SNAPSHOT", help="`current`, a date, a time, an id or a pin.")
     ] = CURRENT,
     was: Annotated[
-        str, typer.Option("--was", metavar="OLD", help="conda: the selector, or the URL of another mirror, used before.")
+        str, typer.Option("--was", metavar="OLD", help="For conda: the selector, or the other mirror's URL, used before.")
     ] = "",
     base_url: Annotated[
-        str, typer.Option("--base-url", metavar="URL", help="Where clients find this mirror, if not at [serve] public_url.")
+        str, typer.Option("--base-url", metavar="URL", help="Where clients find this mirror; by default at [serve] public_url.")
     ] = "",
     config: ConfigOption = None,
 ) -> None:
@@ -35,30 +35,32 @@ def client(
         raise UsageError(f"{name}: no settings are known for it; known: {', '.join(_CLIENTS)}")
     if was and not _CLIENTS[name].remembers:
         told = ", ".join(client.name for client in _CLIENTS.values() if client.remembers)
-        raise UsageError(f"--was: {name} does not go by the URLs that it once used; only {told} has to be told of these")
+        raise UsageError(
+            f"--was: leave it out; {name} does not mind the URLs that it used, only {told} has to be told of these"
+        )
     with opened(config, write=False) as (found, store):
         catalog = store.catalog()
         if was:
             _check_old(catalog, was)
         mirror = Mirror(_base(base_url, found.serve), snapshot, was)
         answers = catalog.answers(snapshot, store.now())
-        show(settings(store, ECOSYSTEMS, _CLIENTS[name], mirror, answers).rstrip("\n"))
+        output(settings(store, ECOSYSTEMS, _CLIENTS[name], mirror, answers).rstrip("\n"))
 
 
 def _check_old(catalog: Catalog, was: str) -> None:
-    """A snapshot that was forgotten, or a pin that was removed, may well have been used."""
+    """Raise UsageError for what no client can have used. What was forgotten or unpinned meanwhile may well have been."""
     is_url = urllib.parse.urlsplit(was).scheme in ("http", "https", "file")
     if not (is_url or catalog.is_selector(was) or is_pin_name(was)):
         raise UsageError(f"--was {was}: write a selector, such as 2026-11-20, or the URL of another mirror")
 
 
 def _base(given: str, serve: Serve) -> str:
-    """Where clients find the server: at --base-url, else at public_url, else at its host and port."""
+    """The server's URL for clients: `--base-url`, else `public_url`, else made from its host and port. Raises UsageError."""
     if url := given or serve.public_url:
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"--base-url {url}: write a URL that begins with http:// or https://")
         return url.rstrip("/")
     if serve.port == 0:
-        raise UsageError("[serve] has port = 0, so only the server itself knows its port; say --base-url")
+        raise UsageError("[serve] has port = 0, so only the running server knows its port; give --base-url")
     host = socket.gethostname() if serve.host in ("0.0.0.0", "::", "") else serve.host
     return f"http://{f'[{host}]' if ':' in host else host}:{serve.port}"

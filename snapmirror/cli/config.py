@@ -29,15 +29,16 @@ PLACES = (Path("snapmirror.toml"), Path("/etc/snapmirror.toml"))
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _WHERE = re.compile(r"^(.*?)(?: - at `\$\.?(.*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
+_INVALID = re.compile(r"Invalid (?:enum )?value (.*)")
 
 
 class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
-    """A whole configuration. Paths are absolute once `load` has returned it."""
+    """A whole configuration. In one that `load` has returned, paths are absolute and each repo is one of its own."""
 
     store: str = "store"
     #: where the LMDB index lies, if the store is on a network disk
     index: str | None = None
-    #: how much `gc` leaves of what was fetched on demand and can be had again; "" for all
+    #: how many bytes `gc` leaves of what was fetched on demand and can be had again, such as `200GB`; empty: all
     max_cache: str = ""
     download: Download = Download()
     retention: Retention = Retention()
@@ -65,27 +66,45 @@ def load(path: Path, upstream: str = "") -> Config:
 
     upstream: takes the place of what is configured, if there is only one `[[repo]]`
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(path, "", "there is no such file (make one with `snapmirror init`)") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(path, "", f"can't be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(path, "", f"is not TOML: {error}") from None
+    content = _parse(path)
     try:
         config = msgspec.convert(content, Config)
     except msgspec.ValidationError as error:
         raise _explain(path, content, str(error)) from None
-    if upstream and len(config.repo) == 1:
-        config = msgspec.structs.replace(config, repo=[msgspec.structs.replace(config.repo[0], upstream=upstream)])
     base = path.resolve().parent
+    log = config.serve.access_log
+    return msgspec.structs.replace(
+        config,
+        store=str(base / config.store),
+        index=str(base / config.index) if config.index else None,
+        download=config.download.found(base, os.environ),
+        serve=msgspec.structs.replace(config.serve, access_log=str(base / log) if log not in ("", "-") else log),
+        repo=_repos(path, base, config.repo, upstream if len(config.repo) == 1 else ""),
+    )
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(path, "", "there is no such file (make one with `snapmirror init DIR`)") from None
+    except OSError as error:
+        raise ConfigError(path, "", f"can't be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(path, "", f"is not UTF-8, as TOML must be: byte {error.start} is wrong") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(path, "", f"is not TOML: {error}") from None
+
+
+def _repos(path: Path, base: Path, tables: list[AnyRepo], upstream: str) -> list[AnyRepo]:
+    """The repos that the tables stand for, checked. base: what their paths are relative to; upstream: instead of theirs"""
     repos: list[AnyRepo] = []
-    for number, table in enumerate(config.repo, 1):
+    for number, table in enumerate(tables, 1):
         where = f"[[repo]] number {number} ({table.path})"
         with _explained(path, where):
-            table.__post_init__()  # upstream may have taken another's place
-            expanded = [repo.below(base) for repo in table.expand()]
+            asked = msgspec.structs.replace(table, upstream=upstream) if upstream else table
+            asked.__post_init__()  # msgspec before 0.21 does not check what `replace` puts in
+            expanded = [repo.below(base) for repo in asked.expand()]
         for repo in expanded:
             _check_path(path, where, repo)
         repos += expanded
@@ -93,16 +112,11 @@ def load(path: Path, upstream: str = "") -> Config:
     for repo in repos:
         with _explained(path, f"[[repo]] {repo.path}"):
             repo.check_beside({other.path: other for other in repos if other is not repo})
-    index = str(base / config.index) if config.index else None
-    log = config.serve.access_log
-    serve = msgspec.structs.replace(config.serve, access_log=str(base / log) if log not in ("", "-") else log)
-    paths = {"store": str(base / config.store), "index": index}
-    download = config.download.found(base, os.environ)
-    return msgspec.structs.replace(config, **paths, download=download, serve=serve, repo=repos)
+    return repos
 
 
 def _explain(path: Path, content: dict[str, Any], message: str) -> ConfigError:
-    """msgspec's message with the place as a person would name it, and a suggestion for a misspelt key."""
+    """msgspec's message with the place as a person would name it, and what would be right there."""
     found = _WHERE.match(message)
     problem, place = (found[1], found[2] or "") if found else (message, "")
     where = _name(place)
@@ -112,6 +126,8 @@ def _explain(path: Path, content: dict[str, Any], message: str) -> ConfigError:
         hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
         line = _line_of(path, unknown[1])
         return ConfigError(path, f"line {line}, {where}" if line else where, f"unknown key {unknown[1]!r}; {hint}")
+    if invalid := _INVALID.match(problem):
+        problem = f"invalid value {invalid[1]}; write one of {', '.join(map(repr, _choices(place, content)))}"
     return ConfigError(path, where, problem[:1].lower() + problem[1:])
 
 
@@ -131,15 +147,28 @@ def _name(place: str) -> str:
 
 def _keys(place: str, content: Any) -> list[str]:
     """The keys that are known at a place of a configuration, `repo[0].channels[1].select`."""
-    table: type[msgspec.Struct] | None = Config
-    for key, index in re.findall(r"(\w+)(?:\[(\d+|\.\.\.)\])?", place):
-        types = _tables(typing.get_type_hints(table)[key]) if table else []
-        content = content[key][int(index)] if index.isdecimal() else {} if index else content.get(key, {})
-        table = next((one for one in types if one.__struct_config__.tag in (None, content.get("kind"))), None)
-    if table is None:
-        return []
+    table = _tables_at(place, content)[0]
     tag = table.__struct_config__.tag_field
     return [*([tag] if tag else []), *table.__struct_fields__]
+
+
+def _choices(place: str, content: Any) -> list[str]:
+    """The values that are right at the place of a key that takes only some, `repo[0].download`."""
+    parent, _, key = place.rpartition(".")
+    tables = _tables_at(parent, content)
+    if key == tables[0].__struct_config__.tag_field:
+        return [str(table.__struct_config__.tag) for table in tables]
+    return _literals(typing.get_type_hints(tables[0])[key.partition("[")[0]])
+
+
+def _tables_at(place: str, content: Any) -> list[type[msgspec.Struct]]:
+    """The table that a place of a configuration holds; those of all kinds, if the content is of none that is known."""
+    tables: list[type[msgspec.Struct]] = [Config]
+    for key, index in re.findall(r"(\w+)(?:\[(\d+|\.\.\.)\])?", place):
+        every = _tables(typing.get_type_hints(tables[0])[key])
+        content = content[key][int(index)] if index.isdecimal() else {} if index else content.get(key, {})
+        tables = [one for one in every if one.__struct_config__.tag in (None, content.get("kind"))] or every
+    return tables
 
 
 def _tables(hint: Any) -> list[type[msgspec.Struct]]:
@@ -149,10 +178,19 @@ def _tables(hint: Any) -> list[type[msgspec.Struct]]:
     return [table for part in typing.get_args(hint) for table in _tables(part)]
 
 
+def _literals(hint: Any) -> list[str]:
+    """The values that a key of this type may have, or hold in its list."""
+    if typing.get_origin(hint) is typing.Literal:
+        return list(typing.get_args(hint))
+    return [value for part in typing.get_args(hint) for value in _literals(part)]
+
+
 def _line_of(path: Path, key: str) -> int | None:
+    """The line of a key; None if several tables have one of this name."""
     pattern = re.compile(rf"\s*(\[+)?\s*[\"']?{re.escape(key)}[\"']?\s*[=\].]")
     lines = path.read_text(encoding="utf-8").splitlines()
-    return next((number for number, line in enumerate(lines, 1) if pattern.match(line)), None)
+    found = [number for number, line in enumerate(lines, 1) if pattern.match(line)]
+    return found[0] if len(found) == 1 else None
 
 
 @contextlib.contextmanager
@@ -165,24 +203,26 @@ def _explained(path: Path, where: str) -> Iterator[None]:
 
 
 def _check_path(path: Path, where: str, repo: Repo) -> None:
+    """Raise ConfigError for a repo's path that can't stand in a URL after a selector, or in the place of one."""
     segments = repo.path.split("/")
     if not all(_SEGMENT.fullmatch(segment) for segment in segments):
         raise ConfigError(path, where, "path must be segments of letters, digits, `_`, `.`, `+` and `-`, joined by slashes")
     first = segments[0]
     if first in RESERVED or clock.from_id(first) or clock.parse_day(first):
-        raise ConfigError(path, where, f"path begins with {first!r}, which in a URL names a date or is reserved")
+        raise ConfigError(path, where, f"path begins with {first!r}, which names a date or is reserved; choose another")
 
 
 def _check_overlaps(path: Path, repos: list[AnyRepo]) -> None:
-    owners: dict[str, str] = {}
+    """Raise ConfigError for two repos of one path, and for one whose path is, or is below, a directory of another."""
+    taken: set[str] = set()
     for repo in repos:
-        if repo.path in owners:
-            raise ConfigError(path, "[[repo]]", f"two repos have the path {repo.path}; every path must be its own")
-        owners[repo.path] = repo.path
+        if repo.path in taken:
+            raise ConfigError(path, "[[repo]]", f"two repos have the path {repo.path}; give one of them another path")
+        taken.add(repo.path)
     for repo in repos:
         for name in ECOSYSTEMS[repo.kind].directories(repo):
             place = f"{place_of(repo.path, name)}/"
-            inside = next((other for other in owners if f"{other}/".startswith(place) and other != repo.path), None)
+            inside = next((other for other in taken if f"{other}/".startswith(place) and other != repo.path), None)
             if inside:
                 problem = f"the path {inside} is, or is below, a directory of the repo {repo.path}"
                 raise ConfigError(path, "[[repo]]", f"{problem}; give one of them another path")

@@ -1,21 +1,24 @@
-"""What every verb needs: the configuration, the store, and a way to print. The only place that reads the environment."""
+"""What several verbs share: the configuration, the store, options and arguments, and the ways to print."""
 
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
 
 from .. import clock
+from ..ecosystem import Repo
 from ..errors import ConfigError, UsageError
 from ..store.catalog import RESERVED, Catalog
 from ..store.store import Store
 from . import config as configuration
 from .config import Config
+
+_Value = TypeVar("_Value")
 
 ConfigOption = Annotated[
     Path | None,
@@ -23,14 +26,15 @@ ConfigOption = Annotated[
         "--config",
         "-c",
         metavar="FILE",
-        help="Configuration; else $SNAPMIRROR_CONFIG, ./snapmirror.toml, /etc/snapmirror.toml.",
+        help="Configuration; by default $SNAPMIRROR_CONFIG, ./snapmirror.toml or /etc/snapmirror.toml.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+SnapshotArgument = Annotated[str, typer.Argument(metavar="SNAPSHOT", help="`current`, a date, a time, an id or a pin.")]
 
 
 def find_config(path: Path | None) -> Path:
-    """The configuration file that counts. Raises ConfigError if there is none."""
+    """The configuration file: the one that is named, else the first that is there. Raises ConfigError if there is none."""
     if path is not None:
         return path
     if named := os.environ.get("SNAPMIRROR_CONFIG"):
@@ -55,37 +59,69 @@ def _upstream(path: Path | None) -> str:
 def opened(
     path: Path | None, *, write: bool, create: bool = False, allow_clashes: bool = False
 ) -> Iterator[tuple[Config, Store]]:
-    """The configuration and its store.
+    """The configuration, and its store for the time of the block. Raises ConfigError, StoreError, DamagedError.
 
-    allow_clashes: a pin may have the name of a repo: it is about to be removed
+    path: what `--config` names
+    write: whether the verb changes the store, which only its owner may
     create: make the store, saying so, where its folder is missing or empty
+    allow_clashes: do not refuse a repo and a pin of one name: the verb may be what ends that
     """
-    config = configuration.load(find_config(path), _upstream(path))
-    if create and not (config.store_path / "snapmirror.json").exists():
-        Store.create(config.store_path)
+    file = find_config(path)
+    config = configuration.load(file, _upstream(path))
+    if create and create_store(config.store_path):
         say(f"created the store {config.store_path}")
     with Store.open(config.store_path, write=write, index=config.index_path) as store:
         if not allow_clashes:
-            _refuse_clashes(config, store.catalog(), path)
+            _refuse_clashes(config, store.catalog(), file)
         yield config, store
 
 
-def _refuse_clashes(config: Config, catalog: Catalog, path: Path | None) -> None:
+def create_store(folder: Path) -> bool:
+    """Make a store unless there is one; whether it was made. Raises StoreError if the folder holds anything else."""
+    if (folder / "snapmirror.json").exists():
+        return False
+    Store.create(folder)
+    return True
+
+
+def _refuse_clashes(config: Config, catalog: Catalog, file: Path) -> None:
     """Pins, first segments of repos and reserved words share one namespace."""
     for repo in config.repo:
         first = repo.path.split("/")[0]
         if first in catalog.pins:
             problem = f"begins with {first!r}, which is a pin; remove the pin (snapmirror unpin {first}) or choose another path"
-            raise ConfigError(find_config(path), f"[[repo]] {repo.path}", f"path {problem}")
+            raise ConfigError(file, f"[[repo]] {repo.path}", f"path {problem}")
 
 
 def taken_names(config: Config, catalog: Catalog) -> frozenset[str]:
-    """Names that a pin can't have: reserved words, and first segments of repos."""
+    """Names that a pin can't have: reserved words, and first segments of repos that are, or ever were, mirrored."""
     return RESERVED | {path.split("/")[0] for path in [*catalog.repos, *(repo.path for repo in config.repo)]}
 
 
+def choose(configured: Sequence[Repo], paths: Sequence[str]) -> list[Repo]:
+    """The repos at or below some paths; all if no path is given. Raises UsageError for a path that names none."""
+    if not configured:
+        raise UsageError("the configuration has no [[repo]]; add one, as snapmirror.toml(5) describes")
+    chosen: dict[str, Repo] = {}
+    for path in (wanted.strip("/") for wanted in paths):
+        below = [repo for repo in configured if repo.path == path or repo.path.startswith(f"{path}/")]
+        if not below:
+            known = ", ".join(repo.path for repo in configured)
+            raise UsageError(f"{path}: no [[repo]] of the configuration is at or below it (configured: {known})")
+        chosen.update({repo.path: repo for repo in below})
+    return list(chosen.values()) if paths else list(configured)
+
+
+def parsed(option: str, parse: Callable[[str], _Value], text: str) -> _Value:
+    """The value of an option. Raises UsageError, which names the option, where `parse` raises ValueError."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
 def time_id(option: str, text: str | None, *, begin: bool = False) -> str | None:
-    """The id that the TIME of an option means, see clock.parse_time; None for none. Raises UsageError."""
+    """The id that the TIME of an option means, see clock.parse_time; None if it is not given. Raises UsageError."""
     if text is None:
         return None
     instant = clock.parse_time(text, begin=begin)
@@ -95,25 +131,25 @@ def time_id(option: str, text: str | None, *, begin: bool = False) -> str | None
 
 
 def say(text: str) -> None:
-    """A message for a person, on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """A message of one line, on standard error."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def waiting(what: str) -> None:
-    """Said while a lock is not free."""
+    """Say that a lock is not free. Fulfils store.locks.Waiting."""
     say(f"{what} is in use by another process; waiting")
 
 
-def show(text: str) -> None:
+def output(text: str) -> None:
     """A result, on standard output."""
     print(text, flush=True)
 
 
-def show_json(value: Any) -> None:
-    """A result as one JSON object."""
-    show(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+def output_json(value: Any) -> None:
+    """A result as one JSON object, on standard output."""
+    output(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def printable(text: str) -> str:
-    """A name from upstream that may hold anything, safe for a terminal."""
+    """A line, safe for a terminal: what comes from upstream may hold anything."""
     return text if text.isprintable() else ascii(text)[1:-1]

@@ -1,5 +1,6 @@
-"""snapmirror deny, allow and denied: what is not handed out, whatever snapshots list it."""
+"""snapmirror deny, allow and denied: what is not handed out, whichever snapshots list it."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -15,12 +16,12 @@ from ..store.denied import DeniedFile, Rule
 from ..sync import deny as denying
 from ..sync.deny import Found
 from .config import Config
-from .context import ConfigOption, JsonOption, opened, printable, say, show, show_json, waiting
+from .context import ConfigOption, JsonOption, opened, output, output_json, printable, say, waiting
 from .ecosystems import ECOSYSTEMS
 
 RepoArgument = Annotated[str, typer.Argument(metavar="REPO", help="Path of the repo.")]
 SpecArgument = Annotated[
-    str, typer.Argument(metavar="SPEC", help="NAME, NAME==VERSION, the name of a file, or its SHA-256 (64 hexadecimal digits).")
+    str, typer.Argument(metavar="SPEC", help="NAME, NAME==VERSION, a file's name, or its SHA-256 (64 hexadecimal digits).")
 ]
 
 
@@ -30,10 +31,10 @@ def deny(
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Told to whoever asks for it.")],
     config: ConfigOption = None,
 ) -> None:
-    """Hand a package, a version of it or a file out no longer, from any snapshot, and publish it in no later one."""
+    """Stop handing out a package, a version of it or a single file, at any date, and leave it out of later snapshots."""
     repo = repo.strip("/")
     if not reason.strip() or not reason.isprintable():
-        raise UsageError("--reason: write one line of text; it is told to whoever asks for what is denied")
+        raise UsageError("--reason: write one line of text; whoever asks for what is denied is told it")
     with opened(config, write=True, allow_clashes=True) as (settings, store), store.lock(waiting) as catalog:
         text = denying.canonical(_ecosystem(settings, catalog, repo), spec.strip())
         found = denying.find(store, ECOSYSTEMS, catalog.history(repo), repo, text)
@@ -44,14 +45,14 @@ def deny(
         since = before.since if before else clock.to_id(store.now())
         store.denied.write(Rule(repo=repo, spec=text, reason=reason.strip(), since=since, files=tuple(files.values())))
     for problem in found.damage:
-        say(f"{repo}: {problem}; what it lists may still be handed out: deny it again when it is mended")
+        say(f"{repo}: {problem}; what it lists may still be handed out; mend it, then deny this again")
     say(f"denied {text} of {repo}: {_extent(found)}{'; the reason was another' if before else ''}")
     if found.damage:
         raise typer.Exit(found.damage[0].exit_status)
 
 
 def _ecosystem(settings: Config, catalog: Catalog, repo: str) -> Ecosystem:
-    """That of a repo. Raises UsageError for a repo that is neither configured nor in a kept snapshot."""
+    """The ecosystem of a repo. Raises UsageError for one that is neither configured nor in a kept snapshot."""
     if configured := next((one for one in settings.repo if one.path == repo), None):
         return ECOSYSTEMS[configured.kind]
     if history := catalog.history(repo):
@@ -61,6 +62,7 @@ def _ecosystem(settings: Config, catalog: Catalog, repo: str) -> Ecosystem:
 
 
 def _extent(found: Found) -> str:
+    """How many files and snapshots a rule stands for, in words."""
     if not found.snapshots:
         return "no kept snapshot lists it; it is left out when upstream does"
     text = f"{units.plural(len(found.files), 'file')} in {units.plural(found.snapshots, 'snapshot')}"
@@ -75,12 +77,13 @@ def allow(repo: RepoArgument, spec: SpecArgument, config: ConfigOption = None) -
     repo, spec = repo.strip("/"), spec.strip()
     with opened(config, write=True, allow_clashes=True) as (settings, store), store.lock(waiting) as catalog:
         rules = store.denied.rules()
+        here = [rule for rule in rules if rule.repo in (repo, "")]
         text = spec
-        if not any(spec == rule.spec and rule.repo in (repo, "") for rule in rules):  # so of a repo that is gone too
+        if not any(rule.spec == spec for rule in here):  # else its repo may be gone, and what its names mean with it
             text = denying.canonical(_ecosystem(settings, catalog, repo), spec)
-        taken = [rule for rule in rules if rule.spec == text and (rule.repo == repo or not rule.repo)]
+        taken = [rule for rule in here if rule.spec == text]
         if not taken:
-            own = ", ".join(rule.spec for rule in rules if rule.repo in (repo, "")) or "nothing"
+            own = ", ".join(rule.spec for rule in here) or "nothing"
             raise UsageError(f"{text} of {repo} is not denied by itself (denied of it: {own})")
         for rule in taken:
             store.denied.remove(rule)
@@ -90,11 +93,10 @@ def allow(repo: RepoArgument, spec: SpecArgument, config: ConfigOption = None) -
 
 
 def _say_what_stays(taken: list[Rule], left: Mapping[str, Rule]) -> None:
-    """Name the rules by which files stay denied."""
+    """Name the rules by which files stay denied. left: the rules that are left, by the SHA-256 of each file"""
     staying = [left[file.sha256] for rule in taken for file in rule.files if file.sha256 in left]
-    for name in sorted({_name(rule) for rule in staying}):
-        count = units.plural(sum(_name(rule) == name for rule in staying), "file")
-        say(f"{count} of it {'stays' if count.startswith('1 ') else 'stay'} denied: {name} is")
+    for name, count in sorted(Counter(map(_name, staying)).items()):
+        say(f"{units.plural(count, 'file')} of it {'stays' if count == 1 else 'stay'} denied: {name} is")
 
 
 def _name(rule: Rule) -> str:
@@ -102,16 +104,17 @@ def _name(rule: Rule) -> str:
 
 
 def denied(json: JsonOption = False, config: ConfigOption = None) -> None:
-    """List what is denied, each with what `allow` takes."""
+    """List what is denied, in the words that `allow` takes."""
     with opened(config, write=False, allow_clashes=True) as (_, store):
         rules = store.denied.rules()
     if json:
-        show_json({"denied": [_as_json(rule) for rule in rules]})
+        output_json({"denied": [_as_json(rule) for rule in rules]})
         return
     for rule in rules:
         since = f" since {rule.since}" if rule.since else ""
         files = f", {units.plural(len(rule.files), 'file')}" if rule.repo and not is_hex_digest(rule.spec) else ""
-        show(f"{rule.repo or 'any repo'} {printable(rule.spec)}{since}{files}: {printable(rule.reason) or 'no reason stated'}")
+        reason = printable(rule.reason) or "no reason stated"
+        output(f"{rule.repo or 'any repo'} {printable(rule.spec)}{since}{files}: {reason}")
 
 
 def _as_json(rule: Rule) -> dict[str, Any]:

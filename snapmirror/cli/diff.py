@@ -7,13 +7,13 @@ import typer
 from ..errors import SnapmirrorError, UsageError
 from ..store.store import Store
 from ..sync import compare
-from .context import ConfigOption, JsonOption, opened, printable, say, show, show_json
+from .context import ConfigOption, JsonOption, opened, output, output_json, printable, say
 from .ecosystems import ECOSYSTEMS
 
 
 def diff(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="Any selector.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Any selector.")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="`current`, a date, a time, an id or a pin.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The same, of the newer one.")],
     repo: Annotated[str | None, typer.Argument(metavar="[REPO]", help="Only repos at or below this path.")] = None,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Status 1 if they differ, 0 if not, 2 for any failure.")
@@ -31,20 +31,22 @@ def diff(
         say(f"snapmirror: {error}")
         raise typer.Exit(2) from None
     if json:
-        show_json(found)
+        output_json(found)
     else:
         for mark, key in (("+", "added"), ("-", "removed"), ("~", "changed")):
             for name in found[key]:
-                show(f"{mark} {printable(name)}")
+                output(f"{mark} {printable(name)}")
     different = any(found[key] for key in ("added", "removed", "changed"))
     raise typer.Exit(1 if exit_code and different else 0)
 
 
 def _compare(store: Store, old: str, new: str, only: str | None) -> dict[str, Any]:
+    """The differences as `--json` prints them; only: of repos at or below this path. Raises UsageError, DamagedError."""
     catalog, now = store.catalog(), store.now()
     before, after = catalog.view(old, now), catalog.view(new, now)
     paths = {path for path in {**before.repos, **after.repos} if only is None or path == only or path.startswith(f"{only}/")}
     if only and not paths:
-        raise UsageError(f"{only}: neither {before.id} nor {after.id} holds a repo at or below it")
+        known = ", ".join(sorted({**before.repos, **after.repos}))
+        raise UsageError(f"{only}: neither {before.id} nor {after.id} holds a repo at or below it (they hold: {known})")
     changes = compare.records(store, ECOSYSTEMS, before, after, paths)
     return {"old": before.id, "new": after.id, **changes}

@@ -1,4 +1,4 @@
-"""The ecosystems that there are. One more is a folder of its own, and its name in the two lines here."""
+"""The ecosystems that there are. A new one is a folder of its own, and its names in the two lines here."""
 
 from ..conda import Conda, CondaRepo, Sidecars
 from ..ecosystem import Ecosystem
@@ -13,7 +13,7 @@ AnyRepo = CondaRepo | FilesRepo | PypiRepo
 
 class _Ecosystems(dict[str, Ecosystem]):
     def __missing__(self, kind: str) -> Ecosystem:
-        """No KeyError: that a newer version has written to the store is a message for the user, not a bug."""
+        """A store that a newer version has written to is no bug of this one, as a KeyError would say."""
         raise UsageError(f"the store holds repos of kind {kind!r}, which this version of snapmirror does not know; upgrade it")
 
 

@@ -9,48 +9,55 @@ from .. import units
 from ..errors import UsageError
 from ..store import gc as collecting
 from ..store import retention
+from ..store.catalog import Catalog
+from ..store.records import Record
 from ..store.retention import Retention
-from .context import ConfigOption, JsonOption, opened, show, show_json, waiting
+from ..store.store import Store
+from .context import ConfigOption, JsonOption, opened, output, output_json, waiting
 from .gc import leaf_digests
 
 
 def forget(
     snapshots: Annotated[list[str] | None, typer.Argument(metavar="[SNAPSHOT]...", help="Selectors of the snapshots.")] = None,
     by_retention: Annotated[
-        bool, typer.Option("--retention", help="What the configuration's [retention] does not keep.")
+        bool, typer.Option("--retention", help="Forget what the configuration's [retention] does not keep.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would go, and the bytes that gc would free.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would go and the bytes that gc would free, and change nothing.")
+    ] = False,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Forget snapshots. Their URLs answer 410 from now on; `snapmirror gc` frees the space."""
+    """Forget snapshots. Their URLs answer 410 from then on; the next `snapmirror gc` frees the space."""
     if bool(snapshots) == by_retention:
         raise UsageError("name the snapshots to forget, or say --retention")
-    with opened(config, write=True) as (settings, store), store.lock(waiting) as catalog:
-        if by_retention:
-            records = retention.plan_retention(catalog, settings.retention)
-        else:
-            records = retention.plan_forget(catalog, snapshots or [], store.now())
-        freed = 0
+    with opened(config, write=True) as (settings, store):
+        reader = collecting.Reader(store.metadata, leaf_digests)
         if dry_run:
-            planned = collecting.plan(
-                store,
-                catalog,
-                collecting.Reader(store.metadata, leaf_digests),
-                retention=Retention(),
-                keep_trees=settings.publish.tree_age,
-                grace=timedelta(0),
-                forget=records,
-            )
-            freed = planned.bytes
-        else:
-            retention.execute_forget(store, catalog, records)
+            collecting.read_ahead(store, reader)
+        with store.lock(waiting) as catalog:
+            if by_retention:
+                records = retention.plan_retention(catalog, settings.retention)
+            else:
+                records = retention.plan_forget(catalog, snapshots or [], store.now())
+            freed = 0
+            if dry_run:
+                freed = _freed(store, catalog, reader, records, settings.publish.tree_age)
+            else:
+                retention.execute_forget(store, catalog, records)
     if json:
-        show_json({"forgotten": [record.id for record in records], "dry_run": dry_run, "bytes": freed})
+        output_json({"forgotten": [record.id for record in records], "dry_run": dry_run, "bytes": freed})
         return
     for record in records:
-        show(f"{'would forget' if dry_run else 'forgot'} {record.id}")
+        output(f"{'would forget' if dry_run else 'forgot'} {record.id}")
     if dry_run:
-        show(f"gc would then free {units.size(freed)}")
+        output(f"gc would then free {units.size(freed)}")
     elif not records:
-        show("nothing to forget")
+        output("nothing to forget")
+
+
+def _freed(store: Store, catalog: Catalog, reader: collecting.Reader, records: list[Record], keep_trees: timedelta) -> int:
+    """The bytes that a gc without grace would free if these were forgotten."""
+    return collecting.plan(
+        store, catalog, reader, retention=Retention(), keep_trees=keep_trees, grace=timedelta(0), forget=records
+    ).bytes

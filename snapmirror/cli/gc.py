@@ -1,70 +1,69 @@
 """snapmirror gc: free what nothing kept refers to."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, TypeVar
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from typing import Annotated
 
 import typer
 
 from .. import units
 from ..digests import Digest
 from ..ecosystem import Repo
-from ..errors import UsageError
 from ..store import gc as collecting
 from ..store.eviction import Cache, make_room
-from .context import ConfigOption, JsonOption, opened, show, show_json, waiting
+from ..store.gc import GcPlan
+from ..store.store import Store
+from .config import Config
+from .context import ConfigOption, JsonOption, opened, output, output_json, parsed, waiting
 from .ecosystems import ECOSYSTEMS
-
-_Value = TypeVar("_Value")
 
 
 def leaf_digests(kind: str, leaf: bytes) -> Iterator[Digest]:
-    """What the store needs to know of a leaf: the files that it lists."""
+    """The files that a leaf lists. Fulfils store.gc.LeafDigests."""
     return (file.sha256 for file in ECOSYSTEMS[kind].files(leaf) if file.sha256)
 
 
 def gc(
     grace: Annotated[
-        str, typer.Option("--grace", metavar="DURATION", help="Spare what was stored less than this ago.")
+        str, typer.Option("--grace", metavar="DURATION", help="Keep whatever was stored less than this ago.")
     ] = "24h",
     max_cache: Annotated[
-        str, typer.Option("--max-cache", metavar="SIZE", help="Leave so much of what was fetched on demand.")
+        str, typer.Option("--max-cache", metavar="SIZE", help="Keep at most this much of what was fetched on demand.")
     ] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would go, and change nothing.")] = False,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Apply [retention], then remove every byte that no kept snapshot needs, and of on-demand files those above max_cache."""
-    spared = _read("--grace", units.parse_duration, grace)
+    """Apply [retention], then remove every byte that no kept snapshot needs, and of on-demand files what exceeds max_cache."""
+    spared = parsed("--grace", units.parse_duration, grace)
     with opened(config, write=True) as (settings, store):
         limit = max_cache or settings.max_cache
-        cache = Cache(_read("--max-cache", units.parse_size, limit), _replaceable(settings.repo)) if limit else None
-        reader = collecting.Reader(store.metadata, leaf_digests)
-        collecting.read_ahead(store, reader)
-        with store.lock(waiting) as catalog:
-            planned = collecting.plan(
-                store,
-                catalog,
-                reader,
-                retention=settings.retention,
-                keep_trees=settings.publish.tree_age,
-                grace=spared,
-                on_request=[repo.path for repo in settings.repo if repo.metadata == "on-request"],
-            )
-            if cache:
-                planned = make_room(store, catalog, planned, reader, cache, spared)
-            freed = planned.bytes if dry_run else collecting.execute(store, catalog, planned)
-    forgotten = [record.id for record in planned.forget]
+        cache = Cache(parsed("--max-cache", units.parse_size, limit), _replaceable(settings.repo)) if limit else None
+        planned, freed = _collect(store, settings, spared, cache, dry_run=dry_run)
     if json:
         counts = {"blobs": len(planned.blobs), "evicted": len(planned.evicted), "bytes": freed, "kept": planned.kept}
-        show_json({"forgotten": forgotten, **counts, "dry_run": dry_run})
-        return
-    for id_ in forgotten:
-        show(f"would forget {id_}" if dry_run else f"forgot {id_}")
-    if planned.evicted:
-        files = f"{units.plural(len(planned.evicted), 'file')} of on-demand repos"
-        show(f"would make room by dropping {files}" if dry_run else f"made room by dropping {files}")
-    removed = f"{units.plural(len(planned.blobs) + len(planned.evicted), 'blob')}, {units.size(freed)}"
-    show(f"would free {removed}; {planned.kept} stay" if dry_run else f"freed {removed}; {planned.kept} stay")
+        output_json({"forgotten": [record.id for record in planned.forget], **counts, "dry_run": dry_run})
+    else:
+        _print(planned, freed, dry_run=dry_run)
+
+
+def _collect(store: Store, settings: Config, grace: timedelta, cache: Cache | None, *, dry_run: bool) -> tuple[GcPlan, int]:
+    """What goes, and the bytes freed, or that would be."""
+    reader = collecting.Reader(store.metadata, leaf_digests)
+    collecting.read_ahead(store, reader)
+    with store.lock(waiting) as catalog:
+        planned = collecting.plan(
+            store,
+            catalog,
+            reader,
+            retention=settings.retention,
+            keep_trees=settings.publish.tree_age,
+            grace=grace,
+            on_request=[repo.path for repo in settings.repo if repo.metadata == "on-request"],
+        )
+        if cache:
+            planned = make_room(store, catalog, planned, reader, cache, grace)
+        return planned, planned.bytes if dry_run else collecting.execute(store, catalog, planned)
 
 
 def _replaceable(repos: Iterable[Repo]) -> set[str]:
@@ -72,8 +71,11 @@ def _replaceable(repos: Iterable[Repo]) -> set[str]:
     return {repo.path for repo in repos if repo.download == "on-demand" and repo.evict and not repo.offline}
 
 
-def _read(option: str, parse: Callable[[str], _Value], text: str) -> _Value:
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from None
+def _print(planned: GcPlan, freed: int, *, dry_run: bool) -> None:
+    for record in planned.forget:
+        output(f"{'would forget' if dry_run else 'forgot'} {record.id}")
+    if planned.evicted:
+        made = "would make room" if dry_run else "made room"
+        output(f"{made} by dropping {units.plural(len(planned.evicted), 'file')} of on-demand repos")
+    removed = f"{units.plural(len(planned.blobs) + len(planned.evicted), 'blob')}, {units.size(freed)}"
+    output(f"{'would free' if dry_run else 'freed'} {removed}; {planned.kept} stay")

@@ -1,4 +1,4 @@
-"""snapmirror prefetch: fetch what somebody is going to install, without a client."""
+"""snapmirror prefetch: fetch what clients are going to install before one asks for it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,12 +9,9 @@ from .. import units
 from ..ecosystem import Wishes
 from ..errors import UsageError
 from ..sync.prefetch import Prefetch, PrefetchReport
-from .context import ConfigOption, JsonOption, opened, printable, say, show, show_json
+from .context import ConfigOption, JsonOption, choose, opened, output, output_json, say
 from .ecosystems import ECOSYSTEMS
 from .progress import progress
-from .sync import choose
-
-_PYPI, _CONDA = "pypi", "conda"
 
 
 def prefetch(
@@ -36,34 +33,37 @@ def prefetch(
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Fetch what requirements, locks and specs need into the store, before a client asks for it."""
+    """Fetch what requirements, locks, environments and specs need, before a client asks for it."""
     with opened(config, write=True, create=not dry_run) as (settings, store), progress() as bars:
         exactly = [one for one in settings.repo if one.path == repo.strip("/")]  # others may be below it
         chosen = exactly or choose(settings.repo, [repo])
         if len(chosen) != 1:
-            raise UsageError(f"{repo}: is several repos ({', '.join(one.path for one in chosen)}); name one of them")
+            raise UsageError(f"{repo}: several repos are below it ({', '.join(one.path for one in chosen)}); name one of them")
         kind = chosen[0].kind
-        _refuse(kind == _PYPI or not requirements, "-r", _PYPI, kind)
-        _refuse(kind == _CONDA or not environment, "--environment", _CONDA, kind)
+        if requirements:
+            _check_kind("-r", "pypi", kind)
+        if environment:
+            _check_kind("--environment", "conda", kind)
         files = [str(file.absolute()) for file in (*(requirements or ()), *(lock or ()), *(environment or ()))]
         if not files and not spec:
             raise UsageError("nothing to look for: give -r, --lock, --environment or --spec")
         run = Prefetch(store, ECOSYSTEMS, settings.repo, chosen[0], settings.download, bars)
         report = run.run(Wishes(files, spec or []), dry_run=dry_run)
     if json:
-        show_json(report)
+        output_json(report)
     else:
         _print(report)
     raise typer.Exit(3 if report.problems else 0)
 
 
-def _refuse(right: bool, option: str, wanted: str, kind: str) -> None:
-    if not right:
+def _check_kind(option: str, wanted: str, kind: str) -> None:
+    """Raise UsageError for an option that is not for repos of this kind."""
+    if kind != wanted:
         raise UsageError(f"{option} is for repos of kind {wanted}; this one is of kind {kind}")
 
 
 def _print(report: PrefetchReport) -> None:
     for name, problem in report.problems.items():
-        say(f"{report.repo}: {printable(name)}: {problem}")
+        say(f"{report.repo}: {name}: {problem}")
     needed, fetched = units.files(report.files, report.bytes), units.files(report.fetch_files, report.fetch_bytes)
-    show(f"{report.repo}: {needed} needed; {'would fetch' if report.dry_run else 'not held before:'} {fetched}")
+    output(f"{report.repo}: {needed} needed; {'would fetch' if report.dry_run else 'not held before:'} {fetched}")

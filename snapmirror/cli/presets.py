@@ -5,7 +5,7 @@ _TOP = """\
 # Relative paths are relative to this file.
 
 store = "store"
-# max_cache = "200GB"      # what `snapmirror gc` leaves of files that were fetched on demand
+# max_cache = "200GB"      # how much `snapmirror gc` keeps of files that were fetched on demand
 
 [download]
 connections = 8            # transfers at once; per_host = 4 of them to one host
@@ -55,9 +55,9 @@ _PYPI = """
 """
 
 _CONDA_FORGE = """\
-# A small part of conda-forge, with its packages: what is named here and what that needs, of everything the newest version
-# that fits. Name what you work with, and run `snapmirror sync --dry-run`: it prints how much it is before anything is
-# fetched. Without [repo.select] this would be all of conda-forge for these subdirs: terabytes.
+# A small part of conda-forge, with its packages: what is named here and what that needs, each in the newest version that
+# fits. Name what you work with, and run `snapmirror sync --dry-run`: it prints how much that is before anything is fetched.
+# Without [repo.select] this would be all of conda-forge for these subdirs: terabytes.
 #
 # To have all of it as of every day without the packages, say download = "redirect" and leave [repo.select] out: snapshots
 # then hold the metadata, a few megabytes a day, and clients are sent to upstream for the packages.
@@ -82,8 +82,8 @@ _ANACONDA = """\
 # The layout of the usual Anaconda mirror: anaconda/pkgs, anaconda/cloud, anaconda/archive, anaconda/miniconda.
 #
 # With download = "redirect" snapshots hold the metadata of every day, and clients are sent to upstream for the packages.
-# That is some megabytes a day. To copy packages, say "eager", for one channel after the other, and narrow it with [repo.select]
-# (`man snapmirror.toml`); run `snapmirror sync --dry-run` first: it prints how much it is. conda-forge alone is over 10 TB.
+# That is some megabytes a day. To copy packages too, say "eager" for one channel after the other, narrow it with [repo.select]
+# (`man snapmirror.toml`), and run `snapmirror sync --dry-run`: it prints how much that is. All of conda-forge is over 10 TB.
 # `snapmirror adopt` takes in what an existing mirror already has.
 
 [[repo]]
@@ -168,7 +168,7 @@ _NEXUS = """\
 host = "0.0.0.0"
 port = 8081                # where a Nexus listens
 
-# In the place of a Nexus: clients keep their settings, but for the host.
+# In the place of a Nexus: in the settings of clients only the host changes.
 #
 #     pip, uv     http://.../repository/pypi/simple
 #     conda       http://.../repository/conda-forge or http://.../repository/conda-forge/main
@@ -185,7 +185,7 @@ upstream = "PyPI"
 download = "on-demand"
 metadata = "on-request"
 # max_metadata_age = "10m"
-# block = [".*/mycompany[-_].*"]         # names that are never to be fetched from there
+# block = [".*/mycompany[-_].*"]         # names that upstream is never asked for
 
 [[repo]]
 kind = "conda"

@@ -1,4 +1,4 @@
-"""How far a sync is: bars on a terminal, plain lines in a log."""
+"""How far the work on files has come: a bar on a terminal, plain lines in a log."""
 
 import contextlib
 import sys
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .. import units
-from .context import say
+from .context import printable, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -18,7 +18,7 @@ _EVERY = 30.0
 
 @contextlib.contextmanager
 def progress(verb: str = "fetch") -> Iterator["Bars | Lines"]:
-    """Fulfils sync.fetch.Progress. `verb`: what is done with the files."""
+    """What shows it, for the time of the block; both fulfil sync.fetch.Progress. verb: what is done with the files"""
     if not sys.stderr.isatty():
         yield Lines(verb)
         return
@@ -39,7 +39,7 @@ class Bars:
 
     def message(self, text: str) -> None:
         """Above the bar."""
-        self._drawn.console.print(text, markup=False, highlight=False)
+        self._drawn.console.print(printable(text), markup=False, highlight=False)
 
     def begin(self, files: int, size: int) -> None:
         """Draw the bar."""
@@ -55,7 +55,7 @@ class Bars:
 
 
 class Lines:
-    """For logs: a line at the start, one now and then, one at the end."""
+    """For logs: a line at the start, one every half minute, one at the end."""
 
     def __init__(self, verb: str = "fetch") -> None:
         self._verb = verb

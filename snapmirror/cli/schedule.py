@@ -1,4 +1,4 @@
-"""snapmirror schedule: what runs the mirror every night, for systemd or cron, to be put where it belongs."""
+"""snapmirror schedule: units for systemd, or a line for cron, that run the mirror every night."""
 
 import os
 import pwd
@@ -13,7 +13,7 @@ import typer
 from ..errors import UsageError
 from . import config as configuration
 from .config import Config
-from .context import ConfigOption, find_config, show
+from .context import ConfigOption, find_config, output
 
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
@@ -62,11 +62,11 @@ WantedBy=timers.target
 
 def schedule(
     at: Annotated[str, typer.Option("--at", metavar="TIME", help="Hour and minute by this machine's clock: 01:00.")],
-    weekly: Annotated[str, typer.Option("--weekly", metavar="DAY", help="Only on that day: mon, tue, … sun.")] = "",
+    weekly: Annotated[str, typer.Option("--weekly", metavar="DAY", help="Only on this day: mon, tue, ... sun.")] = "",
     cron: Annotated[bool, typer.Option("--cron", help="Print a line for a crontab instead of units for systemd.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Print what syncs this mirror every night, and then collects garbage."""
+    """Print units for systemd, or a line for cron, that sync this mirror every night and then collect garbage."""
     time = _TIME.fullmatch(at)
     if not time:
         raise UsageError(f"--at {at}: write an hour and a minute, such as 01:00")
@@ -75,21 +75,21 @@ def schedule(
     path = find_config(config).absolute()
     found = configuration.load(path)
     if cron:
-        show(_cron(path, int(time[1]), int(time[2]), weekly.lower()))
+        output(_cron(path, int(time[1]), int(time[2]), weekly.lower()))
     else:
         day = f"{weekly.capitalize()} " if weekly else ""
-        show(_units(path, found, f"{day}*-*-* {int(time[1]):02}:{time[2]}:00"))
+        output(_units(path, found, f"{day}*-*-* {int(time[1]):02}:{time[2]}:00"))
 
 
 def _command(verb: str, config: Path) -> list[str]:
-    """The command line of a verb of this very program."""
+    """The words of a command line that runs a verb, by the very program that runs now."""
     program = Path(sys.argv[0]).absolute()
     run = [str(program)] if program.name == "snapmirror" else [sys.executable, "-m", "snapmirror"]
     return [*run, verb, "--config", str(config)]
 
 
 def _cron(config: Path, hour: int, minute: int, weekly: str) -> str:
-    """A crontab's line. The second command runs whatever the first comes to: on a full disk it is what helps."""
+    """A line for a crontab. gc runs even if the sync fails: on a full disk it is what helps."""
     sync, gc = (shlex.join(_command(verb, config)) for verb in ("sync", "gc"))
     command = f"{{ {sync}; {gc}; }} >>snapmirror.log 2>&1".replace("%", r"\%")
     return f"{minute} {hour} * * {_DAYS.index(weekly) if weekly else '*'} {command}"
@@ -110,6 +110,7 @@ def _units(config: Path, found: Config, calendar: str) -> str:
 
 
 def _user(number: int) -> str:
+    """The name of a user, or the number where it has none."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
@@ -132,4 +133,5 @@ def _quote(word: str) -> str:
 
 
 def _specifiers(text: str) -> str:
+    """A text in which systemd replaces no `%n`."""
     return text.replace("%", "%%")

@@ -23,40 +23,44 @@ from .ecosystems import ECOSYSTEMS
 def serve(
     host: Annotated[str | None, typer.Option("--host", metavar="H", help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option("--port", metavar="P", help="Port; 0 for any free one.")] = None,
-    workers_: Annotated[int | None, typer.Option("--workers", metavar="N", help="Processes.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", metavar="N", help="Number of processes.")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Serve all snapshots. SIGTERM ends it when running transfers are done; SIGHUP reads the configuration again."""
-    path = find_config(config)
-    given = {"host": host, "port": port, "workers": workers_}
+    """Serve all snapshots over HTTP. SIGTERM lets running transfers finish; SIGHUP reads the configuration again."""
+    path = find_config(config)  # once: the same file whenever it is read again
+    given = {"host": host, "port": port, "workers": workers}
 
-    from ..serve import workers  # aiohttp takes 0.2 s to load, and no other verb needs it
+    from ..serve import workers as serving  # aiohttp takes 0.2 s to load, and no other verb needs it
 
-    def configured(*, create: bool = False) -> workers.Setup:
-        with opened(path, write=False, create=create) as (found, _):  # once before any worker does, for a clear error
+    def configured(*, create: bool = False) -> serving.Setup:
+        with opened(path, write=False, create=create) as (found, _):
             on_demand = any(repo.download == "on-demand" for repo in found.repo)
             on_request = any(repo.metadata == "on-request" for repo in found.repo)
             open_store = partial(Store.open, found.store_path, write=on_demand or on_request, index=found.index_path)
-            if on_demand or on_request:
-                open_store().close()
-            origins = origins_of(ECOSYSTEMS, found.repo)
-            live = partial(_live, found) if on_request else None
-            return workers.Setup(_override(found.serve, given), open_store, origins, found.download, live, on_demand)
+            open_store().close()  # here first: what is wrong is said once, and not by every worker
+            return serving.Setup(
+                settings=_override(found.serve, given),
+                open_store=open_store,
+                origins=origins_of(ECOSYSTEMS, found.repo),
+                download=found.download,
+                live=partial(_live, found) if on_request else None,
+                on_demand=on_demand,
+            )
 
     setup = configured(create=True)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    raise typer.Exit(workers.run(setup, ECOSYSTEMS, reload=configured, say=say))
+    raise typer.Exit(serving.run(setup, ECOSYSTEMS, reload=configured, say=say))
 
 
 def _live(config: Config, store: Store, hosts: Hosts) -> LiveMetadata:
-    """Reads the metadata that is asked for, in one process."""
+    """What reads metadata when it is asked for, in one process."""
     http = partial(CarefulHttp, hosts, config.download.for_clients, say, StoreNotes(store), store.now, HURRIED)
     return LiveMetadata(store, ECOSYSTEMS, config.repo, http)
 
 
 def _override(settings: Serve, given: Mapping[str, object]) -> Serve:
-    """The configuration with what the command line says."""
+    """The settings, with what the command line gives in the place of theirs; None: it gives nothing. Raises UsageError."""
     try:
-        return msgspec.structs.replace(settings, **{name: value for name, value in given.items() if value is not None})
+        return Serve(**msgspec.structs.asdict(settings) | {name: value for name, value in given.items() if value is not None})
     except ValueError as error:
         raise UsageError(str(error)) from None

@@ -7,22 +7,19 @@ import typer
 from .. import units
 from ..store.records import Record, Tombstone, place_of
 from ..store.store import Store
-from .context import ConfigOption, JsonOption, opened, printable, show_json, time_id
-from .context import show as print_line
-
-SnapshotArgument = Annotated[str, typer.Argument(metavar="SNAPSHOT", help="`current`, a date, a time, an id or a pin.")]
+from .context import ConfigOption, JsonOption, SnapshotArgument, opened, output, output_json, printable, time_id
 
 
 def snapshots(
     since: Annotated[
         str | None,
-        typer.Option("--since", metavar="DATE", help="Only those at or after an id, or a date meaning its first second."),
+        typer.Option("--since", metavar="DATE", help="Only those at or after an id, or a date, which means its first second."),
     ] = None,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """List the snapshots, oldest first."""
-    first = time_id("--since", since, begin=True) or ""  # as an end it would leave the day itself out
+    first = time_id("--since", since, begin=True) or ""  # the day's last second would leave the day itself out
     with opened(config, write=False) as (_, store):
         catalog = store.catalog()
         pins: dict[str, list[str]] = {}
@@ -30,21 +27,22 @@ def snapshots(
             pins.setdefault(pin.snapshot, []).append(pin.name)
         if json:
             records = [record for record in catalog.records if record.id >= first]
-            show_json({"snapshots": [{**describe(store, record), "pins": pins.get(record.id, [])} for record in records]})
+            output_json({"snapshots": [{**describe(store, record), "pins": pins.get(record.id, [])} for record in records]})
             return
         for entry in (entry for entry in catalog.entries if entry.id >= first):
             if isinstance(entry, Tombstone):
-                print_line(f"{entry.id}  forgotten {entry.forgotten}")
+                output(f"{entry.id}  forgotten {entry.forgotten}")
             else:
-                found = describe(store, entry)
-                count = sum(repo["files"] for repo in found["repos"].values())
-                size = sum(repo["bytes"] for repo in found["repos"].values())
-                names = " ".join(sorted(pins.get(entry.id, [])))
-                partial = " partial" if entry.partial else ""
-                print_line(
-                    f"{entry.id}  {units.plural(len(entry.repos), 'repo')}, {units.plural(count, 'file')}, "
-                    f"{units.size(size)}{partial}{'  ' + names if names else ''}"
-                )
+                _print_line(store, entry, sorted(pins.get(entry.id, [])))
+
+
+def _print_line(store: Store, record: Record, pins: list[str]) -> None:
+    """A snapshot in the list of all."""
+    repos = [_describe_repo(store, record, path) for path in record.repos]
+    files, size = (sum(repo[key] for repo in repos) for key in ("files", "bytes"))
+    amount = f"{units.plural(len(repos), 'repo')}, {units.plural(files, 'file')}, {units.size(size)}"
+    names = f"  {' '.join(pins)}" if pins else ""
+    output(f"{record.id}  {amount}{' partial' if record.partial else ''}{names}")
 
 
 def show(snapshot: SnapshotArgument, json: JsonOption = False, config: ConfigOption = None) -> None:
@@ -53,23 +51,23 @@ def show(snapshot: SnapshotArgument, json: JsonOption = False, config: ConfigOpt
         record = store.catalog().view(snapshot, store.now())
         found = {**describe(store, record), "withheld": _withheld(store, record)}
     if json:
-        show_json(found)
+        output_json(found)
         return
-    print_line(f"snapshot {found['id']} (number {found['number']}{', partial' if found['partial'] else ''})")
+    output(f"snapshot {found['id']} (number {found['number']}{', partial' if found['partial'] else ''})")
     for path, repo in found["repos"].items():
-        print_line(f"{path}: {repo['kind']}, read {repo['read']}, unchanged since {repo['since']}")
+        output(f"{path}: {repo['kind']}, read {repo['read']}, unchanged since {repo['since']}")
         if path in found["reconstructed"]:
-            print_line(f"  as upstream had it then, as far as it can be told; not known: {found['reconstructed'][path]}")
+            output(f"  as upstream had it then, as far as it can be told; not known: {found['reconstructed'][path]}")
         for name, directory in repo["directories"].items():
             size = f"{units.plural(directory['files'], 'file')}, {units.size(directory['bytes'])}"
-            print_line(f"  {name or path.rpartition('/')[2]}: {size}, {directory['mode']}, {directory['digest']}")
+            output(f"  {name or path.rpartition('/')[2]}: {size}, {directory['mode']}, {directory['digest']}")
     for directory, files in found["withheld"].items():
         for file, reason in files.items():
-            print_line(f"withheld: {directory}/{printable(file)}: {printable(reason)}")
+            output(f"withheld: {directory}/{printable(file)}: {printable(reason)}")
 
 
 def describe(store: Store, record: Record) -> dict[str, Any]:
-    """A record with each repo's counts, as `--json` prints it."""
+    """A record with the counts of each repo and directory, as `--json` prints it. Raises DamagedError."""
     return {
         "id": record.id,
         "number": record.number,

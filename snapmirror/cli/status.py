@@ -13,7 +13,7 @@ from ..errors import SelectorError
 from ..store.catalog import CURRENT, Catalog
 from ..store.records import Record, RepoState, place_of
 from ..store.store import Store
-from .context import ConfigOption, JsonOption, opened, printable, show, show_json
+from .context import ConfigOption, JsonOption, opened, output, output_json, printable
 from .snapshots import describe
 
 #: exit status when a repo is older than its `max_age`
@@ -21,11 +21,11 @@ _LATE = 3
 
 
 def status(json: JsonOption = False, config: ConfigOption = None) -> None:
-    """Say how old and how large the mirror is. Exit status 3 if a repo is older than its max_age."""
+    """Say how old and how large the mirror is, and what is missing. Exit status 3 if a repo is older than its max_age."""
     with opened(config, write=False) as (settings, store):
         summary = _summary(store, settings.repo)
     if json:
-        show_json(summary)
+        output_json(summary)
     else:
         _print(summary)
     raise typer.Exit(_LATE if any(repo["late"] for repo in summary["repos"].values()) else 0)
@@ -61,7 +61,7 @@ def _current(store: Store, catalog: Catalog) -> Record | None:
 
 
 def _age(store: Store, id_: str) -> int | None:
-    """Seconds since the time of an id."""
+    """Seconds since the time of an id; None for what is no id."""
     then = clock.from_id(id_)
     return int((store.now() - then).total_seconds()) if then else None
 
@@ -79,9 +79,10 @@ def _repo(store: Store, catalog: Catalog, path: str, described: dict[str, Any] |
 
 
 def _kept(states: Sequence[RepoState]) -> set[str]:
-    """The directories that kept their old state in the last sync of a repo; states: newest first.
+    """The directories that kept their old state in the last sync of a repo. states: the repo's, newest first
 
-    That sync is the first that knows the newest time of reading; what has the time of the state before was not read in it.
+    That sync made the oldest of the states that have the newest time of reading. A directory that was read at the same time in
+    the state before that one was not read in this sync.
     """
     for state, before in itertools.pairwise(states):
         if before.read != state.read:
@@ -91,7 +92,7 @@ def _kept(states: Sequence[RepoState]) -> set[str]:
 
 
 def _withheld(store: Store, catalog: Catalog, current: Record) -> dict[str, dict[str, dict[str, str]]]:
-    """{"repo/directory": {file: reason and since}}; since: the first snapshot of the unbroken run that withholds it."""
+    """{"repo/directory": {file: {"reason", "since"}}}; since: the first snapshot of the unbroken run that withholds it."""
     withheld = {}
     for path, repo in current.repos.items():
         history = catalog.history(path)
@@ -105,7 +106,7 @@ def _withheld(store: Store, catalog: Catalog, current: Record) -> dict[str, dict
 
 
 def _since(store: Store, history: Iterable[Record], path: str, name: str, files: Iterable[str]) -> dict[str, str]:
-    """The id of the first snapshot of the run; history: newest first."""
+    """{file: id of the first snapshot of the unbroken run that withholds it}. history: newest first"""
     running, since = set(files), {}
     for record in history:
         state = record.repos[path].directories.get(name)
@@ -118,20 +119,20 @@ def _since(store: Store, history: Iterable[Record], path: str, name: str, files:
 
 def _print(summary: dict[str, Any]) -> None:
     age = f", {units.span(summary['age'])} old" if summary["age"] is not None else ""
-    show(f"current: {summary['current'] or 'there is no snapshot yet'}{age}")
+    output(f"current: {summary['current'] or 'there is no snapshot yet'}{age}")
     for path, repo in summary["repos"].items():
         size = f"{units.plural(repo['files'], 'file')}, {units.size(repo['bytes'])}"
         read = f"read {repo['read']}, {units.span(repo['age'])} ago; {size}" if repo["age"] is not None else "never synced"
-        show(f"{path}: {read}" + (f"; older than its max_age of {repo['max_age']}" if repo["late"] else ""))
+        output(f"{path}: {read}" + (f"; older than its max_age of {repo['max_age']}" if repo["late"] else ""))
         for name, directory in repo["directories"].items():
             if directory["kept"]:
-                show(place_of(path, name) + f": the last sync could not read it; it keeps the state of {directory['read']}")
+                output(place_of(path, name) + f": the last sync could not read it; it keeps the state of {directory['read']}")
     for directory, files in summary["withheld"].items():
         for file, why in files.items():
-            show(f"withheld: {directory}/{printable(file)}: since {why['since']}: {printable(why['reason'])}")
+            output(f"withheld: {directory}/{printable(file)}: since {why['since']}: {printable(why['reason'])}")
     for lost in summary["lost"]:
-        show(f"lost: {printable(lost.name)}: since {lost.since}: {printable(lost.problem)}")
+        output(f"lost: {printable(lost.name)}: since {lost.since}: {printable(lost.problem)}")
     for host in summary["blocked"]:
-        show(f"left alone until {host.until}: {host.host}: {printable(host.problem)}")
+        output(f"left alone until {host.until}: {host.host}: {printable(host.problem)}")
     total = f"{units.plural(summary['files'], 'file')}, {units.size(summary['bytes'])}"
-    show(f"in total: {total}; free on the store's disk: {units.size(summary['free'])}")
+    output(f"in total: {total}; free on the store's disk: {units.size(summary['free'])}")
