@@ -1,5 +1,6 @@
 """What a selection keeps, computed as slowly and plainly as its definition in snapmirror.toml(5) reads."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,11 +32,15 @@ def _kept(
 ) -> set[Any]:
     include, exclude = list(include), list(exclude)
     allowed = {at: record for at, record in records.items() if not any(_means(spec, record) for spec in exclude)}
+    by_name: dict[str, dict[Any, Record]] = {}
+    for at, record in allowed.items():
+        by_name.setdefault(record["name"], {})[at] = record
     included = {at: record for at, record in allowed.items() if not include or any(_means(spec, record) for spec in include)}
     result = set()
     for name in {record["name"] for record in included.values()}:
         result |= _newest({at: record for at, record in included.items() if record["name"] == name}, newest, newest_builds)
     named = {record["name"] for record in records.values() if any(_names(spec, record["name"]) for spec in include)}
+    met = set()
     while with_dependencies:
         more = set()
         for at in result:
@@ -43,10 +48,13 @@ def _kept(
                 specs = [
                     spec for key in ("depends", "constrains") for spec in records[at].get(key, []) if spec.split()[0] == name
                 ]
+                if (name, *specs) in met:
+                    continue
+                met.add((name, *specs))
                 fulfil = {
                     other: record
-                    for other, record in allowed.items()
-                    if record["name"] == name and all(_means(spec, record) for spec in specs)
+                    for other, record in by_name.get(name, {}).items()
+                    if all(_means(spec, record) for spec in specs)
                 }
                 more |= _newest(fulfil, newest, newest_builds)
         if more <= result:
@@ -71,16 +79,17 @@ def _newest(records: dict[Any, Record], versions: int, builds: int) -> set[Any]:
     return set(records)
 
 
-_SPECS: dict[str, MatchSpec] = {}
+_spec = functools.cache(functools.partial(MatchSpec, exact_names_only=False))
+
+
+@functools.cache
+def _package(name: str, version: str, build: str, build_number: int, subdir: str) -> PackageRecord:
+    return PackageRecord(name, version, BuildString(build), build_number, subdir)
 
 
 def _means(spec: str, record: Record) -> bool:
-    if spec not in _SPECS:
-        _SPECS[spec] = MatchSpec(spec, exact_names_only=False)
-    build = BuildString(record["build"])
-    return _SPECS[spec].matches(
-        PackageRecord(record["name"], record["version"], build, record["build_number"], record["subdir"])
-    )
+    package = _package(*(record[key] for key in ("name", "version", "build", "build_number", "subdir")))
+    return bool(_spec(spec).matches(package))
 
 
 def _names(spec: str, name: str) -> bool:

