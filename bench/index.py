@@ -162,7 +162,7 @@ def _plan(file: Path, root: Path, directory: str, names: int, mark: Path) -> dic
         with no_garbage_collection():
             marked = Marked(previous.digest, names, noted)
             plan = make_plan(store, Pypi(), _repo(), "", _read(file), previous, marked)
-            made = build_directory(plan, {})
+            made = build_directory(plan)
         seconds = time.perf_counter() - began
     old = set(previous.document.buckets)
     touched = {

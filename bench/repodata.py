@@ -85,7 +85,7 @@ def _prepare(file: Path, root: Path) -> dict[str, Any]:
     Store.create(root)
     with Store.open(root, write=True) as store:
         plan = _plan(file, store, None)
-        final = build_directory(plan, {})
+        final = build_directory(plan)
         store.put([*plan.blobs.values(), *final.blobs.values()])
         store.index.put_blobs({wanted.sha256: BlobRow(wanted.size or 0) for wanted in plan.wanted if wanted.sha256})
         rows = {leaf.canonical: leaf.blob for leaf in plan.leaves.values()}

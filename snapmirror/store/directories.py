@@ -140,6 +140,13 @@ def _assembled(directory: Directory, buckets: tuple[Digest, ...], blobs: dict[Di
     return Assembled(digest, directory, {**blobs, digest: content})
 
 
+def with_documents(assembled: Assembled, documents: Mapping[str, Derived]) -> Assembled:
+    """The same directory with other derived documents."""
+    buckets = {digest: content for digest, content in assembled.blobs.items() if digest != assembled.digest}
+    directory = msgspec.structs.replace(assembled.directory, documents=dict(documents))
+    return _assembled(directory, directory.buckets, buckets)
+
+
 class Amendment(NamedTuple):
     """What changes in a directory of which all else stays. It can't say anything of `elsewhere`."""
 

@@ -21,7 +21,7 @@ from ..errors import (
     UpstreamError,
 )
 from ..readings import Draft, File, Known, Reading, Selection
-from ..store.directories import Assembled, DirectoryReader
+from ..store.directories import Assembled, DirectoryReader, with_documents
 from ..store.index import Seen
 from ..store.records import DirectoryState, place_of
 from ..store.store import Store
@@ -312,16 +312,20 @@ class DirectorySync:
         """Store leaves and buckets as planned so far, and the directory once it is finished; their bytes, by digest."""
         if self.plan is None:
             return {}
-        blobs = dict(self.plan.blobs)
+        if self.final is None:
+            self.unfinished = build_directory(self.plan)
+        return self._put(self.plan)
+
+    def _put(self, plan: DirectoryPlan) -> dict[Digest, bytes]:
+        blobs = dict(plan.blobs)
         if self.final:
             blobs |= self.final.blobs
-        else:
-            self.unfinished = build_directory(self.plan, {})
+        elif self.unfinished:
             blobs |= self.unfinished.blobs
             del blobs[self.unfinished.digest]  # it would be an orphan once its documents are known
         self.store.put(list(blobs.values()))
-        rows = {leaf.canonical: leaf.blob for leaf in self.plan.leaves.values()}
-        rows.update({leaf.source: leaf.blob for leaf in self.plan.leaves.values() if leaf.source})
+        rows = {leaf.canonical: leaf.blob for leaf in plan.leaves.values()}
+        rows.update({leaf.source: leaf.blob for leaf in plan.leaves.values() if leaf.source})
         self.store.index.put_leaves(rows)
         return blobs
 
@@ -332,15 +336,15 @@ class DirectorySync:
         wanted = self.ecosystem.documents(self.repo, self.plan.header.info)
         old = self.reader.document.documents if self.reader else {}
         same = {planned.name: planned.suffixes for planned in wanted} == {name: was.suffixes for name, was in old.items()}
-        made = build_directory(self.plan, old) if same else None
+        bare = self.unfinished = build_directory(self.plan)
+        made = with_documents(bare, old) if same else None
         if made and self.previous and made.digest == self.previous.blob:
             self.unchanged, self.plan.blobs = True, {}
         else:
-            self.stage()
-            assert self.unfinished is not None
+            self._put(self.plan)
             plain = publish.plain and publish.wants_tree(self.repo.path, self.repo.download, usual=self.ecosystem.linked)
-            reader = DirectoryReader(self.store.metadata, self.unfinished.digest, self.unfinished.directory)
-            made = build_directory(self.plan, export.derive(self.store, self.ecosystem, reader, wanted, plain=plain))
+            reader = DirectoryReader(self.store.metadata, bare.digest, bare.directory)
+            made = with_documents(bare, export.derive(self.store, self.ecosystem, reader, wanted, plain=plain))
         self.final, self.unfinished = made, None
 
     @property

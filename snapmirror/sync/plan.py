@@ -12,7 +12,7 @@ from ..digests import Digest, algorithm
 from ..ecosystem import Ecosystem, Repo
 from ..errors import TransportError
 from ..readings import Draft, File, Reading
-from ..store.directories import Amendment, Assembled, Derived, Directory, DirectoryReader, amend, assemble
+from ..store.directories import Amendment, Assembled, Directory, DirectoryReader, amend, assemble
 from ..store.store import Store
 from ..validators import Validators
 from .press import Content, PlannedLeaf, press
@@ -296,8 +296,8 @@ def missing(plan: DirectoryPlan, held: Callable[[Iterable[Digest]], Mapping[Dige
     return [file for file in listed if file.sha256 not in present] if present else listed
 
 
-def build_directory(plan: DirectoryPlan, documents: Mapping[str, Derived]) -> Assembled:
-    """The directory as planned, with the derived documents that are known already; its blobs as far as they are new."""
+def build_directory(plan: DirectoryPlan) -> Assembled:
+    """The directory as planned, without derived documents; its blobs as far as they are new."""
     count, size = plan.listed
     directory = Directory(
         kind=plan.ecosystem.kind,
@@ -306,7 +306,6 @@ def build_directory(plan: DirectoryPlan, documents: Mapping[str, Derived]) -> As
         origin=addresses.redact(plan.header.bases[0]),
         info=plan.header.info,
         extra=plan.header.extra,
-        documents=dict(documents),
         withheld=dict(sorted(plan.withheld.items())),
         files=count,
         size=size,
