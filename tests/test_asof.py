@@ -95,7 +95,7 @@ def test_what_a_selection_needed_then(tmp_path: Path, index: Index) -> None:
 
 
 def test_what_cannot_be_meant(mirror: Mirror) -> None:
-    assert "give one of them" in mirror.sync("--as-of", DAY, "--seal-as", DAY, status=2).err
+    assert "give only one of them" in mirror.sync("--as-of", DAY, "--seal-as", DAY, status=2).err
     assert "--as-of yesterday" in mirror.sync("--as-of", "yesterday", status=2).err
     assert "has not come yet" in mirror.sync("--as-of", "2999-01-01", status=2).err
     mirror.sync()

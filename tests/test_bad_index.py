@@ -52,6 +52,7 @@ CASES = {
     "info-list": Case("json", Body(b'{"info": []}'), "can't be parsed"),
     "v3-list": Case("json", Body(b'{"v3": {"conda": []}}'), "can't be parsed"),
     "no-unicode": Case("json", Body(b'{"packages": {"\\ud800-1-0.tar.bz2": {}}}'), "can't be parsed"),
+    "huge-number": Case("json", Body(b'{"info": {"x": 1' + b"0" * 400 + b"}}"), "too large"),
     "endless-nesting": Case("json", Body(b'{"packages": ' + b"[" * 100_000), "can't be parsed"),
     "zst-html": Case("zst", Html(), "no valid zstd"),
     "zst-cut": Case("zst", Body(zstd.compress(b'{"packages": {}}' + bytes(10_000))[:-7]), "ends early"),
@@ -63,6 +64,12 @@ CASES = {
     "shards-no-msgpack": Case("shards", Body(zstd.compress(b"\xc1")), "can't be parsed"),
     "shards-list": Case("shards", Body(packed({"info": INDEX, "shards": []})), "can't be parsed"),
     "shards-short-hash": Case("shards", Body(packed({"info": INDEX, "shards": {"lib": b"short"}})), "32 bytes"),
+    "shards-no-text": Case(
+        "shards", Body(packed({"info": INDEX, "shards": {}, "x": msgspec.Raw(b"\xa1\xff")})), "can't be parsed"
+    ),
+    "shards-map-as-key": Case(
+        "shards", Body(packed({"info": INDEX, "shards": {}, "x": msgspec.Raw(b"\x81\x81\xa1a\x01\x02")})), "can't be parsed"
+    ),
     "shards-bomb": Case("shards", Body(zstd.compress(bytes(MIB)) * BOMB), "expands past"),
     "forbidden": Case("json", Status(403), "403"),
     "unauthorized": Case("json", Status(401), "401"),

@@ -289,6 +289,23 @@ def test_plan_larger_than_the_disk_is_refused_before_the_first_byte(
     assert {path: digest for path, digest in after.items() if path.startswith("chan/")} == before
 
 
+def test_plan_that_was_refused_stays_so_when_its_index_is_read_again_for_another_repo(
+    synced: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    """What a selection takes from other repos is planned with these, so they are all read again for one missing file."""
+    app = Channel(upstream.root / "app")
+    app.add(make_package("app"), make_package("gone"))
+    app.publish()
+    select = {"include": ["app", "gone"], "with_dependencies": True, "dependencies_from": ["chan"]}
+    synced.add("app", f"{upstream.url}/app", select=select)
+    channel.hotfix(BIG.filename, size=shutil.disk_usage(synced.root).total * 2)
+    channel.publish()
+    upstream.fault("/app/noarch/gone-1.0-0.conda", Status(404))
+    synced.sync(status=3).line("chan: ", "nothing was fetched")
+    assert synced.listed("app/noarch") == {"app-1.0-0.conda"}
+    assert not [path for path in upstream.paths() if path.startswith("/chan/") and path.endswith((".conda", ".bz2"))]
+
+
 def test_repo_with_nothing_to_fetch_needs_no_room(mirror: Mirror) -> None:
     mirror.sync()
     mirror.settings["download"]["min_free"] = "99.9%"

@@ -179,6 +179,15 @@ def test_number_that_no_messagepack_can_hold_does_not_stop_a_sync(mirror: Mirror
     assert record["build_number"] == 2**70
 
 
+def test_number_that_no_reader_of_json_can_hold_withholds_its_record(mirror: Mirror, quiet: Channel) -> None:
+    quiet.add(make_package("huge"))
+    quiet.hotfix("huge-1.0-0.conda", build_number=10**400)
+    quiet.publish()
+    mirror.sync(status=3)
+    assert mirror.listed("quiet/noarch") == {PACKAGE.filename}
+    assert "too large" in mirror.withheld("quiet/noarch")["huge-1.0-0.conda"]
+
+
 @pytest.mark.parametrize("form", ["json", "shards"])
 @pytest.mark.parametrize("depth", [950, 20_000])  # about as deep as Python can go, and deeper
 def test_record_nested_too_deep_to_be_handled_harms_only_its_directory(

@@ -28,6 +28,7 @@ CONFIGURATIONS = [
     ("stroe = 5", ["line 1", "stroe", "did you mean store"]),
     ("[download]\nretires = 5", ["line 2", "[download]", "retires", "did you mean retries"]),
     ("[downloads]\nretries = 5", ["line 1", "downloads", "did you mean download"]),
+    ("[serve]\nport = 80\n[download]\nport = 80", ["snapmirror.toml, [download]: unknown key 'port'"]),  # line 2 has a good one
     (f'{REPO}subdir = ["linux-64"]', ["line 5", "[[repo]] number 1", "subdir", "did you mean subdirs"]),
     ("[download]\nretries = 'many'", ["[download], key retries", "int", "str"]),
     ("[download]\nconnect_timeout = '5 parsecs'", ["5 parsecs", "write for example"]),
@@ -46,7 +47,9 @@ CONFIGURATIONS = [
     (REPO.replace('"chan"', '"2026-11-20"'), ["path", "2026-11-20", "names a date"]),
     (REPO.replace("http:", "ftp:"), ["number 1", "upstream", "https://"]),
     (REPO.replace('"http://127.0.0.1:9/chan"', "[]"), ["number 1", "upstream"]),
-    (REPO.replace('"conda"', '"rpm"'), ["number 1", "kind", "rpm"]),
+    (REPO.replace('"http://127.0.0.1:9/chan"', '[""]'), ["number 1", "upstream lists an empty URL", "https://"]),
+    (REPO.replace('"conda"', '"rpm"'), ["number 1, key kind", "'rpm'", "'conda', 'files', 'pypi'"]),
+    (f'{REPO}download = "lazy"', ["number 1, key download", "'lazy'", "'eager', 'on-demand', 'redirect'"]),
     (REPO.replace('path = "chan"\n', ""), ["number 1", "path"]),
     (REPO + REPO, ["two repos", "path chan"]),
     (f'{REPO}{OTHER}path = "chan/noarch"', ["chan/noarch", "directory of the repo chan"]),
@@ -87,6 +90,12 @@ def test_missing_configuration_is_named(mirror: Mirror) -> None:
     mirror.write()
     result = mirror.run_bare("sync", "unknown", "-c", str(mirror.config))
     assert (result.status, "unknown" in result.err, "chan" in result.err) == (2, True, True)
+
+
+def test_name_that_means_something_else_can_be_no_pin(mirror: Mirror) -> None:
+    mirror.sync()
+    for name, says in {"current": "reserved", "chan": "a repo's path begins with it", "Paper": "lower-case"}.items():
+        mirror.run("pin", name, "current", status=2).line(f"'{name}' can't be a pin", says)
 
 
 # Credentials
@@ -219,6 +228,7 @@ VERBS: list[list[str]] = [["sync"], ["sync", "--dry-run"], ["snapshots"], ["show
         (b"[1]", ["can't be read"]),
         (b"", ["can't be read"]),
         (b"\xff\xfe", ["can't be read"]),
+        (b'{"format": "\xff"}', ["can't be read"]),
     ],
 )
 def test_store_of_an_unknown_format_is_left_alone(mirror: Mirror, content: bytes, says: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from channels import Channel, make_package
 from inprocess import collect, forget, store_at, sync
 from mirror import Mirror, Result
+from msgspec.structs import replace
 from upstream import Html, Status, Upstream
 
 from snapmirror import codec
@@ -18,11 +20,13 @@ from snapmirror.cli.check import _leaf_files
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
 from snapmirror.errors import DamagedError
+from snapmirror.files.leaf import encode
+from snapmirror.readings import File
 from snapmirror.store import check
 from snapmirror.store.directories import Directory, assemble
 from snapmirror.store.fs import remove_tree
 from snapmirror.store.index import BlobRow
-from snapmirror.store.records import Pin
+from snapmirror.store.records import DirectoryState, Pin, RepoState
 from snapmirror.store.store import Store
 
 LIB = sha256(make_package("lib").data)
@@ -208,18 +212,38 @@ def test_a_scrub_reads_what_the_index_does_not_know(how: str, mirror: Mirror) ->
     assert LIB.hex() in found_by(mirror, "--read-data").out
 
 
-@pytest.mark.parametrize("how", ["cut in half", "row of another length"])
-def test_a_damaged_index_is_named_with_the_way_out(how: str, mirror: Mirror) -> None:
+@pytest.mark.parametrize(
+    ("how", "verb"), [("cut in half", "check"), ("row of another length", "check"), ("row that is no UTF-8", "sync")]
+)
+def test_a_damaged_index_is_named_with_the_way_out(how: str, verb: str, mirror: Mirror) -> None:
     mirror.sync()
     if how == "cut in half":
         path = mirror.store_path / "index.lmdb"
         os.truncate(path, path.stat().st_size // 2)
     else:
         with Store.open(mirror.store_path, write=True) as store, store.index._env.begin(write=True) as transaction:
-            transaction.put(LIB, b"12345678", db=store.index._blobs)
-    mirror.run("check", status=1).line("index.lmdb", "`snapmirror reindex`")
+            if how == "row of another length":
+                transaction.put(LIB, b"12345678", db=store.index._blobs)
+            for key, row in transaction.cursor(store.index._seen) if "UTF-8" in how else ():
+                transaction.put(key, row.replace(b'"', b"\xff"), db=store.index._seen)  # the quotes of an ETag
+    mirror.run(verb, status=1).line("index.lmdb", "`snapmirror reindex`")
     mirror.run("reindex")
     sound(mirror)
+
+
+def test_a_scrub_that_may_open_no_more_files_takes_no_good_one_away(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with store_at(tmp_path / "store") as store:
+        store.put([b"file %d" % number for number in range(100)])
+        scrub = check.read_data(store, None)
+        next(scrub)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+            with pytest.raises(OSError, match="Too many open files"):
+                list(scrub)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert len(list(store.blobs.list())) == 100
 
 
 def test_repair_moves_no_good_file_away_because_the_index_is_wrong(mirror: Mirror, channel: Channel) -> None:
@@ -267,6 +291,23 @@ def test_a_tree_that_is_not_what_its_snapshot_lists_is_seen_and_mended(harm: Cal
     mirror.run("check", "--repair")
     assert mirror.published() == before
     sound(mirror)
+
+
+@pytest.mark.parametrize("name", ["../../up.sh", "sub/../../../up.sh", "{root}/up.sh", ""])
+def test_what_is_listed_under_a_name_that_leads_out_of_its_tree_is_linked_nowhere(name: str, mirror: Mirror) -> None:
+    """No reader of upstreams lets such a name in; one that did would have links made anywhere on the disk."""
+    mirror.sync()
+    name = name.format(root=mirror.root)
+    with Store.open(mirror.store_path, write=True) as store:
+        leaf = codec.compress(encode(File(name, 4, sha256(b"evil"), None)), 3)
+        directory = Directory(kind="files", form=1, mode="eager", origin="https://example.org/")
+        made = assemble(directory, {name: sha256(leaf)}, {}, {})
+        store.put([b"evil", leaf, *made.blobs.values()])
+        newest = store.catalog().records[-1]
+        state = DirectoryState(digest=made.digest.hex(), since=newest.id, read=newest.id)
+        store.snapshots.write(replace(newest, repos={"x": RepoState(kind="files", directories={"": state})}))
+    mirror.run("tree", "current", status=5).line(repr(name), "leads out")
+    assert not list(mirror.root.rglob("up.sh"))
 
 
 def test_a_damaged_document_gets_into_no_tree(mirror: Mirror) -> None:
@@ -326,6 +367,19 @@ def test_a_store_put_back_from_yesterday_is_not_taken_for_what_a_newer_index_say
     assert "new-1.0-0.conda" in mirror.listed("chan/noarch")
     assert blob(mirror, sha256(make_package("new").data)).exists()
     mirror.run("check", "--repair")
+
+
+def test_damage_of_one_repo_ends_no_sync_of_another(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+    other = Channel(upstream.root / "other")
+    other.add(make_package("thing"))
+    other.publish()
+    mirror.add("other", f"{upstream.url}/other")
+    mirror.sync()
+    overwrite(blob(mirror, mirror.record().repos["other"].directories["noarch"].blob), b"damaged")
+    channel.add(make_package("new"))
+    channel.publish()
+    mirror.sync("chan")
+    assert "new-1.0-0.conda" in mirror.listed("chan/noarch")
 
 
 # Upstreams that are damaged themselves

@@ -203,7 +203,7 @@ def test_fancyindex_and_addresses_from_the_root() -> None:
       <tr><td class="link"><a href="../">Parent directory/</a></td><td class="size">-</td><td class="date">-</td></tr>
       <tr><td class="link"><a href="/f/z.sh" title="z">z...</a></td><td>12 MiB</td><td>2025-Jun-12 10:12</td></tr>
       <tr><td class="link"><a href="d/">d/</a></td><td>-</td><td>2025-Jun-12 10:12</td></tr></tbody></table>"""
-    found = pages.parse(page, "https://host/f/", "")
+    found = pages.parse(page, "https://host/f/")
     assert [(file.name, file.size, file.modified) for file in found.files] == [("z.sh", None, WHEN - 33)]
     assert found.folders == ("d",)
 
@@ -241,7 +241,7 @@ def test_releases_of_github(upstream: Upstream, mirror: Mirror) -> None:
 
 
 def test_a_list_of_addresses(upstream: Upstream, mirror: Mirror) -> None:
-    """Of any server, with or without hash and size; what lies elsewhere is fetched from there, and said to."""
+    """Of any server, with or without hash and size or byte order mark; what lies elsewhere is fetched from there."""
     write(upstream.root, {"one/a.sh": b"a", "two/b.sh": b"bb"})
     digest = hashlib.sha256(b"a").hexdigest()
     listed = [
@@ -250,7 +250,7 @@ def test_a_list_of_addresses(upstream: Upstream, mirror: Mirror) -> None:
         {"url": "c.sh", "sha256": "no hash"},
         {"url": "file:///etc/passwd", "sha256": digest},
     ]
-    write(upstream.root, {"lists/all.json": json.dumps(listed).encode()})
+    write(upstream.root, {"lists/all.json": b"\xef\xbb\xbf" + json.dumps(listed).encode()})
     mirror.add("tools", f"{upstream.url}/lists/all.json", kind="files")
     err = mirror.sync(status=3).err
     assert "c.sh" in err
@@ -373,6 +373,37 @@ def test_links_that_lead_elsewhere(upstream: Upstream, mirror: Mirror) -> None:
     assert err.count("unsafe") == 3
     assert tree(mirror, "x") == {"a.sh": b"abc"}
     assert not {"/up.sh", "/y/a.sh", "/"} & set(upstream.paths())
+
+
+def test_folders_that_lead_out_of_the_mirror(upstream: Upstream, mirror: Mirror) -> None:
+    """Of a listing in JSON, which names them freely: they are withheld, nothing is asked for there, and nothing written."""
+    outside = ["..", ".", "", "/", "/etc", "../../../..", "in/../../../../..", "..\\.."]
+    listed = [{"name": "a.sh", "type": "file", "size": 3}, {"name": "in", "type": "directory"}]
+    listed += [{"name": name, "type": "directory"} for name in outside]
+    upstream.fault("/x/y/", Body(json.dumps(listed).encode()))
+    upstream.fault("*/", Body(b'[{"name": "b.sh", "type": "file", "size": 3}]'))
+    upstream.fault("*.sh", Body(b"abc"))
+    mirror.add("x", f"{upstream.url}/x/y/", kind="files", depth=9)
+    told = mirror.sync(status=3)
+    for name in outside:
+        told.line(f"x/{name}: withheld", "its name is unsafe")
+    assert tree(mirror, "x") == {"a.sh": b"abc", "in/b.sh": b"abc"}
+    assert set(upstream.paths()) == {"/x/y/", "/x/y/in/", "/x/y/a.sh", "/x/y/in/b.sh"}
+    assert {path.name for path in mirror.root.iterdir()} == {"snapmirror.toml", "store"}
+
+
+def test_paths_that_are_too_long(upstream: Upstream, mirror: Mirror) -> None:
+    """Every name in them is short enough. Such a file is withheld; the others, and the other repos, go on."""
+    deep = f"{'d' * 200}/"
+    upstream.fault("*.sh", Body(b"abc"))
+    for depth in range(25):
+        upstream.fault(f"/x/{deep * depth}", Body(plain_list(f"{depth}.sh", deep)))
+    upstream.fault("*", Body(plain_list("a.sh")))
+    for path in "xy":
+        mirror.add(path, f"{upstream.url}/{path}/", kind="files", depth=40)
+    mirror.sync(status=3).line(f"x/{deep * 24}24.sh: withheld", "its name is too long")
+    assert tree(mirror, "x") == {f"{deep * depth}{depth}.sh": b"abc" for depth in range(6)}
+    assert tree(mirror, "y") == {"a.sh": b"abc"}
 
 
 def test_folders_in_a_loop(upstream: Upstream, mirror: Mirror) -> None:
@@ -659,4 +690,4 @@ def test_the_form_is_frozen() -> None:
 def test_broken_pages(page: str) -> None:
     """Whatever a page holds, it is read or refused, and soon: HTMLParser alone would take minutes for some of these."""
     with contextlib.suppress(BadIndexError):
-        pages.parse(f"{page} 2025-06-12 10:12 3".encode("latin-1"), "https://host/", "")
+        pages.parse(f"{page} 2025-06-12 10:12 3".encode("latin-1"), "https://host/")

@@ -105,6 +105,19 @@ def test_a_mirror_of_one_channel_needs_no_more_than_the_alias(mirror: Mirror) ->
     assert found == {"channels": ["chan"], "channel_alias": "https://example.org/mirror/current"}
 
 
+def test_a_channel_that_is_mirrored_twice_is_found_at_both_places(layout: Mirror, upstream: Upstream) -> None:
+    """The one whose path is the channel's name is the channel, whichever comes first; the other is a channel of its own."""
+    layout.add("conda-forge", f"{upstream.url}/cloud/conda-forge")
+    layout.sync()
+    conda = Conda(layout.run("client", "conda", "--base-url", "http://m").out)
+    mamba = yaml.safe_load(layout.run("client", "mamba", "--base-url", "http://m").out)
+    pixi = layout.run("client", "pixi", "--base-url", "http://m").out
+    for name in ("conda-forge", "copy/conda-forge", "anaconda/cloud/conda-forge"):
+        assert conda.urls(name) == mamba["mirrored_channels"][name] == [f"http://m/current/{name}"]
+        assert f"http://m/current/{name}" in pixi
+    assert '"https://conda.anaconda.org/conda-forge" = ["http://m/current/conda-forge"]' in pixi
+
+
 def test_a_channel_with_an_adopted_subdir_is_known_by_the_others(mirror: Mirror, upstream: Upstream) -> None:
     mirror.run("adopt", str(upstream.root / "chan"), "--repo", "chan")
     shutil.rmtree(upstream.root / "chan" / "noarch")
@@ -197,6 +210,14 @@ def test_the_configured_address_counts(layout: Mirror) -> None:
 
 
 # The state of it
+
+
+def test_a_lost_configuration_is_made_anew_for_the_store_that_is_there(mirror: Mirror) -> None:
+    mirror.sync()
+    mirror.config.unlink()
+    done = mirror.run_bare("init", str(mirror.root))
+    assert (done.status, f"kept the store {mirror.store_path}" in done.err) == (0, True)
+    assert mirror.run_bare("snapshots").out.split()[0] == mirror.snapshots()[0]
 
 
 def test_snapshots_since(mirror: Mirror) -> None:
@@ -322,6 +343,9 @@ def test_a_tunasync_job(mirror: Mirror, upstream: Upstream, tmp_path: Path) -> N
     assert done.status == 0, done.err
     assert re.search(r"^Total size is ([0-9\.]+[KMGTP]?)$", done.out, re.MULTILINE)
     assert len(mirror.snapshots()) == 1
+    runner.env = job | {"TUNASYNC_UPSTREAM_URL": "ftp://127.0.0.1/chan"}
+    done = runner.run_bare("sync")
+    assert (done.status, "[[repo]] number 1 (chan): upstream must be a URL" in done.err) == (2, True)
     runner.env = job | {"SNAPMIRROR_CONFIG": str(mirror.config)}  # then it is not the job that says what to mirror
     assert runner.run_bare("sync").status == 1
     mirror.add("more", "http://127.0.0.1:9/not-there")  # of two repos the job's upstream can't be both

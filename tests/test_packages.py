@@ -1,5 +1,6 @@
 """A folder of built packages becomes a channel: indexed by py-rattler, once each, and patched."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,6 +10,11 @@ from typing import Any
 import pytest
 from channels import Package, make_package
 from mirror import Mirror
+from pypi_index import Remembered
+
+from snapmirror.conda import Conda, CondaRepo
+from snapmirror.transfer.http import Http
+from snapmirror.transfer.settings import Download
 
 pytest.importorskip("rattler", reason="py-rattler is not installed")
 
@@ -99,6 +105,23 @@ def test_a_package_on_its_way_waits_for_the_next_sync(package: Package, mirror: 
     assert set(records(mirror, "own/linux-64")) == {package.filename}
 
 
+def test_a_package_that_is_deleted_while_its_folder_is_read(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is one less; the others are there."""
+    put(built, LIB, OLD, flat=True)
+    real = os.scandir
+
+    def scandir(folder: Path) -> Any:
+        entries = list(real(folder))
+        (built / OLD.filename).unlink()
+        return contextlib.nullcontext(entries)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with Http(Download(), print, Remembered()) as http:
+        found = Conda().read(CondaRepo(path="own", packages=str(built)), "noarch", http, lambda _: None, ())
+    assert found
+    assert (set(found.sources), found.invalid) == ({"lib"}, {})
+
+
 def test_packages_that_lie_or_are_none(mirror: Mirror, built: Path) -> None:
     put(built, TOOL, LIB, make_package("odd", license={"a": 1}, noarch=7))
     shutil.copy(built / "noarch" / LIB.filename, built / "linux-64")
@@ -117,7 +140,11 @@ def test_patches(mirror: Mirror, built: Path) -> None:
     put(built, TOOL, LIB, OLD, twin, make_package("twin"), make_package("bad"))
     everywhere = {
         "patch_instructions_version": 1,
-        "packages": {twin.filename: {"license": "BSD"}, "nothing-1-0.tar.bz2": {"license": "x"}},
+        "packages": {
+            twin.filename: {"license": "BSD"},
+            "nothing-1-0.tar.bz2": {"license": "x"},
+            OLD.filename: {"depends": 5},  # no list, and revoked below all the same
+        },
         "packages.conda": {TOOL.filename: {"depends": ["lib >=1,<2"], "license": None}},
         "remove": ["bad-1.0-0.tar.bz2"],
     }

@@ -318,6 +318,22 @@ def test_serials_that_are_none(index: Index, mirror: Mirror) -> None:
             assert published(url, path) == {name: [f"{name}-1.0-py3-none-any.whl"] for name in index.pages}
 
 
+def test_numbers_that_are_too_long(index: Index, mirror: Mirror) -> None:
+    """Python reads none of over 4300 digits. A version or a Python of so many counts as one that nobody can read."""
+    long = "1" * 5000
+    index.wheel("versions", "0.9")
+    index.wheel("versions", "1.0")
+    index.pages["versions"]["versions"] = [long, "0.9", "1.0"]
+    index.wheel("python", "1.0", requires_python=f">={long}")
+    index.wheel("six", "1.0")
+    mirror.repos = [repo(index, list(index.pages), select={"python": [">=3.11"], "newest": 1})]
+    mirror.sync()
+    with serving(mirror.store_path) as url:
+        assert published(url) == {name: [f"{name}-1.0-py3-none-any.whl"] for name in index.pages}
+        found = requests.get(f"{url}/pypi/pypi/versions/json", timeout=10).json()
+    assert (found["info"]["version"], len(found["urls"])) == ("1.0", 1)
+
+
 def test_pages_that_are_nested_too_deeply(index: Index, mirror: Mirror) -> None:
     """One that could be read once and never again would stop every later sync, or gc."""
     index.wheel("six", "1.0")

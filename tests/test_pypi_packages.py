@@ -45,6 +45,16 @@ def sdist(stem: str, info: str | None, ending: str = ".tar.gz") -> bytes:
     return body.getvalue()
 
 
+def linked(stem: str) -> bytes:
+    """An sdist whose PKG-INFO is a link to nothing."""
+    body = io.BytesIO()
+    with tarfile.open(fileobj=body, mode="w:gz") as tar:
+        member = tarfile.TarInfo(f"{stem}/PKG-INFO")
+        member.type, member.linkname = tarfile.SYMTYPE, "nothing"
+        tar.addfile(member)
+    return body.getvalue()
+
+
 def spoilt(wheel: bytes) -> bytes:
     """A wheel whose METADATA can't be unpacked."""
     body = io.BytesIO()
@@ -118,6 +128,7 @@ def test_a_folder(tmp_path: Path) -> None:
         ("foo-1.0.tar.gz", sdist("foo-1.0", "Name: foo\n")[:-20], "can't be read"),
         ("foo-1.0.tar.gz", sdist("foo-1.0", "Metadata-Version: 2.1\nName: bar\n"), "says that it is of bar"),
         ("foo-1.0.zip", b"", "can't be read"),
+        ("foo-1.0.tar.gz", linked("foo-1.0"), "can't be read"),
         ("foo-1.0-py3-none-any.whl", make_wheel("foo", "1.1")[1], "says that it is version 1.1"),
         ("foo-1.0.tar.gz", sdist("foo-1.0", "Metadata-Version: 2.1\nName: foo\nVersion: 2\n"), "says that it is version 2"),
         ("foo-1.0-py3-none-any.whl", spoilt(make_wheel("foo", "1.0")[1]), "can't be read"),
@@ -140,6 +151,19 @@ def test_one_name_for_two_files(tmp_path: Path) -> None:
     found = reading(tmp_path)
     assert not found.sources
     assert found.invalid == {"foo-1.0.tar.gz": "two files in the folder have that name and another content"}
+
+
+@pytest.mark.parametrize(("whole", "cut"), [("a", "b"), ("b", "a")])
+def test_a_file_that_is_whole_in_one_folder_only(tmp_path: Path, whole: str, cut: str) -> None:
+    """It waits for the other, whichever folder is read first."""
+    file, content, _ = make_wheel("foo", "1.0")
+    write(tmp_path / whole / file, content)
+    write(tmp_path / cut / file, content[:-9])
+    found = reading(tmp_path)
+    assert not found.sources
+    assert "can't be read" in found.invalid[file]
+    write(tmp_path / cut / file, content)
+    assert list(reading(tmp_path).sources) == ["foo"]
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -154,6 +154,7 @@ def test_a_tree_for_other_web_servers(mirror: Mirror, index: Index, tmp_path: Pa
     """In bandersnatch's layout, if the configuration asks for it: any server of files is an index then."""
     mirror.repos = mirror.repos[1:2]
     mirror.sync()
+    mirror.run("tree", "current").line("nothing to export")
     assert not mirror.tree("pypi").exists()
     mirror.settings["publish"] = {"trees": ["pypi"]}
     mirror.sync()

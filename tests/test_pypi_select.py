@@ -14,7 +14,7 @@ from packaging.markers import Marker
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 from pypi_index import Follower, Index, follow, make_wheel
-from test_pypi_packages import sdist
+from test_pypi_packages import linked, sdist
 from upstream import Body, Fault, Status
 
 from snapmirror.errors import SelectionError
@@ -253,16 +253,27 @@ def test_constraints(index: Index, tmp_path: Path) -> None:
         path.write_text(text)
 
 
-@pytest.mark.parametrize("content", ["a ==== b", "a; what", "\x80"])
-def test_requirements_that_are_none(index: Index, tmp_path: Path, content: str) -> None:
-    path = tmp_path / "requirements.txt"
-    path.write_bytes(content.encode("latin-1"))
-    follower = follow(index, "six", requirements=[str(path)])
-    with pytest.raises(SelectionError, match=r"requirements\.txt"):
-        follower.sync()
-    follower.repo.requirements = [str(tmp_path / "missing.txt")]
-    with pytest.raises(SelectionError, match="can't be read"):
-        follower.sync()
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("requirements.txt", "a ==== b", r"requirements\.txt: 'a ==== b' is no requirement"),
+        ("requirements.txt", "a; what", r"requirements\.txt: 'a; what' is no requirement"),
+        ("requirements.txt", "\x80", r"requirements\.txt: 'utf-8' codec"),
+        ("requirements.txt", "-r bad.txt", r"bad\.txt: 'b ==== c' is no requirement"),
+        ("requirements.txt", "-r missing.txt", r"missing\.txt, which can't be read"),
+        ("missing.txt", None, r"missing\.txt, which can't be read"),
+        ("uv.lock", "version = 1\npackage = [1]", r"uv\.lock: it is no uv\.lock"),
+        ("uv.lock", "version = 1\n[[package]]\nsource = {registry = 'x'}", r"uv\.lock: it is no uv\.lock: .* `name`"),
+        ("uv.lock", "version = 1\n[[package]]\nname = 'a'\nsource = 'registry'\nwheels = [1]", r"uv\.lock: it is no uv\.lock"),
+    ],
+)
+def test_requirements_that_are_none(index: Index, tmp_path: Path, name: str, content: str | None, problem: str) -> None:
+    """The file that is to blame is named."""
+    (tmp_path / "bad.txt").write_text("b ==== c")
+    if content is not None:
+        (tmp_path / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(SelectionError, match=problem):
+        follow(index, "six", requirements=[str(tmp_path / name)]).sync()
 
 
 PYLOCK = """lock-version = "1.0"
@@ -381,11 +392,12 @@ def test_dependencies_without_metadata_files(index: Index) -> None:
     index.pages["two"]["files"][0]["core-metadata"] = {"sha256": "0" * 64}
     index.fault("*/three-1.0-*.whl", Status(200, {}, b"no zip"))
     index.upload("src", "src-1.0.tar.gz")
+    index.upload("linked", "linked-1.0.tar.gz", linked("linked-1.0"))
     index.wheel("base", "1.0")
-    for project, found in {"one": {"base"}, "two": {"base"}, "three": set(), "src": set()}.items():
+    for project, found in {"one": {"base"}, "two": {"base"}, "three": set(), "src": set(), "linked": set()}.items():
         follower = selecting(index, project, with_dependencies=True)
         assert set(kept(follower)) == {project, *found}
-        assert bool(follower.warnings) == (project in ("two", "three", "src"))
+        assert bool(follower.warnings) == (project != "one")
 
 
 @pytest.mark.parametrize("fault", [Status(503), Status(404), Body(make_wheel("app", "1.0", ["other"])[1])])
@@ -485,7 +497,7 @@ def test_settings_tell_selections_apart(tmp_path: Path) -> None:
     path.write_text("six")
     repo = PypiRepo(path="pypi", upstream="PyPI", requirements=[str(path)])
     texts = {Pypi().settings(repo), Pypi().settings(msgspec.structs.replace(repo, select=Select(newest=1)))}
-    path.write_text("-r more.txt\nsix>1")
+    path.write_text("-r more.txt\nsix>1", "utf-8-sig")
     texts |= {Pypi().settings(repo), Pypi().settings(msgspec.structs.replace(repo, projects=["six"]))}
     (tmp_path / "more.txt").write_text("-r requirements.txt")
     texts.add(Pypi().settings(repo))

@@ -217,6 +217,14 @@ def test_a_signature_is_asked_for_once_a_package(channel: Channel, mirror: Mirro
     assert (mirror.tree("chan") / "linux-64" / f"{TOOL.filename}.v0.sigs").read_bytes() == signature
 
 
+def test_a_signature_may_first_be_named_and_then_meant_by_a_pattern(channel: Channel, mirror: Mirror) -> None:
+    (channel.root / "noarch" / f"{LIB.filename}.sig").write_bytes(b"signed")
+    for name in (f"{LIB.filename}.sig", "*.sig", f"{LIB.filename}.sig"):
+        mirror.repos[0]["sidecars"] = [name]
+        mirror.sync()
+        assert (mirror.tree("chan") / "noarch" / f"{LIB.filename}.sig").read_bytes() == b"signed"
+
+
 def test_sidecars_of_any_name_are_asked_for_at_the_root_and_in_subdirs(channel: Channel, mirror: Mirror) -> None:
     mirror.repos[0] |= {"sidecars": ["keyring.json", "index.html"], "download": "redirect"}
     (channel.root / "keyring.json").write_bytes(b"{}")
@@ -271,6 +279,17 @@ def test_a_page_in_the_place_of_one_that_never_was_is_left_out(mirror: Mirror, u
     assert not (mirror.tree("chan") / "notices.json").exists()
     assert not (mirror.tree("chan") / "noarch" / "run_exports.json").exists()
     assert (mirror.tree("chan") / "channeldata.json").exists()
+
+
+@pytest.mark.parametrize(("number", "kept"), [(10**23, 1e23), (10**400, None)], ids=["beyond 64 bits", "beyond floats"])
+def test_a_number_that_is_too_large_ends_no_sync(number: int, kept: float | None, channel: Channel, mirror: Mirror) -> None:
+    """JSON's readers see a float, if there is one; else the document is left out."""
+    write(channel, "channeldata.json", {"packages": {"lib": {"version": "1.0"}}, "large": number})
+    result = mirror.sync()
+    assert mirror.listed("chan/noarch") == {LIB.filename, DATA.filename}
+    path = mirror.tree("chan") / "channeldata.json"
+    assert (read_document(path)["large"] if path.exists() else None) == kept
+    assert kept or result.line("channeldata.json", "too large", "it is left out")
 
 
 @pytest.mark.parametrize("name", ["repodata.json.sig", "../secret", "*", "*conda", "a/b", "", "shards"])

@@ -8,6 +8,7 @@ import os
 import pkgutil
 from collections.abc import Callable
 from datetime import UTC, datetime
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from channels import Channel, make_package
 from inprocess import FAST, Quiet, collect, file_digest, forget, records_of, repodata, store_at, sync
 from mirror import Mirror
 from mirror import check as check_folder
+from pypi_index import Index
 from upstream import Call, Upstream
 
 from snapmirror.cli.check import _leaf_files
@@ -24,13 +26,17 @@ from snapmirror.cli.tree import tree
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
 from snapmirror.errors import DiskFull
-from snapmirror.store import check, fs, gc
+from snapmirror.pypi import PypiRepo
+from snapmirror.store import check, fs, gc, locks
 from snapmirror.store.index import BlobRow
 from snapmirror.store.published import Published
 from snapmirror.store.store import Store
 from snapmirror.sync.engine import Sync
+from snapmirror.sync.live import LiveMetadata
 from snapmirror.sync.report import Report
 from snapmirror.sync.settings import Options, Publish
+from snapmirror.transfer.http import Http
+from snapmirror.transfer.notes import StoreNotes
 
 
 def beside(action: Callable[..., None], *arguments: object) -> None:
@@ -73,6 +79,15 @@ def forget_and_gc_on_a_full_disk(root: Path, *snapshots: str) -> None:
 
     gc._sweep = full
     forget_and_gc(root, *snapshots)
+
+
+def use_index(root: Path, ready: Event) -> None:
+    """Ask for the index as a server does; `ready` is set once it is there, or has to be waited for."""
+    hold = locks.hold
+    locks.hold = lambda path, what, *, waiting: hold(path, what, waiting=lambda _: ready.set())
+    with store_at(root) as store:
+        assert store.index
+        ready.set()
 
 
 def sync_first(store: Store, *configured: CondaRepo) -> Report:
@@ -158,6 +173,55 @@ def test_what_comes_back_just_when_gc_takes_it_is_fetched_again(
         assert listed(store, "chan") == {"lib-1.0-0.conda", "tool-1.0-0.conda"}
         collect(store)
         assert sync(store, repo, other, publish=publish).exit_status(strict=True) == 0
+
+
+@pytest.mark.parametrize(
+    "line", ["snapmirror.sync.directory:DirectorySync.finish", "snapmirror.sync.following:LaterSync.follow"]
+)
+def test_what_is_left_of_a_package_stays_though_gc_takes_what_had_just_that(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build is withheld after the plan was registered; what remains is what only a forgotten snapshot holds."""
+    channel, repo = made(tmp_path / "chan", "lib", "tool")
+    with store_at(tmp_path / "store") as store:
+        sync(store, repo)
+        first = store.catalog().records[0].id
+        channel.remove("lib-1.0-0.conda", removed=False)
+        channel.publish()
+        sync(store, repo)
+        channel.add(make_package("lib"), make_package("lib", "2.0"))
+        channel.publish()
+        channel.remove("lib-2.0-0.conda", listed=True)
+        done = meanwhile(monkeypatch, line, lambda: beside(forget_and_gc, tmp_path / "store", first))
+        report = sync(store, repo)
+        assert done
+        assert list(report.repos["chan"].directories["noarch"].withheld) == ["lib-2.0-0.conda"]
+        assert listed(store, "chan") == {"lib-1.0-0.conda", "tool-1.0-0.conda"}
+
+
+def test_a_page_that_becomes_what_it_was_is_kept_though_gc_just_takes_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages that are read because somebody asks are registered by no sync."""
+    with (
+        Index(tmp_path / "index", serials=False) as index,
+        store_at(tmp_path / "store") as store,
+        Http(FAST, print, StoreNotes(store)) as http,
+    ):
+        index.upload("six", "six-1.0.tar.gz")
+        repo = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", download="on-demand", metadata="on-request")
+        live = LiveMetadata(store, ECOSYSTEMS, [repo], lambda: http)
+        live.refresh("pypi", "six")
+        index.upload("six", "six-2.0.tar.gz")
+        live.refresh("pypi", "six")
+        index.pages["six"]["files"].pop()
+        keep = "snapmirror.sync.live:LiveMetadata._keep"
+        done = meanwhile(monkeypatch, keep, lambda: beside(forget_and_gc, tmp_path / "store"))
+        live.refresh("pypi", "six")
+        assert done
+        state = live.states(store.catalog())["pypi"].directories[""]
+        content = store.metadata.directory(state.blob).read_leaf("six") or b""
+        assert [file.name for file in ECOSYSTEMS["pypi"].files(content)] == ["six-1.0.tar.gz"]
 
 
 @pytest.mark.parametrize(
@@ -292,6 +356,49 @@ def test_a_sync_goes_on_with_the_index_that_another_process_has_made(returning: 
     returning.sync()
 
 
+def test_a_server_that_finds_no_index_waits_for_the_one_that_is_just_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And does not take the half of it away to make its own."""
+    spawn = multiprocessing.get_context("spawn")
+    ready = spawn.Event()
+    server = spawn.Process(target=use_index, args=(tmp_path / "store", ready))
+
+    def ask() -> None:
+        server.start()
+        assert ready.wait(60)
+
+    with store_at(tmp_path / "store") as store:
+        store.put([b"something"])
+        done = meanwhile(monkeypatch, "snapmirror.store.fs:rename", ask)  # the old index is gone by then
+        with store.lock(None):
+            assert store.reindex() == (1, 0)
+        assert done
+        server.join(60)
+        assert server.exitcode == 0
+        assert store.index.held([sha256(b"something")])
+
+
+def test_two_processes_may_find_at_once_that_there_is_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "store"
+    done = meanwhile(monkeypatch, "snapmirror.store.layout:create", lambda: Store.create(root))
+    Store.create(root)
+    assert done
+    Store.open(root, write=True).close()
+
+
+@pytest.mark.parametrize("name", ["pins/paper.json", "snapshots/20200101T000000Z.pages"])
+def test_what_another_process_takes_away_while_it_is_read_counts_as_gone(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store_at(tmp_path / "store") as store:
+        path = store.layout.root / name
+        path.write_bytes(b"{}")
+        done = meanwhile(monkeypatch, "pathlib:Path.read_bytes", path.unlink)
+        assert (store.catalog().pins, store.snapshots.pages()) == ({}, {})
+        assert done
+
+
 def test_a_sync_that_dies_while_it_publishes_takes_no_repo_out_of_current(tmp_path: Path) -> None:
     _, repo = made(tmp_path / "chan", "lib")
     _, other = made(tmp_path / "other", "data")
@@ -314,14 +421,12 @@ def test_what_dead_processes_left_half_written_stops_nobody_and_is_cleared_by_gc
     channel.publish()
     beside(die_while_registering, root, repo)
     (root / "published" / ".new-0123").mkdir()
-    (root / "snapshots" / ".20200101T000000Z.json.0123").write_bytes(b"{")
-    (root / "blobs" / "ab" / f".ab{62 * '0'}.0123").write_bytes(b"half")
+    (root / "live" / "repos").mkdir()
+    for folder in ("snapshots", "denied", "live/repos", "blobs/ab"):
+        (root / folder / ".name.0123").write_bytes(b"{")
     with store_at(root) as store:
         collect(store)
-        left = [
-            path.name for folder in ("published", "snapshots", "syncing", "blobs/ab") for path in (root / folder).glob(".*")
-        ]
-        assert sorted(left) == [".trees", ".views"]
+        assert sorted(path.name for path in root.rglob(".*")) == [".index", ".trees", ".views"]
         assert sync(store, repo).exit_status(strict=True) == 0
         assert "new-1.0-0.conda" in listed(store, "chan")
 

@@ -191,6 +191,19 @@ def test_unknown_keys_of_a_shard_and_of_a_shard_index_survive_in_shards(
     assert mirror.repodata("chan/noarch")["packages.conda"] == {LIB.filename: LIB.record}
 
 
+def test_what_a_shard_index_says_of_its_own_form_is_not_said_of_ours(
+    mirror: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    """As conda-index 0.6 to 0.9 writes it: conda before 24.5 refuses repodata of version 2."""
+    shard = {"packages": {}, "packages.conda": {LIB.filename: raw_hashes(LIB.record)}, "removed": []}
+    top = {"repodata_version": 2, "removed": ["never-1-0.conda"], "v3": {"conda": {"never-1-0": {}}}}
+    write_shards(upstream.root / "chan/noarch", {"lib": packed(shard)}, **top)
+    mirror.sync()
+    published = mirror.repodata("chan/noarch")
+    assert (published["repodata_version"], published["removed"], published.get("v3", {})) == (1, [], {})
+    assert set(read_document(mirror.tree("chan/noarch") / "repodata_shards.msgpack.zst")) == {"version", "info", "shards"}
+
+
 @pytest.mark.parametrize("form", ["shards", "json"])
 @pytest.mark.parametrize("base", ["absolute", "relative", "rooted"])
 def test_base_url_says_where_the_files_are(

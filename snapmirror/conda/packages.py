@@ -7,6 +7,7 @@ withheld: most likely it is still being copied, and the next sync takes it.
 
 import asyncio
 import bz2
+import contextlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -98,14 +99,18 @@ def _check_for(subdir: str, found: _Found) -> _Found:
 
 def _list(folder: Path) -> list[_Place]:
     """The packages in a folder, none if there is no such folder. Names of files that are being copied begin with a dot."""
+    found: list[_Place] = []
     try:
         with os.scandir(folder) as entries:
-            named = [entry for entry in entries if entry.name.endswith(_ENDINGS) and not entry.name.startswith(".")]
-            return [(Path(entry.path), entry.stat()) for entry in named if entry.is_file()]
+            for entry in entries:
+                if entry.name.endswith(_ENDINGS) and not entry.name.startswith(".") and entry.is_file():
+                    with contextlib.suppress(FileNotFoundError):  # it was deleted after it was listed
+                        found.append((Path(entry.path), entry.stat()))
     except FileNotFoundError:
         return []
     except OSError as error:
         raise TransportError(folder.as_uri(), error.strerror or str(error)) from None
+    return found
 
 
 def _index(files: Sequence[_Place], notes: Notes) -> Iterator[tuple[Path, _Found]]:

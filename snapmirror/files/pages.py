@@ -9,6 +9,7 @@ import urllib.parse
 from html.parser import HTMLParser
 from typing import NamedTuple
 
+from .. import addresses
 from ..errors import BadIndexError
 from . import names
 from .entries import DATE, Entry, seconds
@@ -34,18 +35,17 @@ class Page(NamedTuple):
     invalid: dict[str, str]
 
 
-def parse(body: bytes, url: str, shown: str) -> Page:
+def parse(body: bytes, url: str) -> Page:
     """Read a listing in HTML.
 
     url: of the folder, ending in a slash; links that don't lead below it, or that have a query, are ignored
-    shown: the same without credentials
     Raises BadIndexError for a page that is no listing.
     """
     rows = _Rows()
     rows.feed(_UNCLOSED.sub("&lt;", _COMMENT.sub("", body.decode("utf-8", "replace"))))
     rows.close()
     if rows.asks_for_password:
-        raise BadIndexError(shown, "is no listing but a page to log in")
+        raise BadIndexError(addresses.redact(url), "is no listing but a page to log in")
     files: dict[str, Entry] = {}
     folders: dict[str, None] = {}
     invalid: dict[str, str] = {}
@@ -67,7 +67,9 @@ def parse(body: bytes, url: str, shown: str) -> Page:
                 invalid[name] = "it is listed twice, with different hashes"
             files[name] = entry if entry.says_something else known
     if not rows.headed and not invalid and not any(entry.says_something for entry in files.values()):
-        raise BadIndexError(shown, "is no listing: it has no heading of one, and no link with a size, a date or a hash")
+        raise BadIndexError(
+            addresses.redact(url), "is no listing: it has no heading of one, and no link with a size, a date or a hash"
+        )
     kept = tuple(entry for name, entry in files.items() if name not in invalid)
     return Page(kept, tuple(folders), invalid)
 

@@ -33,19 +33,19 @@ def is_json(body: bytes) -> bool:
     return body.removeprefix(_BOM).lstrip(b" \t\r\n")[:1] in (b"[", b"{")
 
 
-def parse(body: bytes, url: str, shown: str) -> Page:
+def parse(body: bytes, url: str) -> Page:
     """Read a listing in JSON.
 
-    url: its own, for relative addresses; shown: the same without credentials
+    url: its own, for relative addresses
     Raises BadIndexError for what is no listing.
     """
     try:
         content = msgspec.json.decode(body.removeprefix(_BOM))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadIndexError(shown, f"is no JSON: {error}") from None
+        raise BadIndexError(addresses.redact(url), f"is no JSON: {error}") from None
     items = content if isinstance(content, list) else [content]
     if not all(isinstance(item, dict) and ({"assets", "url", "type"} & item.keys()) for item in items):
-        raise BadIndexError(shown, "is neither a list of releases with `assets` nor a list of files with `url`")
+        raise BadIndexError(addresses.redact(url), "is neither a list of releases with `assets` nor a list of files with `url`")
     files: dict[str, Entry] = {}
     invalid: dict[str, str] = {}
     folders: dict[str, None] = {}

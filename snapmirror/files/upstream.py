@@ -82,7 +82,7 @@ def _read_one(address: str, repo: FilesRepo, upstream: Upstream) -> Listing:
     if urllib.parse.urlsplit(address).path.endswith("/releases"):
         page = _all_pages(address, upstream)
     else:
-        page = releases.parse(body, address, addresses.redact(address))
+        page = releases.parse(body, address)
     if page.folders:  # one folder of several
         return _with_sums(_walk(address, body, repo, upstream), upstream)
     base = addresses.with_credentials(releases.common_base(page.files, folder_of(address)), address)
@@ -91,8 +91,7 @@ def _read_one(address: str, repo: FilesRepo, upstream: Upstream) -> Listing:
 
 
 def _parse(body: bytes, url: str) -> Page:
-    shown = addresses.redact(url)
-    return releases.parse(body, url, shown) if releases.is_json(body) else pages.parse(body, url, shown)
+    return releases.parse(body, url) if releases.is_json(body) else pages.parse(body, url)
 
 
 def _all_pages(address: str, upstream: Upstream) -> Page:

@@ -150,7 +150,7 @@ def files(leaf: bytes) -> tuple[File, ...]:
 
 
 def _files(record: _Record) -> Iterator[File]:
-    modified = _seconds(record.upload_time) if record.upload_time else None
+    modified = seconds(record.upload_time) if record.upload_time else None
     yield File(record.filename, record.size, *_sums(record.hashes), record.url, modified)
     if record.metadata:
         yield File(record.filename + METADATA, None, *_sums(record.metadata), metadata_url(record.url), modified)
@@ -165,8 +165,8 @@ def _sums(stated: bool | dict[str, str]) -> tuple[Digest | None, bytes | None]:
     return bytes.fromhex(sha256) if sha256 else None, bytes.fromhex(other) if other else None
 
 
-def _seconds(time: str) -> int:
-    """Seconds since 1970 of an upload-time that `page.seconds` has let in, without a check for each of millions."""
+def seconds(time: str) -> int:
+    """Seconds since 1970, without fractions, of an upload-time (PEP 700) in a leaf, which was checked when that was made."""
     return max(0, int(datetime.fromisoformat(time).timestamp()))
 
 
@@ -240,7 +240,7 @@ def as_of(leaf: bytes, instant: int) -> bytes:
 
 def _was_there(record: dict[str, Any], instant: int) -> bool:
     uploaded = record.get("upload-time")
-    return uploaded is not None and _seconds(uploaded) <= instant
+    return uploaded is not None and seconds(uploaded) <= instant
 
 
 def advertised(record: dict[str, Any]) -> bool | dict[str, str]:

@@ -12,12 +12,11 @@ _PACKAGE_TYPES = {"wheel": "bdist_wheel", "sdist": "sdist"}
 _NEVER = "1970-01-01T00:00:00Z"
 
 
-def project(content: bytes, base: str = "") -> bytes:
-    """The document of a project. Raises ValueError for bytes that are no leaf.
+def project(content: bytes) -> bytes:
+    """The document of a project, made of its leaf. Raises ValueError for bytes that are no leaf.
 
-    content: its leaf
-    base: what addresses of files begin with, without a slash at the end. If it is empty they are paths, which bandersnatch
-        appends to the address of the index; it refuses paths that don't begin with /packages
+    Addresses of files are paths, which bandersnatch appends to the address of the index; it refuses paths that don't begin
+    with /packages.
     """
     page = leaf.decode(content)
     title, serial, _ = leaf.head(content)
@@ -29,7 +28,7 @@ def project(content: bytes, base: str = "") -> bytes:
         named = names.parse(record["filename"], name)
         version = written.get(names.version_key(named.version), named.version or "unknown")
         path = paths.get(record["filename"])
-        url = f"{base}/{pages.quoted(path)}" if path else record["url"]
+        url = f"/{pages.quoted(path)}" if path else record["url"]
         releases.setdefault(version, []).append(_file(record, named, url))
     latest = _latest(releases)
     info = {"name": title, "version": latest, "yanked": False, "yanked_reason": None}

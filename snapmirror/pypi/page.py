@@ -191,7 +191,7 @@ def _check_types(record: dict[str, Any]) -> None:
         if not isinstance(record.get(key), allowed):
             raise ValueError(f"its {key} is {record[key]!r}")
     if record.get("upload-time") is not None:
-        seconds(record["upload-time"])
+        _check_time(record["upload-time"])
     for key in leaf.METADATA_KEYS:
         value = record.get(key)
         if value is not None and not isinstance(value, bool) and not _are_hashes(value):
@@ -220,11 +220,11 @@ def _promise(record: dict[str, Any]) -> object:
     return {kind: digits.lower() for kind, digits in record["hashes"].items()}, record.get("size")
 
 
-def seconds(time: str) -> int:
-    """Seconds since 1970 of an upload-time (PEP 700), without fractions. Raises ValueError."""
-    if not _TIME.fullmatch(time):
-        raise ValueError(f"its upload-time {time[:40]!r} is no time")
+def _check_time(time: str) -> None:
+    """Raise ValueError for what is no upload-time (PEP 700)."""
     try:
-        return max(0, int(datetime.fromisoformat(time).astimezone(UTC).timestamp()))
+        if not _TIME.fullmatch(time):
+            raise ValueError
+        datetime.fromisoformat(time).astimezone(UTC)  # a thirteenth month, a time whose UTC no calendar has
     except (ValueError, OverflowError):
         raise ValueError(f"its upload-time {time[:40]!r} is no time") from None

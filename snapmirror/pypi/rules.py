@@ -11,7 +11,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from .. import units
-from . import names, page, platforms
+from . import leaf, names, platforms
 from .names import Named
 from .requirements import Asked
 from .settings import Select
@@ -43,7 +43,7 @@ class Listed(msgspec.Struct, gc=False, eq=False):
     @property
     def uploaded(self) -> int | None:
         """Seconds since 1970; None if nobody states it."""
-        return page.seconds(self.upload_time) if self.upload_time else None
+        return leaf.seconds(self.upload_time) if self.upload_time else None
 
 
 class _Leaf(msgspec.Struct, gc=False):
@@ -53,9 +53,9 @@ class _Leaf(msgspec.Struct, gc=False):
 _LEAF = msgspec.msgpack.Decoder(_Leaf)
 
 
-def listed(leaf: bytes) -> list[Listed]:
+def listed(content: bytes) -> list[Listed]:
     """The files of a leaf that snapmirror made; none of an empty one."""
-    return _LEAF.decode(leaf).files if leaf else []
+    return _LEAF.decode(content).files if content else []
 
 
 class Choice(NamedTuple):
