@@ -18,17 +18,19 @@ DEBIAN := apache2:apache2 curl:curl mandoc:mandoc nginx:nginx-light openssl:open
 
 .PHONY: help
 help:
-	@echo 'make demo      mirror a small channel and two projects of PyPI, and serve them for $(DEMO_SECONDS) seconds (DEMO_SECONDS=...)'
+	@echo 'make demo      mirror a small channel and two projects of PyPI, and serve them for $(DEMO_SECONDS) s (DEMO_SECONDS=n)'
 	@echo 'make test      run the tests (JOBS=n: in n processes; TESTS=tests/test_x.py: only these)'
-	@echo 'make fleet     a day of 50 clients and an index that fails every twentieth time, on a clock of its own'
-	@echo 'make faults    a bad index, crowds of clients, kills and a full disk, through us and through other proxies'
-	@echo 'make chaos     a bad upstream, mirrored by others and by us, with a client that installs meanwhile'
-	@echo 'make check     lint, format, types and the order of layers'
+	@echo 'make fleet     play a day of 50 clients and an index that fails one time in twenty, on a clock of its own'
+	@echo 'make faults    try a bad index, crowds of clients, kills and a full disk on snapmirror and on other proxies'
+	@echo 'make chaos     mirror a bad upstream with snapmirror and with other programs, while a client installs'
+	@echo 'make long      run the long forms of tests: every call that can be the last, every version of a channel'
+	@echo 'make mutants   make lines of store/ and sync/ wrong, and see which tests notice (MUTANTS="gc seal": of these modules)'
+	@echo 'make check     check lint, format, types and the order of layers'
 	@echo 'make bench     measure against other programs (BENCH=--quick for a short run, BENCH=NAME for one)'
 	@echo 'make man       check the manual pages, and render them to build/man as HTML'
 	@echo 'make install   install below PREFIX ($(PREFIX)): lib/snapmirror, bin/snapmirror, share/man'
-	@echo 'make uninstall take that away'
-	@echo 'make clean     remove what was made here'
+	@echo 'make uninstall remove what make install has put there'
+	@echo 'make clean     remove what make has made in this folder'
 
 # The environment -----------------------------------------------------------------------------------------------------
 
@@ -52,11 +54,18 @@ $(VENV)/installed-bench: pyproject.toml | $(VENV)/made
 	$(PIP) install --editable '.[test,bench]'
 	@touch $(VENV)/installed $(VENV)/installed-test $@
 
-# Debian packages for tests, as root on Debian only. What can't be had is no failure: its tests skip and name the program.
-$(VENV)/debian: | $(VENV)/made
+$(VENV)/installed-mutants: pyproject.toml | $(VENV)/made
+	$(PIP) install --editable '.[test,mutants]'
+	@touch $(VENV)/installed $(VENV)/installed-test $@
+
+# Debian packages for tests and measurements, as root on Debian only. What can't be had is no failure: what needs it skips, and
+# names the program.
+$(VENV)/debian: PACKAGES = $(DEBIAN)
+$(VENV)/debian-bench: PACKAGES = $(DEBIAN) wrk:wrk
+$(VENV)/debian $(VENV)/debian-bench: | $(VENV)/made
 	@if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ] && command -v apt-get >/dev/null; then \
 		missing=; \
-		for pair in $(DEBIAN); do \
+		for pair in $(PACKAGES); do \
 			PATH="$$PATH:/usr/sbin:/sbin" command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair#*:}"; \
 		done; \
 		if [ -n "$$missing" ]; then \
@@ -70,7 +79,7 @@ $(VENV)/debian: | $(VENV)/made
 			apt="apt-get -qq -o Dpkg::Use-Pty=0"; \
 			$$apt install --no-install-recommends -y $$missing </dev/null >/dev/null 2>&1 || \
 				{ $$apt update </dev/null && $$apt install --no-install-recommends -y $$missing </dev/null >/dev/null; } || \
-				echo "could not install$$missing: the tests that need them will skip"; \
+				echo "could not install$$missing: what needs them will skip"; \
 		fi; \
 	fi
 	@touch $@
@@ -86,12 +95,26 @@ TESTS ?= tests
 test: $(VENV)/installed-test $(VENV)/debian
 	$(BIN)/python -m pytest --numprocesses $(JOBS) -m 'not long' $(TESTS)
 
+.PHONY: long
+long: $(VENV)/installed-test $(VENV)/debian
+	SNAPMIRROR_LONG=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --timeout 3600 \
+		tests/test_crash.py tests/test_adopt.py tests/test_real_data.py
+
+# of what was last committed; which tests run what is found out once a commit, and mutants that were tried are not tried again
+MUTANTS ?= --most 300
+.PHONY: mutants
+mutants: folder := build/mutants/$(shell git rev-parse --short HEAD)
+mutants: $(VENV)/installed-mutants $(VENV)/debian
+	@test -e $(folder)/map.json || $(BIN)/python -P tests/mutants.py map $(folder)
+	$(BIN)/python -P tests/mutants.py run $(folder) $(MUTANTS)
+	$(BIN)/python -P tests/mutants.py report $(folder)
+
 .PHONY: fleet
 fleet: $(VENV)/installed-test
 	SNAPMIRROR_LONG=1 $(BIN)/python -m pytest -s --numprocesses 0 tests/test_fleet.py
 
 .PHONY: faults
-faults: $(VENV)/installed-bench
+faults: $(VENV)/installed-bench $(VENV)/debian-bench
 	$(BIN)/python -m bench.faults
 
 .PHONY: chaos
@@ -106,7 +129,7 @@ check: $(VENV)/installed-test
 	$(BIN)/python -m pytest --quiet tests/test_layers.py
 
 .PHONY: bench
-bench: $(VENV)/installed-bench
+bench: $(VENV)/installed-bench $(VENV)/debian-bench
 	$(BIN)/python -m bench $(BENCH)
 
 .PHONY: man
