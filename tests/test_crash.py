@@ -123,6 +123,23 @@ def test_dying_at_any_call_that_changes_the_disk(verb: str, tmp_path: Path, chan
         fs.remove_tree(root)
 
 
+def test_a_store_whose_maker_died_halfway_is_made_by_the_next(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    total = _calls(tmp_path, base, None, _create, dies_at=None)
+    for number in (total // 2, total - 3):  # all that is left are a rename, which makes it a store, and the sync of that
+        root = tmp_path / f"crash-{number}"
+        root.mkdir()
+        _calls(tmp_path, root, None, _create, dies_at=number)
+        assert not (root / "snapmirror.json").exists()
+        _create(root)
+        assert problems(root) == []
+
+
+def _create(root: Path, _: object = None) -> None:
+    Store.create(root)
+
+
 def _link(source: str, target: str) -> None:
     """Copies of the base share blobs with it; all else is a copy, for it is changed in place (LMDB)."""
     if "/blobs/" in source:
@@ -146,7 +163,7 @@ def _forget_and_gc(root: Path, repo: CondaRepo) -> None:
         collect(store)
 
 
-def _calls(tmp_path: Path, root: Path, repo: CondaRepo, action: object, dies_at: int | None) -> int:
+def _calls(tmp_path: Path, root: Path, repo: CondaRepo | None, action: object, dies_at: int | None) -> int:
     """Run an action in a child that dies at its n-th call (None: a rehearsal on a copy); how many calls it made."""
     if dies_at is None:
         rehearsal = tmp_path / "rehearsal"

@@ -5,16 +5,25 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from channels import Channel, make_package
 from disks import small_disk
-from inprocess import repodata
+from inprocess import repodata, store_at, sync
 from upstream import Upstream
 
+from snapmirror.conda import CondaRepo
+from snapmirror.digests import sha256
+from snapmirror.errors import DiskFull
+from snapmirror.store.blobs import Staged
 from snapmirror.store.store import Store
+from snapmirror.store.syncing import Registration, entries
+from snapmirror.transfer.download import Source, download
+from snapmirror.transfer.http import Http
 
 MB = 10**6
 
@@ -111,6 +120,54 @@ def test_a_disk_that_fills_up_leaves_current_and_is_freed_by_forget_and_gc(disk:
         assert run("sync").returncode == 0
         assert run.current() == {f"c{number}-1.0-0.conda" for number in range(10)}
         assert run("check", "--read-data").returncode == 0
+
+
+def test_a_full_disk_keeps_no_download_that_was_finished_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go to make room for forget and gc, also those that end while the sync is already giving up."""
+    channel = Channel(tmp_path / "channel")
+    packages(channel, "a", 4, 1000)
+    together, stopped = threading.Barrier(4), threading.Event()
+
+    def fill_up(http: Http, folder: Path, source: Source, *rest: Any) -> Staged:
+        if source.file.name.startswith("a0-"):
+            together.wait(20)
+            raise DiskFull(folder)
+        staged = download(http, folder, source, *rest)
+        together.wait(20)
+        assert stopped.wait(20)
+        return staged
+
+    monkeypatch.setattr("snapmirror.sync.fetch.download", fill_up)
+    stop = Http.stop
+    monkeypatch.setattr(Http, "stop", lambda http: (stop(http), stopped.set()))
+    with store_at(tmp_path / "store") as store:
+        with pytest.raises(DiskFull):
+            sync(store, CondaRepo(path="chan", upstream=channel.root.as_uri()))
+        assert [path.name for path in store.layout.incoming.iterdir()] == ["CACHEDIR.TAG"]
+
+
+def test_a_full_disk_gets_the_room_of_what_a_killed_sync_was_just_fetching(tmp_path: Path) -> None:
+    """So that gc need not throw the index away; what other processes are just storing is left to them."""
+    with small_disk(tmp_path / "disk", "8m") as disk, store_at(disk / "store") as store:
+        store.put([b"something"])
+        incoming = store.layout.incoming
+        (incoming / "put-of-another").write_bytes(b"leaf")
+        (incoming / ("ab" * 32)).write_bytes(bytes(MB))
+        with pytest.raises(DiskFull):
+            store.put([b"small", bytes(8 * MB)])
+        assert {path.name for path in incoming.iterdir()} == {"CACHEDIR.TAG", "put-of-another", "ab" * 32}
+        registration = Registration(store.layout)
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(shutil.disk_usage(disk).free))
+        with pytest.raises(DiskFull):
+            registration.write([sha256(b"something")])
+        store.make_room()
+        assert {path.name for path in incoming.iterdir()} == {"CACHEDIR.TAG", "put-of-another"}
+        assert store.layout.index.exists()
+        registration.write([sha256(b"something")])
+        (entry,) = entries(store.layout)
+        assert (entry.directories, entry.alive) == ((sha256(b"something"),), True)
+        registration.remove()
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")

@@ -120,14 +120,19 @@ class LocalBlobs:
 
     def put(self, data: Sequence[bytes]) -> list[Staged]:
         staged = []
-        for content in data:
-            sums = Sums()
-            sums.update(content)
-            path = self._layout.incoming / f"put-{secrets.token_hex(8)}"
-            if self.size(sums.sha256) != len(content):
-                fs.write_new(path, content, sync=False)
-            staged.append(Staged(path, sums.sha256, sums.blake3, sums.size))
-        self.admit([one for one in staged if one.path.exists()])
+        try:
+            for content in data:
+                sums = Sums()
+                sums.update(content)
+                path = self._layout.incoming / f"put-{secrets.token_hex(8)}"
+                staged.append(Staged(path, sums.sha256, sums.blake3, sums.size))
+                if self.size(sums.sha256) != len(content):
+                    fs.write_new(path, content, sync=False)
+            self.admit([one for one in staged if one.path.exists()])
+        except BaseException:  # on a full disk others need the room, and nobody else takes such files away for a while
+            for one in staged:
+                fs.unlink(one.path)
+            raise
         return staged
 
     def admit(self, staged: Sequence[Staged]) -> None:

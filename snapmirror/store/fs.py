@@ -186,13 +186,16 @@ _SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 def sync_files(paths: Iterable[Path | str], root: Path) -> None:
     """Make the bytes of many closed files durable: one syncfs for many, fdatasync for few. root: on their file system
 
+    A file that is not there is passed over: whoever gives it a name finds that out.
+
     One syncfs writes out everything that the file system holds, others' files too; above 16 files it is the cheaper one
     (measured on 2,000 files of 100 kB: fdatasync each 1,860 files a second, syncfs 1,940, with far fewer journal commits).
     """
     paths = list(paths)
     if _SYNCFS is None or len(paths) <= 16:
         for path in paths:
-            sync_file(path)
+            with contextlib.suppress(FileNotFoundError):
+                sync_file(path)
         return
     with full_disk(root):
         descriptor = _open_folder(root)

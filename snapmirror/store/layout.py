@@ -81,14 +81,16 @@ class Layout:
 def create(layout: Layout, present: datetime) -> None:
     """Make an empty store in a folder that is missing or empty, or in which a process died that did the same.
 
-    Raises StoreError if it holds anything else, or may not be written to.
+    Nothing if it is a store: two processes may have found none at the same time. Raises StoreError if it holds anything else,
+    or may not be written to.
     """
     root = layout.root
-    ours = {*(folder.name for folder in layout.folders), "lost+found"}
+    names = set(os.listdir(root)) if root.is_dir() else set()
+    if layout.format.name in names:
+        return
     unfinished = f".{layout.format.name}."  # what fs.replace calls it before it has its name
-    if root.exists() and (
-        not root.is_dir() or any(found.name not in ours and not found.name.startswith(unfinished) for found in root.iterdir())
-    ):
+    foreign = names - {folder.name for folder in layout.folders} - {"lost+found"}
+    if not all(name.startswith(unfinished) for name in foreign) or (root.exists() and not root.is_dir()):
         raise StoreError(root, "is neither a store (no snapmirror.json in it) nor empty; choose another folder for `store`")
     try:
         fs.make_folder(root)

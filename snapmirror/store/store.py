@@ -22,6 +22,9 @@ from .published import Published
 from .snapshots import Snapshots
 from .trees import Trees
 
+#: seconds for which a file that `Blobs.put` has written may wait for its name; no lock tells that its process lives
+_WAITING_SECONDS = 3600.0
+
 
 class Store:
     """One opened store. Open it with `Store.open`, and close it.
@@ -180,7 +183,10 @@ class Store:
         self.index.put_blobs(rows, {one.other: one.sha256 for one in staged if one.other})
 
     def clear_partials(self, older: float = 0.0) -> int:
-        """Remove what no process is writing in `incoming/`, last written `older` seconds ago or earlier; the bytes freed."""
+        """Remove what no process is writing in `incoming/`, last written `older` seconds ago or earlier; the bytes freed.
+
+        older: 0 for all, what was written just now too
+        """
         freed = 0
         now = self.now().timestamp()
         for path in self.layout.incoming.iterdir():
@@ -188,7 +194,9 @@ class Store:
                 continue
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
-                if now - status.st_mtime >= older:
+                least = max(older, _WAITING_SECONDS) if path.name.startswith("put-") else older
+                # The clock is cut to the second: what was written in this one is not 0 seconds old but less.
+                if not least or now - status.st_mtime >= least:
                     freed += status.st_size
                     fs.unlink(path)
         return freed
