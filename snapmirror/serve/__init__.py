@@ -1,8 +1,8 @@
 """Serving a store over HTTP, read-only.
 
 In the order of a request: `workers` (processes and signals), `app` (one process), `view` (what is being served), `fresh`
-(metadata that is read first), `resolve` and `search` (what a path names; `answers`: what that may be), `send`, `documents`
-and `listing` (bodies that are made; kept by `bodies`), `blobs` (files; of those that are not held, `pull` fetches them in
-`turns`, and `coming` is what a client reads meanwhile), `respond` (conditions, ranges, headers), `parts` (the bytes on the
-wire), `access` (the log). Nothing is imported here: `settings` is read by every verb, and aiohttp takes 0.2 s to load.
+(metadata that is read first), `send` (the answer), `resolve` and `search` (what a path names; `answers`: what that may be),
+`documents` and `listing` (bodies that are made; kept by `bodies`), `blobs` (files; what is not held `pull` fetches in `turns`,
+and `coming` is what a client reads meanwhile), `respond` (conditions, ranges, headers), `parts` (the bytes on the wire),
+`access` (the log). Nothing is imported here: `settings` is read by every verb, and aiohttp takes 0.2 s to load.
 """

@@ -1,4 +1,4 @@
-"""What a path may come to: values that `resolve` and `search` find, and `app` sends."""
+"""What a path may come to: values that `resolve` and `search` find, and `send` sends; or a refusal."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from ..digests import Digest
 from ..ecosystem import Ecosystem, PageAt, Site
+from ..errors import DamagedError
 from ..store.directories import Derived
 from ..transfer.download import Source
 from .settings import Origin
@@ -15,11 +16,22 @@ from .view import View
 class Place(NamedTuple):
     """The snapshot that an answer comes from."""
 
+    #: its id, or `live`
     snapshot: str
     #: the id form of the time until which a day's answer may still change, empty if it may not
     provisional: str = ""
     #: whether the URL names that snapshot by its exact id
     exact: bool = False
+
+
+class Fetchable(NamedTuple):
+    """How a file can be had that is fetched when it is asked for."""
+
+    source: Source
+    #: how its repo is configured, None if it no longer is
+    origin: Origin | None
+    #: its path below the repo
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +47,8 @@ class BlobAnswer:
     immutable: bool
     #: seconds since 1970 of upstream's last change, if that is known
     modified: int | None = None
-    #: of a file that is fetched when it is asked for: where from, and how the repo is configured, if it is
-    source: Source | None = None
-    origin: Origin | None = None
-    #: its path below the repo
-    path: str = ""
+    #: None if it has to be held
+    fetchable: Fetchable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +110,13 @@ class SlashAnswer:
 
 @dataclass(frozen=True, slots=True)
 class UnlistedAnswer:
-    """Nothing that the directory lists; `Resolver.search` knows more, and may take a while."""
+    """Nothing that the directory lists, as far as can be told at once; `Resolver.search` tells, and may take a while."""
 
     place: Place
     repo: str
     #: the path below the repo
     inner: str
-    #: whether what older snapshots list will do
+    #: whether it is asked for under `current`, where what an older snapshot lists will do
     current: bool
 
 
@@ -129,7 +138,7 @@ class Cache(Protocol):
 
 
 class Cached(NamedTuple):
-    """The same, known beforehand."""
+    """What is known before the answer begins. Fulfils Cache."""
 
     status: str
     upstream: float | None = None
@@ -140,9 +149,9 @@ HIT = Cached("hit")
 
 
 class Refused(Exception):
-    """A request that is answered with an error."""
+    """A request that is answered with an error status and a sentence that says why."""
 
-    #: what had been tried
+    #: for the access log: what had been tried
     cache: Cache = UNCACHED
 
     def __init__(self, status: int, problem: str, place: Place | None = None) -> None:
@@ -152,7 +161,17 @@ class Refused(Exception):
         super().__init__(problem)
 
 
+def not_listed(place: Place, repo: str, inner: str) -> Refused:
+    """The refusal of a path below a repo that names nothing."""
+    return Refused(404, f"{inner}: is not in {repo} of snapshot {place.snapshot}", place)
+
+
+def damaged(place: Place, what: str, problem: str) -> Refused:
+    """The refusal of what is listed but is not in the store as it should be; worded as a DamagedError."""
+    return Refused(503, str(DamagedError(what, problem)), place)
+
+
 def refuse_denied(view: View, digest: Digest | None, name: str, place: Place) -> None:
-    """Raise Refused for what the operator denies."""
+    """Raise Refused if the operator denies a file or leaf."""
     if digest is not None and (reason := view.denied.get(digest.hex())) is not None:
         raise Refused(403, f"{name}: denied by the operator of this mirror" + (f": {reason}" if reason else ""), place)

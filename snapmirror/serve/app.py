@@ -1,4 +1,4 @@
-"""The server of one process: takes a request, and finds what it names; for `send` to send it."""
+"""The server of one process: takes a request, sees to it that what it is about is fresh, and has `send` answer it."""
 
 import logging
 from collections.abc import Mapping
@@ -16,12 +16,11 @@ from .answers import Refused
 from .blobs import BlobSender
 from .bodies import Bodies, in_memory
 from .fresh import Fresh, Freshness, Live
-from .parts import Missing
 from .pull import Puller
-from .resolve import Origins, Resolver, split
+from .resolve import Resolver, split
 from .respond import NO_STORE, SHORT, Reply, problem
 from .send import JSON, Present, Sender
-from .settings import Serve
+from .settings import Origins, Serve
 from .view import View, Watch
 
 _log = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ _TEXT = "text/plain; charset=utf-8"
 
 
 class _Asked(NamedTuple):
-    """What somebody asks for of a repo whose metadata is on request."""
+    """What a path asks for of a repo whose metadata is on request."""
 
     selector: str
     #: path of the repo
@@ -52,7 +51,7 @@ class Server:
         live: Live | None = None,
     ) -> None:
         """origins: of the configured repos
-        puller: fetches what is asked for; None if nothing is configured so
+        puller: fetches the files that are asked for; None if no repo is configured so
         live: the same for metadata
         """
         self._store = store
@@ -60,14 +59,14 @@ class Server:
         self._live_repos = {
             path: ecosystems[origin.kind] for path, origin in origins.items() if origin.metadata_age is not None
         }
-        self._blobs = BlobSender(store, settings.accel, puller)
         self._ecosystems = ecosystems
         self._public_url = settings.public_url
-        self._fresh = Fresh(store, live, origins) if live else None
         self._watch = Watch(store, live.states) if live else Watch(store)
+        self._puller = puller
+        self._fresh = Fresh(store, live, origins) if live else None
         self._present = self._begin(self._watch.view())
         self._bodies = Bodies()
-        self._sender = Sender(store, self._blobs, self._bodies)
+        self._sender = Sender(store, BlobSender(store, settings.accel, puller), self._bodies)
         self._snapshots = internal.Snapshots(store)
         self._draining = False
 
@@ -75,16 +74,18 @@ class Server:
         return Present(Resolver(self._store, self._ecosystems, view, self._public_url, self._origins), {}, {})
 
     def drain(self) -> None:
-        """From now on every answer is the last of its connection, and says so."""
+        """From now on every answer is the last of its connection, and says so; nobody waits for upstreams for long."""
         self._draining = True
-        self._blobs.drain()
+        if self._puller:
+            self._puller.drain()
         if self._fresh:
             self._fresh.drain()
 
     async def close(self) -> None:
         """Wait for threads, but not for upstreams."""
         self._bodies.close()
-        await self._blobs.close()
+        if self._puller:
+            await self._puller.close()
         if self._fresh:
             self._fresh.close()
 
@@ -110,11 +111,8 @@ class Server:
             return problem(request, 405, f"{request.method}: this server can only be read", None, "Allow: GET, HEAD")
         path = _path(request.raw_path)
         present = self._look(path)
-        if ready := present.ready.get(path):
-            try:
-                return self._blobs.send(request, ready)
-            except Missing:  # a file that gc has dropped to make room is fetched again
-                present.ready.pop(path, None)
+        if (reply := self._sender.send_ready(request, path, present)) is not None:
+            return reply
         if path.startswith(internal.PREFIX):
             return await self._internal(request, path, present)
         if self._watch.problem and not present.resolver.view.catalog.entries:
@@ -122,21 +120,22 @@ class Server:
         if self._fresh and (asked := self._asked(path)):
             answer = self._answer_live if asked.selector == CURRENT else self._answer_past
             return await answer(request, path, self._fresh, asked)
-        return await self._sender.send(request, path, present.resolver.resolve(path), present)
+        return await self._sender.send(request, path, present)
 
     def _look(self, path: str) -> Present:
-        """What there is now to answer a request for a path."""
+        """What there is now to answer a request for a path with."""
         view, before = self._watch.view(path[1:].partition("/")[0]), self._present.resolver.view
         if view is not before:
             self._present = self._begin(view)
             if view.catalog is not before.catalog:
-                self._blobs.forgive()
+                if self._puller:
+                    self._puller.forgive()
                 if self._fresh:
                     self._fresh.forgive()
         return self._present
 
     def _asked(self, path: str) -> _Asked | None:
-        """What a path asks for of a repo whose metadata is read because somebody does; None if it is of no such repo."""
+        """What a path asks for of a repo whose metadata is on request; None if it is of no such repo. Raises Refused."""
         segments, folder = split(path)
         selector = CURRENT
         if segments and self._present.resolver.view.catalog.is_selector(segments[0]):
@@ -157,9 +156,9 @@ class Server:
             raise Refused(403, f"/{asked.inner}: this mirror is set up not to ask for it (allow, block)")
 
     async def _answer_live(self, request: web.BaseRequest, path: str, fresh: Fresh, asked: _Asked) -> Reply:
-        """What is asked for itself is made fresh before, if it may be; for a file only if nothing lists it."""
+        """Answer under `current`: metadata that is asked for is freshened first, that which lists a file only if none does."""
         repo, want = asked.repo, asked.want
-        known = await self._freshen(fresh, repo, want) if want.itself and self._may_ask(asked) else None
+        known = await fresh.freshen(repo, want) if want.itself and self._may_ask(asked) else None
         try:
             reply = await self._answer_anew(request, path, asked, known)
         except Refused as refused:
@@ -168,7 +167,7 @@ class Server:
             self._refuse_blocked(asked)
             if want.itself:
                 raise
-            known = await self._freshen(fresh, repo, want)
+            known = await fresh.freshen(repo, want)
             reply = await self._answer_anew(request, path, asked, known)
         if known and (stale := known.stale):
             reply.add('Warning: 110 - "Response is Stale"', *([] if stale.age is None else [f"Age: {stale.age}"]))
@@ -177,9 +176,9 @@ class Server:
         return reply
 
     async def _answer_past(self, request: web.BaseRequest, path: str, fresh: Fresh, asked: _Asked) -> Reply:
-        """A name that nobody had asked for when a snapshot was sealed is told of later, once and for all."""
+        """Answer from a snapshot. A name that nobody had asked for when it was sealed is told of now, once and for all."""
         try:
-            return await self._sender.send(request, path, self._present.resolver.resolve(path), self._present)
+            return await self._sender.send(request, path, self._present)
         except Refused as refused:
             repo, want = asked.repo, asked.want
             if refused.status != 404 or not want.itself or (want.name and refused.place is None):
@@ -193,14 +192,14 @@ class Server:
             except SelectorError:  # there are snapshots, but none has the repo
                 raise refused from None
             known = await fresh.reconstruct(repo, record.id, want.name)
-            self._watch.renew()
             return await self._answer_anew(request, path, asked, known)
 
     async def _answer_anew(self, request: web.BaseRequest, path: str, asked: _Asked, known: Freshness | None) -> Reply:
-        """By what is known by now. It is not said that there is no such thing if only nobody could be asked."""
-        present = self._look(path)
+        """Answer with what is known by now. Where upstream could not be asked, it is not said that there is no such thing."""
+        if known:
+            self._watch.renew()  # this process, or another one, may have read something
         try:
-            return await self._sender.send(request, path, present.resolver.resolve(path), present)
+            return await self._sender.send(request, path, self._look(path))
         except Refused as refused:
             stale, name = known.stale if known else None, asked.want.name
             if not known or not stale or refused.status != 404 or (refused.place and not name):
@@ -208,11 +207,6 @@ class Server:
             unknown = Refused(stale.status, f"{name or asked.repo}: nothing is held, and {stale.problem}")
             unknown.cache = known
             raise unknown from None
-
-    async def _freshen(self, fresh: Fresh, repo: str, want: Want) -> Freshness:
-        known = await fresh.freshen(repo, want)
-        self._watch.renew()
-        return known
 
     async def _internal(self, request: web.BaseRequest, path: str, present: Present) -> Reply:
         view = present.resolver.view

@@ -14,6 +14,8 @@ from .parts import Part
 
 #: bytes that one process keeps in memory; the newest body is kept whatever its size
 _ROOM = 256 << 20
+#: bodies, as those that lie in files take no room
+_MOST = 65_536
 #: more would only take time from the event loop: making a body is half Python, half compression
 _THREADS = 4
 _GZIP_LEVEL = 6
@@ -33,13 +35,13 @@ class Body(NamedTuple):
     coming: Callable[[int, int], Part] | None = None
 
 
-def in_memory(data: bytes) -> Body:
-    """A body of bytes."""
-    return Body(f'"{sha256(data).hex()}"', len(data), data)
+def in_memory(data: bytes, further: tuple[str, ...] = ()) -> Body:
+    """A body of bytes. further: header fields that go with it"""
+    return Body(f'"{sha256(data).hex()}"', len(data), data, further=further)
 
 
 class Bodies:
-    """A bounded cache in front of functions that make bodies."""
+    """A bounded cache in front of functions that make bodies. To be used in one event loop, but for `peek`."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, Body] = OrderedDict()
@@ -51,15 +53,8 @@ class Bodies:
         """Wait for what is being made."""
         self._threads.shutdown()
 
-    def kept(self, key: Hashable) -> Body | None:
-        """A body that is there already."""
-        body = self._kept.get(key)
-        if body is not None:
-            self._kept.move_to_end(key)
-        return body
-
     def peek(self, key: Hashable) -> Body | None:
-        """The same, from any thread."""
+        """The body of a key if it is there. Thread-safe."""
         return self._kept.get(key)
 
     def forget(self, key: Hashable) -> None:
@@ -69,7 +64,8 @@ class Bodies:
 
     async def get(self, key: Hashable, make: Callable[[], Body]) -> Body:
         """The body of a key, made in a thread if it is not there; raises what `make` raises."""
-        if body := self.kept(key):
+        if body := self._kept.get(key):
+            self._kept.move_to_end(key)
             return body
         task = self._running.get(key)
         if task is None:
@@ -87,14 +83,14 @@ class Bodies:
     def _keep(self, key: Hashable, body: Body) -> None:
         self._kept[key] = body
         self._bytes += len(body.data or b"")
-        while (self._bytes > _ROOM and len(self._kept) > 1) or len(self._kept) > 65_536:
+        while (self._bytes > _ROOM and len(self._kept) > 1) or len(self._kept) > _MOST:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= len(dropped.data or b"")
 
     async def coded(self, body: Body, coding: str) -> Body:
         """A small body in memory under a content coding, `gzip` or `zstd`."""
         key = (body.etag, body.further, coding)
-        return await self.get(key, lambda: in_memory(encode(body.data or b"", coding))._replace(further=body.further))
+        return await self.get(key, lambda: in_memory(encode(body.data or b"", coding), body.further))
 
 
 def encode(data: bytes, coding: str) -> bytes:

@@ -10,8 +10,8 @@ from .answers import Refused
 from .parts import COMING_STEP, send_file
 from .pull import Transfer, identity
 
-#: bytes at the end of an answer that wait for the verdict on the file; smaller answers wait as a whole, and so can
-#: still be refused with a status
+#: bytes at the end of an answer that wait until the file is known to be right; smaller answers wait as a whole, and so
+#: can still be refused with a status
 _HELD_BACK = 64 << 10
 
 
@@ -19,18 +19,18 @@ class Coming:
     """A part of a file that is on its way. Fulfils parts.Part, and answers.Cache."""
 
     def __init__(self, transfer: Transfer, start: int, length: int | None) -> None:
-        """length: None up to the end, wherever that will be"""
+        """start: the first byte; length: bytes, or None for all up to the end, which then are sent in chunks"""
         self._transfer = transfer
         self._first = transfer.followers == 0
         transfer.followers += 1
         self._start = self._at = start
         self._stop = None if length is None else start + length
         self._descriptor: int | None = None
-        #: whether bytes of the opened file were sent: then no other one will do
+        #: whether bytes of the opened file were sent: then those of another one can't follow
         self._bound = False
 
     async def begin(self) -> None:
-        """Wait until there is something to send. Raises Refused if there will be nothing, and then is closed."""
+        """Wait until there is something to send. Raises Refused, and closes this part, if there will be nothing."""
         try:
             await self._ready()
         except BaseException as error:
@@ -40,7 +40,7 @@ class Coming:
             raise
 
     async def end(self) -> None:
-        """Wait until the file is in the store. Raises Refused."""
+        """Wait until the file is in the store. Raises Refused if it can't be had."""
         await self._transfer.whole()
 
     @property
@@ -59,6 +59,7 @@ class Coming:
         return self._at - self._start
 
     def _count(self, step: int) -> None:
+        """So many bytes more were sent."""
         self._at += step
 
     async def send(self, transport: asyncio.Transport) -> bool:
@@ -82,25 +83,27 @@ class Coming:
         return True
 
     async def _ready(self) -> int:
-        """The position up to which bytes can be sent, 0 at the end. Raises Refused if the rest will never come."""
+        """Wait for bytes: the position up to which they can be sent; 0 if all were. Raises Refused if the rest never comes."""
         while (ready := self._look()) is None:
             await self._transfer.more()
         return ready
 
     def _look(self) -> int | None:
-        """As _ready; None if nothing can be sent now."""
-        if self._descriptor is None and (descriptor := self._transfer.open()) is not None:
-            self._descriptor = descriptor
+        """As _ready, without waiting: None if nothing can be sent now."""
+        if self._descriptor is None:
+            self._descriptor = self._transfer.open()
         if self._descriptor is None:
             return None
         status = os.fstat(self._descriptor)
-        right = self._transfer.right
+        file, right = self._transfer.source.file, self._transfer.right
         if right == identity(status):
-            stop = status.st_size if self._stop is None else min(self._stop, status.st_size)
+            if file.size not in (None, status.st_size):  # what came in for another repo, which states the size otherwise
+                raise Refused(502, f"{file.name}: has {status.st_size} bytes, the metadata says {file.size}")
+            stop = status.st_size if self._stop is None else self._stop
             return stop if stop > self._at else 0
         if right or status.st_nlink == 0:  # the transfer began anew, or another one was faster
             if self._bound:
-                raise Refused(502, f"{self._transfer.source.file.name}: the transfer began anew")
+                raise Refused(502, f"{file.name}: the transfer began anew")
             self.close()
             return self._look() if right else None
         if self._transfer.growing != identity(status):

@@ -31,7 +31,7 @@ class Wanted(NamedTuple):
 
 
 class DocumentBodies:
-    """The forms of documents, by digest of the plain form and ending."""
+    """Makes and finds the forms of documents: each is known by the digest of the plain form, and by its ending."""
 
     def __init__(self, store: Store, bodies: Bodies) -> None:
         self._documents = store.documents
@@ -39,11 +39,11 @@ class DocumentBodies:
         self._bodies = bodies
 
     async def get(self, wanted: Wanted, suffix: str) -> Body:
-        """One form of a document. Raises DamagedError if it can't be made or comes out different."""
+        """One form of a document. suffix: a published ending, or GZIP. Raises DamagedError if it can't be made as recorded."""
         return await self._bodies.get((wanted.derived.sha256, suffix), lambda: self._make(wanted, suffix))
 
     def forget(self, derived: Derived, suffix: str) -> None:
-        """A file that was there is no more."""
+        """Make a form anew when it is next asked for: its file is gone."""
         self._bodies.forget((derived.sha256, suffix))
 
     def _make(self, wanted: Wanted, suffix: str) -> Body:

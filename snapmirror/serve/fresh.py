@@ -18,19 +18,19 @@ from ..store.catalog import Catalog
 from ..store.records import RepoState
 from ..store.store import Store
 from .answers import Refused
-from .settings import Origin
+from .settings import Origins
 from .turns import Turns
 
 _log = logging.getLogger(__name__)
-#: names whose age is known; of others upstream is asked anew
+#: how many names are remembered with their age; for others upstream is asked anew
 _KNOWN = 65_536
-#: statuses that say that there is no such thing; others of 4xx may say that of something, or that we may not have it
+#: statuses that say that there is no such thing; of others of 4xx it is not certain: it may be that we may not have it
 _BELIEVED = {404, 410}
 #: requests at once for one repo
 _FOR_ONE = 16
 #: seconds for which a server that is about to end waits for upstreams
 _LAST_WAIT = 5.0
-#: seconds after a failure in which upstream is not asked for the same again
+#: seconds after a failure before upstream is asked for the same again
 _PAUSE = 10.0
 
 
@@ -42,7 +42,7 @@ class Live(Protocol):
         ...
 
     def refresh(self, path: str, name: str) -> None:
-        """Read a name of a repo, or all of it for "". Called in threads. Raises UpstreamError."""
+        """Read a name of a repo, or all of it for "", into `live/`. Called in threads. Raises UpstreamError."""
         ...
 
     def reconstruct(self, path: str, snapshot: str, name: str) -> None:
@@ -51,12 +51,12 @@ class Live(Protocol):
 
 
 class Stale(NamedTuple):
-    """What is held could not be compared with upstream's."""
+    """Why what is held could not be compared with upstream's."""
 
-    #: seconds since it was; None if that was before this process began
+    #: seconds since that was last done; None if not since this process began
     age: int | None
     problem: str
-    #: of the answer where nothing is held
+    #: HTTP status of the answer if nothing is held
     status: int
 
 
@@ -66,16 +66,16 @@ class Freshness(NamedTuple):
     status: str
     #: seconds; None if this request was not the one that asked upstream
     upstream: float | None = None
-    #: set if what is held is all that there is
+    #: set if upstream could not be asked: what is held has to do
     stale: Stale | None = None
 
 
 class _Known(NamedTuple):
-    """How asking went the last time, seconds since 1970."""
+    """How asking for a name went the last time. Times are seconds since 1970."""
 
-    #: that upstream last answered; 0 if it never has
+    #: when upstream last answered; 0 if it never has
     answered: float
-    #: until which it is not asked again
+    #: when it may be asked again
     until: float
     #: why there was no usable answer
     problem: UpstreamError | None
@@ -84,7 +84,7 @@ class _Known(NamedTuple):
 class Fresh:
     """Asks for what is too old. One for each process."""
 
-    def __init__(self, store: Store, live: Live, origins: Mapping[str, Origin]) -> None:
+    def __init__(self, store: Store, live: Live, origins: Origins) -> None:
         self._store = store
         self._live = live
         self._origins = origins
@@ -106,11 +106,11 @@ class Fresh:
         self._turns.close()
 
     def forgive(self) -> None:
-        """Forget failures."""
+        """Forget failures: there is a new snapshot."""
         self._known = OrderedDict((key, known) for key, known in self._known.items() if known.problem is None)
 
     async def freshen(self, repo: str, want: Want) -> Freshness:
-        """Have metadata compared with upstream's, if that is due. Raises Refused if upstream says that there is none."""
+        """Have what a request wants compared with upstream's, if that is due. Raises Refused if upstream has no such thing."""
         if self._origins[repo].offline:
             return Freshness("hit")
         known, told = await self._know((repo, want.name))
@@ -144,6 +144,7 @@ class Fresh:
         return known
 
     async def _refresh(self, key: tuple[str, str]) -> _Known:
+        """Ask upstream for a name of a repo, and remember how that went."""
         repo, name = key
         origin, before = self._origins[repo], self._known.get(key)
         assert origin.metadata_age is not None

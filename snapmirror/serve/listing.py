@@ -16,13 +16,12 @@ from ..store.store import Store
 class Row(NamedTuple):
     """One line."""
 
-    #: ends in a slash for a folder; shown and linked
+    #: shown, and linked to; ends in a slash for a folder
     name: str
+    #: bytes
     size: int | None = None
     #: what else there is to say
     note: str = ""
-    #: relative link, made from the name if empty
-    href: str = ""
 
 
 def leaf_folder(ecosystem: Ecosystem) -> str | None:
@@ -32,7 +31,7 @@ def leaf_folder(ecosystem: Ecosystem) -> str | None:
 
 
 def root(catalog: Catalog, answering: Sequence[str], public_url: str) -> bytes:
-    """The page at `/`: what can be the first segment of a path. answering: the repos that `current` has."""
+    """The page at `/`: what can be the first segment of a path. answering: the repos that `current` has"""
     records = catalog.records[::-1]
     days = list(dict.fromkeys(f"{record.id[:4]}-{record.id[4:6]}-{record.id[6:8]}" for record in records))
     current = [Row(f"{CURRENT}/", note="the newest snapshot")] if records else []
@@ -54,18 +53,18 @@ def _times(id_: str) -> str:
 
 
 def repos(title: str, prefix: str, found: Iterable[str]) -> bytes:
-    """A folder above repos: the next segment of each path that begins with `prefix`."""
+    """A folder above repos. found: their paths, of which each begins with `prefix`"""
     names = dict.fromkeys(repo[len(prefix) :].split("/")[0] + "/" for repo in found)
     return _page(title, {"": [Row(name) for name in names]})
 
 
 def directories(title: str, names: Iterable[str], rows: Iterable[Row], public_url: str) -> bytes:
-    """A repo: its directories, and what it has beside them."""
+    """A repo: its directories, and what it has beside them (`rows`). public_url: what clients are to use, may be empty"""
     return _page(title, {"": [*(Row(f"{name}/") for name in names), *rows]}, public_url)
 
 
 def directory(title: str, store: Store, ecosystem: Ecosystem, state: DirectoryState, rows: Iterable[Row]) -> bytes:
-    """A directory: the folder of its leaves, its documents, what the repo has beside it, its files."""
+    """A directory: the folder of its leaves, its documents, what the repo has beside it (`rows`), its files."""
     reader = store.metadata.directory(state.blob)
     if ecosystem.pages:
         return _page(title, {"": [Row(folder) for folder in ecosystem.pages.folders]})
@@ -99,7 +98,7 @@ def beside(store: Store, ecosystems: Mapping[str, Ecosystem], repo: RepoState, f
 
 
 def is_folder(reader: DirectoryReader, path: str) -> bool:
-    """Whether a directory whose names are paths has files below one. Leaves have the names of their files there."""
+    """Whether a directory whose names are paths has files below this one. There, leaves have the names of their files."""
     return any(name.startswith(f"{path}/") for name in reader.leaves)
 
 
@@ -178,7 +177,7 @@ def _begin(title: str) -> Iterator[str]:
 
 
 def _line(row: Row) -> str:
-    href = row.href or urllib.parse.quote(row.name, safe="/")
+    href = urllib.parse.quote(row.name, safe="/")
     padding = " " * max(1, 60 - len(row.name))
     size = "-" if row.size is None else str(row.size)
     return f'<a href="{html.escape(href)}">{html.escape(row.name)}</a>{padding}{size:>14}  {html.escape(row.note)}'.rstrip()

@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import time
-import urllib.parse
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,30 +27,32 @@ from ..transfer.hosts import CarefulHttp, Hosts
 from ..transfer.http import HURRIED, Http
 from ..transfer.notes import StoreNotes
 from ..transfer.sessions import RefusedError
-from ..transfer.settings import Download
+from ..transfer.settings import Download, host_name
 from .answers import HIT, Refused
 from .settings import Origin
 from .turns import Turns
 
 _log = logging.getLogger(__name__)
-#: seconds between two looks at a file that another process fetches, and looks between two tries to fetch it ourselves
+#: seconds between two looks at a file that another process fetches
 _TICK = 0.01
+#: looks at it between two tries to fetch it ourselves
 _LOOKS = 20
 #: seconds for which a server that is about to end waits for the next byte
 _LAST_WAIT = 5.0
 _MAX_FAILURES = 65_536
-#: failures in a row after which a host is left alone, and for how many seconds
+#: failures in a row after which a host is left alone
 _PATIENCE = 4
+#: seconds for which it is left alone then, and after each further failure
 _PAUSES = (10, 20, 40, 80, 160, 320, 600)
 
 #: device and inode number
 _Identity = tuple[int, int]
-#: a file, and where it is looked for: what has it not tells nothing of elsewhere
+#: a file and where it is looked for: that one upstream does not have it tells nothing of another
 _Key = tuple[str, ...]
 
 
 def hosts_of(store: Store) -> Hosts:
-    """Which hosts one process leaves alone, for `status` to tell."""
+    """Which hosts one process leaves alone. They are noted in `live/`, for `snapmirror status`."""
 
     def now() -> float:
         return store.now().timestamp()
@@ -61,7 +62,7 @@ def hosts_of(store: Store) -> Hosts:
         until = clock.to_id(clock.from_seconds(int(now() + seconds)))
         if seconds:
             _log.warning("%s is left alone until %s: %s", host, until, problem)
-        with contextlib.suppress(OSError, DiskFull):  # that it can't be told is no reason to give nothing
+        with contextlib.suppress(OSError, DiskFull):  # that it can't be noted is no reason not to answer
             if seconds:
                 store.live.block(Blocked(host=host, until=until, problem=problem))
             else:
@@ -87,18 +88,19 @@ class Puller:
         http = CarefulHttp(hosts, settings, _log.warning, StoreNotes(store), store.now, HURRIED)
         self._means = _Means(store, http, hosts, Turns(settings.per_host, "pull"))
         self._running: dict[_Key, Transfer] = {}
-        #: (error, when it is forgotten)
+        #: (error, until when it is believed, seconds since 1970)
         self._failures: dict[_Key, tuple[SnapmirrorError, float]] = {}
+        #: of transfers that begin from now on
         self._patience: float | None = None
 
     def _now(self) -> float:
         return self._means.store.now().timestamp()
 
     def check(self, source: Source, origin: Origin) -> None:
-        """Raise Refused for a file of which upstream has said a moment ago that it is not there or not given away."""
+        """Raise Refused for a file that upstream did not have, or did not give us, less than `origin.negative` ago."""
         error, until = self._failures.get(_key(source, origin), (None, 0.0))
         if error and self._now() < until:
-            refused = refusal(source, error)
+            refused = _refusal(source, error)
             refused.cache = HIT
             raise refused
 
@@ -125,17 +127,17 @@ class Puller:
             self._failures[key] = (error, self._now() + negative)
 
     def forgive(self) -> None:
-        """Forget failures: a sync may have found out more."""
+        """Forget failures: there is a new snapshot, and that sync may have found out more."""
         self._failures.clear()
 
     def drain(self) -> None:
-        """The server is about to end: nobody waits for long for an upstream that is silent."""
+        """The server is about to end: from now on nobody waits for long for an upstream that is silent."""
         self._patience = _LAST_WAIT
         for transfer in self._running.values():
             transfer.hurry(_LAST_WAIT)
 
     async def close(self) -> None:
-        """End what is under way without waiting for upstreams; what has arrived is kept, and what is whole gets its name."""
+        """End what is under way without waiting for upstreams. What has arrived is kept; what is whole is still admitted."""
         self._means.http.stop()
         self._means.turns.close()
         for transfer in [one for one in self._running.values() if one.right]:
@@ -153,27 +155,31 @@ class Transfer:
         """patience: seconds to wait for the next byte, None for as long as it is fetched"""
         assert source.file.sha256 is not None
         self.source = source
-        #: the partial file, once something has arrived for it: what an earlier transfer left may have to be thrown away
+        #: the partial file, once bytes have arrived for it: those that it had before may have to be thrown away
         self.growing: _Identity | None = None
-        #: the file that has proved right
+        #: the file, partial or blob, once it has proved right
         self.right: _Identity | None = None
+        #: why it can't be had
         self.error: SnapmirrorError | None = None
-        #: answers that it was or is for
+        #: how many answers it was or is for
         self.followers = 0
-        #: when this process began to ask upstream, and when that was over
+        #: when this process began to ask upstream, and when that was over (time.monotonic)
         self._asked: float | None = None
         self._answered: float | None = None
         self._patience = patience
         self._means = means
         self._store = means.store
         self._digest = source.file.sha256
-        self._paths = (self._store.layout.incoming / source.content, self._store.blobs.path(self._digest))
+        self._partial = self._store.layout.incoming / source.content
+        self._blob = self._store.blobs.path(self._digest)
+        #: inode number and size of the partial when it was last looked at
         self._seen = (0, 0)
+        #: set, and replaced by another one, whenever something has changed
         self._pulse = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
     def start(self, ended: Callable[[], None]) -> None:
-        """Begin. ended: told when it is over"""
+        """Begin. ended: called when it is over"""
         self._task = asyncio.create_task(self._run())
         self._task.add_done_callback(lambda _: ended())
         self._task.add_done_callback(lambda _: self._beat())
@@ -191,10 +197,10 @@ class Transfer:
             self.error = SnapmirrorError(f"internal error: {error}")
 
     async def _attempt(self) -> bool:
-        """Fetch it, unless somebody does; whether the store has it now."""
-        host = urllib.parse.urlsplit(self.source.urls[0]).netloc
+        """Try to fetch it. Whether the store has it now; if not, another process is fetching it."""
+        host = host_name(self.source.urls[0])
         fetching = asyncio.ensure_future(self._means.turns.run(host, self._fetch))
-        while not fetching.done() and self._asked is None:  # it may not be its turn, while another process fetches it
+        while not fetching.done() and self._asked is None:  # another process may fetch it before it is our turn
             await asyncio.wait({fetching}, timeout=_TICK)
             self._look()
         try:
@@ -214,7 +220,7 @@ class Transfer:
             staged = download(self._means.http, incoming, source, self._arrived, self._means.hosts, self._needless)
         except AbsentError as error:
             since = clock.to_id(self._store.now())
-            with contextlib.suppress(DiskFull):  # it is lost all the same
+            with contextlib.suppress(OSError, DiskFull):  # it is lost all the same
                 self._store.live.lose(self._digest, Lost(name=self.source.file.name, since=since, problem=str(error)))
             raise
         finally:
@@ -234,48 +240,45 @@ class Transfer:
     def _arrived(self, _: int) -> None:
         """In a thread."""
         with contextlib.suppress(FileNotFoundError):
-            self.growing = identity(os.stat(self._paths[0]))
+            self.growing = identity(os.stat(self._partial))
         self._loop.call_soon_threadsafe(self._beat)
 
     def _needless(self) -> bool:
-        """Whether the store has got it meanwhile; else it is this process that asks upstream now."""
-        if self._held():
+        """Whether the store has got it meanwhile. If not, this process asks upstream now. In a thread."""
+        if self._store.blobs.size(self._digest) is not None:
             return True
         self._asked = time.monotonic()
         return False
 
     @property
     def upstream(self) -> float | None:
-        """Seconds that upstream has taken; None if this process has not asked it."""
+        """Seconds that upstream has taken so far; None if this process has not asked it."""
         return None if self._asked is None else (self._answered or time.monotonic()) - self._asked
 
     def _refuse_too_large(self) -> None:
-        """Raise PlanTooLarge if the file would not leave `min_free`, as a sync does."""
+        """Raise PlanTooLarge if the file would not leave `min_free` on the disk, as a sync does."""
         disk = shutil.disk_usage(self._store.layout.root)
         size, available = self.source.file.size or 0, disk.free - self._means.http.settings.free_of(disk.total)
         if size > available:
             raise PlanTooLarge(self.source.file.name, size, max(available, 0))
 
-    def _held(self) -> bool:
-        return self._store.blobs.size(self._digest) is not None
-
     def _find(self) -> bool:
-        """Whether the store has it."""
+        """Whether the store has it; then that is the right file."""
         try:
-            self._prove(self._paths[1])
+            self._prove(self._blob)
         except FileNotFoundError:
             return False
         return True
 
     def _prove(self, path: Path) -> None:
-        """A file is the right one; nobody needs to wait until it is durable."""
+        """Note that a file is the right one: who waits may have all of it, before it is durable."""
         self.right = identity(os.stat(path))
         self._loop.call_soon_threadsafe(self._beat)
 
     def _look(self) -> None:
-        """Wake who waits if there is more."""
+        """See whether another process has brought more of it, and wake who waits."""
         try:
-            status = os.stat(self._paths[0])
+            status = os.stat(self._partial)
         except FileNotFoundError:
             if self.right is None:
                 self._find()  # another process may have finished it
@@ -287,18 +290,19 @@ class Transfer:
             self._beat()
 
     def hurry(self, patience: float) -> None:
-        """From now on nobody waits longer for the next byte."""
+        """From now on nobody waits for the next byte for more than so many seconds."""
         self._patience = patience
         self._beat()
 
     def _beat(self) -> None:
+        """Wake who waits."""
         self._pulse.set()
         self._pulse = asyncio.Event()
 
     async def more(self) -> None:
         """Wait until something has changed. Raises Refused if nothing will."""
         if self.error:
-            raise refusal(self.source, self.error)
+            raise _refusal(self.source, self.error)
         if self._task.done():
             raise Refused(503, f"{self.source.file.name}: was fetched and is gone again")
         try:
@@ -316,11 +320,11 @@ class Transfer:
         while not self._task.done():
             await self.more()
         if self.error:
-            raise refusal(self.source, self.error)
+            raise _refusal(self.source, self.error)
 
     def open(self) -> int | None:
-        """The file as far as it is there, the right one if that is known; None if nothing is yet."""
-        for path in self._paths:
+        """Open the file as far as it is there, the right one if that is known; None if there is none yet."""
+        for path in (self._partial, self._blob):
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
@@ -332,11 +336,12 @@ class Transfer:
 
 
 def identity(status: os.stat_result) -> _Identity:
+    """What tells a file from any other, whatever its name is by now."""
     return status.st_dev, status.st_ino
 
 
-def refusal(source: Source, error: SnapmirrorError) -> Refused:
-    """The answer for a file that can't be had."""
+def _refusal(source: Source, error: SnapmirrorError) -> Refused:
+    """The answer for a file that can't be had: 404 lost, 507 no room, 502 anything else."""
     if isinstance(error, AbsentError):
         return Refused(404, f"{source.file.name}: upstream has lost it, and nobody had asked for it before: {error}")
     if isinstance(error, DiskFull | PlanTooLarge):

@@ -25,24 +25,26 @@ from .answers import (
     BlobAnswer,
     DocumentAnswer,
     ElsewhereAnswer,
+    Fetchable,
     FolderAnswer,
     PageAnswer,
     Place,
     Refused,
     SlashAnswer,
     UnlistedAnswer,
+    damaged,
+    not_listed,
     refuse_denied,
 )
 from .search import Search
-from .settings import Origin
+from .settings import Origin, Origins
 from .view import View, snapshot_of
 
 _log = logging.getLogger(__name__)
-#: path of a repo -> how it is configured
-Origins = Mapping[str, Origin]
+#: answers that are remembered, of paths and of searches
 _ANSWERS = 65_536
 _MISSES = 16_384
-#: longer paths are worked out anew each time, or those that name nothing would fill the memory
+#: characters; longer paths are worked out anew each time, or those that name nothing would fill the memory
 _ORDINARY = 512
 #: bytes of a name in every file system that a mirror may be copied to
 _LONGEST_NAME = 255
@@ -56,14 +58,13 @@ class Resolver:
     def __init__(
         self, store: Store, ecosystems: Mapping[str, Ecosystem], view: View, public_url: str, origins: Origins
     ) -> None:
-        """origins: of the configured repos"""
+        """public_url: see settings.Serve; origins: of the configured repos"""
         self._store = store
         self._ecosystems = ecosystems
         self.view = view
         self._catalog = view.answering
         self._origins = origins
         self._public_url = public_url.rstrip("/")
-        self._denied = frozenset(map(bytes.fromhex, view.denied))  # one for all pages: it may be large
         self._search = Search(store, ecosystems, view, self._listed)
         self._resolve_cached = lru_cache(_ANSWERS)(self._resolve)
         self._search_cached = lru_cache(_MISSES)(self._search.answer)
@@ -92,6 +93,7 @@ class Resolver:
         return answer
 
     def _below(self, segments: list[str], folder: bool) -> Answer:
+        """What a path names. folder: whether it ends in a slash"""
         if not segments:
             repos = sorted(self._answering(CURRENT))
             return FolderAnswer(None, self.view.number, lambda: listing.root(self.view.catalog, repos, self._public_url))
@@ -130,12 +132,15 @@ class Resolver:
         return None
 
     def _gone(self, inner: list[str]) -> str | None:
-        """The repo of which a path may name a file although it is mirrored no more: pages of old dates lead there."""
+        """The repo of which a path may name a file although `current` no longer has it: pages of old dates lead there."""
         begins = ("/".join(inner[:length]) for length in range(len(inner) - 1, 0, -1))
         return next((repo for repo in begins if repo in self._catalog.repos), None)
 
     def _above(self, selector: str, inner: list[str], selected: bool) -> Answer:
-        """The folders above repos: `current/`, `current/anaconda/` of the repo `anaconda/pkgs/main`."""
+        """A folder above repos: `current/`, or `current/anaconda/` of the repo `anaconda/pkgs/main`.
+
+        selected: whether the path begins with the selector
+        """
         if not inner or selected:
             place = self._place(selector, self._catalog.resolve(selector, None, self._store.now()))
         else:
@@ -163,7 +168,7 @@ class Resolver:
         return Place(snapshot_of(record), provisional, selector == record.id)
 
     def _in_repo(self, selector: str, repo: str, record: Record, inner: list[str], folder: bool, undated: str) -> Answer:
-        """undated: what leads from the path to the repo without a selector."""
+        """What a path below a repo names. undated: what leads from the path to the repo without a selector"""
         place = self._place(selector, record)
         state = record.repos[repo]
         if state.kind not in self._ecosystems:
@@ -187,17 +192,17 @@ class Resolver:
             return FolderAnswer(place, key, lambda: listing.directories(title, names, rows(), public))
         if selector == CURRENT and len(inner) > 1 and not folder:
             return UnlistedAnswer(place, repo, "/".join(inner), current=True)
-        raise Refused(404, f"{'/'.join(inner)}: is not in {repo} of snapshot {place.snapshot}", place)
+        raise not_listed(place, repo, "/".join(inner))
 
     def _page(
         self, place: Place, state: RepoState, name: str, rest: str, folder: bool, undated: str
     ) -> PageAnswer | SlashAnswer | None:
-        """A page that the ecosystem makes itself."""
+        """The page that a path below a directory names, of an ecosystem that makes its own."""
         reader = self._store.metadata.directory(state.directories[name].blob)
         ecosystem = self._ecosystems[reader.document.kind]
         match ecosystem.pages.at(reader, rest, folder=folder) if ecosystem.pages else None:
             case PageAt() as page:
-                return PageAnswer(place, reader.digest, ecosystem, page, Site(undated, self._denied))
+                return PageAnswer(place, reader.digest, ecosystem, page, Site(undated, self.view.denied_files))
             case PageMoved(location):
                 return SlashAnswer(place, location)
         return None
@@ -205,6 +210,7 @@ class Resolver:
     def _in_directory(
         self, place: Place, selector: str, repo: str, name: str, states: RepoState, rest: str, folder: bool
     ) -> Answer:
+        """What a path below a directory names, other than a page. name: of the directory; rest: the path below it"""
         state = states.directories[name]
         reader = self._store.metadata.directory(state.blob)
         ecosystem = self._ecosystems[reader.document.kind]
@@ -240,24 +246,24 @@ class Resolver:
                 return BlobAnswer(place, digest, ecosystem.media_type(rest), None, immutable=True)
             case FileAt(file, immutable):
                 refuse_denied(self.view, file.sha256, rest, place)
-                document, origin = reader.document, self._origins.get(repo)
+                document = reader.document
                 if document.mode == "redirect":
                     recorded = recorded_address(file, document.origin, ())
                     url = urllib.parse.quote(addresses.redact(recorded), safe="!#$%&'()*+,/:;=?@[]~")
                     return ElsewhereAnswer(place, url)
                 found = _file(place, ecosystem, file, immutable=immutable or place.exact)
-                on_demand, inner = document.mode == "on-demand", f"{name}/{rest}".lstrip("/")
-                if not on_demand:
+                if document.mode != "on-demand":
                     return found
+                origin = self._origins.get(repo)
                 known = origin or Origin(document.kind)
                 source = source_of(ecosystem, file, name, document.origin, known.upstreams, known.alike)
-                return replace(found, source=source, origin=origin, path=inner)
+                return replace(found, fetchable=Fetchable(source, origin, f"{name}/{rest}".lstrip("/")))
 
 
 def _file(place: Place, ecosystem: Ecosystem, file: File, *, immutable: bool) -> BlobAnswer:
-    """A file that is held, or will be. Raises Refused."""
+    """A file that is held, or can be fetched. Raises Refused."""
     if file.sha256 is None:
-        raise Refused(503, f"{file.name}: its record has no sha256 (run `snapmirror check`)", place)
+        raise damaged(place, file.name, "its record has no sha256")
     return BlobAnswer(place, file.sha256, ecosystem.media_type(file.name), file.size, immutable, file.modified)
 
 

@@ -81,7 +81,7 @@ def _lines(fields: list[str]) -> bytes:
 
 
 class Reply(web.StreamResponse):
-    """A response whose header lines and content are settled; takes an opened file over."""
+    """A response whose header lines and content are settled. It closes its content when it was sent, or can't be."""
 
     #: for the access log
     cache: Cache = UNCACHED
@@ -92,7 +92,7 @@ class Reply(web.StreamResponse):
         self.content = content
 
     def add(self, *fields: str) -> None:
-        """More header lines."""
+        """Add header fields, each as `Name: value`."""
         self._lines += _lines(list(fields))
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -300,7 +300,7 @@ def parse_range(text: str, size: int) -> tuple[int, int] | tuple[()] | None:
 
 
 def _check(body: Body) -> None:
-    """A file that is to be vouched for is there."""
+    """Raise Missing if a body is a file that is not there, or of another size: the answer vouches for it unread."""
     if body.path is not None:
         try:
             size = os.stat(body.path).st_size
@@ -311,6 +311,7 @@ def _check(body: Body) -> None:
 
 
 def _part(body: Body, start: int, count: int) -> bytes | Part:
+    """So many bytes of a body, or what sends them. Raises Missing."""
     if body.coming is not None:
         return body.coming(start, count)
     if body.data is not None:

@@ -1,8 +1,9 @@
-"""How an answer goes out: in the form and coding that a request asks for."""
+"""How the answer for a path goes out: in the form and coding that the request asks for."""
 
 import asyncio
 import logging
 import urllib.parse
+from collections.abc import Callable
 from typing import NamedTuple
 
 from aiohttp import web
@@ -11,7 +12,6 @@ from .. import clock
 from ..store.store import Store
 from . import negotiate
 from .answers import (
-    Answer,
     BlobAnswer,
     DocumentAnswer,
     ElsewhereAnswer,
@@ -21,6 +21,8 @@ from .answers import (
     Refused,
     SlashAnswer,
     UnlistedAnswer,
+    damaged,
+    not_listed,
 )
 from .blobs import BlobSender, Ready
 from .bodies import Bodies, Body, in_memory
@@ -43,14 +45,14 @@ class Present(NamedTuple):
     """A view, and all that was worked out for it. A request keeps to the one with which it began, whatever it waits for."""
 
     resolver: Resolver
-    #: by raw path
+    #: raw path -> answer, of blobs that were sent before
     ready: dict[str, Ready]
-    #: by raw path and coding
+    #: (raw path, and form of a page; coding) -> headers, of everything else that was
     heads: dict[tuple[str, str], Head]
 
 
 class Sender:
-    """Sends what a path has come to."""
+    """Answers requests for what a path names."""
 
     def __init__(self, store: Store, blobs: BlobSender, bodies: Bodies) -> None:
         self._store = store
@@ -58,16 +60,26 @@ class Sender:
         self._bodies = bodies
         self._documents = DocumentBodies(store, bodies)
 
-    async def send(self, request: web.BaseRequest, path: str, answer: Answer, present: Present) -> Reply:
-        """Raises Refused, DamagedError."""
+    def send_ready(self, request: web.BaseRequest, path: str, present: Present) -> Reply | None:
+        """The answer for a blob whose path was asked for before; None for any other path."""
+        if ready := present.ready.get(path):
+            try:
+                return self._blobs.send(request, ready)
+            except Missing:  # a file that gc has dropped to make room is fetched again
+                del present.ready[path]
+        return None
+
+    async def send(self, request: web.BaseRequest, path: str, present: Present) -> Reply:
+        """The answer for a raw path. Raises Refused, DamagedError."""
+        answer = present.resolver.resolve(path)
         if isinstance(answer, UnlistedAnswer):
             found = await asyncio.to_thread(present.resolver.search, answer)
             if found is None:
-                raise Refused(404, f"{answer.inner}: is not in {answer.repo} of snapshot {answer.place.snapshot}", answer.place)
+                raise not_listed(answer.place, answer.repo, answer.inner)
             answer = found
         match answer:
             case BlobAnswer():
-                return await self._send_file(request, path, answer, present)
+                return await self._send_blob(request, path, answer, present)
             case DocumentAnswer():
                 return await self._send_document(request, path, answer, present)
             case FolderAnswer(place, key, page):
@@ -83,44 +95,40 @@ class Sender:
             case _:
                 raise AssertionError(f"no way to answer {answer!r}")
 
-    async def _send_file(self, request: web.BaseRequest, path: str, answer: BlobAnswer, present: Present) -> Reply:
-        if answer.source and not self._blobs.held(answer):
-            return await self._blobs.send_coming(request, answer, answer.source)
-        ready = self._blobs.prepare(answer)
+    async def _send_blob(self, request: web.BaseRequest, path: str, answer: BlobAnswer, present: Present) -> Reply:
+        try:
+            ready = self._blobs.prepare(answer)
+            if ready is None:
+                return await self._blobs.send_coming(request, answer)
+            reply = self._blobs.send(request, ready)
+        except Missing as error:
+            name = f"blob {answer.digest.hex()}"
+            _log.error("%s: %s: %s", path, name, error)
+            raise damaged(answer.place, name, str(error)) from None
+        except Refused as refused:  # of a transfer, which does not know for which snapshot it is
+            refused.place = answer.place
+            raise
         if len(present.ready) < _MAX_READY:
             present.ready[path] = ready
-        try:
-            return self._blobs.send(request, ready)
-        except Missing as error:
-            present.ready.pop(path, None)
-            _log.error("%s: blob %s: %s", path, ready.head.etag, error)
-            raise Refused(503, f"blob {ready.head.etag}: {error} (run `snapmirror check`)", ready.place) from None
+        return reply
 
     async def _send_document(self, request: web.BaseRequest, path: str, answer: DocumentAnswer, present: Present) -> Reply:
-        """A document; the bytes of its `.zst` form are also its zstd coding."""
-        codable = negotiate.is_codable(answer.media)
-        coding = _coding(request) if codable else ""
+        """A document. Its zstd coding are the bytes of its `.zst` form."""
+        vary = "Accept-Encoding" if negotiate.is_codable(answer.media) else ""
+        coding = _coding(request) if vary else ""
         suffix = answer.suffix or _ENDINGS[coding]
         wanted = Wanted(answer.ecosystem, answer.directory, answer.name, answer.derived)
+
+        def make_head(body: Body) -> Head:
+            since = clock.from_id(answer.since)
+            modified = clock.http_date(since) if since else ""
+            cache = IMMUTABLE if answer.immutable else SHORT
+            return head(body, answer.place, answer.media, cache, modified=modified, coding=coding, vary=vary)
+
         for attempt in (1, 2):
             body = await self._documents.get(wanted, suffix)
-            head_ = present.heads.get((path, coding))
-            if head_ is None or head_.etag != body.etag:
-                since = clock.from_id(answer.since)
-                modified = clock.http_date(since) if since else ""
-                cache = IMMUTABLE if answer.immutable else SHORT
-                head_ = head(
-                    body,
-                    answer.place,
-                    answer.media,
-                    cache,
-                    modified=modified,
-                    coding=coding,
-                    vary="Accept-Encoding" if codable else "",
-                )
-                _remember(present, path, coding, head_)
             try:
-                return respond(request, head_, body, answer.place)
+                return respond(request, _head(present, (path, coding), body, make_head), body, answer.place)
             except Missing:  # the next sync has tidied up between two requests
                 self._documents.forget(answer.derived, suffix)
                 if attempt == 2:
@@ -136,7 +144,7 @@ class Sender:
 
         def make() -> Body:
             made = pages.make(self._store.metadata.directory(answer.directory), page, form, answer.site)
-            return in_memory(made.body)._replace(further=made.headers)
+            return in_memory(made.body, made.headers)
 
         key = ("made", page.path, page.leaf, form, answer.site) if page.leaf else ("made", page.path, answer.directory, form)
         body = await self._bodies.get(key, make)
@@ -155,19 +163,22 @@ class Sender:
         cache: str = SHORT,
         vary: str = "Accept-Encoding",
     ) -> Reply:
+        """The answer for a text in memory, under the coding that the request asks for. cache, vary: those header fields"""
         coding = _coding(request)
         if coding:
             body = await self._bodies.coded(body, coding)
-        head_ = present.heads.get((path, coding))
-        if head_ is None or head_.etag != body.etag:
-            head_ = head(body, place, media, cache, coding=coding, vary=vary)
-            _remember(present, path, coding, head_)
+        head_ = _head(present, (path, coding), body, lambda body: head(body, place, media, cache, coding=coding, vary=vary))
         return respond(request, head_, body, place)
 
 
-def _remember(present: Present, path: str, coding: str, head_: Head) -> None:
-    if len(present.heads) < _MAX_READY:
-        present.heads[path, coding] = head_
+def _head(present: Present, key: tuple[str, str], body: Body, make: Callable[[Body], Head]) -> Head:
+    """The headers of a body, made when it is first sent for this view."""
+    found = present.heads.get(key)
+    if found is None or found.etag != body.etag:
+        found = make(body)
+        if len(present.heads) < _MAX_READY:
+            present.heads[key] = found
+    return found
 
 
 def _query(target: str) -> str:
@@ -176,7 +187,7 @@ def _query(target: str) -> str:
 
 
 def _coding(request: web.BaseRequest) -> str:
-    """A part is a part of the plain form, so a request for one gets that."""
+    """The content coding to answer with: none for a part, which is one of the plain form."""
     if "Range" in request.headers and request.method == "GET":
         return ""
     return negotiate.coding(request.headers.get("Accept-Encoding"))

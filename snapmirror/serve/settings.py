@@ -13,22 +13,26 @@ class Origin(NamedTuple):
     """Where the files of a repo come from, as it is configured."""
 
     kind: str
-    #: may hold credentials
+    #: base URLs, may hold credentials; of a repo that publishes several as one, theirs too
     upstreams: Sequence[str] = ()
-    #: of these, those of which each may have what another lists
+    #: of the upstreams, those of which each may have what another lists
     alike: Sequence[str] = ()
-    #: nothing is fetched
+    #: upstream is not asked for anything
     offline: bool = False
-    #: seconds that an answer that there is no such file is believed
+    #: seconds for which it is believed that upstream does not have a file
     negative: float = 60.0
-    #: seconds that metadata is believed; None if only a sync refreshes it
+    #: seconds for which metadata is believed; None if only a sync refreshes it
     metadata_age: float | None = None
     #: whether the file at a path below the repo may be fetched
     may_fetch: Callable[[str], bool] = lambda path: True
 
 
+#: path of a repo -> how it is configured
+Origins = Mapping[str, Origin]
+
+
 def origins_of(ecosystems: Mapping[str, Ecosystem], repos: Sequence[Repo]) -> dict[str, Origin]:
-    """Those of the configured repos, by path; of one that publishes several as one, theirs too."""
+    """The origins of all configured repos."""
     found = {}
     for repo in repos:
         merged = ecosystems[repo.kind].merged(repo)
@@ -56,7 +60,7 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     workers: int = 1
     #: where clients find us if a proxy puts us elsewhere (`https://example.org/mirror`); for pages and settings
     public_url: str = ""
-    #: the path below which an nginx in front of us has the store's blobs, so that it sends their bytes; empty: we do
+    #: the path below which an nginx in front of us has the store's blobs, so that it sends their bytes; empty if we do
     accel: str = ""
     #: a file, `-` for standard output, empty for none
     access_log: str = ""

@@ -13,17 +13,17 @@ _Result = TypeVar("_Result")
 
 
 class Turns:
-    """Work of which so much is done at once for one upstream. To be used in one event loop."""
+    """Does work in threads, so much at once for each upstream. To be used in one event loop."""
 
     def __init__(self, for_one: int, name: str) -> None:
-        """for_one: threads for one upstream"""
+        """for_one: threads for one upstream; name: what those of all begin with"""
         self._for_one = for_one
         self._threads = ThreadPoolExecutor(_UPSTREAMS * for_one, thread_name_prefix=name)
-        #: for as long as anybody waits
+        #: by upstream, for as long as anybody has or waits for a place
         self._places: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def run(self, upstream: str, work: Callable[[], _Result]) -> _Result:
-        """Do something in a thread, once the upstream has a place for it."""
+        """Do something in a thread, once the upstream has a place for it; raises what that raises. upstream: any name"""
         place = self._places.get(upstream)
         if place is None:
             place = self._places[upstream] = asyncio.Semaphore(self._for_one)

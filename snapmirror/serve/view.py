@@ -9,6 +9,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from .. import clock
+from ..digests import Digest
 from ..errors import DamagedError
 from ..store.catalog import Catalog
 from ..store.denied import reasons
@@ -19,24 +20,23 @@ from ..store.store import Store
 _log = logging.getLogger(__name__)
 #: seconds between two looks at the store
 _INTERVAL = 0.5
-
-
-#: tells what repos with metadata on request have now; sync provides it
+#: tells what repos with metadata on request have now, by path; see fresh.Live
 States = Callable[[Catalog], Mapping[str, RepoState]]
 #: id of the record that stands for these: only `current` comes so late
 _LIVE = "99999999T999999Z"
 
 
 def snapshot_of(record: Record) -> str:
-    """What answers from a record say that they are from."""
+    """What answers from a record say that they are from: its id, or `live`."""
     return "live" if record.id == _LIVE else record.id
 
 
 class _Later(NamedTuple):
     """What was read of upstream since the snapshots were sealed, because somebody asked for it."""
 
+    #: the latest states of repos, by path
     live: Mapping[str, RepoState]
-    #: by id of the snapshot
+    #: what snapshots answer more than they were sealed with, by their ids
     pages: Mapping[str, Pages]
 
 
@@ -47,10 +47,13 @@ class View(NamedTuple):
     number: int
     #: the snapshots
     catalog: Catalog
-    #: the same, and what was read since for somebody who asked
+    #: the same, with what was read since because somebody asked
     answering: Catalog
     #: hexadecimal SHA-256 -> reason, of the files that the operator has denied
     denied: Mapping[str, str]
+    #: the same files, for pages. Views share it while it is the same: in keys, to compare 10,000 takes three times as long as
+    #: to send a page
+    denied_files: frozenset[Digest]
     #: when answers may change although nothing in the store does
     expires: datetime
 
@@ -66,13 +69,13 @@ class Watch:
         self.problem = ""
         self._next_look = 0.0
         self._seen: tuple[int | None, ...] = ()
-        self._view = View(0, Catalog(), Catalog(), {}, store.now())
+        self._view = View(0, Catalog(), Catalog(), {}, frozenset(), store.now())
         self.view()
 
     def view(self, selector: str = "") -> View:
         """The present view; the one before if the store can't be read (then `problem` says why).
 
-        selector: of the request; an id after all that we know of is looked for at once, or it would mean the one before it
+        selector: of the request. An id later than all that are known is looked for at once: it would mean the one before it.
         """
         if time.monotonic() >= self._next_look or self._is_news(selector):
             self._next_look = time.monotonic() + _INTERVAL
@@ -86,12 +89,13 @@ class Watch:
         return self._view
 
     def renew(self) -> None:
-        """Look at once: this process has just changed something."""
+        """Have the next call of `view` look, whenever the last one did."""
         self._next_look = 0.0
 
     def _is_news(self, selector: str) -> bool:
-        entries = self._view.catalog.entries
-        return clock.from_id(selector) is not None and (not entries or selector > entries[-1].id)
+        """Whether a selector is an id later than all that are known."""
+        entries = self._view.catalog.entries  # compared first: to parse an id takes 7 of the 100 µs of a small file
+        return (not entries or selector > entries[-1].id) and clock.from_id(selector) is not None
 
     def _look(self) -> None:
         layout = self._store.layout
@@ -106,22 +110,24 @@ class Watch:
         view = self._view
         if catalog is not view.catalog or (denied, later) != (view.denied, self._later) or now >= view.expires:
             self._later = later
-            self._view = View(view.number + 1, catalog, _with(catalog, later), denied, _expires(catalog, now))
+            files = view.denied_files if denied == view.denied else frozenset(map(bytes.fromhex, denied))
+            self._view = View(view.number + 1, catalog, _answering(catalog, later), denied, files, _expires(catalog, now))
         if self.problem:
             _log.info("the store can be read again")
             self.problem = ""
 
 
-def _with(catalog: Catalog, later: _Later) -> Catalog:
-    """The catalog with what was read later: another record, and more pages of some that are there."""
+def _answering(catalog: Catalog, later: _Later) -> Catalog:
+    """The catalog with what was read later: one record more, and more pages of those that are there."""
     if later.pages:
-        catalog = Catalog(tuple(_more(entry, later.pages.get(entry.id, {})) for entry in catalog.entries), catalog.pins)
+        catalog = Catalog(tuple(_with_pages(entry, later.pages.get(entry.id, {})) for entry in catalog.entries), catalog.pins)
     if later.live:
         catalog = catalog.followed_by(Record(id=_LIVE, number=0, partial=True, repos=dict(later.live)))
     return catalog
 
 
-def _more(record: Entry, pages: Pages) -> Entry:
+def _with_pages(record: Entry, pages: Pages) -> Entry:
+    """A record with the directories that answer instead of those that it names; see `records.Pages`."""
     if isinstance(record, Tombstone) or not pages:
         return record
     repos = dict(record.repos)
@@ -134,7 +140,9 @@ def _more(record: Entry, pages: Pages) -> Entry:
 
 
 def _expires(catalog: Catalog, now: datetime) -> datetime:
-    """Days begin and end on the hour, somewhere; a snapshot from a clock that was ahead of ours begins to count later."""
+    """When answers may change by time alone: days begin and end on the hour, somewhere; a snapshot whose id is ahead of our
+    clock begins to count then.
+    """
     hour = now.replace(minute=0, second=0) + timedelta(hours=1)
     ahead = [clock.from_id(entry.id) for entry in catalog.entries[-8:]]
     return min([hour, *(instant for instant in ahead if instant and instant > now)])

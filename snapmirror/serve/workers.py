@@ -27,8 +27,7 @@ from .access import AccessLog
 from .app import Server
 from .fresh import Live
 from .pull import Puller, hosts_of
-from .resolve import Origins
-from .settings import Serve
+from .settings import Origins, Serve
 
 _log = logging.getLogger(__name__)
 #: what aiohttp has to say: a traceback for every request that is no HTTP; our own errors we log ourselves
@@ -103,15 +102,15 @@ class Supervisor:
         self._ecosystems = ecosystems
         self._reload = reload
         self._say = say
-        #: one of them for each worker
+        #: one entry for each worker
         self._listeners: list[Listeners] = []
         self._access: AccessLog | None = None
-        #: process id -> (number of its listeners, when it was started)
+        #: process id -> (number of its listeners, when it was started by time.monotonic)
         self._workers: dict[int, tuple[int, float]] = {}
         #: process ids of workers that were told to end
         self._leaving: set[int] = set()
-        #: a pipe. Nobody writes: `_held`, that end of it, is the supervisor's alone, and when it is closed, however the
-        #: supervisor ended, the workers see the end of `_alive`, from which they read
+        #: a pipe to which nobody writes. Only the supervisor has `_held`, the end to write to: when that closes, however the
+        #: supervisor ended, the workers see the end of what they read from `_alive`
         self._alive, self._held = os.pipe()
 
     def run(self) -> int:
@@ -149,21 +148,7 @@ class Supervisor:
             return
         status = 1
         try:  # in the worker: whatever happens, never return into the caller's stack
-            os.close(self._held)
-            _allow_connections()
-            _close(others for index, others in enumerate(self._listeners) if index != number)
-            # Told to end before it serves, it has nothing to finish; the supervisor's handler would swallow that.
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # for the supervisor
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            setup = self._setup
-            store = setup.open_store()  # and never closed: threads that wait for an upstream have it, until the process ends
-            hosts = hosts_of(store)
-            puller = Puller(store, setup.download, hosts) if setup.on_demand else None
-            live = setup.live(store, hosts) if setup.live else None
-            server = Server(store, self._ecosystems, setup.settings, setup.origins, puller, live)
-            asyncio.run(work(self._listeners[number], server, self._alive, self._access))
+            self._work(number)
             status = 0
         except SnapmirrorError as error:
             _log.error("%s", error)
@@ -173,8 +158,26 @@ class Supervisor:
             logging.shutdown()
             os._exit(status)
 
+    def _work(self, number: int) -> None:
+        """All that a worker does."""
+        os.close(self._held)
+        _allow_connections()
+        _close(others for index, others in enumerate(self._listeners) if index != number)
+        # Told to end before it serves, it has nothing to finish; the supervisor's handler would swallow that.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # for the supervisor
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        setup = self._setup
+        store = setup.open_store()  # and never closed: threads that wait for an upstream have it, until the process ends
+        hosts = hosts_of(store)
+        puller = Puller(store, setup.download, hosts) if setup.on_demand else None
+        live = setup.live(store, hosts) if setup.live else None
+        server = Server(store, self._ecosystems, setup.settings, setup.origins, puller, live)
+        asyncio.run(work(self._listeners[number], server, self._alive, self._access))
+
     def _reap(self) -> list[int]:
-        """Numbers of the workers that have ended though nobody told them to."""
+        """Take note of workers that have ended; the numbers of those that nobody told to."""
         died = []
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
@@ -219,7 +222,7 @@ class Supervisor:
         self._announce()
 
     def _listeners_for(self, settings: Serve) -> list[Listeners]:
-        """What to listen on with a configuration: what there is, as far as it will do."""
+        """What to listen on with a configuration: present sockets as far as they fit it, else new ones. Raises UsageError."""
         present, first = self._setup.settings, self._listeners[0]
         port = first[0].getsockname()[1]
         if settings.host != present.host or settings.port not in (present.port, port):
@@ -264,7 +267,7 @@ def _close(workers: Iterable[Listeners]) -> None:
 def listen(settings: Serve, workers: int, present: Sequence[socket.socket] = ()) -> list[Listeners]:
     """What each of so many workers is to listen on. Raises UsageError.
 
-    present: on which this process listens already
+    present: sockets on which this process listens already
     """
     try:
         return _listen(settings, workers, present)
@@ -322,7 +325,7 @@ def _authority(listener: socket.socket) -> str:
 async def work(listeners: Listeners, server: Server, alive: int, access: AccessLog | None) -> None:
     """Serve on these sockets until SIGTERM or SIGINT, then finish what is being sent.
 
-    alive: the end to read of a pipe whose other end closes when the supervisor is no more
+    alive: descriptor to read from, at whose end there is no supervisor any more
     """
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()

@@ -1,12 +1,12 @@
-"""How bytes come from upstreams: what `sync` does beforehand, and `serve` when somebody asks.
+"""How bytes come from upstreams: `sync` fetches them beforehand, `serve` when somebody asks.
 
 settings    the `[download]` table
-http        requests: retries, limits, metadata documents
-sessions    what they are made with: credentials, certificates, proxies, of each host
+sessions    what requests are made with: retries, credentials, certificates, proxies, of each host
 wire        connections on which whole answers arrive in time
-local       upstreams that are folders
-hosts       which of them have failed too often
+http        requests: limits, bodies as they arrive, metadata documents
+local       the same for upstreams that are folders
+hosts       which hosts have failed too often
 origin      where a listed file can be had
-download    one file, resumable and verified
-notes       what is remembered of upstreams
+download    fetches one file, resumable and verified
+notes       where ecosystems note what they have found out
 """

@@ -1,7 +1,7 @@
-"""Fetching one file: resumable, verified while it streams, finished in `incoming/`.
+"""Fetching one file into `incoming/`: resumable, and verified while it streams.
 
 A partial file is named by what it is expected to become, so the next sync goes on where this one was killed, whichever
-URL it then comes from. It is flocked while written; whoever finds it locked leaves it alone.
+URL it then comes from. It is flocked while it is written; who finds it locked leaves it alone.
 """
 
 import contextlib
@@ -44,14 +44,14 @@ class Source:
     urls: tuple[str, ...]
     #: hard-link a local file instead of copying it
     link: bool = False
-    #: somebody waits for it: its BLAKE3, which proves nothing, is left to who gets it (a seventh of the time of a fast fetch)
+    #: a client waits for it: the caller takes its BLAKE3, which proves nothing, later (a seventh of the time of a fast fetch)
     awaited: bool = False
-    #: further ones, once these have failed; may raise UpstreamError
+    #: looks for further URLs once these have failed; may raise UpstreamError
     others: Callable[[Upstream], Iterable[str]] = field(default=lambda _: (), compare=False)
 
     @property
     def content(self) -> str:
-        """What the file is expected to become: the same here, the same bytes."""
+        """What the file is expected to become, as a name for its partial: equal ones stand for the same bytes."""
         if self.file.sha256:
             return self.file.sha256.hex()
         if self.file.other:
@@ -60,7 +60,7 @@ class Source:
 
     @property
     def key(self) -> str:
-        """The content and the size that is stated of it: of two repos that state different ones, one lies."""
+        """The content and its stated size, which two repos may state differently: then one of them is wrong."""
         return f"{self.content} {self.file.size}"
 
     @property
@@ -69,11 +69,11 @@ class Source:
         return self.file.sha256 is not None or self.file.other is not None
 
     def is_whole(self, sums: Sums) -> bool:
-        """Whether the hash that is known of it is that of these bytes."""
+        """Whether bytes with these sums have the hash that is stated; False where none is."""
         return self.file.sha256 == sums.sha256 or (self.file.sha256 is None and self.file.other == sums.other is not None)
 
     def new_sums(self) -> Sums:
-        """Sums that can verify it."""
+        """Sums of no bytes yet, of the kinds that can verify it."""
         other = algorithm(self.file.other) if self.file.other and self.file.sha256 is None else ""
         return Sums(other, with_blake3=not self.awaited)
 
@@ -88,10 +88,11 @@ def download(
 ) -> Staged:
     """Fetch a file from the first URL that has it. Thread-safe. The caller releases what it gets.
 
+    incoming: the store's folder for partial files
     hosts: which of them are given up; told what came of each URL
-    held: whether the store has the file by now
-    Raises the UpstreamError of the first URL that failed for a lasting reason, else the last one; StoreError, DiskFull;
-    LockedError if another process is fetching the same bytes, or has done so.
+    held: asked once the partial is locked, whether the store has got the file meanwhile
+    Raises UpstreamError if no URL has it: the first TransportError, as another try may help then, else what was wrong with
+    the first URL. Raises StoreError, DiskFull; LockedError if another process is fetching the same bytes, or has done so.
     """
     path = incoming / source.content
     with _our_disk(path), _open_partial(path) as partial:
@@ -120,7 +121,7 @@ def download(
 
 
 def _addresses(http: Http, source: Source, problems: list[UpstreamError]) -> Iterator[str]:
-    """Those of a source; the others are looked for when they are needed. Adds to the problems if that fails."""
+    """The URLs of a source; its others are looked for when they are needed. Adds to the problems if that fails."""
     yield from source.urls
     try:
         yield from (url for url in source.others(http) if url not in source.urls)
@@ -144,7 +145,7 @@ def _from(http: Http, url: str, partial: BinaryIO, source: Source, arrived: Arri
 
 @contextlib.contextmanager
 def _our_disk(path: Path) -> Iterator[None]:
-    """An OSError that comes this far is one of the store's disk: those of upstreams are UpstreamErrors by then."""
+    """Make errors of the store's disk a StoreError or DiskFull: those of upstreams are UpstreamErrors by then."""
     try:
         with fs.full_disk(path):
             yield
@@ -160,18 +161,19 @@ def _open_partial(path: Path) -> BinaryIO:
         except PermissionError:  # made read-only to be named in the store, and its process died before
             with contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as finished:
                 _lock(finished)
-                fs.unlink(path)
+                if _is_at(path, finished):
+                    fs.unlink(path)
             continue
         try:
             _lock(file)
-            if os.fstat(file.fileno()).st_nlink > 1:
+            if _is_at(path, file):  # else another sync has named it before we had its lock: it is a blob now
+                if os.fstat(file.fileno()).st_nlink == 1:
+                    return file
                 fs.unlink(path)  # it may be a link to somebody's own file, as earlier versions made: never write into it
-            elif _is_at(path, file):
-                return file
         except BaseException:
             file.close()
             raise
-        file.close()  # between our opening it and having its lock another sync has named it: it is a blob now
+        file.close()
 
 
 def _open(path: str, flags: int) -> int:
@@ -186,6 +188,7 @@ def _lock(file: BinaryIO) -> None:
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether a path still leads to an opened file."""
     try:
         return os.path.samestat(os.lstat(path), os.fstat(file.fileno()))
     except FileNotFoundError:
@@ -193,7 +196,7 @@ def _is_at(path: Path, file: BinaryIO) -> bool:
 
 
 def _begin_anew(partial: BinaryIO) -> None:
-    """Empty the partial, as a file of its own: who sends the old one on as it grows must not mix the bytes of two transfers."""
+    """Put an empty file in the place of the partial: who sends the old one on as it grows must not mix two transfers' bytes."""
     if os.fstat(partial.fileno()).st_size == 0:
         partial.seek(0)
         return
@@ -244,7 +247,7 @@ def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str
     with http.open(url, headers) as response:
         encoded, open_end = decodes(response, url), response.raw.length_remaining is None and not response.raw.chunked
         _refuse_foreign(response, source, url)
-        if _refused(response, url) or (response.status_code == 206 and (encoded or not _continues(response, sums.size))):
+        if _is_beyond(response, url) or (response.status_code == 206 and (encoded or not _continues(response, sums.size))):
             _begin_anew(partial)
             raise _Broken("upstream can't continue a broken transfer", "")
         if response.status_code == 200 and sums.size:
@@ -269,8 +272,8 @@ def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str
     return sums, etag
 
 
-def _refused(response: requests.Response, url: str) -> bool:
-    """Whether upstream can't answer from where we want to go on. Raises AbsentError, TransportError for other refusals."""
+def _is_beyond(response: requests.Response, url: str) -> bool:
+    """Whether the file has ended before where we want to go on (416). Raises AbsentError, TransportError for other refusals."""
     status, where = response.status_code, addresses.redact(url)
     if status in (404, 410):
         raise AbsentError(where, status)
@@ -282,18 +285,19 @@ def _refused(response: requests.Response, url: str) -> bool:
 
 
 def _refuse_foreign(response: requests.Response, source: Source, url: str) -> None:
-    """Raise MismatchError for a whole body of another size than the file's, a login page, say: nobody is sent its beginning."""
+    """Raise MismatchError for a body of another size than the file's, a login page say: no client is to get its beginning."""
     size, announced = source.file.size, response.raw.length_remaining
     if response.status_code == 200 and size is not None and announced not in (None, size) and not decodes(response, url):
         raise MismatchError(addresses.redact(url), "size", str(size), str(announced))
 
 
 def _continues(response: requests.Response, offset: int) -> bool:
+    """Whether a partial answer (206) begins where ours ends."""
     return response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
 
 
 def _sums_of(partial: BinaryIO, source: Source) -> Sums:
-    """Sums of a file; it is left positioned at its end."""
+    """Sums of an opened file, whose position is its end afterwards."""
     sums = source.new_sums()
     partial.seek(0)
     while piece := partial.read(_COPY_PIECE):
@@ -312,21 +316,18 @@ def _verified(partial: BinaryIO, sums: Sums, source: Source, url: str) -> Staged
 
 
 def verify(sums: Sums, source: Source, url: str) -> None:
-    """Compare with what the metadata says. Raises MismatchError."""
-    if mismatch := _mismatch(sums, source.file):
-        raise MismatchError(addresses.redact(url), *mismatch)
+    """Compare what was read from a URL with what the metadata says: the size, and the one hash that verifies the file.
 
-
-def _mismatch(sums: Sums, file: File) -> tuple[str, str, str] | None:
-    """What is wrong, what it should be, and what it is."""
+    Raises MismatchError.
+    """
+    file = source.file
     if file.size is not None and sums.size != file.size:
         longer = " or more" if sums.size > file.size else ""
-        return "size", str(file.size), f"{sums.size}{longer}"
+        raise MismatchError(addresses.redact(url), "size", str(file.size), f"{sums.size}{longer}")
     if file.sha256 is not None and sums.sha256 != file.sha256:
-        return "sha256", file.sha256.hex(), sums.sha256.hex()
+        raise MismatchError(addresses.redact(url), "sha256", file.sha256.hex(), sums.sha256.hex())
     if file.sha256 is None and file.other is not None and sums.other != file.other:
-        return algorithm(file.other), file.other.hex(), (sums.other or b"").hex()
-    return None
+        raise MismatchError(addresses.redact(url), algorithm(file.other), file.other.hex(), (sums.other or b"").hex())
 
 
 def _take(url: str, partial: BinaryIO, source: Source, arrived: Arrived) -> Staged:
@@ -361,10 +362,10 @@ def _copy(original: BinaryIO, partial: BinaryIO, url: str, source: Source) -> Su
 
 
 def _link(url: str, incoming: Path, source: Source, arrived: Arrived) -> Staged | None:
-    """Give a local file a second name; None if it has to be copied. The file becomes read-only with the blob.
+    """Give a local file a second name; None if it has to be copied. The file becomes read-only when it is admitted.
 
-    The name is one that nobody else opens: what is at a partial's path gets truncated and written into. The lock keeps
-    gc from it, old as its date may be.
+    The name is one that nobody else opens: what lies at a partial's path may be written into. The lock keeps gc from
+    it, old as its date may be.
     """
     path = incoming / f"put-{secrets.token_hex(8)}"
     with open_file(url) as original:

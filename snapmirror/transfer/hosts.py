@@ -1,9 +1,8 @@
-"""Which hosts have failed so often in a row that asking on only costs time."""
+"""Which hosts have failed so often in a row that asking them again only costs time."""
 
 import math
 import threading
 import time
-import urllib.parse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from ..readings import Answer, Notes
 from ..validators import Validators
 from .http import PATIENCE, Http
 from .sessions import RefusedError
-from .settings import Download
+from .settings import Download, host_name
 
 #: seconds that one request has to find out whether a host is back, before another one may try
 _PROBE = 30.0
@@ -21,9 +20,9 @@ _PROBE = 30.0
 
 @dataclass
 class _Host:
-    #: since its last answer
+    #: in a row, since its last answer
     failures: int = 0
-    #: nobody asks before, on the clock of Hosts
+    #: when it may be asked again, as `Hosts.now` counts
     until: float = 0.0
 
 
@@ -39,9 +38,10 @@ class Hosts:
     ) -> None:
         """By default a host is given up for good, which is as long as a sync takes.
 
-        patience: failures in a row
-        pauses: seconds for which it is left alone then, and after each failure more; the last of them again and again
-        changed: told the host, for how long it is left alone (0: no more), and why
+        patience: failures in a row after which it is left alone
+        pauses: seconds for which it is left alone then, and after each further failure; the last counts for all that follow
+        now: seconds since any moment
+        changed: called with the host, the seconds for which it is left alone (0: no longer), and why
         """
         self._patience = patience
         self._pauses = pauses
@@ -53,7 +53,7 @@ class Hosts:
     def check(self, url: str) -> None:
         """Raise TransportError if the host of a URL is left alone. After a pause one request finds out whether it is back."""
         with self._lock:
-            host = self._hosts.get(_name(url))
+            host = self._hosts.get(host_name(url))
             if host is None or host.failures < self._patience:
                 return
             if self._now() < host.until:
@@ -61,8 +61,8 @@ class Hosts:
             host.until = self._now() + _PROBE
 
     def note(self, url: str, error: UpstreamError | None) -> None:
-        """Note what came of a URL that was tried. An answer of any kind shows that the host is there, 403 and 404 too."""
-        if not (name := _name(url)):
+        """Note what came of a URL, None if all went well. Any answer shows that the host is there, 403 and 404 too."""
+        if not (name := host_name(url)):
             return  # a folder: it fails at once, and the next one may be of another disk
         failed = isinstance(error, TransportError) and not isinstance(error, RefusedError)
         with self._lock:
@@ -78,7 +78,7 @@ class Hosts:
 
 
 class CarefulHttp(Http):
-    """Requests for metadata that leave hosts alone which fail again and again."""
+    """Http that does not ask for metadata at hosts which are left alone. For files, `download` does the same."""
 
     def __init__(
         self,
@@ -90,19 +90,15 @@ class CarefulHttp(Http):
         patience: int = PATIENCE,
     ) -> None:
         super().__init__(settings, warn, notes, now, patience)
-        self._careful = hosts
+        self._failing = hosts
 
     def get(self, url: str, *, limit: int, known: Validators | None = None, accept: str = "") -> Answer | None:
         """See Http.get."""
-        self._careful.check(url)
+        self._failing.check(url)
         try:
             answer = super().get(url, limit=limit, known=known, accept=accept)
         except UpstreamError as error:
-            self._careful.note(url, error)
+            self._failing.note(url, error)
             raise
-        self._careful.note(url, None)
+        self._failing.note(url, None)
         return answer
-
-
-def _name(url: str) -> str:
-    return urllib.parse.urlsplit(url).netloc.rpartition("@")[2]

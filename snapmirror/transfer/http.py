@@ -1,4 +1,4 @@
-"""HTTP to upstreams: limits, bodies, and metadata documents; `sessions` has what differs from host to host.
+"""Requests to upstreams: limits, bodies as they arrive, and metadata documents. `sessions` has what differs between hosts.
 
 urllib3's Retry does statuses, back-off and Retry-After; what it can't do, going on with a broken body, is in `download`.
 """
@@ -26,10 +26,11 @@ from .notes import NoNotes
 from .sessions import HostRules, RefusedError, new_session, rules_for
 from .settings import Download
 
-#: of the statuses 4xx, those that don't say that there is no such document, as S3 does with 403 and others with 400
+#: the statuses 4xx that don't mean that there is no such document: S3 says that with 403, others with 400
 _NOT_ABSENT = {401, 407, 408, 429}
-#: seconds between two tries of a sync, and where somebody waits
+#: seconds that a pause between two tries may take in a sync
 PATIENCE = 60
+#: the same where a client waits
 HURRIED = 2
 #: bytes that are hashed and written at a time
 _PIECE = 1 << 19
@@ -50,7 +51,10 @@ class Http:
         now: clock.Clock = clock.now,
         patience: int = PATIENCE,
     ) -> None:
-        """patience: seconds that a pause before another try may take, whatever upstream would like (Retry-After)"""
+        """warn: takes what does not fail a sync and that the operator should know
+        notes: where ecosystems keep what they want to know again; nowhere if None
+        patience: seconds that a pause before another try may take, whatever upstream asks for (Retry-After)
+        """
         self._patience = patience
         self.settings = settings
         self.notes: Notes = notes or NoNotes()
@@ -96,20 +100,19 @@ class Http:
             return self._hosts[name]
 
     @contextlib.contextmanager
-    def open(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
-        """A streamed GET, any status. Raises TransportError if there is no answer."""
+    def open(self, url: str, headers: dict[str, str], method: str = "GET") -> Iterator[requests.Response]:
+        """An answer of any status, its body not read yet. Raises TransportError if there is none."""
         if self._stopping:
             raise TransportError(addresses.redact(url), "stopped")
         host = self._host(url)
-        with host.gate, self._ask(url, headers, host) as response:
-            yield response
-
-    def _ask(self, url: str, headers: dict[str, str], host: HostRules, method: str = "GET") -> requests.Response:
-        try:
-            return self._session().request(method, url, headers=headers, stream=True, auth=host.auth)
-        except _TROUBLE as error:
-            kind = RefusedError if isinstance(error, requests.TooManyRedirects | ValueError) else TransportError
-            raise kind(addresses.redact(url), _why(error)) from None
+        with host.gate:
+            try:
+                response = self._session().request(method, url, headers=headers, stream=True, auth=host.auth)
+            except _TROUBLE as error:
+                kind = RefusedError if isinstance(error, requests.TooManyRedirects | ValueError) else TransportError
+                raise kind(addresses.redact(url), _why(error)) from None
+            with response:
+                yield response
 
     def pieces(self, response: requests.Response, url: str) -> Iterator[bytes]:
         """The body as it arrives, in large pieces or every second. Raises TransportError if it breaks or stalls."""
@@ -158,20 +161,16 @@ class Http:
 
     def _get(self, url: str, limit: int, known: Validators | None, accept: str) -> Answer | None:
         headers = {"Accept": accept}
-        if accept:  # it comes in a form that is agreed on, so it is text; what has one form is packed already, or is to stay so
+        if accept:  # what has forms to choose from is text; what has only one is packed already, or is to stay as it is
             headers["Accept-Encoding"] = "gzip"
         if known:
-            plain = known.etag.removesuffix('-gzip"')  # Apache marks what it packs, and then does not know that again
+            plain = known.etag.removesuffix('-gzip"')  # Apache adds that to what it packs, and then does not know the tag again
             tags = known.etag if plain == known.etag else f'{known.etag}, {plain}"'
             headers |= {"If-None-Match": tags, "If-Modified-Since": known.modified}
         with self.open(url, {name: value for name, value in headers.items() if value}) as response:
             if response.status_code == 304 and known:
                 return None
-            status = response.status_code
-            if status == 501 or (400 <= status < 500 and status not in _NOT_ABSENT):
-                raise AbsentError(addresses.redact(url), status)
-            if status != 200:
-                raise TransportError(addresses.redact(url), status_problem(status))
+            _check_status(response.status_code, url)
             body = self._read(response, url, limit)
             stated = {name.lower(): value for name, value in response.headers.items()}
             validators = Validators(stated.get("etag", ""), stated.get("last-modified", ""))
@@ -225,15 +224,9 @@ class Http:
     def _head(self, url: str) -> Stated:
         if url.startswith("file:"):
             return head_file(url)
-        if self._stopping:
-            raise TransportError(addresses.redact(url), "stopped")
-        host = self._host(url)
-        with host.gate, self._ask(url, {}, host, "HEAD") as response:
-            status, headers = response.status_code, response.headers
-        if status == 501 or (400 <= status < 500 and status not in _NOT_ABSENT):
-            raise AbsentError(addresses.redact(url), status)
-        if status != 200:
-            raise TransportError(addresses.redact(url), status_problem(status))
+        with self.open(url, {}, "HEAD") as response:
+            headers = response.headers
+        _check_status(response.status_code, url)
         length = headers.get("Content-Length", "") if "Content-Encoding" not in headers else ""
         return Stated(int(length) if length.isdecimal() else None, _seconds(headers.get("Last-Modified", "")))
 
@@ -271,7 +264,7 @@ class Bandwidth:
 
 
 def decodes(response: requests.Response, url: str) -> bool:
-    """Whether a body is encoded although nobody asked for that; `x.zst` with the encoding zstd is only told what it is."""
+    """Whether a body has to be decoded. Not if its encoding is only that of the file: `x.zst` is to stay as it is."""
     encoding = response.headers.get("Content-Encoding", "").lower()
     path = urllib.parse.urlsplit(url).path
     named = (encoding == "zstd" and path.endswith(".zst")) or ("gzip" in encoding and path.endswith(".gz"))
@@ -279,13 +272,21 @@ def decodes(response: requests.Response, url: str) -> bool:
 
 
 def _read_some(response: requests.Response, url: str, seconds: float) -> bytes:
-    """What has arrived, decoded piece by piece, so that a bomb meets the limit on the whole; read() would wait."""
+    """What has arrived; read() would wait for more. Decoded piece by piece, so that a bomb meets the limit on the whole."""
     wire.expect(seconds)
     try:
         found: bytes = response.raw.read1(_PIECE, decode_content=decodes(response, url))
     except _TROUBLE as error:
         raise TransportError(addresses.redact(url), _why(error)) from None
     return found
+
+
+def _check_status(status: int, url: str) -> None:
+    """Raise AbsentError or TransportError for what comes instead of a document."""
+    if status == 501 or (400 <= status < 500 and status not in _NOT_ABSENT):
+        raise AbsentError(addresses.redact(url), status)
+    if status != 200:
+        raise TransportError(addresses.redact(url), status_problem(status))
 
 
 def status_problem(status: int) -> str:

@@ -16,13 +16,13 @@ from ..validators import Validators
 
 
 def file_path(url: str) -> Path:
-    """The path of a `file:` URL."""
+    """The path that a `file:` URL names."""
     return Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
 
 
 @contextlib.contextmanager
 def reading(url: str) -> Iterator[None]:
-    """Errors of reading upstream's file become UpstreamErrors: they say nothing of our own disk."""
+    """Make errors of reading upstream's file AbsentError or TransportError: they say nothing of our own disk."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name with a null character
@@ -34,7 +34,7 @@ def reading(url: str) -> Iterator[None]:
 
 
 def open_file(url: str) -> BinaryIO:
-    """A file of upstream's for reading. Raises AbsentError, TransportError."""
+    """A file of upstream's, opened for reading; the caller closes it. Raises AbsentError, TransportError."""
     with reading(url):
         file = open(file_path(url), "rb", buffering=0, opener=_open)  # noqa: SIM115 - the caller's
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -48,7 +48,7 @@ def _open(path: str, flags: int) -> int:
 
 
 def get_file(url: str, limit: int, known: Validators | None) -> Answer | None:
-    """As Http.get for a `file:` URL; the state of the inode is its validator. A folder answers with a list of what is in it."""
+    """What Http.get answers for a `file:` URL; the inode's state is its validator. A folder comes as a list of its names."""
     with reading(url):
         if file_path(url).is_dir():
             return Answer(_list(url), None, url)
@@ -80,7 +80,7 @@ def _list(url: str) -> bytes:
 
 
 def head_file(url: str) -> Stated:
-    """As Http.head_many for one `file:` URL."""
+    """What Http.head_many says of a `file:` URL. Raises AbsentError, TransportError."""
     with open_file(url) as file:
         status = os.fstat(file.fileno())
     return Stated(status.st_size, int(status.st_mtime))

@@ -24,11 +24,11 @@ def recorded_address(file: File, origin: str, upstreams: Sequence[str]) -> str:
 def source_of(
     ecosystem: Ecosystem, file: File, directory: str, origin: str, upstreams: Sequence[str], alike: Sequence[str]
 ) -> Source:
-    """Its recorded address; then wherever the repo's upstreams of today have it.
+    """Where to fetch a file that a directory lists: at its recorded address, then at the repo's upstreams of today.
 
     directory: its name in the repo
     origin, upstreams: see recorded_address
-    alike: of these, those of which each may have what another lists
+    alike: of the upstreams, those of which each may have what another lists
     """
     others = partial(ecosystem.others, file, directory, alike)
     return Source(file, (recorded_address(file, origin, upstreams),), others=others)

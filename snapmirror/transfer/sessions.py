@@ -1,4 +1,4 @@
-"""What a request to an upstream is made with: retries, credentials, certificates, proxies. Each host may have its own."""
+"""What a request to an upstream is made with: retries, credentials, certificates, proxies; each host may have its own."""
 
 import logging
 import threading
@@ -20,24 +20,29 @@ logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # its warnings have add
 
 
 class RefusedError(TransportError):
-    """Upstream is there, but what it answers helps with this file as little as silence: 403, redirects without end."""
+    """Upstream is there, but does not give us what we ask for: 403, redirects without end, credentials that are not set.
+
+    It tells nothing of whether there is such a file, so it counts as no answer; the host is not left alone for it.
+    """
 
 
 class HostRules(NamedTuple):
     """What holds for all requests to one host."""
 
-    #: as many places as connections that it may have
+    #: held while a request is under way: `per_host` at once
     gate: threading.BoundedSemaphore
-    #: who we are: user and password, or a token
+    #: who we are: user and password, or a token; None if nobody in particular, or if the URL says it
     auth: "tuple[str, str] | _Bearer | None"
+    #: {scheme: URL of the proxy}, as requests takes them
     proxies: Mapping[str, str]
-    #: certificates that it is checked against: a file, or those of the system
+    #: certificates that it is checked against: a file, or True for those of the system
     verify: str | bool
-    #: certificate and key that we show
+    #: file of the certificate and key that we show
     cert: str | None
     #: seconds for a connection, and for the header of an answer
     timeout: tuple[float, float]
     stalled: Stall
+    #: User-Agent
     agent: str
 
 
@@ -85,13 +90,13 @@ class _Bearer(AuthBase):
         return request
 
 
-def new_session(host_of: Callable[[str], HostRules], settings: Download, patience: int) -> requests.Session:
+def new_session(rules_of: Callable[[str], HostRules], settings: Download, patience: int) -> requests.Session:
     """A session, for one thread.
 
-    host_of: the rules for the host of a URL
+    rules_of: gives the rules for the host of a URL
     patience: seconds that a pause before another try may take
     """
-    session = _Session(host_of)
+    session = _Session(rules_of)
     retry = Retry(
         total=settings.retries,
         status_forcelist=_RETRIED,
@@ -99,7 +104,7 @@ def new_session(host_of: Callable[[str], HostRules], settings: Download, patienc
         backoff_factor=0.5,
         backoff_max=min(30, patience),
         backoff_jitter=0.5,  # or all that failed at once come back at once
-        retry_after_max=patience,  # a server that says "in an hour" is asked before it: a sync has an end
+        retry_after_max=patience,  # a server that says "in an hour" is asked sooner: a sync has an end
         respect_retry_after_header=True,
         raise_on_status=False,
     )
@@ -112,18 +117,18 @@ def new_session(host_of: Callable[[str], HostRules], settings: Download, patienc
 
 
 class _Session(requests.Session):
-    """Goes by the rules for the host of each request, also where a redirect leads. Credentials do not go with that."""
+    """Goes by the rules for the host of each request, also of the one to which a redirect leads; that gets no credentials."""
 
-    def __init__(self, host_of: Callable[[str], HostRules]) -> None:
+    def __init__(self, rules_of: Callable[[str], HostRules]) -> None:
         super().__init__()
-        self._host_of = host_of
+        self._rules_of = rules_of
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        host = self._host_of(request.url or "")
+        host = self._rules_of(request.url or "")
         request.headers["User-Agent"] = host.agent
         options |= {"proxies": host.proxies, "verify": host.verify, "cert": host.cert, "timeout": host.timeout}
         return super().send(request, **options)
 
     def rebuild_proxies(self, prepared_request: requests.PreparedRequest, proxies: Any) -> Any:
-        """Credentials for a proxy go to that proxy: the adapter sees to it."""
+        """requests would put the proxy's credentials into the request itself; the adapter gives them to the proxy alone."""
         return proxies

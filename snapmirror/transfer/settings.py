@@ -12,7 +12,7 @@ from .. import units
 
 
 class Stall(NamedTuple):
-    """Fewer than `bytes` in `seconds` is a stalled connection."""
+    """A connection on which fewer than `bytes` arrive in `seconds` is stalled."""
 
     bytes: int
     seconds: float
@@ -26,9 +26,9 @@ class Auth(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Credentials(Auth, frozen=True):
-    """The same once the environment was looked at."""
+    """The same, with what the environment holds. `repr` does not show it."""
 
-    #: None if there is no such variable
+    #: None if the variable is not set
     secret: str | None
 
     def __repr__(self) -> str:
@@ -36,14 +36,14 @@ class Credentials(Auth, frozen=True):
 
 
 class Host(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
-    """What is different for one host. Of the keys that `[download]` has too, what is not given is as there."""
+    """`[download.hosts."NAME"]`: what is different for one host. What is None is as `[download]` says."""
 
     auth: Auth | None = None
     #: a certificate that says who we are, with its key in the same file
     client_cert: str = ""
     #: put after our own name in User-Agent
     user_agent: str = ""
-    #: "" for none, whatever `[download]` and the environment say
+    #: "" for no proxy, whatever `[download]` and the environment say
     proxy: str | None = None
     ca_bundle: str | None = None
     connect_timeout: str | None = None
@@ -53,8 +53,9 @@ class Host(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True
 class Download(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """How upstreams are asked. Durations and sizes are kept as written; the properties read them."""
 
-    #: transfers at once, and of these to one host
+    #: transfers at once
     connections: int = 8
+    #: of these, to one host
     per_host: int = 4
     #: tries after the first, of a request and of a broken body
     retries: int = 5
@@ -78,7 +79,7 @@ class Download(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=
         if self.connect_seconds <= 0 or self.stalled.seconds <= 0:
             raise ValueError("connect_timeout and stall must be of some time")
         for name in self.hosts:
-            if name != _name(f"//{name}") or "@" in name:
+            if name != host_name(f"//{name}") or "@" in name:
                 raise ValueError(f"hosts has {name!r}: write a host's name in lower case, with its port if URLs have one")
             try:
                 self.for_host(f"//{name}")
@@ -92,7 +93,7 @@ class Download(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=
 
     def host(self, url: str) -> Host:
         """What is different for the host of a URL."""
-        return self.hosts.get(_name(url), Host())
+        return self.hosts.get(host_name(url), Host())
 
     def for_host(self, url: str) -> "Download":
         """The same with what is different for the host of a URL."""
@@ -110,7 +111,7 @@ class Download(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=
         def absolute(path: str) -> str:
             return str(base / path) if path else ""
 
-        def found(host: Host) -> Host:
+        def complete(host: Host) -> Host:
             return msgspec.structs.replace(
                 host,
                 auth=host.auth and Credentials(host.auth.env, environment.get(host.auth.env)),
@@ -118,7 +119,7 @@ class Download(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=
                 ca_bundle=None if host.ca_bundle is None else absolute(host.ca_bundle),
             )
 
-        hosts = {name: found(host) for name, host in self.hosts.items()}
+        hosts = {name: complete(host) for name, host in self.hosts.items()}
         return msgspec.structs.replace(self, ca_bundle=absolute(self.ca_bundle), hosts=hosts)
 
     @property
@@ -128,17 +129,17 @@ class Download(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=
 
     @property
     def stalled(self) -> Stall:
-        """What counts as stalled."""
+        """The same as numbers. Raises ValueError for a text that is none."""
         count, _, duration = self.stall.partition("/")
         return Stall(units.parse_size(count), units.parse_duration(duration).total_seconds())
 
     @property
     def bytes_per_second(self) -> int | None:
-        """The limit on all transfers together."""
+        """The limit on all transfers together, None for no limit."""
         return units.parse_size(self.bandwidth.removesuffix("/s")) if self.bandwidth else None
 
     def free_of(self, disk: int) -> int:
-        """Bytes to leave free on a disk of so many bytes."""
+        """Bytes to leave free on a disk of so many bytes. Raises ValueError if `min_free` is neither a size nor a part."""
         if part := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", self.min_free):
             return int(disk * float(part[1]) / 100)
         try:
@@ -147,6 +148,6 @@ class Download(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=
             raise ValueError(f"min_free is {self.min_free!r}; write for example 3% or 50GB") from None
 
 
-def _name(url: str) -> str:
-    """Host and port of a URL, as the tables of hosts are named."""
+def host_name(url: str) -> str:
+    """Host and port of a URL, in lower case and without credentials: the name of a table in `hosts`."""
     return urllib.parse.urlsplit(url).netloc.rpartition("@")[2].lower()

@@ -1,7 +1,7 @@
-"""Connections on which an answer has to arrive in time, and not only each next byte of it.
+"""Connections on which a whole answer has to arrive in time, not only its next byte.
 
 A time-out of a socket begins anew with every byte. An upstream that sends one now and then would hold a thread for years: in
-a header, in what goes with a redirect, between two chunks.
+a header, in the body of a redirect, between two chunks.
 """
 
 import functools
@@ -14,20 +14,21 @@ from typing import Any
 
 from requests.adapters import HTTPAdapter
 
-#: bytes of header, and of what goes with an answer that is of no use for its bytes: redirects are read to their ends
+#: bytes of a header, and of a body that nobody wants: requests reads those of redirects to their ends
 _LARGEST = 1 << 20
+#: statuses whose bodies are wanted
 _USEFUL = (200, 206)
 
 _thread = threading.local()
 
 
 def expect(seconds: float, most: float = float("inf")) -> None:
-    """Have what this thread reads from now on end within so many seconds and bytes."""
+    """Set how many seconds, and bytes, this thread may spend on what it reads from now on; then reading raises OSError."""
     _thread.until, _thread.left = time.monotonic() + seconds, most
 
 
 class _Reader(io.RawIOBase):
-    """What arrives on a socket, as long as it may take."""
+    """Reads from a socket within what `expect` has set."""
 
     def __init__(self, connection: socket.socket, raw: io.RawIOBase) -> None:
         self._socket = connection
@@ -53,7 +54,7 @@ class _Reader(io.RawIOBase):
 
 
 class _Answer(http.client.HTTPResponse):
-    """One whose header arrives within the time that the socket has for a byte, and so does what is of no use."""
+    """An answer whose header has to arrive within the socket's time-out; so has a body that nobody wants."""
 
     def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
@@ -69,12 +70,12 @@ class _Answer(http.client.HTTPResponse):
 
 @functools.cache
 def _timely(connection: type) -> type:
-    """A class of connections, but that its answers have to arrive in time."""
+    """The same class of connections, with answers that have to arrive in time."""
     return type(connection.__name__, (connection,), {"response_class": _Answer})
 
 
 class TimelyAdapter(HTTPAdapter):
-    """Makes such connections, to upstreams and through proxies."""
+    """Makes such connections to upstreams and to proxies."""
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **options)
