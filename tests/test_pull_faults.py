@@ -325,6 +325,33 @@ def test_all_places_are_taken(tmp_path: Path) -> None:
             assert [client.result().content for client in first] == [busy.data for busy in many]
 
 
+@pytest.mark.parametrize("size", [40_000, 300_000])
+def test_who_was_told_a_wrong_size_does_not_wait_for_bytes_that_never_come(tmp_path: Path, size: int) -> None:
+    """Two repos list the same bytes, one with a wrong size, and the file is just coming in for the other."""
+    content = random.Random(1).randbytes(size)
+    with Index(tmp_path / "right") as right, Index(tmp_path / "wrong") as wrong:
+        mirror = Mirror(tmp_path / "mirror")
+        for path, index, stated in (("right", right, size), ("wrong", wrong, size + 10)):
+            index.upload("demo", "demo-1.0-py3-none-any.whl", content, size=stated)
+            mirror.add(path, f"{index.url}/simple/", kind="pypi", projects="all", download="on-demand")
+        mirror.sync()
+        right.fault("*.whl", Slow(size))
+        with server(mirror.config) as (url, _), ThreadPoolExecutor(1) as pool:
+
+            def get(repo: str) -> requests.Response:
+                page = requests.get(f"{url}/{repo}/simple/demo/", headers={"Accept": JSON}, timeout=10)
+                return requests.get(urljoin(page.url, page.json()["files"][0]["url"]), timeout=8)
+
+            first = pool.submit(get, "right")
+            while not right.paths()[-1].endswith(".whl"):
+                time.sleep(0.01)
+            try:
+                assert get("wrong").status_code == 502
+            except requests.exceptions.ChunkedEncodingError:  # cut, where the beginning had gone out before it showed
+                assert size > 64 << 10
+            assert first.result().content == content
+
+
 def test_an_upstream_that_drips_does_not_keep_others_from_answering(tmp_path: Path) -> None:
     """However many ask for its files and pages."""
     packages = [make_package(f"p{number}", payload=random.Random(number).randbytes(_SIZE)) for number in range(12)]
