@@ -1,5 +1,6 @@
 """Fixtures that several modules of tests share: an upstream, a channel on it, a mirror of that channel."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import pytest
 from channels import Channel, make_package
 from mirror import Mirror
 from upstream import Upstream
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background of a shell; what tests start is to heed Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from test_crash import _calls, _in_child, problems
 from test_files import table, write
 from upstream import Body, Upstream
 
+from snapmirror import units
 from snapmirror.cli.adopt import _adopt
 from snapmirror.cli.config import Config
 from snapmirror.conda import CondaRepo
@@ -60,9 +61,12 @@ def blob(mirror: Mirror, path: Path) -> Path:
 
 def test_a_tree_becomes_a_snapshot_without_a_byte_being_copied(mirror: Mirror, tree: Path, upstream: Upstream) -> None:
     mirror.repos.append({"kind": "files", "path": "installers", "upstream": f"{upstream.url}/installers/"})
+    mirror.settings["download"]["min_free"] = "100%"  # second names take no room
     before = state(tree)
-    done = mirror.run("adopt", str(tree), "--repo", "chan", "--json").json["trees"][0]
+    result = mirror.run("adopt", str(tree), "--repo", "chan", "--json")
+    done = result.json["trees"][0]
     assert (done["linked"], done["copied"], done["withheld"]) == (3, 0, {})
+    result.line(f"adopted {units.size(sum(path.stat().st_size for path in packages(tree)))} in")
     assert state(tree) == before
     for path in packages(tree):
         assert blob(mirror, path).samefile(path)
@@ -153,8 +157,13 @@ def test_another_file_system(mirror: Mirror, tree: Path) -> None:
         del document["packages"]["data-1.0-0.tar.bz2"]["sha256"], document["packages"]["data-1.0-0.tar.bz2"]["md5"]
         index.write_text(json.dumps(document))
         before = state(away)
+        mirror.settings["download"]["min_free"] = "100%"  # copies take room
+        assert "nothing was fetched" in mirror.run("adopt", str(away), "--repo", "chan", status=1).err
+        mirror.settings["download"]["min_free"] = "0%"
         done = mirror.run("adopt", str(away), "--repo", "chan", "--json", status=3).json["trees"][0]
         assert (done["linked"], done["copied"], len(done["withheld"])) == (0, 2, 1)
+        sizes = {path.name.split("-")[0]: path.stat().st_size for path in packages(away)}
+        assert done["copied_bytes"] == sizes["data"] + sizes["tool"]
         assert state(away) == before
         mirror.published()
         with mirror.store() as store:

@@ -213,6 +213,8 @@ def test_upstream_that_changes_after_its_index_was_read_is_read_again(
 ) -> None:
     upstream.fault(BIG_PATH, Call(hotfix(channel)), times=1)
     synced.sync("--strict")
+    read = [upstream.paths().count(f"/chan/{subdir}/repodata.json.zst") for subdir in ("noarch", "linux-64")]
+    assert read == [2, 1]  # nothing was amiss in the other
     record = make_package("big", payload=b"another").record
     assert synced.repodata("chan/noarch")["packages.conda"][BIG.filename] == record
     assert synced.withheld("chan/noarch") == {}
@@ -239,10 +241,10 @@ def test_same_name_with_other_bytes_leaves_the_old_snapshot_alone(synced: Mirror
     before = synced.published(old)
     hotfix(channel)()
     upstream.clear()
-    synced.sync()
+    name = f"chan/noarch/{BIG.filename}"
+    synced.sync().line(f"{name}: upstream has other bytes than before under this name")
     assert [path for path in upstream.paths() if not path.endswith(("json", "zst"))] == [BIG_PATH]
     assert synced.published(old) == before
-    name = f"chan/noarch/{BIG.filename}"
     assert synced.published()[name] != before[name]
     assert synced.run("diff", old, "current", "--json").json["changed"] == [name]
 

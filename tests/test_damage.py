@@ -23,7 +23,7 @@ from snapmirror.errors import DamagedError
 from snapmirror.files.leaf import encode
 from snapmirror.readings import File
 from snapmirror.store import check
-from snapmirror.store.directories import Directory, assemble
+from snapmirror.store.directories import Assembled, Directory, assemble, with_documents
 from snapmirror.store.fs import remove_tree
 from snapmirror.store.index import BlobRow
 from snapmirror.store.records import DirectoryState, Pin, RepoState
@@ -155,6 +155,25 @@ def test_a_file_that_is_no_json_is_named_by_check_and_stops_gc(where: str, data:
     assert f"{where}.json" in mirror.run("gc", status=5).err
 
 
+def test_a_copy_of_a_record_or_pin_under_another_name_is_damage(tmp_path: Path, local: tuple[Channel, CondaRepo]) -> None:
+    """A date, or a pin, would come to mean what it never did."""
+    with store_at(tmp_path / "store") as store:
+        sync(store, local[1])
+        (record,) = store.catalog().records
+        store.snapshots.write_pin(Pin(name="paper", snapshot=record.id, set=record.id))
+        for original, names in (
+            (store.layout.record(record.id), ("20200101T000000Z", "99991231T000000Z")),
+            (store.layout.pin("paper"), ("a", "z")),
+        ):
+            for name in names:
+                copy = shutil.copy(original, original.with_name(f"{name}.json"))
+                with pytest.raises(DamagedError, match=f"{name}.json: holds"):
+                    store.catalog()
+                assert gc_stops(store)
+                copy.unlink()
+        collect(store)
+
+
 def test_a_store_that_holds_what_a_later_version_brought_is_left_to_that(mirror: Mirror) -> None:
     mirror.sync()
     mirror.sync()
@@ -231,6 +250,21 @@ def test_a_damaged_index_is_named_with_the_way_out(how: str, verb: str, mirror: 
     sound(mirror)
 
 
+def test_a_scrub_that_must_end_soon_is_carried_on_by_the_next(mirror: Mirror) -> None:
+    mirror.sync()
+    with Store.open(mirror.store_path, write=True) as store:
+        store.put([b"file %d" % number for number in range(70)])
+        sizes = {one.digest: one.size for one in store.blobs.list()}
+
+        def unread() -> set[bytes]:
+            return {digest for digest, row in store.index.blobs() if not row.checked}
+
+        for limit, left in (("0s", len(sizes) - 64), ("0s", 0), ("1h", 0)):
+            read = mirror.run("check", "--read-data", "--max-duration", limit, "--json").json["bytes_read"]
+            assert len(unread()) == left
+        assert read == sum(sizes.values())
+
+
 def test_a_scrub_that_may_open_no_more_files_takes_no_good_one_away(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with store_at(tmp_path / "store") as store:
@@ -252,8 +286,16 @@ def test_repair_moves_no_good_file_away_because_the_index_is_wrong(mirror: Mirro
         store.index.put_blobs({LIB: BlobRow(5)})
     (channel.root / "noarch" / "lib-1.0-0.conda").unlink()  # it could not be had again
     assert LIB.hex() in found_by(mirror).out
-    mirror.run("check", "--repair")
+    assert "lib-1.0-0.conda" not in mirror.run("check", "--repair").err  # nothing is asked of upstream
     assert blob(mirror).exists()
+    sound(mirror)
+
+
+def test_repair_gets_a_bad_file_again_and_keeps_the_bad_one_apart(mirror: Mirror) -> None:
+    mirror.sync()
+    overwrite(blob(mirror), b"cut short")
+    mirror.run("check", "--repair").line("quarantined", LIB.hex())
+    assert [path.read_bytes() for path in (mirror.store_path / "quarantine").iterdir()] == [b"cut short"]
     sound(mirror)
 
 
@@ -293,6 +335,12 @@ def test_a_tree_that_is_not_what_its_snapshot_lists_is_seen_and_mended(harm: Cal
     sound(mirror)
 
 
+def test_a_file_that_programs_could_write_to_through_a_tree_is_named(mirror: Mirror) -> None:
+    mirror.sync()
+    (mirror.tree("chan/noarch") / "lib-1.0-0.conda").chmod(0o644)
+    assert "lib-1.0-0.conda: can be written to" in found_by(mirror).out
+
+
 @pytest.mark.parametrize("name", ["../../up.sh", "sub/../../../up.sh", "{root}/up.sh", ""])
 def test_what_is_listed_under_a_name_that_leads_out_of_its_tree_is_linked_nowhere(name: str, mirror: Mirror) -> None:
     """No reader of upstreams lets such a name in; one that did would have links made anywhere on the disk."""
@@ -319,6 +367,21 @@ def test_a_damaged_document_gets_into_no_tree(mirror: Mirror) -> None:
     mirror.run("check", "--repair")
     assert mirror.published() == before
     sound(mirror)
+
+
+def test_a_document_that_comes_out_otherwise_than_recorded_gets_into_no_tree(mirror: Mirror) -> None:
+    """What made it may have changed since: a date never answers in other bytes than it did."""
+    mirror.sync()
+    reader = mirror.reader("chan/noarch")
+    documents = dict(reader.document.documents)
+    documents["repodata.json"] = replace(documents["repodata.json"], sha256=sha256(b"as it was"))
+    with Store.open(mirror.store_path, write=True) as store:
+        made = with_documents(Assembled(reader.digest, reader.document, {}), documents)
+        store.put(list(made.blobs.values()))
+        newest = store.catalog().records[-1]
+        newest.repos["chan"].directories["noarch"] = DirectoryState(digest=made.digest.hex(), since=newest.id, read=newest.id)
+        store.snapshots.write(newest)
+    mirror.run("tree", "current", status=5).line("repodata.json", "is not what was recorded")
 
 
 def test_trees_get_and_lose_the_plain_repodata_as_the_configuration_says(mirror: Mirror) -> None:

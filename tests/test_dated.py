@@ -55,7 +55,7 @@ def test_a_file_keeps_the_time_of_the_sync_that_brought_it(mirror: Mirror, chann
     sync(mirror)
     assert mirror.directories() == before
     channel.add(make_package("lib", "2.0"))
-    channel.hotfix(LIB, license="MIT")
+    channel.hotfix(LIB, license="MIT", drop=["sha256"])
     channel.remove(DATA)
     channel.publish()
     second = sync(mirror)
@@ -66,8 +66,10 @@ def test_a_file_keeps_the_time_of_the_sync_that_brought_it(mirror: Mirror, chann
     assert stamps(mirror) == {LIB: first, DATA: first, "lib-2.0-0.conda": third}
 
 
-def test_what_upstream_says_is_kept(mirror: Mirror, channel: Channel) -> None:
-    """As it said it first: what it says later of the same file is no news."""
+@pytest.mark.parametrize("download", ["eager", "redirect"])
+def test_what_upstream_says_is_kept(download: str, mirror: Mirror, channel: Channel) -> None:
+    """As it said it first: what it says later of the same file is no news, be the file held or not."""
+    mirror.repos[0]["download"] = download
     channel.hotfix(LIB, indexed_timestamp=EARLY)
     channel.publish()
     first = sync(mirror)

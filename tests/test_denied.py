@@ -327,6 +327,8 @@ def test_a_sync_that_has_begun_before_the_rule(mirror: Mirror, channel: Channel,
     assert LATER in mirror.listed("chan/noarch")
     with serving(mirror.store_path) as url:
         refused([f"{url}/current/chan/noarch/{LATER}", f"{url}/current/chan/noarch/{BAD}"])
+    (rule,) = mirror.run("denied", "--json").json["denied"]
+    assert [file["name"] for file in rule["files"]] == [BAD, LATER]
 
 
 def test_names_as_channels_write_them(mirror: Mirror, channel: Channel) -> None:
@@ -635,6 +637,19 @@ def test_before_the_first_sync_and_after_the_last(mirror: Mirror, channel: Chann
     assert "1 file in 1 snapshot" in deny(mirror, "chan", BAD)
     with serving(mirror.store_path) as url:
         refused([f"{url}/{DAY}/chan/noarch/{BAD}", f"{url}/{DAY}/chan/noarch/lib-1.0-0.conda"])
+
+
+def test_a_snapshot_that_cannot_be_read(mirror: Mirror, channel: Channel) -> None:
+    """That is said; what the others list is denied all the same."""
+    first = history(mirror)
+    channel.add(make_package("tool", "1.2", "1"))
+    channel.publish()
+    mirror.sync()
+    digest = mirror.record(first).repos["chan"].directories["noarch"].digest
+    next((mirror.store_path / "blobs").rglob(digest)).unlink()
+    said = mirror.run("deny", "chan", "tool==1.2", "--reason", REASON, status=5)
+    said.line("chan", digest, "what it lists may still be handed out")
+    said.line("denied tool==1.2 of chan: 2 files in 1 snapshot")
 
 
 def test_a_rule_that_cannot_be_read(mirror: Mirror) -> None:

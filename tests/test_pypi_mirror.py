@@ -22,6 +22,7 @@ from serving import serving
 from upstream import Body, Status
 
 from snapmirror.pypi import PypiRepo, leaf
+from snapmirror.store.denied import Rule
 from snapmirror.store.records import Pin
 
 HTML = "text/html"
@@ -479,6 +480,26 @@ def test_an_index_that_loses_all_its_projects(tmp_path: Path) -> None:
         assert found == [(3, 4), (1, 4), (0, 0)]
 
 
+@pytest.mark.parametrize("denied", [(), ("six==9",)], ids=["nothing denied", "something denied"])
+def test_a_project_that_is_deleted_for_certain_may_be_most_of_what_there_was(denied: tuple[str, ...], tmp_path: Path) -> None:
+    """That is no accident of upstream's; nothing else has changed."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    with Index(tmp_path / "index") as index, store_at(tmp_path / "store", lambda: now) as store:
+        repo = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", projects=["six", "idna"])
+        for project, version in (("six", "1.0"), ("idna", "1.0"), ("idna", "2.0"), ("idna", "3.0")):
+            index.wheel(project, version)
+        for spec in denied:
+            store.denied.write(Rule(repo="pypi", spec=spec, reason="", since="20260101T000000Z"))
+        sync(store, repo)  # type: ignore[arg-type]
+        del index.pages["idna"]
+        found = []
+        for _ in range(2):
+            now += timedelta(hours=2)
+            report = sync(store, repo)  # type: ignore[arg-type]
+            found.append((report.exit_status(strict=False), report.repos["pypi"].files))
+        assert found == [(3, 8), (0, 2)]
+
+
 def leaves(mirror: Mirror) -> dict[str, Page]:
     return {name: leaf.decode(content) for name, content in mirror.reader("pypi/").contents()}
 
@@ -502,3 +523,10 @@ def test_a_withheld_file_is_tried_again_though_its_project_has_not_changed(tmp_p
         index.wheel("idna", "3.0")
         mirror.sync("--strict")
         assert late in {file.name for _, content in mirror.reader("pypi/").contents() for file in leaf.files(content)}
+        index.fault(f"/packages/*/{index.wheel('six', '3.0')}", Status(404))
+        mirror.sync(status=3)
+        del index.pages["six"]
+        index.serial += 1
+        index.clear()
+        mirror.sync("--strict")
+        assert index.asked() == ["the list 200"]  # not for what is there no more

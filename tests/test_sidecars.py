@@ -178,6 +178,7 @@ def test_what_is_unchanged_is_neither_sent_nor_stored_again(channel: Channel, mi
     changed = {path for path, digest in mirror.directories().items() if before[path] != digest}
     assert changed == {"chan/"}
     assert len(_blobs(mirror) - blobs) == 3  # one part, one bucket, one directory
+    assert read_document(mirror.tree("chan") / "noarch/run_exports.json") == read(channel, "noarch/run_exports.json")
 
 
 def _blobs(mirror: Mirror) -> set[str]:

@@ -6,6 +6,7 @@ The sync runs here; the other process is a real one, and does its work while the
 import multiprocessing
 import os
 import pkgutil
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from multiprocessing.synchronize import Event
@@ -30,6 +31,7 @@ from snapmirror.pypi import PypiRepo
 from snapmirror.store import check, fs, gc, locks
 from snapmirror.store.index import BlobRow
 from snapmirror.store.published import Published
+from snapmirror.store.records import Pin
 from snapmirror.store.store import Store
 from snapmirror.sync.engine import Sync
 from snapmirror.sync.live import LiveMetadata
@@ -88,6 +90,16 @@ def use_index(root: Path, ready: Event) -> None:
     with store_at(root) as store:
         assert store.index
         ready.set()
+
+
+def keep_index(root: Path, commits: int, opened: Event, made: Event) -> None:
+    """Hold the index open, as a server does, until `made`, and use it then."""
+    with store_at(root) as store:
+        for number in range(commits):
+            store.put([b"%d" % number])
+        opened.set()
+        assert made.wait(60)
+        assert store.index.held([sha256(b"something")])
 
 
 def sync_first(store: Store, *configured: CondaRepo) -> Report:
@@ -222,6 +234,104 @@ def test_a_page_that_becomes_what_it_was_is_kept_though_gc_just_takes_that(
         state = live.states(store.catalog())["pypi"].directories[""]
         content = store.metadata.directory(state.blob).read_leaf("six") or b""
         assert [file.name for file in ECOSYSTEMS["pypi"].files(content)] == ["six-1.0.tar.gz"]
+
+
+def test_a_page_that_is_read_anew_just_before_a_sync_seals_the_old_one_is_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the place of the sealed one, files and names of files and all."""
+    with (
+        Index(tmp_path / "index", serials=False) as index,
+        store_at(tmp_path / "store") as store,
+        Http(FAST, print, StoreNotes(store)) as http,
+    ):
+        index.upload("six", "six-1.0-1.tar.gz")  # a name that alone does not tell the project
+        index.upload("six", "six-1.0.tar.gz")
+        repo = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", download="on-demand", metadata="on-request")
+        live = LiveMetadata(store, ECOSYSTEMS, [repo], lambda: http)
+        live.refresh("pypi", "six")
+        old = store.metadata.directory(live.states(store.catalog())["pypi"].directories[""].blob)
+        assert dict(old.names) == {"six-1.0-1.tar.gz": "six"}
+
+        def ask() -> None:
+            index.pages["six"]["files"].pop(0)
+            index.upload("six", "six-2.0.tar.gz")
+            index.upload("six", "six-3.0.tar.gz")
+            live.refresh("pypi", "six")
+
+        done = meanwhile(monkeypatch, SYNCED, ask)
+        sync(store, repo)  # type: ignore[arg-type]
+        assert done
+        reader = store.metadata.directory(live.states(store.catalog())["pypi"].directories[""].blob)
+        files = ECOSYSTEMS["pypi"].files(reader.read_leaf("six") or b"")
+        assert [file.name for file in files] == ["six-1.0.tar.gz", "six-2.0.tar.gz", "six-3.0.tar.gz"]
+        assert (reader.document.files, reader.document.size) == (3, sum(file.size or 0 for file in files))
+        assert dict(reader.names) == {}
+        index.upload("six", "six-4.0.tar.gz")
+        meanwhile(monkeypatch, SYNCED, lambda: live.refresh("pypi", "six"))
+        sync(store, repo)  # type: ignore[arg-type]
+        assert store.live.states() == {}  # both have read the same, and that is sealed
+
+
+def test_a_snapshot_of_the_past_takes_nothing_from_what_is_known_now(tmp_path: Path) -> None:
+    with (
+        Index(tmp_path / "index", serials=False) as index,
+        store_at(tmp_path / "store") as store,
+        Http(FAST, print, StoreNotes(store)) as http,
+    ):
+        repo = PypiRepo(
+            path="pypi", upstream=f"{index.url}/simple/", download="on-demand", metadata="on-request", projects=["six"]
+        )
+        live = LiveMetadata(store, ECOSYSTEMS, [repo], lambda: http)
+        index.upload("six", "six-1.0.tar.gz")
+        sync(store, repo)  # type: ignore[arg-type]
+        index.upload("six", "six-2.0.tar.gz")
+        live.refresh("pypi", "six")
+        before = live.states(store.catalog())
+        assert sync(store, repo, seal_as="20240101T000000Z").snapshot  # type: ignore[arg-type]
+        assert live.states(store.catalog()) == before
+
+
+def test_what_two_servers_tell_of_a_date_at_once_is_told_once(tmp_path: Path) -> None:
+    """Both find that nobody had asked for the page by then; what the first has told stays, whatever upstream says next."""
+    with (
+        Index(tmp_path / "index", serials=False) as index,
+        store_at(tmp_path / "store") as store,
+        Http(FAST, print, StoreNotes(store)) as http,
+    ):
+        index.upload("six", "six-1.0.tar.gz")
+        index.upload("flask", "flask-1.0.tar.gz")
+        repo = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", download="on-demand", metadata="on-request")
+        live = LiveMetadata(store, ECOSYSTEMS, [repo], lambda: http)
+        live.refresh("pypi", "six")
+        sealed = sync(store, repo).snapshot or ""  # type: ignore[arg-type]
+        told = []
+        for version in "23":
+            live.refresh("pypi", "flask")
+            live.reconstruct("pypi", sealed, "flask")
+            told.append(store.snapshots.pages()[sealed]["pypi"])
+            index.upload("flask", f"flask-{version}.0.tar.gz")
+        assert told[0] == told[1]
+        assert store.metadata.directory(bytes.fromhex(told[0])).document.files == 2
+
+
+def test_documents_of_what_was_read_on_request_stay_until_it_is_read_anew(tmp_path: Path) -> None:
+    channel, _ = made(tmp_path / "chan", "lib")
+    keys: dict[str, Any] = {"download": "on-demand", "metadata": "on-request"}
+    repo = CondaRepo(path="chan", upstream=channel.root.as_uri(), **keys)
+    with store_at(tmp_path / "store") as store, Http(FAST, print, StoreNotes(store)) as http:
+        live = LiveMetadata(store, ECOSYSTEMS, [repo], lambda: http)
+        found: list[set[str]] = []
+        for name in ("more", "new"):
+            channel.add(make_package(name))
+            channel.publish()
+            live.refresh("chan", "")
+            found.append({path.name for path in store.layout.documents.iterdir()})
+        assert found[0]
+        assert len(found[0]) == len(found[1])
+        assert not found[0] & found[1]
+        collect(store)
+        assert {path.name for path in store.layout.documents.iterdir()} == found[1]
 
 
 @pytest.mark.parametrize(
@@ -379,6 +489,24 @@ def test_a_server_that_finds_no_index_waits_for_the_one_that_is_just_made(
         assert store.index.held([sha256(b"something")])
 
 
+@pytest.mark.parametrize("commits", [1, 2])
+def test_a_new_index_is_read_whole_though_a_server_has_the_old_one_open(commits: int, tmp_path: Path) -> None:
+    """LMDB looks up in the lock file which of the last two states is the newest, and that of the old index says otherwise."""
+    spawn = multiprocessing.get_context("spawn")
+    opened, made = spawn.Event(), spawn.Event()
+    server = spawn.Process(target=keep_index, args=(tmp_path / "store", commits, opened, made))
+    with store_at(tmp_path / "store") as store:
+        store.put([b"something"])
+        server.start()
+        assert opened.wait(60)
+        with store.lock(None):
+            assert store.reindex() == (1 + commits, 0)
+        assert store.index.held([sha256(b"something")])
+        made.set()
+        server.join(60)
+        assert server.exitcode == 0
+
+
 def test_two_processes_may_find_at_once_that_there_is_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "store"
     done = meanwhile(monkeypatch, "snapmirror.store.layout:create", lambda: Store.create(root))
@@ -397,6 +525,21 @@ def test_what_another_process_takes_away_while_it_is_read_counts_as_gone(
         done = meanwhile(monkeypatch, "pathlib:Path.read_bytes", path.unlink)
         assert (store.catalog().pins, store.snapshots.pages()) == ({}, {})
         assert done
+
+
+def test_what_is_written_right_after_a_folder_was_read_is_seen(tmp_path: Path) -> None:
+    """Though the clock of the file system has not moved on; where it has, names are read again only if it tells of a change."""
+    with store_at(tmp_path / "store") as store:
+        folder = store.layout.pins
+        for name, age, seen in (("soon", 0, True), ("later", 10, False)):
+            at = time.time() - age
+            os.utime(folder, (at, at))
+            store.catalog()
+            store.snapshots.write_pin(Pin(name=name, snapshot="20200101T000000Z", set="20200101T000000Z"))
+            os.utime(folder, (at, at))
+            assert (name in store.catalog().pins) == seen
+        os.utime(folder)
+        assert store.catalog().pins.keys() == {"soon", "later"}
 
 
 def test_a_sync_that_dies_while_it_publishes_takes_no_repo_out_of_current(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import gzip
 import os
 import resource
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -606,6 +607,21 @@ def test_file_that_another_process_was_fetching_is_not_fetched_again(mirror: Mir
     assert [mirror.finish(process).status for process in (first, second)] == [0, 0]
     assert [path for path in upstream.paths() if "big-" in path] == [f"/a/noarch/{package.filename}"]
     assert package.filename in mirror.listed("b/noarch")
+
+
+@pytest.mark.parametrize("what", ["repodata.json.zst", "lib-1.0-0.conda"])
+def test_ctrl_c_waits_for_no_slow_upstream(what: str, mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+    """Neither while indexes are read nor while files are fetched."""
+    path = f"/chan/noarch/{what}"
+    size = (upstream.root / path[1:]).stat().st_size
+    upstream.fault(path, Slow(size // 4))  # four seconds, and less than the five that a fetch waits for its threads
+    running = mirror.start("sync")
+    while path not in upstream.paths():
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    result = mirror.finish(running)
+    assert (result.status, "interrupted" in result.err) == (130, True)
+    assert upstream.bytes_sent(path) < size
 
 
 @pytest.mark.parametrize(

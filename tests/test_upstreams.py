@@ -347,15 +347,19 @@ def test_file_known_by_md5_alone_is_verified_by_it_and_fetched_once(
     before = mirror.directories()
     upstream.clear()
     upstream.etags = upstream.last_modified = False  # so that all of it is read again
+    mirror.repos.append(mirror.repos[0] | {"path": "twin"})
     mirror.sync()
+    mirror.repos.pop()
     mirror.run("reindex")
     mirror.sync()
     assert packages(upstream) == []
     assert mirror.directories() == before
     channel.add(make_package("lib", "2.0"))
+    channel.hotfix(LIB.filename, drop=["size"])
     channel.publish()
     mirror.sync()
     assert packages(upstream) == ["/chan/noarch/lib-2.0-0.conda"]
+    del expected["packages.conda"][LIB.filename]["size"]
     expected["packages.conda"]["lib-2.0-0.conda"] = make_package("lib", "2.0").record
     agree(mirror, "chan/noarch", expected)
 

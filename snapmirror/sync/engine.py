@@ -317,7 +317,7 @@ class Sync:
         for directory in every:
             if directory.problem and directory.previous:
                 found[directory.name] = seal.Read(directory.previous.digest, directory.previous.read)
-            elif directory.digest and not directory.problem:
+            elif directory.digest:
                 found[directory.name] = seal.Read(directory.digest.hex(), directory.read_at)
         before = {directory.name: directory.previous for directory in every if directory.previous}
         return seal.Synced(every[0].repo.kind, found, self._build_trees(path, every), before)

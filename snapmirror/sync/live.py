@@ -165,7 +165,6 @@ class LiveMetadata:
         """
         group = Group(ecosystem, self._directories(ecosystem, repo, name), self._store.now())
         group.read(self._http[repo.path])
-        _raise_problem(group.directories)
         lock = self._store.layout.locks / f".live {urllib.parse.quote(repo.path, safe='')}"
         with locks.hold(lock, f"the live state of {repo.path}", waiting=_wait):
             before = states(self._store, self._store.catalog(), repo)
