@@ -93,9 +93,15 @@ def forget(store: Store, *snapshots: str) -> None:
         retention.execute_forget(store, catalog, retention.plan_forget(catalog, snapshots, store.now()))
 
 
-def collect(store: Store, grace: timedelta = timedelta(0), keep: Retention | None = None) -> int:
-    """`snapmirror gc`; the bytes freed."""
+def collect(
+    store: Store,
+    grace: timedelta = timedelta(0),
+    keep: Retention | None = None,
+    keep_trees: timedelta = timedelta(days=30),
+    on_request: Collection[str] | None = None,
+) -> int:
+    """`snapmirror gc`; the bytes freed. on_request: as in `gc.plan`"""
+    named: dict[str, Any] = {"retention": keep or Retention(), "keep_trees": keep_trees, "on_request": on_request}
     with store.lock(None) as catalog:
-        reader = gc.Reader(store.metadata, leaf_digests)
-        plan = gc.plan(store, catalog, reader, retention=keep or Retention(), keep_trees=timedelta(days=30), grace=grace)
+        plan = gc.plan(store, catalog, gc.Reader(store.metadata, leaf_digests), grace=grace, **named)
         return gc.execute(store, catalog, plan)

@@ -8,21 +8,22 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
 import requests
 from channels import Channel, Package, make_package
+from inprocess import store_at
 from mirror import Mirror
 from pypi_index import JSON, Index
 from serving import server
 from upstream import Upstream
 
 from snapmirror.cli.gc import leaf_digests
+from snapmirror.store import fetched, locks
 from snapmirror.store import gc as gc_
-from snapmirror.store import locks
 from snapmirror.store.eviction import Cache, make_room
 from snapmirror.store.retention import Retention
 from snapmirror.store.store import Store
@@ -121,6 +122,22 @@ def test_what_nobody_has_wanted_for_longest_goes_and_comes_again(
             get(url, package)
         assert sorted(upstream.paths()) == [f"/chan/noarch/{package.filename}" for package in packages]
     assert held(mirror) == "abcd"
+
+
+def test_a_use_is_noted_once_a_day_and_not_at_every_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what was fetched; what a sync brought is never noted, so that it never goes."""
+    monkeypatch.setattr(fetched, "_SURE", 0.0)
+    times = [datetime.fromisoformat(f"2026-11-{hour}:00:00Z") for hour in ("20T01", "20T02", "20T23", "21T00", "21T01")]
+    clock = times[:1]
+    with store_at(tmp_path / "store", now=lambda: clock[-1]) as store:
+        store.fetched.add(bytes(32))
+        noted = []
+        for time_ in times[1:]:
+            clock.append(time_)
+            for digest in (bytes(32), bytes(31) + b"\1"):
+                store.fetched.use(digest)
+            noted.append(store.fetched.list())
+    assert noted == [{bytes(32): time_.timestamp()} for time_ in (times[1], times[1], times[3], times[3])]
 
 
 def test_what_is_being_sent(mirror: Mirror, packages: list[Package], channel: Channel) -> None:

@@ -1,5 +1,6 @@
 """What a selector means. Ids below are times of day on 20 November 2026."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -10,7 +11,7 @@ from mirror import Mirror
 from snapmirror import clock
 from snapmirror.errors import Forgotten, SelectorError
 from snapmirror.store.catalog import Catalog
-from snapmirror.store.records import DirectoryState, Entry, Pin, Record, RepoState, Tombstone
+from snapmirror.store.records import DirectoryState, Entry, Pin, Record, RepoState, Tombstone, encode
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -145,6 +146,11 @@ def test_digits_of_other_scripts_are_no_date(selector: str) -> None:
     assert not found.is_selector(selector)
     with pytest.raises(SelectorError, match="neither"):
         found.resolve(selector, "a", NOW)
+
+
+def test_a_record_is_written_so_that_people_and_diff_can_read_it() -> None:
+    written = encode(sealed(at(1), "a", "b")).decode()
+    assert written == json.dumps(json.loads(written), indent=1, sort_keys=True) + "\n"
 
 
 def test_a_pin_that_has_the_name_of_a_new_repo_can_be_removed(mirror: Mirror) -> None:

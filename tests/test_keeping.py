@@ -7,14 +7,17 @@ from pathlib import Path
 import pytest
 from channels import Channel, make_package
 from inprocess import collect, forget, repodata, store_at, sync, ticking
+from msgspec.structs import replace
 
 from snapmirror.cli.check import _leaf_files
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
 from snapmirror.errors import DamagedError, Forgotten, LockedError, UsageError
 from snapmirror.readings import File
-from snapmirror.store import check, retention
-from snapmirror.store.records import Pin
+from snapmirror.store import check, reindex, retention
+from snapmirror.store.directories import DirectoryReader
+from snapmirror.store.live import Live, Lost
+from snapmirror.store.records import Pin, RepoState
 from snapmirror.store.retention import Retention
 from snapmirror.store.store import Store
 from snapmirror.store.syncing import Registration
@@ -53,6 +56,12 @@ def daily(tmp_path: Path) -> Store:
     return Store.open(root, write=True, now=now)
 
 
+def noarch(store: Store, id_: str) -> DirectoryReader:
+    """The directory that a snapshot has of the channel."""
+    record = store.catalog().resolve(id_, "chan", store.now())
+    return store.metadata.directory(record.repos["chan"].directories["noarch"].blob)
+
+
 def held(store: Store, channel_file: bytes) -> bool:
     return store.blobs.size(sha256(channel_file)) is not None
 
@@ -84,21 +93,70 @@ def test_gc_spares_what_was_stored_within_the_grace(tmp_path: Path) -> None:
         assert store.index.blob(sha256(b"orphan")) is None
 
 
-def test_gc_spares_what_a_running_sync_is_about_to_publish_however_old(tmp_path: Path, channel: Channel) -> None:
+@pytest.mark.parametrize("what", ["directory", "plan of an eager one", "plan of a redirecting one"])
+def test_gc_spares_what_a_running_sync_is_about_to_publish_however_old(what: str, tmp_path: Path, channel: Channel) -> None:
     with daily(tmp_path) as store:
         _, ids = days(store, channel, 2)
-        digests = [state.blob for state in store.catalog().records[0].repos["chan"].directories.values()]
+        reader = noarch(store, ids[0])
+        planned = replace(reader.document, mode="redirect" if "redirect" in what else "eager")
+        leaf = reader.leaves["day0"]
         registration = Registration(store.layout)
         with store.lock(None):
-            registration.write(digests)
+            registration.write(*([reader.digest],) if what == "directory" else ([], [planned]))
         for path in store.layout.syncing.iterdir():
             os.utime(path, (0, 0))
         forget(store, ids[0])
         collect(store)
-        assert held(store, make_package("day0").data)
+        assert store.blobs.size(leaf) is not None
+        assert held(store, make_package("day0").data) == ("redirect" not in what)
         registration.abandon()  # its process is dead, and has been for more than a week
         collect(store)
+        assert list(store.layout.syncing.iterdir()) == []
+        assert store.blobs.size(leaf) is None
         assert not held(store, make_package("day0").data)
+
+
+def test_what_gc_says_that_it_freed_is_what_the_disk_has_got_back(tmp_path: Path, channel: Channel) -> None:
+    """From blobs, trees, documents, downloads that nobody finished, and what a killed process left."""
+
+    def used() -> int:
+        paths = [path for path in tmp_path.glob("store/**/*") if path.is_file() and not path.name.startswith("index.lmdb")]
+        return sum({status.st_ino: status.st_size for status in map(os.lstat, paths)}.values())
+
+    with daily(tmp_path) as store:
+        _, ids = days(store, channel, 4)
+        forget(store, *ids[:2])
+        store.documents.put(sha256(b"made for an old page"), "", b"made for an old page")
+        (store.layout.incoming / ("ab" * 32)).write_bytes(bytes(1000))
+        (store.layout.snapshots / ".name.0123").write_bytes(b"half a rec")
+        before = used()
+        assert collect(store) == before - used() > 1000
+
+
+def test_gc_drops_notes_of_lost_files_that_are_there_or_that_nothing_lists(tmp_path: Path, channel: Channel) -> None:
+    """`status` would name them for ever."""
+    with daily(tmp_path) as store:
+        days(store, channel, 1)
+        listed, there, nowhere = (sha256(make_package(name).data) for name in ("day0", "always", "other"))
+        store.blobs.delete(listed)
+        for digest in (listed, there, nowhere):
+            store.live.lose(digest, Lost(name="package.conda", since="20260101T000000Z", problem="404"))
+        collect(store)
+        assert store.live.lost().keys() == {listed}
+
+
+def test_a_live_state_that_is_just_removed_by_hand_does_not_stop_gc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with daily(tmp_path) as store:
+        store.live.keep("pypi", RepoState(kind="pypi", directories={}))
+        written, asked = Live.written, []
+
+        def removed(live: Live, repo: str) -> float:
+            asked.append(live.drop(repo))
+            return written(live, repo)
+
+        monkeypatch.setattr(Live, "written", removed)
+        assert collect(store, on_request=()) == 0
+        assert asked == [True]
 
 
 @pytest.mark.parametrize("what", ["record", "directory", "bucket", "leaf", "syncing"])
@@ -198,6 +256,38 @@ def test_trees_of_current_days_and_pins_lead_to_the_files_and_go_when_forgotten(
         assert len(list(store.layout.trees.iterdir())) < before
 
 
+def test_trees_grow_as_old_as_is_configured_and_those_of_current_and_pins_stay(tmp_path: Path, channel: Channel) -> None:
+    with daily(tmp_path) as store:
+        _, ids = days(store, channel, 4)
+        store.snapshots.write_pin(Pin(name="paper", snapshot=ids[0], set=ids[0]))
+        collect(store)
+        assert store.published.snapshots() == ids
+        collect(store, keep_trees=timedelta(0))
+        assert store.published.snapshots() == [ids[0], ids[3]]
+        assert [record.id for record in store.catalog().records] == ids
+
+
+def test_a_day_that_takes_its_repos_from_several_snapshots_is_published_as_one(tmp_path: Path, channel: Channel) -> None:
+    times = [datetime(2026, 11, 20, 10, tzinfo=UTC)]
+    channel.add(make_package("tool"))
+    channel.publish()
+    repo, late = (CondaRepo(path=path, upstream=channel.root.as_uri()) for path in ("chan", "late"))
+    with store_at(tmp_path / "store", now=lambda: times[-1]) as store:
+        published = store.layout.published
+        sync(store, repo)
+        times.append(datetime(2026, 11, 22, 10, tzinfo=UTC))
+        sync(store, repo, late, only=["late"], seal_as="20261120T235959Z")
+        for selector in ("2026-11-20", "2026-11-21", "current"):
+            assert {path.name for path in (published / selector).iterdir()} == {"chan", "late"}
+            tool = published / selector / "late" / "noarch" / "tool-1.0-0.conda"
+            assert tool.read_bytes() == make_package("tool").data
+        sync(store, repo, late)
+        forget(store, "20261120T235959Z")
+        assert os.readlink(published / "2026-11-20") == "20261120T100000Z"  # which says it all now
+        assert os.readlink(published / "current") == "20261122T100000Z"
+        assert list(store.layout.views.iterdir()) == []
+
+
 def test_a_blob_with_as_many_links_as_ext4_allows_gets_a_fresh_inode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
@@ -222,13 +312,24 @@ def test_a_blob_with_as_many_links_as_ext4_allows_gets_a_fresh_inode(tmp_path: P
         assert path.stat().st_mode & 0o777 == 0o444
 
 
-def test_the_index_can_be_thrown_away(tmp_path: Path, channel: Channel) -> None:
+@pytest.mark.parametrize("batch", [2, 10_000], ids=["several batches", "one batch"])
+def test_the_index_can_be_thrown_away(batch: int, tmp_path: Path, channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reindex, "_BATCH", batch)
     with daily(tmp_path) as store:
-        repo, _ = days(store, channel, 2)
+        repo, ids = days(store, channel, 3)
+        readers = [noarch(store, id_) for id_ in ids]
+        leaves = {leaf: sha256(store.metadata.leaf(leaf)) for reader in readers for leaf in reader.leaves.values()}
+        died = Registration(store.layout)
+        with store.lock(None):
+            died.write([readers[0].digest], [readers[1].document])
+        died.abandon()
+        forget(store, *ids[:2])  # what only the sync that died still has, the next one finds
         before = dict(store.index.blobs())
     (tmp_path / "store" / "index.lmdb").unlink()
+    (tmp_path / "store" / "index.lmdb.new").write_bytes(b"half of one that a killed process was making")
     with Store.open(tmp_path / "store", write=True, now=ticking("2100-01-02T01:00:00")) as store:
         assert {digest: row.size for digest, row in store.index.blobs()} == {d: row.size for d, row in before.items()}
+        assert store.leaves(leaves) == {leaf: leaf for leaf in leaves}
         old = store.catalog().records[-1]
         report = sync(store, repo)
         directory = report.repos["chan"].directories["noarch"]

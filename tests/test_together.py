@@ -564,12 +564,14 @@ def test_what_dead_processes_left_half_written_stops_nobody_and_is_cleared_by_gc
     channel.publish()
     beside(die_while_registering, root, repo)
     (root / "published" / ".new-0123").mkdir()
+    (root / "snapshots" / "20200101T000000Z.pages").write_bytes(b"{}")  # its snapshot is forgotten
     (root / "live" / "repos").mkdir()
     for folder in ("snapshots", "denied", "live/repos", "blobs/ab"):
         (root / folder / ".name.0123").write_bytes(b"{")
     with store_at(root) as store:
         collect(store)
         assert sorted(path.name for path in root.rglob(".*")) == [".index", ".trees", ".views"]
+        assert store.snapshots.pages() == {}
         assert sync(store, repo).exit_status(strict=True) == 0
         assert "new-1.0-0.conda" in listed(store, "chan")
 

@@ -103,7 +103,6 @@ def _repos(path: Path, base: Path, tables: list[AnyRepo], upstream: str) -> list
         where = f"[[repo]] number {number} ({table.path})"
         with _explained(path, where):
             asked = msgspec.structs.replace(table, upstream=upstream) if upstream else table
-            asked.__post_init__()  # msgspec before 0.21 does not check what `replace` puts in
             expanded = [repo.below(base) for repo in asked.expand()]
         for repo in expanded:
             _check_path(path, where, repo)

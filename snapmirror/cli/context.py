@@ -152,4 +152,4 @@ def output_json(value: Any) -> None:
 
 def printable(text: str) -> str:
     """A line, safe for a terminal: what comes from upstream may hold anything."""
-    return text if text.isprintable() else ascii(text)[1:-1]
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

@@ -104,8 +104,8 @@ class Conda(Ecosystem):
         """See Ecosystem.date."""
         return leaf.date(leaf_, seen)
 
-    def bound(self, repo: CondaRepo) -> Sequence[str]:
-        """See Ecosystem.bound."""
+    def selected_with(self, repo: CondaRepo) -> Sequence[str]:
+        """See Ecosystem.selected_with."""
         return repo.select.dependencies_from
 
     def select(

@@ -142,10 +142,7 @@ class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
 
     def expand(self) -> "list[CondaRepo]":
         """See Repo.expand: the repo itself, or one repo for each channel."""
-        repos = [self._repo_of(Channel(name=one) if isinstance(one, str) else one) for one in self.channels]
-        for repo in repos:
-            repo.__post_init__()  # msgspec.structs.replace does not check what a channel has of its own
-        return repos or [self]
+        return [self._repo_of(Channel(name=one) if isinstance(one, str) else one) for one in self.channels] or [self]
 
     def check_beside(self, others: Mapping[str, Repo]) -> None:
         """See Repo.check_beside: `dependencies_from` must name other channels, which can be read together with this one."""

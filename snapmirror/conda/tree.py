@@ -43,6 +43,6 @@ class CondaTree(Conda):
         """See Ecosystem.ages."""
         return False
 
-    def bound(self, repo: CondaRepo) -> Sequence[str]:
-        """See Ecosystem.bound."""
+    def selected_with(self, repo: CondaRepo) -> Sequence[str]:
+        """See Ecosystem.selected_with."""
         return ()

@@ -75,7 +75,8 @@ def _read(path: Path) -> Included:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"it is not YAML, and has no line @EXPLICIT: {error}") from None
+        reason = " ".join(str(error).split())  # it quotes the file, over several lines
+        raise ValueError(f"it is not YAML, and has no line @EXPLICIT: {reason}") from None
     if isinstance(content, Mapping) and isinstance(content.get("dependencies"), list):
         return Included(_specs(content["dependencies"]), {})
     return _of_urls(locked(path))

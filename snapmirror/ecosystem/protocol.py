@@ -36,7 +36,7 @@ class Reads(Protocol):
     unknowable: str
     #: whether upstream has a document for each leaf: if one of them can't be read, its leaf keeps its old state and the
     #: others go on
-    apart: bool = False
+    read_by_leaf: bool = False
 
     def directories(self, repo: Any) -> Sequence[str]:
         """The directories of a repo, as paths below it. A repo that is a single directory names it ""."""
@@ -62,7 +62,7 @@ class Reads(Protocol):
         """
         ...
 
-    def others(self, file: File, directory: str, upstreams: Sequence[str], asked: Upstream) -> Iterator[str]:
+    def other_urls(self, file: File, directory: str, upstreams: Sequence[str], asked: Upstream) -> Iterator[str]:
         """More URLs to fetch a file from, if its recorded URL fails: where the upstreams of today would have it.
 
         directory: the one that lists the file
@@ -98,7 +98,7 @@ class Reads(Protocol):
     def needed(self, repo: Any, readings: Mapping[str, Reading], wishes: Wishes, present: datetime) -> Needed:
         """The files that `prefetch` fetches: what is wished for, in the newest version allowed, and what that depends on.
 
-        readings: {directory: reading}; if leaves are `apart`, a reading lists only the names passed to its `ask_for`
+        readings: {directory: reading}; if leaves are `read_by_leaf`, a reading lists only the names passed to its `ask_for`
         present: the time from which ages are counted, UTC
         Raises SelectionError for wishes that can't be read or that contradict each other, UpstreamError, and UsageError
         if repos of this kind state no dependencies.
@@ -107,7 +107,7 @@ class Reads(Protocol):
 
     # Repos that depend on each other
 
-    def bound(self, repo: Any) -> Collection[str]:
+    def selected_with(self, repo: Any) -> Collection[str]:
         """Paths of the other repos that keep what this repo needs. All of them are read and selected together."""
         return ()
 
@@ -144,7 +144,7 @@ class Reads(Protocol):
         """
         return None
 
-    def known(self, repo: Any, names: Collection[str]) -> Any:
+    def with_names(self, repo: Any, names: Collection[str]) -> Any:
         """The repo as a sync is to read it, if its metadata is on request. names: of the leaves that are held by now"""
         return repo
 

@@ -38,8 +38,8 @@ class Files(Ecosystem):
         listing, bases = upstream.read(repo, upstream_)
         return FilesReading(listing, bases, upstream_)
 
-    def others(self, file: File, directory: str, upstreams: Sequence[str], asked: Upstream) -> Iterator[str]:
-        """See Ecosystem.others."""
+    def other_urls(self, file: File, directory: str, upstreams: Sequence[str], asked: Upstream) -> Iterator[str]:
+        """See Ecosystem.other_urls."""
         return (addresses.file_url(upstream.folder_of(one), file.name) for one in upstreams)
 
     def empty(self, repo: FilesRepo, directory: str) -> Reading:

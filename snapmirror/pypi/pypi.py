@@ -29,7 +29,7 @@ class Pypi(Ecosystem):
     form = 1
     supplements = True
     unknowable = "projects and files deleted since, and what was yanked or quarantined then"
-    apart = True
+    read_by_leaf = True
     addressed = True
     pages: Pages | None = Simple()
     clients: Sequence[Client] = CLIENTS
@@ -51,9 +51,9 @@ class Pypi(Ecosystem):
         """See Ecosystem.read_name."""
         return upstream.read_one(repo, name, upstream_)
 
-    def others(self, file: File, directory: str, upstreams: Sequence[str], asked: Upstream) -> Iterator[str]:
-        """See Ecosystem.others."""
-        return upstream.others(file, upstreams, asked)
+    def other_urls(self, file: File, directory: str, upstreams: Sequence[str], asked: Upstream) -> Iterator[str]:
+        """See Ecosystem.other_urls."""
+        return upstream.other_urls(file, upstreams, asked)
 
     def wanted_by(self, path: str) -> Want:
         """See Ecosystem.wanted_by."""
@@ -64,8 +64,8 @@ class Pypi(Ecosystem):
                 return _want(names.leaf_of(file), itself=False)
         return Want("", itself=False)
 
-    def known(self, repo: PypiRepo, names_: Collection[str]) -> PypiRepo:
-        """See Ecosystem.known."""
+    def with_names(self, repo: PypiRepo, names_: Collection[str]) -> PypiRepo:
+        """See Ecosystem.with_names."""
         return repo if repo.projects else msgspec.structs.replace(repo, projects=sorted(names_))
 
     def empty(self, repo: PypiRepo, directory: str) -> Reading:

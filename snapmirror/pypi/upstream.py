@@ -32,7 +32,7 @@ def read_one(repo: PypiRepo, name: str, upstream: Upstream) -> OneReading:
     return reading
 
 
-def others(file: File, upstreams: Sequence[str], asked: Upstream) -> Iterator[str]:
+def other_urls(file: File, upstreams: Sequence[str], asked: Upstream) -> Iterator[str]:
     """Where the pages of several indexes have a file; the first is asked last, for most likely that is where it was listed.
 
     asked: how they are asked. Raises TransportError if one of them can't be asked, once all have been.

@@ -258,7 +258,7 @@ class DirectorySync:
             if isinstance(result := fetched.get(self._source(plan, file).key), UpstreamError)
         }
         broken = {name: error for name, error in self.failed.items() if isinstance(error, TransportError)}
-        if self.ecosystem.apart and plan.standing:
+        if self.ecosystem.read_by_leaf and plan.standing:
             plan.set_aside({leaf: str(broken[name]) for name, leaf in plan.listing(broken).items()})
             self.failed = {name: error for name, error in self.failed.items() if name not in broken}
         elif broken:

@@ -121,7 +121,7 @@ class Sync:
             if ecosystem.merged(repo):
                 continue
             if repo.metadata == "on-request" and "" in states:
-                repo = ecosystem.known(repo, self._store.metadata.directory(states[""].blob).leaves)  # noqa: PLW2901
+                repo = ecosystem.with_names(repo, self._store.metadata.directory(states[""].blob).leaves)  # noqa: PLW2901
             own = directories[repo.path] = [
                 DirectorySync(self._store, ecosystem, repo, name, states.get(name), self._options)
                 for name in ecosystem.directories(repo)

@@ -87,7 +87,7 @@ def _ahead(
         was, now = before.get(name), sealed.directories.get(name)
         if now is None or (was and was.digest == state.digest):
             continue
-        if ecosystem.apart:
+        if ecosystem.read_by_leaf:
             assembled = _rebased(store, ecosystem, was, state, now)
             store.put(list(assembled.blobs.values()))
             state = replace(state, digest=assembled.digest.hex(), read=max(state.read, now.read))  # noqa: PLW2901
@@ -147,7 +147,7 @@ class LiveMetadata:
 
     def _refresh(self, repo: Repo, name: str) -> None:
         ecosystem = self._ecosystems[repo.kind]
-        if ecosystem.apart and not name and states(self._store, self._store.catalog(), repo):
+        if ecosystem.read_by_leaf and not name and states(self._store, self._store.catalog(), repo):
             return  # each name is asked for by itself; all at once would be thousands of requests for one
         while (directories := self._read(ecosystem, repo, name)) is None:
             pass

@@ -47,7 +47,7 @@ class PrefetchReport(msgspec.Struct, kw_only=True):
 
 
 class StoredReading(Reading):
-    """The newest state of a directory. Fulfils `readings.Reading`, and has what ecosystems need whose leaves are apart."""
+    """The newest state of a directory. Fulfils `readings.Reading`, and has what ecosystems need that are `read_by_leaf`."""
 
     left_out = ""
     #: what is found out holds for this run alone
@@ -56,7 +56,7 @@ class StoredReading(Reading):
     def __init__(self, job: "Prefetch", name: str) -> None:
         self._job = job
         self._name = name
-        self._apart = job.ecosystem.apart
+        self._by_leaf = job.ecosystem.read_by_leaf
         self.upstream: Upstream = job.http
         reader = job.reader(name)
         self.bases: tuple[str, ...] = (addresses.as_folder(addresses.as_folder(job.upstreams[0]) + name),)
@@ -65,7 +65,7 @@ class StoredReading(Reading):
         self.invalid: Mapping[str, str] = {}
         self.document = ""
         self.validators = {}
-        self.sources: Mapping[str, Digest] = {} if self._apart or not reader else reader.leaves
+        self.sources: Mapping[str, Digest] = {} if self._by_leaf or not reader else reader.leaves
 
     def ask_for(self, names: Collection[str]) -> None:
         """List these as well, if there are such."""
@@ -114,7 +114,7 @@ class Prefetch:
         """Raises UsageError, SelectionError, UpstreamError, PlanTooLarge; what single files come to is in the report."""
         report = PrefetchReport(repo=self._repo.path, dry_run=dry_run)
         with self.http:
-            if not self.ecosystem.apart:
+            if not self.ecosystem.read_by_leaf:
                 self.refresh([""])
             names = self.ecosystem.directories(self._repo)
             if self._repo.metadata == "sync" and not any(map(self.reader, names)):

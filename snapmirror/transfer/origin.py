@@ -30,5 +30,5 @@ def source_of(
     origin, upstreams: see recorded_address
     alike: of the upstreams, those of which each may have what another lists
     """
-    others = partial(ecosystem.others, file, directory, alike)
+    others = partial(ecosystem.other_urls, file, directory, alike)
     return Source(file, (recorded_address(file, origin, upstreams),), others=others)
