@@ -49,7 +49,7 @@ def build(sources: Sources) -> tuple[int, int]:
         leaves = _enter_leaves(sources, index)
     finally:
         index.close()
-    remove(path)
+    remove(path)  # with its lock file: LMDB would take the old index's last state from that, and find nothing
     fs.rename(building, path)
     remove(building)
     return blobs, leaves
