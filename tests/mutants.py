@@ -18,6 +18,7 @@ import contextlib
 import gc
 import hashlib
 import importlib
+import inspect
 import json
 import os
 import shutil
@@ -280,6 +281,11 @@ class Plan:
                     del queues[name]
         return ordered
 
+    def functions(self, module: str, line: int) -> list[str]:
+        """Names of the functions around a line, the innermost last."""
+        defined = [node for node in ast.walk(ast.parse(Path(module).read_text())) if isinstance(node, ast.FunctionDef)]
+        return [node.name for node in defined if node.lineno <= line <= (node.end_lineno or 0)]
+
     def chosen(self, tests: Sequence[str], budget: float) -> list[str]:
         """As many as a budget of seconds allows, at least one."""
         found: list[str] = []
@@ -334,6 +340,7 @@ class Worker:
         self._jobs = jobs
         self._plan = Plan(folder)
         self._items: dict[str, Any] = {}
+        self._texts: dict[str, str] = {}
         #: {module: how often each test has noticed a mutant of it}: these are tried first
         self._keen: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
         #: {test: whether it fails without a mutant, run as here: then it says nothing}
@@ -376,8 +383,7 @@ class Worker:
         tests = [test for test in self._plan.tests(mutant.module, mutant.line) if not self._unsound.get(test)]
         if not tests:
             return "uncovered", ""
-        keen = [test for test, _ in self._keen[mutant.module].most_common() if test in tests]
-        tests = list(dict.fromkeys([*keen, *tests]))
+        tests = list(dict.fromkeys([*self._keen_on(mutant, tests), *tests]))
         chosen = self._plan.chosen(tests, BUDGET)
         told = f"{len(chosen)} of {len(tests)} tests"
         while chosen:
@@ -387,6 +393,19 @@ class Worker:
                 return "killed", noticed
             chosen = chosen[chosen.index(noticed) + 1 :] if noticed else []
         return "survived", told
+
+    def _keen_on(self, mutant: Mutant, tests: Sequence[str]) -> Iterator[str]:
+        """Of these tests, those that noticed others of its module, and then those that speak of its module or function."""
+        covering = set(tests)
+        yield from (test for test, _ in self._keen[mutant.module].most_common() if test in covering)
+        words = [Path(mutant.module).stem, *(name.strip("_") for name in self._plan.functions(mutant.module, mutant.line))]
+        for word in reversed(words):
+            yield from (test for test in tests if word in self._spoken(test))
+
+    def _spoken(self, test: str) -> str:
+        if test not in self._texts and test in self._items:
+            self._texts[test] = test + inspect.getsource(self._items[test].function)
+        return self._texts.get(test, "")
 
     def _mutated(self, mutant: Mutant, tests: Sequence[str]) -> str:
         path = Path(mutant.module)
