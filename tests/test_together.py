@@ -7,7 +7,8 @@ import multiprocessing
 import os
 import pkgutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -39,6 +40,18 @@ from snapmirror.sync.report import Report
 from snapmirror.sync.settings import Options, Publish
 from snapmirror.transfer.http import Http
 from snapmirror.transfer.notes import StoreNotes
+
+
+@contextmanager
+def asked(folder: Path, **keys: Any) -> Iterator[tuple[Index, Any, Store, LiveMetadata]]:
+    """An empty index that is read on request, the repo `pypi` of it, a store, and what reads it there. keys: of the repo"""
+    with (
+        Index(folder / "index", serials=False) as index,
+        store_at(folder / "store") as store,
+        Http(FAST, print, StoreNotes(store)) as http,
+    ):
+        repo = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", download="on-demand", metadata="on-request", **keys)
+        yield index, repo, store, LiveMetadata(store, ECOSYSTEMS, [repo], lambda: http)
 
 
 def beside(action: Callable[..., None], *arguments: object) -> None:
@@ -215,14 +228,8 @@ def test_a_page_that_becomes_what_it_was_is_kept_though_gc_just_takes_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pages that are read because somebody asks are registered by no sync."""
-    with (
-        Index(tmp_path / "index", serials=False) as index,
-        store_at(tmp_path / "store") as store,
-        Http(FAST, print, StoreNotes(store)) as http,
-    ):
+    with asked(tmp_path) as (index, _, store, live):
         index.upload("six", "six-1.0.tar.gz")
-        repo = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", download="on-demand", metadata="on-request")
-        live = LiveMetadata(store, ECOSYSTEMS, [repo], lambda: http)
         live.refresh("pypi", "six")
         index.upload("six", "six-2.0.tar.gz")
         live.refresh("pypi", "six")
@@ -240,15 +247,9 @@ def test_a_page_that_is_read_anew_just_before_a_sync_seals_the_old_one_is_counte
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes the place of the sealed one, files and names of files and all."""
-    with (
-        Index(tmp_path / "index", serials=False) as index,
-        store_at(tmp_path / "store") as store,
-        Http(FAST, print, StoreNotes(store)) as http,
-    ):
+    with asked(tmp_path) as (index, repo, store, live):
         index.upload("six", "six-1.0-1.tar.gz")  # a name that alone does not tell the project
         index.upload("six", "six-1.0.tar.gz")
-        repo = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", download="on-demand", metadata="on-request")
-        live = LiveMetadata(store, ECOSYSTEMS, [repo], lambda: http)
         live.refresh("pypi", "six")
         old = store.metadata.directory(live.states(store.catalog())["pypi"].directories[""].blob)
         assert dict(old.names) == {"six-1.0-1.tar.gz": "six"}
@@ -260,7 +261,7 @@ def test_a_page_that_is_read_anew_just_before_a_sync_seals_the_old_one_is_counte
             live.refresh("pypi", "six")
 
         done = meanwhile(monkeypatch, SYNCED, ask)
-        sync(store, repo)  # type: ignore[arg-type]
+        sync(store, repo)
         assert done
         reader = store.metadata.directory(live.states(store.catalog())["pypi"].directories[""].blob)
         files = ECOSYSTEMS["pypi"].files(reader.read_leaf("six") or b"")
@@ -269,42 +270,28 @@ def test_a_page_that_is_read_anew_just_before_a_sync_seals_the_old_one_is_counte
         assert dict(reader.names) == {}
         index.upload("six", "six-4.0.tar.gz")
         meanwhile(monkeypatch, SYNCED, lambda: live.refresh("pypi", "six"))
-        sync(store, repo)  # type: ignore[arg-type]
+        sync(store, repo)
         assert store.live.states() == {}  # both have read the same, and that is sealed
 
 
 def test_a_snapshot_of_the_past_takes_nothing_from_what_is_known_now(tmp_path: Path) -> None:
-    with (
-        Index(tmp_path / "index", serials=False) as index,
-        store_at(tmp_path / "store") as store,
-        Http(FAST, print, StoreNotes(store)) as http,
-    ):
-        repo = PypiRepo(
-            path="pypi", upstream=f"{index.url}/simple/", download="on-demand", metadata="on-request", projects=["six"]
-        )
-        live = LiveMetadata(store, ECOSYSTEMS, [repo], lambda: http)
+    with asked(tmp_path, projects=["six"]) as (index, repo, store, live):
         index.upload("six", "six-1.0.tar.gz")
-        sync(store, repo)  # type: ignore[arg-type]
+        sync(store, repo)
         index.upload("six", "six-2.0.tar.gz")
         live.refresh("pypi", "six")
         before = live.states(store.catalog())
-        assert sync(store, repo, seal_as="20240101T000000Z").snapshot  # type: ignore[arg-type]
+        assert sync(store, repo, seal_as="20240101T000000Z").snapshot
         assert live.states(store.catalog()) == before
 
 
 def test_what_two_servers_tell_of_a_date_at_once_is_told_once(tmp_path: Path) -> None:
     """Both find that nobody had asked for the page by then; what the first has told stays, whatever upstream says next."""
-    with (
-        Index(tmp_path / "index", serials=False) as index,
-        store_at(tmp_path / "store") as store,
-        Http(FAST, print, StoreNotes(store)) as http,
-    ):
+    with asked(tmp_path) as (index, repo, store, live):
         index.upload("six", "six-1.0.tar.gz")
         index.upload("flask", "flask-1.0.tar.gz")
-        repo = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", download="on-demand", metadata="on-request")
-        live = LiveMetadata(store, ECOSYSTEMS, [repo], lambda: http)
         live.refresh("pypi", "six")
-        sealed = sync(store, repo).snapshot or ""  # type: ignore[arg-type]
+        sealed = sync(store, repo).snapshot or ""
         told = []
         for version in "23":
             live.refresh("pypi", "flask")
