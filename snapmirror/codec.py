@@ -71,7 +71,7 @@ def decompress(data: bytes, limit: int) -> bytes:
     return _expand(data, limit, zstd.ZstdDecompressor, "zstd")
 
 
-def expand_bz2(data: bytes, limit: int) -> bytes:
+def decompress_bz2(data: bytes, limit: int) -> bytes:
     """The content of a bz2 body. Raises TooLarge, or ValueError for bytes that are no bz2. limit: as of `decompress`."""
     return _expand(data, limit, bz2.BZ2Decompressor, "bz2")
 

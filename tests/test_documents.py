@@ -196,8 +196,8 @@ def test_json_keys(tmp_path: Path) -> None:
     }
     run("deny", "greetings", "greeting-data", "--reason", "a test", folder=tmp_path)
     live = Live(Layout(tmp_path / "store"))
-    live.lose(bytes(32), Lost(name="a-1.0-0.conda", since="20260101T000000Z", problem="is gone"))
-    live.block(Blocked(host="localhost", until="99990101T000000Z", problem="fails"))
+    live.note_lost(bytes(32), Lost(name="a-1.0-0.conda", since="20260101T000000Z", problem="is gone"))
+    live.note_blocked(Blocked(host="localhost", until="99990101T000000Z", problem="fails"))
     printed = {name: json.loads(run(name, "--json", *arguments.get(name, []), folder=tmp_path)) for name in stated}
     damage(tmp_path)
     printed["check"] = json.loads(run("check", "--json", folder=tmp_path, status=5))

@@ -140,7 +140,7 @@ def test_gc_drops_notes_of_lost_files_that_are_there_or_that_nothing_lists(tmp_p
         listed, there, nowhere = (sha256(make_package(name).data) for name in ("day0", "always", "other"))
         store.blobs.delete(listed)
         for digest in (listed, there, nowhere):
-            store.live.lose(digest, Lost(name="package.conda", since="20260101T000000Z", problem="404"))
+            store.live.note_lost(digest, Lost(name="package.conda", since="20260101T000000Z", problem="404"))
         collect(store)
         assert store.live.lost().keys() == {listed}
 

@@ -99,7 +99,7 @@ def _parse(base: str, form: str, answer: Answer, upstream: Upstream) -> Reading:
         if form.endswith(".zst"):
             body = codec.decompress(answer.body, REPODATA_LIMIT)
         elif form.endswith(".bz2"):
-            body = codec.expand_bz2(answer.body, REPODATA_LIMIT)
+            body = codec.decompress_bz2(answer.body, REPODATA_LIMIT)
         else:
             body = answer.body
     except ValueError as error:

@@ -108,6 +108,6 @@ def _decode(data: bytes, suffix: str, size: int) -> bytes:
         case ".zst":
             return codec.decompress(data, size)
         case ".bz2":
-            return codec.expand_bz2(data, size)
+            return codec.decompress_bz2(data, size)
         case _:
             raise ValueError(f"no document is published with the ending {suffix}")

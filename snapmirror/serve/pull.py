@@ -64,9 +64,9 @@ def hosts_of(store: Store) -> Hosts:
             _log.warning("%s is left alone until %s: %s", host, until, problem)
         with contextlib.suppress(OSError, DiskFull):  # that it can't be noted is no reason not to answer
             if seconds:
-                store.live.block(Blocked(host=host, until=until, problem=problem))
+                store.live.note_blocked(Blocked(host=host, until=until, problem=problem))
             else:
-                store.live.unblock(host)
+                store.live.drop_blocked(host)
 
     return Hosts(_PATIENCE, _PAUSES, now, note)
 
@@ -221,14 +221,14 @@ class Transfer:
         except AbsentError as error:
             since = clock.to_id(self._store.now())
             with contextlib.suppress(OSError, DiskFull):  # it is lost all the same
-                self._store.live.lose(self._digest, Lost(name=self.source.file.name, since=since, problem=str(error)))
+                self._store.live.note_lost(self._digest, Lost(name=self.source.file.name, since=since, problem=str(error)))
             raise
         finally:
             if self._asked is not None:
                 self._answered = time.monotonic()
         try:
             self._prove(staged.path)
-            self._store.live.find(self._digest)
+            self._store.live.drop_lost(self._digest)
             self._store.fetched.add(self._digest)
             self._store.admit([staged._replace(blake3=blake3_of(staged.path))])
         except DiskFull:

@@ -69,7 +69,7 @@ class Documents:
             if path.name.endswith(".zst"):
                 data = codec.decompress(data, _LIMIT)
             elif path.name.endswith(".bz2"):
-                data = codec.expand_bz2(data, _LIMIT)
+                data = codec.decompress_bz2(data, _LIMIT)
         except ValueError:
             return False
         return path.name.startswith(sha256(data).hex())

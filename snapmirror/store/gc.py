@@ -232,7 +232,7 @@ def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
     for path in planned.stale_states:
         store.live.drop(path)
     for digest in planned.stale_notes:
-        store.live.find(digest)
+        store.live.drop_lost(digest)
     for id_ in planned.trees:
         store.published.drop(id_)
     execute_forget(store, catalog, planned.forget)

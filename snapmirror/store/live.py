@@ -83,13 +83,13 @@ class Live:
         """Digests of the directories of all latest states."""
         return frozenset(one.blob for state in self.states().values() for one in state.directories.values())
 
-    def lose(self, digest: Digest, lost: Lost) -> None:
+    def note_lost(self, digest: Digest, lost: Lost) -> None:
         """Note that upstream has a file no more; the first note stands."""
         path = self._lost / f"{digest.hex()}.json"
         if not path.exists():
             _write(path, lost)
 
-    def find(self, digest: Digest) -> None:
+    def drop_lost(self, digest: Digest) -> None:
         """Drop the note that upstream has a file no more, for it has been had."""
         fs.unlink(self._lost / f"{digest.hex()}.json")
 
@@ -98,11 +98,11 @@ class Live:
         found = [(bytes.fromhex(name), one) for name, one in _read(self._lost, Lost) if one and is_hex_digest(name)]
         return dict(sorted(found, key=lambda item: item[1].name))
 
-    def block(self, blocked: Blocked) -> None:
+    def note_blocked(self, blocked: Blocked) -> None:
         """Note that a host is left alone."""
         _write(self._host(blocked.host), blocked)
 
-    def unblock(self, host: str) -> None:
+    def drop_blocked(self, host: str) -> None:
         """Drop the note that a host is left alone, for it answers again."""
         fs.unlink(self._host(host))
 
