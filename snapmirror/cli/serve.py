@@ -61,6 +61,6 @@ def _live(config: Config, store: Store, hosts: Hosts) -> LiveMetadata:
 def _override(settings: Serve, given: Mapping[str, object]) -> Serve:
     """The settings, with what the command line gives in the place of theirs; None: it gives nothing. Raises UsageError."""
     try:
-        return Serve(**msgspec.structs.asdict(settings) | {name: value for name, value in given.items() if value is not None})
+        return msgspec.structs.replace(settings, **{name: value for name, value in given.items() if value is not None})
     except ValueError as error:
         raise UsageError(str(error)) from None
