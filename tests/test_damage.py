@@ -155,6 +155,17 @@ def test_a_file_that_is_no_json_is_named_by_check_and_stops_gc(where: str, data:
     assert f"{where}.json" in mirror.run("gc", status=5).err
 
 
+def test_a_record_that_leads_nowhere_stops_gc(mirror: Mirror) -> None:
+    """A number that is missing tells of a record that is gone, but not of the newest."""
+    mirror.sync()
+    held = {path.name for path in mirror.store_path.glob("blobs/??/*")}
+    record = mirror.store_path / "snapshots" / f"{mirror.snapshots()[-1]}.json"
+    record.unlink()
+    record.symlink_to("elsewhere.json")
+    assert record.name in mirror.run("gc", "--grace", "0s", status=5).err
+    assert {path.name for path in mirror.store_path.glob("blobs/??/*")} == held
+
+
 def test_a_copy_of_a_record_or_pin_under_another_name_is_damage(tmp_path: Path, local: tuple[Channel, CondaRepo]) -> None:
     """A date, or a pin, would come to mean what it never did."""
     with store_at(tmp_path / "store") as store:

@@ -44,7 +44,10 @@ class Folder(Generic[T]):
         self._read = _Read[T](None, {}, {})  # replaced as a whole: several threads ask
 
     def read(self) -> dict[Path, T]:
-        """What every file holds now; the same object as the last time if nothing has changed. Raises what `load` raises."""
+        """What every file holds now; the same object as the last time if nothing has changed.
+
+        Raises what `load` raises, and DamagedError for a link to nothing.
+        """
         settled = settled_at(self._path)
         before = self._read
         if settled is None or settled != before.settled:
@@ -64,8 +67,9 @@ class Folder(Generic[T]):
                 state = (status.st_ino, status.st_mtime_ns, status.st_size)
                 held = known.get(path)
                 found[path] = held if held and held[0] == state else (state, self._load(path))
-            except FileNotFoundError:
-                continue  # a pin, say, that was taken away since the names were read
+            except FileNotFoundError:  # a pin, say, that was taken away since the names were read
+                if os.path.lexists(path):  # else gc would take what only this record holds for what nobody needs
+                    raise DamagedError(f"{self._path.name}/{name}", "is a link to nothing") from None
         return found
 
 
