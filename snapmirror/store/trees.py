@@ -7,7 +7,6 @@ unchanged directory is never linked again (2.8 million names cost over 30 s of l
 import errno
 import os
 import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -60,7 +59,7 @@ class Trees:
         name = name_of({path: file.sha256 for path, file in listing.items()})
         if self.path(name).is_dir():
             return name
-        for path in filter(_leads_out, listing):
+        for path in filter(leads_out, listing):
             raise DamagedError(f"a file with the name {path!r}", "is listed, and can't be in a tree: that name leads out of it")
         temporary = self._folder / f".new-{secrets.token_hex(8)}"
         folders = sorted({os.path.dirname(path) for path in listing} | {""})
@@ -95,7 +94,7 @@ def name_of(listing: Mapping[str, Digest]) -> str:
     return sha256("".join(lines).encode()).hex()
 
 
-def _leads_out(path: str) -> bool:
+def leads_out(path: str) -> bool:
     """Whether a path is none below a folder: empty, absolute, or with an empty part or dots. Readers withhold such names;
     where one did not, a listing could put links anywhere on the disk.
     """
@@ -111,15 +110,5 @@ def _link_all(target: Path, listing: Mapping[str, Source]) -> None:
             except OSError as error:
                 if error.errno != errno.EMLINK:
                     raise
-                _renew(Path(folder, name))
+                fs.renew(Path(folder, name))  # its inode has as many names as the file system allows (ext4: 65,000)
                 linker.link(folder, name, path)
-
-
-def _renew(path: Path) -> None:
-    """Put a fresh copy in a file's place: its inode has as many names as the file system allows (ext4: 65,000)."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with fs.full_disk(path):
-        shutil.copy2(path, temporary)
-    fs.sync_file(temporary)
-    fs.rename(temporary, path)
-    fs.sync_folder(path.parent)
