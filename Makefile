@@ -24,6 +24,7 @@ help:
 	@echo 'make faults    try a bad index, crowds of clients, kills and a full disk on snapmirror and on other proxies'
 	@echo 'make chaos     mirror a bad upstream with snapmirror and with other programs, while a client installs'
 	@echo 'make long      run the long forms of tests: every call that can be the last, every version of a channel'
+	@echo 'make rot       change a thousand files of a store at random: all found, mended, and never served'
 	@echo 'make mutants   make lines of store/ and sync/ wrong, and see which tests notice (MUTANTS="gc seal": of these modules)'
 	@echo 'make check     check lint, format, types and the order of layers'
 	@echo 'make bench     measure against other programs (BENCH=--quick for a short run, BENCH=NAME for one)'
@@ -99,6 +100,10 @@ test: $(VENV)/installed-test $(VENV)/debian
 long: $(VENV)/installed-test $(VENV)/debian
 	SNAPMIRROR_LONG=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --timeout 3600 \
 		tests/test_crash.py tests/test_adopt.py tests/test_real_data.py
+
+.PHONY: rot
+rot: $(VENV)/installed-test
+	SNAPMIRROR_LONG=1 $(BIN)/python -m pytest --numprocesses 0 --timeout 3600 tests/test_rot.py
 
 # of what was last committed; which tests run what is found out once a commit, and mutants that were tried are not tried again
 MUTANTS ?= --most 300
