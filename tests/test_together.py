@@ -224,6 +224,33 @@ def test_what_is_left_of_a_package_stays_though_gc_takes_what_had_just_that(
         assert listed(store, "chan") == {"lib-1.0-0.conda", "tool-1.0-0.conda"}
 
 
+@pytest.mark.parametrize("again", ["is there", "is gone"])
+def test_a_file_known_by_its_md5_is_fetched_again_though_gc_takes_it_as_soon_as_it_is_there(
+    again: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can name it as wanted before its SHA-256 is known. What upstream has lost meanwhile is not published."""
+    channel, repo = made(tmp_path / "chan", "lib", "tool")
+    channel.hotfix("lib-1.0-0.conda", drop=("sha256",))
+    channel.publish()
+
+    def act() -> None:
+        beside(forget_and_gc, tmp_path / "store")
+        if again == "is gone":
+            channel.remove("lib-1.0-0.conda", listed=True)
+
+    with store_at(tmp_path / "store") as store:
+        done = meanwhile(monkeypatch, "snapmirror.sync.directory:DirectorySync.finish", act)
+        report = sync(store, repo)
+        assert done
+        if again == "is gone":
+            assert "lib-1.0-0.conda" in str(report.repos["chan"].directories["noarch"].problem)
+            assert store.catalog().records == ()
+        else:
+            assert report.exit_status(strict=True) == 0
+            assert listed(store, "chan") == {"lib-1.0-0.conda", "tool-1.0-0.conda"}
+        assert not list(check.structure(store, _leaf_files))
+
+
 def test_a_page_that_becomes_what_it_was_is_kept_though_gc_just_takes_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
