@@ -105,9 +105,9 @@ MUTANTS ?= --most 300
 .PHONY: mutants
 mutants: folder := build/mutants/$(shell git rev-parse --short HEAD)
 mutants: $(VENV)/installed-mutants $(VENV)/debian
-	@test -e $(folder)/map.json || $(BIN)/python -P tests/mutants.py map $(folder)
-	$(BIN)/python -P tests/mutants.py run $(folder) $(MUTANTS)
-	$(BIN)/python -P tests/mutants.py report $(folder)
+	@test -e $(folder)/map.json || $(BIN)/python -P tests/mutation map $(folder)
+	$(BIN)/python -P tests/mutation run $(folder) $(MUTANTS)
+	$(BIN)/python -P tests/mutation report $(folder)
 
 .PHONY: fleet
 fleet: $(VENV)/installed-test
