@@ -387,7 +387,7 @@ def test_a_tree_that_is_made_by_hand_is_left_alone_by_gc(
     first = mirror.snapshots()[0]
     fs.remove_tree(mirror.store_path / "published" / first)
     mirror.run("gc")
-    done = meanwhile(monkeypatch, "snapmirror.cli.tree:_build", lambda: mirror.run("gc"), after=True)
+    done = meanwhile(monkeypatch, "snapmirror.cli.tree:of_record", lambda: mirror.run("gc"), after=True)
     tree(first, mirror.config)
     assert done
     assert mirror.published(first)

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -13,7 +13,10 @@ from ..errors import DamagedError
 from . import fs
 from .catalog import Catalog
 from .layout import Layout
-from .records import Entry, Pages, Pin, decode, encode
+from .records import Copied, Entry, Pages, Pin, Record, Tombstone, decode, encode
+
+if TYPE_CHECKING:
+    from .signatures import PrivateKey  # its library takes 0.1 s to load, and most verbs sign nothing
 
 T = TypeVar("T")
 #: inode, mtime in nanoseconds, size: what changes when a file is replaced
@@ -95,8 +98,10 @@ class _Known(NamedTuple):
 class Snapshots:
     """Records, tombstones and pins of one store. Whoever writes or removes one holds the store's lock."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, key: "PrivateKey | None" = None) -> None:
+        """key: signs every record that is written; None: none is signed"""
         self._layout = layout
+        self._key = key
         self._entries = Folder(layout.snapshots, _entry)
         self._pins = Folder(layout.pins, _pin)
         self._pages = Folder(layout.snapshots, _pages, ".pages")
@@ -119,9 +124,53 @@ class Snapshots:
         """{snapshot: what was told of its time later}. Raises DamagedError."""
         return {path.stem: pages for path, pages in self._pages.read().items()}
 
+    def sealed(self, snapshot: str) -> bytes | None:
+        """The very bytes of a record, which are what is signed; None if there is none, or a tombstone. Raises DamagedError."""
+        path = self._layout.record(snapshot)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        return data if isinstance(decode(data, Entry, f"snapshots/{path.name}"), Record) else None
+
+    def signature(self, snapshot: str) -> bytes | None:
+        """The bytes of the signature of a record, None if it is not signed."""
+        try:
+            return self._layout.signature(snapshot).read_bytes()
+        except FileNotFoundError:
+            return None
+
     def write(self, entry: Entry) -> None:
-        """Publish a record, or put a tombstone in its place: the rename in here is the commit."""
-        fs.replace(self._layout.record(entry.id), encode(entry))
+        """Publish a record, or put a tombstone in its place: the rename in here is the commit.
+
+        A record's signature is there before it, so that no reader sees one without the other; a tombstone's goes after it.
+        """
+        data, signature = encode(entry), self._layout.signature(entry.id)
+        if isinstance(entry, Record) and self._key:
+            fs.replace(signature, self._key.sign(data))
+        elif isinstance(entry, Record) and fs.unlink(signature):  # what a process left that died before the commit
+            fs.sync_folder(self._layout.snapshots)
+        fs.replace(self._layout.record(entry.id), data)
+        if isinstance(entry, Tombstone):
+            fs.unlink(signature)
+
+    def signed(self) -> list[str]:
+        """The ids that have a signature, whether there is a record or not."""
+        return sorted(path.stem for path in self._layout.snapshots.glob("[!.]*.sig"))
+
+    def remove_signature(self, snapshot: str) -> None:
+        """Remove a signature to which there is no record; nothing if there is none."""
+        fs.unlink(self._layout.signature(snapshot))
+
+    def write_copy(self, snapshot: str, copied: Copied) -> None:
+        """Publish a record of another store, byte for byte, with what belongs to it: that is durable before the record is."""
+        if copied.signature is not None:
+            fs.replace(self._layout.signature(snapshot), copied.signature)
+        else:
+            fs.unlink(self._layout.signature(snapshot))
+        if copied.pages is not None:
+            fs.replace(self._layout.pages(snapshot), copied.pages)
+        fs.replace(self._layout.record(snapshot), copied.record)
 
     def write_pages(self, snapshot: str, pages: Pages) -> None:
         """Tell more of a snapshot's time; nothing that was told before may be missing."""

@@ -70,8 +70,7 @@ class Trees:
                     os.makedirs(temporary / folder, exist_ok=True)
             _link_all(temporary, listing)
             if sync:
-                for folder in folders:
-                    fs.sync_folder(temporary / folder)
+                fs.sync_folders(temporary)
             self._give_name(temporary, name)
             if sync:
                 fs.sync_folder(self._folder)
