@@ -1,6 +1,7 @@
 """Copies of snapshots: replicate from a folder and over HTTP, export and import; what they refuse, and what a kill leaves."""
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -13,13 +14,18 @@ from typing import Any
 import pytest
 import requests
 from channels import Channel, make_package
-from inprocess import collect, records_of, store_at, sync
+from inprocess import FAST, Quiet, collect, records_of, store_at, sync
 from mirror import Mirror
 from pypi_index import Index
-from serving import serving
+from serving import server, serving
 from test_real_data import HISTORY, answers, playback, states, turn
 
+from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.conda import CondaRepo
+from snapmirror.sync.copying import Copying
+from snapmirror.sync.origins import Folder
+from snapmirror.sync.settings import Publish
+from snapmirror.transfer.http import Http
 
 DAYS = ["20261101T000000Z", "20261102T000000Z", "20261103T000000Z"]
 SELECTORS = [*DAYS, "2026-11-01", "2026-11-02", "current", "paper", "20261102T120000Z"]
@@ -85,7 +91,7 @@ def is_copy(replica: Mirror, source: Mirror) -> None:
     assert records(replica.store_path) == records(source.store_path)
     assert everything(replica.store_path) == everything(source.store_path)
     assert replica.published() == source.published()
-    assert "no problem" in replica.run("check", "--read-data").out or replica.run("check").status == 0
+    replica.run("check", "--read-data")
 
 
 def test_a_replica_of_a_folder_answers_as_its_source_does(source: Mirror, replica: Mirror, channel: Channel) -> None:
@@ -107,8 +113,6 @@ def test_a_replica_over_http_asks_for_the_list_alone_when_it_has_all(source: Mir
     log = tmp_path / "access.log"
     config = tmp_path / "serve.toml"
     config.write_text(f'store = "{source.store_path}"\n[serve]\naccess_log = "{log}"\n')
-    from serving import server
-
     with server(config) as (url, _):
         replica.run("replicate", url)
         asked = log.read_text().count("/-/")
@@ -128,7 +132,6 @@ def test_an_export_and_one_on_top_of_it_bring_all(source: Mirror, replica: Mirro
     assert replica.snapshots() == []
     replica.run("import", str(whole))
     assert replica.snapshots() == DAYS[:1]
-    assert later.stat().st_size < whole.stat().st_size + later.stat().st_size
     replica.run("import", str(later))
     is_copy(replica, source)
     for file in (whole, later):
@@ -194,6 +197,30 @@ def test_a_hostile_tar_is_refused(member: bytes, source: Mirror, replica: Mirror
         replica.run("import", str(target), status=1)
 
 
+@pytest.mark.parametrize(
+    ("repo", "directory"),
+    [("../../../evil", "noarch"), ("chan", "../../../../evil"), ("/evil", "noarch"), ("chan/./x", "noarch")],
+)
+def test_a_record_whose_names_lead_out_of_the_mirror_is_refused(
+    repo: str, directory: str, mirror: Mirror, replica: Mirror, tmp_path: Path
+) -> None:
+    """Whoever serves it may write what they like, and trees are made of these names."""
+    mirror.sync()
+    (path,) = (mirror.store_path / "snapshots").iterdir()
+    record = json.loads(path.read_text())
+    state = record["repos"].pop("chan")
+    state["directories"] = {directory: state["directories"]["noarch"]}
+    record["repos"] = {repo: state}
+    path.chmod(0o644)
+    path.write_text(json.dumps(record))
+    before = {found for found in tmp_path.rglob("*") if replica.root not in found.parents}
+    refused = replica.run("replicate", str(mirror.store_path), status=1)
+    assert f"{repo}/{directory}" in refused.err
+    assert replica.snapshots() == []
+    assert {found for found in tmp_path.rglob("*") if replica.root not in found.parents} == before
+    assert not Path("/evil").exists()
+
+
 def test_a_store_with_snapshots_of_its_own_is_refused(source: Mirror, replica: Mirror) -> None:
     replica.run("replicate", str(source.store_path))
     replica.repos = source.repos
@@ -244,13 +271,6 @@ def test_what_was_forgotten_and_denied_at_the_source_is_so_at_the_replica(source
 
 
 def test_gc_at_the_source_and_here_leaves_a_replica_whole(tmp_path: Path, channel: Channel) -> None:
-    from inprocess import FAST, Quiet
-
-    from snapmirror.cli.ecosystems import ECOSYSTEMS
-    from snapmirror.sync.copying import Copying
-    from snapmirror.sync.origins import Folder
-    from snapmirror.sync.settings import Publish
-    from snapmirror.transfer.http import Http
 
     class Collecting(Folder):
         """An origin during whose transfers a gc without grace runs here, once before each blob comes."""
@@ -289,8 +309,6 @@ def test_a_killed_copy_goes_on_and_fetches_nothing_twice(
     log = tmp_path / "access.log"
     config = tmp_path / "serve.toml"
     config.write_text(f'store = "{source.store_path}"\n[serve]\naccess_log = "{log}"\n')
-    from serving import server
-
     replica.settings["download"]["bandwidth"] = "400kB/s"
     with server(config) as (url, _):
         process = replica.start("replicate", url)

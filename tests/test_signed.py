@@ -227,6 +227,7 @@ def test_a_crash_between_signature_and_record_leaves_nothing_that_confuses(
         assert (store.catalog().entries, store.snapshots.signed()) == ((), [record.id])
     with Store.open(root, write=True, key=key if with_key else None) as store:
         store.snapshots.write(other := msgspec.structs.replace(record, partial=True))
-        signature = store.snapshots.signature(record.id)
-        assert bool(signature) == with_key
-        assert not signature or key.public.problem(encode(other), signature) == ""
+        files = store.snapshots.files(record.id)
+        assert files
+        assert bool(files.signature) == with_key
+        assert not files.signature or key.public.problem(encode(other), files.signature) == ""

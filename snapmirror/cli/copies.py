@@ -12,7 +12,7 @@ from ..sync.archive import Volumes, volumes_of
 from ..sync.bringing import CopyError
 from ..sync.copying import Check, Copying, CopyReport
 from ..sync.exporting import Export
-from ..sync.importing import Export as Imported
+from ..sync.importing import ExportFile
 from ..sync.origins import Folder, Server
 from ..transfer.http import Http
 from .config import Config
@@ -88,7 +88,7 @@ def import_(
     with opened(config, write=True, create=True) as (settings, store), progress("import") as bars:
         volumes = Volumes(volumes_of(files))
         try:
-            report = _copying(store, settings, bars).run(Imported(volumes), [])
+            report = _copying(store, settings, bars).run(ExportFile(volumes), [])
         finally:
             volumes.close()
     _print(report, as_json=json)

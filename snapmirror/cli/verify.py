@@ -40,7 +40,7 @@ def verify(
     with Http(Download(), say) as http:
         verifier = Verifier(http, url, trusted, ECOSYSTEMS)
         count = None if everything else _SAMPLE if sample is None else sample
-        found = verifier.verify(verifier.find(snapshot), count)
+        found = verifier.verify(verifier.find(snapshot, http.now()), count)
     if json:
         output_json(found)
     else:

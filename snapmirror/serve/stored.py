@@ -5,8 +5,7 @@ from aiohttp import web
 from .. import codec
 from ..digests import is_hex_digest
 from ..errors import Forgotten
-from ..store.listing import listing_of, read
-from ..store.records import Record
+from ..store.listing import listing_of
 from ..store.store import Store
 from .answers import HIT, Refused, refuse_denied
 from .bodies import Body, in_memory
@@ -65,25 +64,15 @@ class Stored:
         if id_ not in view.catalog.by_id:
             raise Refused(404, f"{id_}: there is no snapshot of that id")
         try:
-            record = view.catalog.resolve(id_, None, self._store.now())
+            view.catalog.resolve(id_, None, self._store.now())
         except Forgotten as error:
             raise Refused(410, str(error)) from None
-        match ending:
-            case "sig":
-                data = self._store.snapshots.signature(id_)
-            case "pages":
-                data = read(self._store.layout.pages(id_))
-            case _:
-                data = self._record(record)
+        files = self._store.snapshots.files(id_)
+        if files is None:  # a moment ago
+            raise Refused(410, f"{id_}: this snapshot was forgotten")
+        data = {"json": files.record, "sig": files.signature, "pages": files.pages}[ending]
         if data is None:
             lacks = "is not signed" if ending == "sig" else "has nothing that was told later"
             raise Refused(404, f"{id_}: this snapshot {lacks}")
         body = in_memory(data)
         return respond(request, head(body, None, _TEXT if ending == "sig" else _JSON, SHORT), body, None)
-
-    def _record(self, record: Record) -> bytes:
-        """The bytes of a record's file. Raises Refused if it was forgotten a moment ago."""
-        data = self._store.snapshots.sealed(record.id)
-        if data is None:
-            raise Refused(410, f"{record.id}: this snapshot was forgotten")
-        return data

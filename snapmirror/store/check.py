@@ -89,8 +89,8 @@ def signatures(store: Store, key: "PrivateKey | None") -> Iterator[Problem]:
     if key is None:
         return
     for id_ in store.snapshots.signed():
-        record, signature = store.snapshots.sealed(id_), store.snapshots.signature(id_)
-        if record is not None and signature is not None and (problem := key.public.problem(record, signature)):
+        files = store.snapshots.files(id_)
+        if files and files.signature is not None and (problem := key.public.problem(files.record, files.signature)):
             yield Problem(f"snapshots/{id_}.sig", problem)
 
 

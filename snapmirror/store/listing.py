@@ -9,7 +9,8 @@ from . import records
 from .catalog import Catalog
 from .denied import Rule
 from .layout import Layout
-from .records import Copied, Entry, Hex, Pin, Record, RepoState, Tombstone
+from .records import Entry, Hex, Pin, Record, RepoState, Tombstone
+from .snapshots import read
 from .store import Store
 
 FORMAT = 1
@@ -88,19 +89,3 @@ def _listed(layout: Layout, record: Record, content: bytes) -> Listed:
 def _digest_of(path: Path) -> str | None:
     content = read(path)
     return None if content is None else sha256(content).hex()
-
-
-def read(path: Path) -> bytes | None:
-    """The bytes of a file, None if it is not there."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-
-
-def files_of(layout: Layout, snapshot: str) -> Copied | None:
-    """The files of a snapshot; None if it is not there. It may have been forgotten: its bytes are to be compared."""
-    record = read(layout.record(snapshot))
-    if record is None:
-        return None
-    return Copied(record, read(layout.signature(snapshot)), read(layout.pages(snapshot)))

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from .. import clock
 from ..digests import sha256
-from ..errors import SelectorError
+from ..errors import DamagedError, SelectorError
 from . import fs
 from .catalog import CURRENT, Catalog
 from .layout import Layout
 from .records import Record
+from .trees import leads_out
 
 #: "repo/directory" -> name of its tree object; of a file that a repo has beside its directories: "repo/file" -> "object/file"
 Links = dict[str, str]
@@ -52,7 +53,12 @@ class Published:
             return sorted(entry.name for entry in entries if clock.from_id(entry.name) and not entry.is_symlink())
 
     def publish(self, snapshot: str, links: Mapping[str, str]) -> None:
-        """Make the tree of a snapshot, replacing what it had; without links it has none."""
+        """Make the tree of a snapshot, replacing what it had; without links it has none.
+
+        Raises DamagedError if a place leads out of it.
+        """
+        for place in filter(leads_out, links):
+            raise DamagedError(f"a directory with the name {place!r}", "is in a record, and can't be published: it leads out")
         target = self._layout.published / snapshot
         if self.links(snapshot) == dict(links):
             return

@@ -124,50 +124,47 @@ class Snapshots:
         """{snapshot: what was told of its time later}. Raises DamagedError."""
         return {path.stem: pages for path, pages in self._pages.read().items()}
 
-    def sealed(self, snapshot: str) -> bytes | None:
-        """The very bytes of a record, which are what is signed; None if there is none, or a tombstone. Raises DamagedError."""
+    def files(self, snapshot: str) -> Copied | None:
+        """The very bytes of a record, which are what is signed, and of what lies beside it; None if there is none, or a
+        tombstone. Raises DamagedError.
+        """
         path = self._layout.record(snapshot)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
+        data = read(path)
+        if data is None or not isinstance(decode(data, Entry, f"snapshots/{path.name}"), Record):
             return None
-        return data if isinstance(decode(data, Entry, f"snapshots/{path.name}"), Record) else None
-
-    def signature(self, snapshot: str) -> bytes | None:
-        """The bytes of the signature of a record, None if it is not signed."""
-        try:
-            return self._layout.signature(snapshot).read_bytes()
-        except FileNotFoundError:
-            return None
+        return Copied(data, read(self._layout.signature(snapshot)), read(self._layout.pages(snapshot)))
 
     def write(self, entry: Entry) -> None:
         """Publish a record, or put a tombstone in its place: the rename in here is the commit.
 
         A record's signature is there before it, so that no reader sees one without the other; a tombstone's goes after it.
         """
-        data, signature = encode(entry), self._layout.signature(entry.id)
-        if isinstance(entry, Record) and self._key:
-            fs.replace(signature, self._key.sign(data))
-        elif isinstance(entry, Record) and fs.unlink(signature):  # what a process left that died before the commit
-            fs.sync_folder(self._layout.snapshots)
+        data = encode(entry)
+        if isinstance(entry, Record):
+            self._sign(entry.id, self._key.sign(data) if self._key else None)
         fs.replace(self._layout.record(entry.id), data)
         if isinstance(entry, Tombstone):
-            fs.unlink(signature)
+            self.remove_signature(entry.id)
+
+    def _sign(self, snapshot: str, signature: bytes | None) -> None:
+        """Make a signature that of a record that is going to be written, or see that there is none; durable."""
+        path = self._layout.signature(snapshot)
+        if signature is not None:
+            fs.replace(path, signature)
+        elif fs.unlink(path):  # what a process left that died before the commit
+            fs.sync_folder(path.parent)
 
     def signed(self) -> list[str]:
         """The ids that have a signature, whether there is a record or not."""
         return sorted(path.stem for path in self._layout.snapshots.glob("[!.]*.sig"))
 
     def remove_signature(self, snapshot: str) -> None:
-        """Remove a signature to which there is no record; nothing if there is none."""
+        """Remove a signature whose record is not there, or is forgotten; nothing if there is none."""
         fs.unlink(self._layout.signature(snapshot))
 
     def write_copy(self, snapshot: str, copied: Copied) -> None:
         """Publish a record of another store, byte for byte, with what belongs to it: that is durable before the record is."""
-        if copied.signature is not None:
-            fs.replace(self._layout.signature(snapshot), copied.signature)
-        else:
-            fs.unlink(self._layout.signature(snapshot))
+        self._sign(snapshot, copied.signature)
         if copied.pages is not None:
             fs.replace(self._layout.pages(snapshot), copied.pages)
         fs.replace(self._layout.record(snapshot), copied.record)
@@ -188,6 +185,14 @@ class Snapshots:
         """Take a pin away, durably."""
         fs.unlink(self._layout.pin(name))
         fs.sync_folder(self._layout.pins)
+
+
+def read(path: Path) -> bytes | None:
+    """The bytes of a file, None if it is not there."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _entry(path: Path) -> Entry:

@@ -15,15 +15,15 @@ from .. import clock
 from ..digests import Digest, sha256
 from ..ecosystem import Ecosystem
 from ..errors import DamagedError, SnapmirrorError
-from ..store import listing as listings
 from ..store import records
 from ..store.catalog import Catalog
 from ..store.directories import Directory
-from ..store.listing import Listed, Listing
+from ..store.listing import Listed, Listing, listing_of
 from ..store.locks import Waiting
-from ..store.records import Copied, Entry, Pages, Pin, Record
+from ..store.records import Copied, Entry, Pages, Pin, Record, place_of
 from ..store.store import Store
 from ..store.syncing import Registration
+from ..store.trees import leads_out
 from . import trees
 from .bringing import CopyError, Here, ToBring, Wanted, check_listing, to_bring
 from .export import refill
@@ -126,7 +126,7 @@ class Copying:
 
     def _lacking(self, origin: Origin, listing: Listing, wanted: Wanted, catalog: Catalog | None = None) -> ToBring:
         store = self._store
-        own = listings.listing_of(store)
+        own = listing_of(store)
         here = Here(
             catalog or store.catalog(),
             {one.id: one.sha256 for one in own.snapshots if one.sha256},
@@ -187,8 +187,11 @@ class Copying:
             raise CopyError(origin.name, f"the record of snapshot {id_} {error.problem}") from None
         if not isinstance(entry, Record) or entry.id != id_:
             raise CopyError(origin.name, f"the record of snapshot {id_} is of another one")
-        for repo in entry.repos.values():
+        for path, repo in entry.repos.items():
             _ = self._ecosystems[repo.kind]  # raises UsageError for one that we don't know
+            for place in (place_of(path, name) for name in repo.directories):
+                if leads_out(place):  # trees are made of these names, and whoever serves the record may write what they like
+                    raise CopyError(origin.name, f"the record of snapshot {id_} names {place!r}, which leads out of the mirror")
         return entry
 
     def _pages(self, origin: Origin, id_: str, copied: Copied) -> Pages:

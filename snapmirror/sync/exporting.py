@@ -12,10 +12,9 @@ from ..digests import Digest, Sums
 from ..ecosystem import Ecosystem
 from ..errors import DamagedError, UsageError
 from ..store import fs
-from ..store import listing as listings
 from ..store.directories import Directory
 from ..store.gc import Reader
-from ..store.listing import Listed, Listing
+from ..store.listing import Listed, Listing, listing_of
 from ..store.locks import Waiting
 from ..store.records import Copied, Pages, Record, decode
 from ..store.store import Store
@@ -88,7 +87,7 @@ class Export:
     def _choose(self, since: str | None, selectors: Sequence[str]) -> tuple[Listing, list[Listed], Listed | None]:
         """The list of snapshots that goes into the file, those that are in it, and the one that it builds on."""
         store = self._store
-        listing = listings.listing_of(store)
+        listing = listing_of(store)
         wanted = choose(listing, selectors, store.now())
         base = store.catalog().single(since, store.now()) if since else None
         after = base.number if base else 0
@@ -108,7 +107,7 @@ class Export:
         return msgspec.structs.replace(listing, snapshots=shown), chosen, found
 
     def _files(self, listed: Listed) -> Copied:
-        found = listings.files_of(self._store.layout, listed.id)
+        found = self._store.snapshots.files(listed.id)
         assert found  # the store's lock is held
         return found
 

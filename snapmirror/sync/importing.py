@@ -21,7 +21,7 @@ _BATCH_FILES = 512
 _BATCH_BYTES = 256 << 20
 
 
-class Export:
+class ExportFile:
     """An export that lies here."""
 
     def __init__(self, volumes: Volumes) -> None:

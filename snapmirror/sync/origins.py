@@ -1,14 +1,12 @@
 """Where copies of snapshots come from: the folder of another store, or a snapmirror that serves one (see `copying.Origin`)."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from .. import addresses
 from ..digests import Digest
 from ..errors import AbsentError, SnapmirrorError
 from ..readings import File
-from ..store import listing as listings
-from ..store.listing import Listed, Listing
+from ..store.listing import Listed, Listing, listing_of
 from ..store.records import Copied
 from ..store.store import Store
 from ..transfer.download import Source
@@ -25,17 +23,15 @@ _RECORD_LIMIT = 64 << 20
 class _Fetching:
     """What both do alike: blobs are fetched like files of an upstream, resumed and verified."""
 
-    def __init__(self, name: str, http: Http, present: Store) -> None:
-        """present: the store whose clock says what is now"""
+    def __init__(self, name: str, http: Http, present: Store, address: Callable[[Digest], str]) -> None:
+        """present: the store whose clock says what is now; address: the URL of a blob"""
         self.name = name
+        self._address = address
         self._http = http
         self._now = present.now
 
     def wanted(self, listing: Listing, selectors: Sequence[str]) -> Wanted:
         return choose(listing, selectors, self._now())
-
-    def _address(self, digest: Digest) -> str:
-        raise NotImplementedError
 
     def bring(self, store: Store, blobs: Sizes, progress: Progress) -> dict[Digest, SnapmirrorError]:
         sources = {
@@ -53,28 +49,25 @@ class Folder(_Fetching):
     """The store in a folder of this machine."""
 
     def __init__(self, origin: Store, http: Http, present: Store) -> None:
-        super().__init__(str(origin.layout.root), http, present)
+        super().__init__(str(origin.layout.root), http, present, lambda digest: origin.layout.blob(digest).absolute().as_uri())
         self._origin = origin
 
     def listing(self) -> Listing:
-        return listings.listing_of(self._origin)
+        return listing_of(self._origin)
 
     def snapshot(self, listed: Listed) -> Copied:
-        found = listings.files_of(self._origin.layout, listed.id)
+        found = self._origin.snapshots.files(listed.id)
         if found is None:
             raise CopyError(self.name, f"snapshot {listed.id} has just been taken away; run it again")
         return found
-
-    def _address(self, digest: Digest) -> str:
-        return Path(self._origin.layout.blob(digest)).absolute().as_uri()
 
 
 class Server(_Fetching):
     """A snapmirror that answers over HTTP."""
 
     def __init__(self, url: str, http: Http, present: Store) -> None:
-        super().__init__(addresses.redact(url), http, present)
-        self._base = addresses.as_folder(url) + "-/"
+        self._base = f"{addresses.as_folder(url)}-/"
+        super().__init__(addresses.redact(url), http, present, lambda digest: f"{self._base}blobs/{digest.hex()}")
 
     def listing(self) -> Listing:
         content = self._get("copies.json", _LISTING_LIMIT)
@@ -96,6 +89,3 @@ class Server(_Fetching):
             raise CopyError(self.name, f"{error}{hint}") from None
         assert answer  # nothing is known of it before, so it can't be unchanged
         return answer.body
-
-    def _address(self, digest: Digest) -> str:
-        return f"{self._base}blobs/{digest.hex()}"

@@ -6,6 +6,7 @@ Only the public key is trusted. Nothing of what the server sends is kept: files 
 import random
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import as_completed
+from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -14,12 +15,12 @@ import msgspec
 from .. import clock, codec
 from ..digests import Digest, Sums, sha256
 from ..ecosystem import Ecosystem
-from ..errors import AbsentError, BadIndexError, DamagedError, SelectorError, TransportError
-from ..store.catalog import CURRENT
+from ..errors import AbsentError, BadIndexError, DamagedError, TransportError
 from ..store.directories import LEAF_LIMIT, Bucket, Directory
 from ..store.records import Record, decode, place_of
 from ..store.signatures import LIMIT, PublicKey
 from ..transfer.http import Http, status_problem
+from .bringing import decode_listing
 
 #: bytes of what is read as a whole, which is all but files
 _DOCUMENT_LIMIT = 64 << 20
@@ -74,28 +75,14 @@ class Verifier:
         #: blobs, with the mode of the directory in which they were seen: what it lists is looked for by that
         self._seen: set[tuple[Digest, str]] = set()
 
-    def find(self, selector: str) -> str:
-        """The id that a selector means to the server. Raises SelectorError, UpstreamError.
+    def find(self, selector: str, present: datetime) -> str:
+        """The id that a selector means to the server. Raises SelectorError, Forgotten, CopyError, UpstreamError.
 
-        This is the server's word: who must be sure of the date compares the id that is verified, which is signed.
+        This is the server's word, and not asked for where an id is named: another snapshot might be put in its place.
         """
         if clock.from_id(selector):
             return selector
-        url = f"{self._base}snapshots.json"
-        try:
-            listed = msgspec.json.decode(self._get(url), type=_Snapshots)
-        except msgspec.DecodeError as error:
-            raise BadIndexError(url, f"is no list of snapshots: {error}") from None
-        if selector in listed.pins:
-            return listed.pins[selector]
-        day = clock.parse_day(selector)
-        if selector != CURRENT and day is None:
-            raise SelectorError(selector, "is neither `current`, a date, an id nor a pin of this server")
-        limit = clock.to_id(clock.end_of(day)) if day else None
-        found = [one.id for one in listed.snapshots if limit is None or one.id <= limit]
-        if not found:
-            raise SelectorError(selector, "there is no snapshot at or before it")
-        return max(found)
+        return decode_listing(self._base, self._get(f"{self._base}copies.json")).catalog().single(selector, present).id
 
     def verify(self, snapshot: str, sample: int | None) -> Verification:
         """Verify a snapshot. Raises UpstreamError if the server can't be asked, or does not have the snapshot.
@@ -253,19 +240,6 @@ class Verifier:
         answer = self._http.get(url, limit=_DOCUMENT_LIMIT)
         assert answer is not None
         return answer.body
-
-
-class _Named(msgspec.Struct):
-    """A snapshot in the server's list."""
-
-    id: str
-
-
-class _Snapshots(msgspec.Struct):
-    """What is read of `/-/snapshots.json`."""
-
-    snapshots: list[_Named]
-    pins: dict[str, str]
 
 
 def _decoded(data: bytes, type_: type[Any], what: str, found: Verification) -> Any:
