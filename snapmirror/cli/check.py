@@ -1,7 +1,7 @@
 """snapmirror check: look for damage, and repair it."""
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -18,6 +18,9 @@ from ..transfer.hosts import CarefulHttp, Hosts
 from .context import ConfigOption, JsonOption, opened, output, output_json, parsed, printable, say, waiting
 from .ecosystems import ECOSYSTEMS
 from .progress import Lines
+
+if TYPE_CHECKING:
+    from ..store.signatures import PrivateKey
 
 #: a directory that was had again may need buckets, these leaves, and these files; then trees are mended
 _ROUNDS = 5
@@ -46,8 +49,9 @@ def check(
     limit = None if max_duration is None else parsed("--max-duration", units.parse_duration, max_duration).total_seconds()
     # Clashes of names are no matter of damage, and to look for them would end at the first record that can't be read.
     with opened(config, write=True, allow_clashes=True) as (settings, store):
+        key = settings.sign.read_key()
         repaired = _index_made_again(store, repair=repair)
-        found = _find_problems(store, limit, read_data=read_data)
+        found = _find_problems(store, key, limit, read_data=read_data)
         read, repaired = found.read, repaired + found.taken
         if repair and found.problems:
             configured = {repo.path: repo for repo in settings.repo}
@@ -57,7 +61,7 @@ def check(
                     done = mend(
                         store, ECOSYSTEMS, configured, http, Lines(), before, plain=settings.publish.plain, giver=source
                     )
-                    found = _find_problems(store, None, read_data=False)
+                    found = _find_problems(store, key, None, read_data=False)
                     repaired += done + found.taken
                     if not found.problems or found.problems == before:
                         break
@@ -93,10 +97,14 @@ class _Found(NamedTuple):
     read: int
 
 
-def _find_problems(store: Store, limit: float | None, *, read_data: bool) -> _Found:
-    """limit: seconds after which reading stops, None for none"""
+def _find_problems(store: Store, key: "PrivateKey | None", limit: float | None, *, read_data: bool) -> _Found:
+    """key: the one that signs here, None if none does; limit: seconds after which reading stops, None for none"""
     with store.lock_only(waiting):
-        problems = [*checking.structure(store, _leaf_files), *tree_problems(store, ECOSYSTEMS)]
+        problems = [
+            *checking.structure(store, _leaf_files),
+            *checking.signatures(store, key),
+            *tree_problems(store, ECOSYSTEMS),
+        ]
         taken = [f"quarantined {digest.hex()}" for digest in checking.take_away(store, problems)]
     read = 0
     if read_data:

@@ -69,8 +69,7 @@ class Trees:
                     os.makedirs(temporary / folder, exist_ok=True)
             _link_all(temporary, listing)
             if sync:
-                for folder in folders:
-                    fs.sync_folder(temporary / folder)
+                fs.sync_folders(temporary)
             self._give_name(temporary, name)
             if sync:
                 fs.sync_folder(self._folder)
@@ -95,11 +94,11 @@ def name_of(listing: Mapping[str, Digest]) -> str:
 
 
 def leads_out(path: str) -> bool:
-    """Whether a path is none below a folder: empty, absolute, or with an empty part or dots. Readers withhold such names;
-    where one did not, a listing could put links anywhere on the disk.
+    """Whether a path is none below a folder: empty, absolute, or with an empty part, dots or a NUL. Readers withhold such
+    names; where one did not, a listing could put links anywhere on the disk.
     """
     inside = f"/{path}/"  # 0.2 µs; a listing may have a million paths
-    return "//" in inside or "/./" in inside or "/../" in inside
+    return "//" in inside or "/./" in inside or "/../" in inside or "\0" in inside
 
 
 def _link_all(target: Path, listing: Mapping[str, Source]) -> None:
