@@ -189,12 +189,19 @@ def with_a_file_more(folder: Path) -> None:
     (folder / "index.html").write_text("hello")
 
 
+def without_its_plain_document(folder: Path) -> None:
+    (folder / "repodata.json").unlink()
+
+
 def with_another_document(folder: Path) -> None:
     (folder / "repodata.json").unlink()
     (folder / "repodata.json").write_text("{}")
 
 
-@pytest.mark.parametrize("harm", [copied_and_altered, copied_and_writable, with_a_file_more, with_another_document])
+@pytest.mark.parametrize(
+    "harm",
+    [copied_and_altered, copied_and_writable, with_a_file_more, with_another_document, without_its_plain_document],
+)
 def test_a_tree_that_somebody_has_changed_is_mended_without_upstream(
     harm: Callable[[Path], None], mirror: Mirror, channel: Channel
 ) -> None:

@@ -257,13 +257,7 @@ def problem(path: Path) -> StoreError | None:
     """
     if not path.exists():
         return None
-    command = (sys.executable, "-m", __name__, str(path))
+    program = f"from pathlib import Path; from {__name__} import Index; Index(Path({str(path)!a})).read_all()"
+    command = (sys.executable, "-c", program)
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
     return StoreError(path, "the index can't be used; `snapmirror reindex` makes it again") if done.returncode else None
-
-
-if __name__ == "__main__":
-    try:
-        Index(Path(sys.argv[1])).read_all()
-    except StoreError:
-        sys.exit(1)

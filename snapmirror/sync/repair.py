@@ -17,6 +17,7 @@ from ..store.check import Problem
 from ..store.directories import DirectoryReader
 from ..store.records import Record
 from ..store.store import Store
+from ..store.trees import name_of
 from ..transfer.download import Source
 from ..transfer.http import Http
 from ..transfer.origin import source_of
@@ -144,32 +145,36 @@ def tree_problems(store: Store, ecosystems: Mapping[str, Ecosystem]) -> Iterator
                 seen.add(tree)
                 with contextlib.suppress(DamagedError):  # of a leaf, which `check` names
                     trees, name = _at(store, ecosystems, record, place)
-                    if wrong := _wrong_in(store, trees, name, tree):
-                        what, problem = (
-                            f"published/{record.id}/{place}/{wrong}",
-                            "is missing, or is not what the snapshot lists",
-                        )
-                        yield Problem(what, problem)
+                    wrong = _wrong_in(store, trees, name, tree)
+                    if wrong is not None:
+                        what = f"published/{record.id}/{place}/{wrong}".rstrip("/")
+                        yield Problem(what, "is missing, or is not what the snapshot lists")
 
 
 def _wrong_in(store: Store, trees: RepoTrees, name: str, tree: str) -> str | None:
-    """A file of the tree object of a directory that is missing, is not what it should be, or should not be there."""
+    """A file of the tree object of a directory that is missing, is not what it should be, or should not be there.
+
+    Which plain forms and pages it has is a matter of the configuration as it was then: that, and what no digest is known of,
+    the object's own name tells. Empty if one of these is wrong and it can't be said which.
+    """
     folder = store.trees.path(tree)
     found = {os.path.relpath(os.path.join(parent, file), folder) for parent, _, files in os.walk(folder) for file in files}
-    for path, blob in trees.blobs(name):
-        found.discard(path)
+    listing = dict(trees.blobs(name))
+    for path, blob in listing.items():
         if not _same(store, folder / path, blob):
             return path
-    # whether the plain forms are there is a matter of the configuration as it was then
-    for path, (digest, suffix) in trees.documents(name, plain=True).items():
-        if path in found:
-            found.discard(path)
-            if not _is_own(os.lstat(folder / path)) or not store.documents.holds(folder / path, digest):
-                return path
-        elif suffix:
+    derived = found - listing.keys()
+    for path in derived:
+        if not _is_own(os.lstat(folder / path)):
             return path
-    found -= set(trees.pages(name)) if found else set()
-    return min(found, default=None)
+    documents = trees.documents(name, plain=True)
+    for path, (digest, suffix) in documents.items():
+        if suffix if path not in derived else not store.documents.holds(folder / path, digest):
+            return path
+    if name_of(listing | {path: _sha256_of(folder / path) for path in derived}) == tree:
+        return None
+    known = {*documents, *trees.pages(name)}
+    return min(derived - known, default=None) or min(known - derived, default="")
 
 
 def _same(store: Store, path: Path, digest: Digest) -> bool:
