@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from .. import clock, units
+from .. import units
 from ..errors import DamagedError, UsageError
 from ..store import check as checking
 from ..store.check import Listed, Problem
@@ -121,8 +121,7 @@ def _report(store: Store, problems: list[Problem], repaired: list[str], read: in
     """What `--json` prints."""
     catalog, _ = store.snapshots.readable()
     needed = needed_by(store, catalog, _leaf_files, {problem.blob for problem in problems if problem.blob})
-    checked = sorted(row.checked for _, row in store.index.blobs())
-    oldest = next((when for when in checked if when), None)
+    never, oldest = checking.ages(store)
     return {
         "problems": [
             {"what": problem.what, "problem": problem.problem} | ({"snapshots": needed[problem.blob]} if problem.blob else {})
@@ -130,8 +129,8 @@ def _report(store: Store, problems: list[Problem], repaired: list[str], read: in
         ],
         "repaired": repaired,
         "bytes_read": read,
-        "never_read": checked.count(0),
-        "oldest_read": clock.to_id(clock.from_seconds(oldest)) if oldest else None,
+        "never_read": never,
+        "oldest_read": oldest,
     }
 
 

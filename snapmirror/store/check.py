@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from .. import clock
 from ..digests import Digest, Sums, is_hex_digest
 from ..errors import DamagedError
 from . import fs, syncing
@@ -87,13 +88,31 @@ def structure(store: Store, leaf_files: LeafFiles) -> Iterator[Problem]:
 
 
 def signatures(store: Store, key: "PrivateKey | None") -> Iterator[Problem]:
-    """Signatures that are not what `key` makes of the records as they are; none is looked at without a key."""
-    if key is None:
-        return
-    for id_ in store.snapshots.signed():
-        files = store.snapshots.files(id_)
-        if files and files.signature is not None and (problem := key.public.problem(files.record, files.signature)):
-            yield Problem(f"snapshots/{id_}.sig", problem)
+    """Signatures that are missing, that are none, and that do not match their records.
+
+    key: what those by it are compared with; of others only the form can be told, as in a copy, or from before a change of keys
+    """
+    for record in store.snapshots.readable()[0].records:
+        files = store.snapshots.files(record.id)
+        if not files or (files.signature is None and not record.signed):
+            continue
+        if problem := _signature(files.record, files.signature, record.signed or "", key):
+            yield Problem(f"snapshots/{record.id}.sig", f"{problem}; restore it from a backup or a replica")
+
+
+def _signature(record: bytes, signature: bytes | None, signer: str, key: "PrivateKey | None") -> str:
+    """What is wrong with a signature, empty if nothing is known to be. signer: of whom the record says it, if it does"""
+    from .signatures import key_of  # its library takes 0.1 s to load
+
+    if signature is None:
+        return f"is missing, and the record says that the key {signer} has signed it"
+    try:
+        id_ = key_of(signature)
+    except ValueError as error:
+        return f"is no signature: {error}"
+    if signer and id_ != signer:
+        return f"is by the key {id_}, and the record says that {signer} has signed it"
+    return key.public.problem(record, signature) if key and key.public.id == id_ else ""
 
 
 def _folder(store: Store, blobs: Mapping[Digest, BlobInfo]) -> Iterator[Problem]:
@@ -252,6 +271,15 @@ def _trees(store: Store) -> Iterator[Problem]:
 
 
 # Every byte
+
+
+def ages(store: Store) -> tuple[int, str | None]:
+    """How many blobs were never read since they were stored; when, of the others, the one was that was read longest ago, as
+    the form of an id has it, None if none was. Raises StoreError.
+    """
+    checked = [row.checked for _, row in store.index.blobs()]
+    oldest = min(filter(None, checked), default=None)
+    return checked.count(0), clock.to_id(clock.from_seconds(oldest)) if oldest else None
 
 
 def read_data(store: Store, seconds: float | None) -> Iterator[Problem | int]:

@@ -163,6 +163,8 @@ class Snapshots:
 
         A record's signature is there before it, so that no reader sees one without the other; a tombstone's goes after it.
         """
+        if isinstance(entry, Record) and self._key:
+            entry = msgspec.structs.replace(entry, signed=self._key.public.id)
         data = encode(entry)
         if isinstance(entry, Record):
             self._sign(entry.id, self._key.sign(data) if self._key else None)
