@@ -22,6 +22,7 @@ from .resolve import Resolver, split
 from .respond import NO_STORE, SHORT, Reply, problem, redact
 from .send import JSON, Present, Sender
 from .settings import Origins, Serve
+from .stored import FOLDERS, Stored
 from .view import View, Watch
 
 _log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Server:
         self._sender = Sender(store, BlobSender(store, settings.accel, puller), self._bodies)
         self._snapshots = internal.Snapshots(store)
         self._guard = Guard(settings.auth) if settings.auth else None
+        self._stored = Stored(store, settings.accel)
         self._draining = False
 
     def _begin(self, view: View) -> Present:
@@ -228,6 +230,12 @@ class Server:
                 key = ("snapshots", view.number)
                 body = await self._bodies.get(key, lambda: in_memory(self._snapshots.document(view.catalog)))
                 cache = SHORT
+            case "copies.json":
+                changed = self._store.layout.snapshots.stat().st_mtime_ns
+                body = await self._bodies.get(("copies", view.number, changed), lambda: in_memory(self._stored.listing()))
+                cache = NO_STORE
+            case name if name.startswith(FOLDERS):
+                return self._stored.answer(request, name, view)
             case name if name.startswith(internal.CONFIG):
                 return await self._client_settings(request, path, present)
             case _:
