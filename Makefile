@@ -23,6 +23,8 @@ help:
 	@echo 'make fleet     play a day of 50 clients and an index that fails one time in twenty, on a clock of its own'
 	@echo 'make faults    try a bad index, crowds of clients, kills and a full disk on snapmirror and on other proxies'
 	@echo 'make chaos     mirror a bad upstream with snapmirror and with other programs, while a client installs'
+	@echo 'make races     do everything at once on one store, against a model, for RACES_SECONDS=$(RACES_SECONDS) s (SHORT=1: a minute)'
+	@echo 'make soak      hold 2,000 connections during syncs and gcs, for SOAK_SECONDS=$(SOAK_SECONDS) s (SHORT=1: a minute)'
 	@echo 'make long      run the long forms of tests: every call that can be the last, every version of a channel'
 	@echo 'make mutants   make lines of store/ and sync/ wrong, and see which tests notice (MUTANTS="gc seal": of these modules)'
 	@echo 'make check     check lint, format, types and the order of layers'
@@ -120,6 +122,18 @@ faults: $(VENV)/installed-bench $(VENV)/debian-bench
 .PHONY: chaos
 chaos: $(VENV)/installed-test $(VENV)/debian
 	$(BIN)/python -m pytest -s --numprocesses 0 -m long tests/test_chaos.py
+
+# a time in seconds; SHORT=1 for a minute
+RACES_SECONDS ?= $(if $(SHORT),60,1800)
+SOAK_SECONDS ?= $(if $(SHORT),60,1800)
+.PHONY: races
+races: $(VENV)/installed-test
+	$(BIN)/python tests/races.py --seconds $(RACES_SECONDS)
+	$(if $(SHORT),,$(BIN)/python -m pytest --numprocesses 0 -m long tests/test_races.py)
+
+.PHONY: soak
+soak: $(VENV)/installed-test
+	$(BIN)/python tests/soak.py --seconds $(SOAK_SECONDS)
 
 .PHONY: check
 check: $(VENV)/installed-test
