@@ -100,7 +100,7 @@ test: $(VENV)/installed-test $(VENV)/debian
 .PHONY: long
 long: $(VENV)/installed-test $(VENV)/debian
 	SNAPMIRROR_LONG=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --timeout 3600 \
-		tests/test_crash.py tests/test_adopt.py tests/test_real_data.py
+		tests/test_crash.py tests/test_adopt.py tests/test_real_data.py tests/test_sequences.py
 
 # of what was last committed; which tests run what is found out once a commit, and mutants that were tried are not tried again
 MUTANTS ?= --most 300
