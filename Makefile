@@ -25,6 +25,7 @@ help:
 	@echo 'make chaos     mirror a bad upstream with snapmirror and with other programs, while a client installs'
 	@echo 'make races     do everything at once on one store, against a model, for RACES_SECONDS=$(RACES_SECONDS) s (SHORT=1: a minute)'
 	@echo 'make soak      hold 2,000 connections during syncs and gcs, for SOAK_SECONDS=$(SOAK_SECONDS) s (SHORT=1: a minute)'
+	@echo 'make power     cut the power after every call of every command, on a model of a file system (SHORT=1: in a minute or two)'
 	@echo 'make long      run the long forms of tests: every call that can be the last, every version of a channel'
 	@echo 'make mutants   make lines of store/ and sync/ wrong, and see which tests notice (MUTANTS="gc seal": of these modules)'
 	@echo 'make check     check lint, format, types and the order of layers'
@@ -102,14 +103,26 @@ long: $(VENV)/installed-test $(VENV)/debian
 	SNAPMIRROR_LONG=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --timeout 3600 \
 		tests/test_crash.py tests/test_adopt.py tests/test_real_data.py tests/test_sequences.py
 
+# SHORT: what `make test` runs too; any value
+SHORT ?=
+.PHONY: power
+power: $(VENV)/installed-test
+	@mkdir -p build
+	@rm -f build/power.txt
+	SNAPMIRROR_LONG=$(if $(SHORT),,1) SNAPMIRROR_TABLE=$(CURDIR)/build/power.txt \
+		$(BIN)/python -m pytest --numprocesses $(JOBS) --timeout 3600 tests/test_power.py
+	@printf '%-28s %7s %7s %10s\n' command calls states violations
+	@sort build/power.txt
+	@awk '{ states += $$(NF-1); bad += $$NF } END { printf "%-28s %7s %7d %10d\n", "in all", "", states, bad }' build/power.txt
+
 # of what was last committed; which tests run what is found out once a commit, and mutants that were tried are not tried again
 MUTANTS ?= --most 300
 .PHONY: mutants
 mutants: folder := build/mutants/$(shell git rev-parse --short HEAD)
 mutants: $(VENV)/installed-mutants $(VENV)/debian
-	@test -e $(folder)/map.json || $(BIN)/python -P tests/mutants.py map $(folder)
-	$(BIN)/python -P tests/mutants.py run $(folder) $(MUTANTS)
-	$(BIN)/python -P tests/mutants.py report $(folder)
+	@test -e $(folder)/map.json || $(BIN)/python -P tests/mutation map $(folder)
+	$(BIN)/python -P tests/mutation run $(folder) $(MUTANTS)
+	$(BIN)/python -P tests/mutation report $(folder)
 
 .PHONY: fleet
 fleet: $(VENV)/installed-test
