@@ -4,6 +4,8 @@
 PYTHON ?= python3
 # seconds that the demo serves before it ends by itself
 DEMO_SECONDS ?= 60
+# seconds that each target of `make fuzz` gets
+FUZZ_SECONDS ?= $(if $(SHORT),1,300)
 # processes that run tests
 JOBS ?= auto
 # where `make install` puts the program and its manual pages
@@ -28,6 +30,7 @@ help:
 	@echo 'make power     cut the power after every call of every command, on a model of a file system (SHORT=1: in a minute or two)'
 	@echo 'make long      run the long forms of tests: every call that can be the last, every version of a channel'
 	@echo 'make mutants   make lines of store/ and sync/ wrong, and see which tests notice (MUTANTS="gc seal": of these modules)'
+	@echo 'make fuzz      look for bytes that break a parser (SHORT=1: a second for each; FUZZ_SECONDS=n; FUZZ="repodata path": only these)'
 	@echo 'make check     check lint, format, types and the order of layers'
 	@echo 'make bench     measure against other programs (BENCH=--quick for a short run, BENCH=NAME for one)'
 	@echo 'make man       check the manual pages, and render them to build/man as HTML'
@@ -59,6 +62,10 @@ $(VENV)/installed-bench: pyproject.toml | $(VENV)/made
 
 $(VENV)/installed-mutants: pyproject.toml | $(VENV)/made
 	$(PIP) install --editable '.[test,mutants]'
+	@touch $(VENV)/installed $(VENV)/installed-test $@
+
+$(VENV)/installed-fuzz: pyproject.toml | $(VENV)/made
+	$(PIP) install --editable '.[test,fuzz]'
 	@touch $(VENV)/installed $(VENV)/installed-test $@
 
 # Debian packages for tests and measurements, as root on Debian only. What can't be had is no failure: what needs it skips, and
@@ -123,6 +130,10 @@ mutants: $(VENV)/installed-mutants $(VENV)/debian
 	@test -e $(folder)/map.json || $(BIN)/python -P tests/mutation map $(folder)
 	$(BIN)/python -P tests/mutation run $(folder) $(MUTANTS)
 	$(BIN)/python -P tests/mutation report $(folder)
+
+.PHONY: fuzz
+fuzz: $(VENV)/installed-fuzz
+	$(BIN)/python tests/fuzz/run.py $(FUZZ_SECONDS) $(FUZZ)
 
 .PHONY: fleet
 fleet: $(VENV)/installed-test
