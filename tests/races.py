@@ -358,6 +358,8 @@ class Storm:
         for line in lines:
             if any(word in line for word in ("Traceback", "serving what was last read")):
                 self.wrong.append(f"the server: {line}")
+            elif self.wrong and self.wrong[-1].startswith("the server: Traceback"):
+                self.wrong[-1] += line
 
     @contextlib.contextmanager
     def read(self) -> Iterator[None]:

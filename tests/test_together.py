@@ -599,7 +599,7 @@ def test_what_dead_processes_left_half_written_stops_nobody_and_is_cleared_by_gc
         (root / folder / ".name.0123").write_bytes(b"{")
     with store_at(root) as store:
         collect(store)
-        assert sorted(path.name for path in root.rglob(".*")) == [".index", ".trees", ".views"]
+        assert sorted(path.name for path in root.rglob(".*")) == [".index", ".opening", ".trees", ".views"]
         assert store.snapshots.pages() == {}
         assert sync(store, repo).exit_status(strict=True) == 0
         assert "new-1.0-0.conda" in listed(store, "chan")
