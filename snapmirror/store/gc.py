@@ -308,7 +308,7 @@ def _sweep_without_index(store: Store, blobs: Sized) -> int:
     """On a full disk LMDB can't even delete: without an index there is none that could name what is gone."""
     with store.index_lock():  # or another process would make it again from files that are about to go
         store.close()
-        reindex.remove(store.layout.index)
+        reindex.remove(store.layout)
         return sum(_delete(store, digest) for digest, _ in blobs)
 
 

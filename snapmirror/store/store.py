@@ -82,12 +82,14 @@ class Store:
         Ask for it anew each time: another process may have put a new one in its place.
         """
         with self._opening:
-            if self._index is None or self._index.replaced:
-                if not self.layout.index.exists():
-                    with self.index_lock():
-                        if not self.layout.index.exists():
-                            self._build_index()
-                self._index = Index(self.layout.index)  # the old one is closed when no thread uses it any more
+            while self._index is None or self._index.replaced:
+                with reindex.standing(self.layout):
+                    if self.layout.index.exists():
+                        self._index = Index(self.layout.index)  # the old one is closed when no thread uses it any more
+                        break
+                with self.index_lock():
+                    if not self.layout.index.exists():
+                        self._build_index()
             return self._index
 
     def _build_index(self) -> tuple[int, int]:
@@ -230,7 +232,7 @@ class Store:
             self.clear_partials()
         if not self._has_room():  # the index can be made again once there is space
             self.close()
-            reindex.remove(self.layout.index)
+            reindex.remove(self.layout)
 
     def _has_room(self) -> bool:
         probe = self.layout.incoming / "probe"
