@@ -23,7 +23,8 @@ help:
 	@echo 'make fleet     play a day of 50 clients and an index that fails one time in twenty, on a clock of its own'
 	@echo 'make faults    try a bad index, crowds of clients, kills and a full disk on snapmirror and on other proxies'
 	@echo 'make chaos     mirror a bad upstream with snapmirror and with other programs, while a client installs'
-	@echo 'make long      run the long forms of tests: every call that can be the last, every version of a channel'
+	@echo 'make long      run the long forms of tests: every file of a mirror to adopt, every version of a channel'
+	@echo 'make crash     kill every command, and let calls fail, at every step (SHORT=1: a sample; takes hours without)'
 	@echo 'make mutants   make lines of store/ and sync/ wrong, and see which tests notice (MUTANTS="gc seal": of these modules)'
 	@echo 'make check     check lint, format, types and the order of layers'
 	@echo 'make bench     measure against other programs (BENCH=--quick for a short run, BENCH=NAME for one)'
@@ -98,7 +99,7 @@ test: $(VENV)/installed-test $(VENV)/debian
 .PHONY: long
 long: $(VENV)/installed-test $(VENV)/debian
 	SNAPMIRROR_LONG=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --timeout 3600 \
-		tests/test_crash.py tests/test_adopt.py tests/test_real_data.py
+		tests/test_adopt.py tests/test_real_data.py
 
 # of what was last committed; which tests run what is found out once a commit, and mutants that were tried are not tried again
 MUTANTS ?= --most 300
@@ -108,6 +109,10 @@ mutants: $(VENV)/installed-mutants $(VENV)/debian
 	@test -e $(folder)/map.json || $(BIN)/python -P tests/mutants.py map $(folder)
 	$(BIN)/python -P tests/mutants.py run $(folder) $(MUTANTS)
 	$(BIN)/python -P tests/mutants.py report $(folder)
+
+.PHONY: crash
+crash: $(VENV)/installed-test
+	PYTHONPATH=tests $(BIN)/python tests/crashes.py $(if $(SHORT),--sample 4)
 
 .PHONY: fleet
 fleet: $(VENV)/installed-test

@@ -16,8 +16,8 @@ import pytest
 from channels import Channel, make_package
 from inprocess import store_at
 from mirror import Mirror
-from test_crash import _calls, _in_child, problems
 from test_files import table, write
+from test_killed import _calls, _in_child, problems
 from upstream import Body, Upstream
 
 from snapmirror import units

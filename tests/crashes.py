@@ -1,0 +1,390 @@
+"""Kills and fails every command at every step, and judges what that leaves: `make crash`.
+
+A try is: a copy of a prepared store; the command, in a forked process that is struck; a look at what it left; the command
+again, undisturbed; a gc of all that a week would make old; and a last look. What must hold is said in `Judge`.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from steps import ERRORS, KILLED, Fail, Kill, Steps, Strike
+from worlds import BY_NAME, COMMANDS, Command, World, execute, in_child, world
+
+from snapmirror.cli.check import _find_problems
+from snapmirror.cli.ecosystems import ECOSYSTEMS
+from snapmirror.errors import SnapmirrorError
+from snapmirror.store.store import Store
+
+#: what a run may end with: done, failed, done in part, and damaged; never 2, for nobody used it wrongly, nor 4
+STATUSES = (0, 1, 3, 5)
+#: a disk that is full says so, in words of ours
+FULL = ("ENOSPC", "EDQUOT", "LMDB no space")
+#: what no user may see
+HORRORS = ("Traceback", "internal error", "fault of snapmirror", "Exception ignored")
+#: verbs of which a second run has nothing to do, and says so
+ONCE = ("forget", "unpin", "allow", "pin")
+_WEEK = 8 * 86400
+
+
+class Look(NamedTuple):
+    """What a store is at one moment."""
+
+    #: what `check --read-data` finds
+    problems: list[str]
+    #: {what clients ask for: SHA-256 of the answer}, of every snapshot, pin and tree
+    answers: dict[str, str]
+    #: what the command is there to change
+    effect: dict[str, Any]
+    #: names of blobs that hold the right bytes
+    blobs: list[str]
+    #: rows of the index, tree objects, and whatever else must not pile up
+    rest: dict[str, list[str]]
+
+
+def look(root: Path) -> Look:
+    """Look at a store, in this process."""
+    if not (root / "snapmirror.json").exists():
+        return Look([], {}, {}, [], {})
+    with Store.open(root, write=True) as store:
+        names = sorted(blob.digest.hex() for blob in store.blobs.list())
+        sums = {name: _sum(root / "blobs" / name[:2] / name) for name in names}
+        blobs = [name for name in names if sums[name] == name]
+        answers, effect = _answers(store, sums)
+        try:
+            problems = [f"{one.what}: {one.problem}" for one in _find_problems(store, None, read_data=True)[0]]
+        except SnapmirrorError as error:
+            problems = [f"check fails: {error}"]
+        rows = sorted(digest.hex() for digest, _ in store.index.blobs())
+    strays = [
+        path for path in root.rglob(".*") if path.name not in (".trees", ".views", ".index") and path.parent.name != "locks"
+    ]
+    rest = {
+        "index": rows,
+        "trees": sorted(path.name for path in (root / "published/.trees").iterdir()),
+        "incoming": sorted(path.name for path in (root / "incoming").iterdir() if path.name != "CACHEDIR.TAG"),
+        "syncing": sorted(path.name for path in (root / "syncing").iterdir()),
+        "strays": sorted(path.relative_to(root).as_posix() for path in strays),
+    }
+    return Look(problems, answers, effect, blobs, rest)
+
+
+def _answers(store: Store, sums: dict[str, str]) -> tuple[dict[str, str], dict[str, Any]]:
+    root, answers = store.layout.root, dict[str, str]()
+    catalog = store.catalog()
+    for record in catalog.records:
+        answers[f"{record.id}.json"] = _sum(root / "snapshots" / f"{record.id}.json")
+        for path, repo in record.repos.items():
+            for name, state in repo.directories.items():
+                place = f"{record.id}/{path}/{name}"
+                answers[place] = state.digest
+                reader = store.metadata.directory(state.blob)
+                for leaf, content in reader.contents():
+                    answers[f"{place}: {leaf}"] = hashlib.sha256(content).hexdigest()
+                    listed = ECOSYSTEMS[repo.kind].files(content) if reader.document.mode == "eager" else ()
+                    for file in listed:
+                        if file.sha256:
+                            answers[f"{place}: {file.name}"] = sums.get(file.sha256.hex(), "missing")
+        for folder, _, files in os.walk(root / "published" / record.id, followlinks=True):
+            for name in files:
+                if not Path(folder, name).exists():
+                    continue  # a link to a tree object that is gone; `check` says so
+                answers[f"published{folder.removeprefix(str(root / 'published'))}/{name}"] = _sum(Path(folder, name))
+    newest = catalog.records[-1] if catalog.records else None
+    effect = {
+        "newest": {
+            f"{path}/{name}": state.digest for path, repo in newest.repos.items() for name, state in repo.directories.items()
+        }
+        if newest
+        else {},
+        "pins": {name: pin.snapshot for name, pin in catalog.pins.items()},
+        "denied": sorted(f"{rule.repo} {rule.spec}" for rule in store.denied.rules()),
+        "tombstones": sorted(entry.id for entry in catalog.entries if entry not in catalog.records),
+    }
+    return answers, effect
+
+
+def _sum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass
+class Count:
+    """What was tried of one command."""
+
+    kills: int = 0
+    errors: int = 0
+    violations: list[str] = field(default_factory=list)
+
+
+class Judge:
+    """Tries one command, and says what was wrong."""
+
+    def __init__(self, world: World, command: Command) -> None:
+        self._world, self._command = world, command
+        #: called in the process that is struck, to break the program
+        self.broken: Callable[[], object] = lambda: None
+        self._before = self._look_at(command.base)
+        #: what a damaged store answered while it was whole
+        self._whole = self._look_at("two").answers if command.damaged else self._before.answers
+        self.kinds: list[str] = []
+        status, said, undisturbed = self._try(None)
+        assert (status, undisturbed["status"]) in ((command.status, command.status), (command.status, 2)), (
+            status,
+            said,
+            undisturbed,
+        )
+        self._end, self._after = Look(*undisturbed["end"]), Look(*undisturbed["left"])
+
+    def _look_at(self, base: str) -> Look:
+        self._world.begin(base)
+        return Look(*self._told(lambda: look(self._world.store)))
+
+    def _told(self, action: Callable[[], Any]) -> Any:
+        """What an action in a forked process gives."""
+        told = self._world.root / "told"
+
+        def tell() -> None:
+            told.write_text(json.dumps(action()))
+
+        status = in_child(tell, self._world.root / "judge")
+        if status:
+            raise AssertionError(f"looking ended with {status}: {(self._world.root / 'judge').read_text()[-1500:]}")
+        return json.loads(told.read_text())
+
+    def _try(self, strike: Strike) -> tuple[int, str, dict[str, Any]]:
+        """Exit status and messages of the process that was struck, and what came after."""
+        world, command = self._world, self._command
+        world.upstream_is(command.state)
+        world.begin(command.base)
+        counted = world.root / "counted"
+        counted.unlink(missing_ok=True)
+
+        def struck() -> int:
+            steps = Steps(world.store, strike)
+            steps.install()
+            self.broken()
+            try:
+                return world.execute(command)
+            finally:
+                counted.write_text(json.dumps([steps.kinds, steps.struck]), encoding="utf-8")
+
+        status = in_child(struck, world.root / "said")
+        self._kinds_now, self._struck_now = json.loads(counted.read_text()) if counted.exists() else ([], False)
+        if strike is None:
+            self.kinds = self._kinds_now
+        said = (world.root / "said").read_text()
+        world.asked()
+        return status, said, self._told(self._afterwards)
+
+    def _afterwards(self) -> dict[str, Any]:
+        """In a process of its own: what is left; the command once more; a gc; what is left then."""
+        world = self._world
+        left = look(world.store)
+        status = world.execute(self._command)
+        asked = world.asked()
+        again = look(world.store)
+        long_ago = time.time() - _WEEK
+        for folder in ("incoming", "syncing"):
+            for path in (world.store / folder).iterdir():
+                os.utime(path, (long_ago, long_ago))
+        collected = execute(world, "gc", "--grace", "0s")
+        end = look(world.store)
+        return {"left": left, "status": status, "asked": asked, "again": again, "collected": collected, "end": end}
+
+    def kill(self, at: int, when: str) -> list[str]:
+        """What was wrong after a kill at a step; None of it if the process was through before."""
+        status, said, after = self._try(Kill(at, when))
+        wrong = [] if status == KILLED else self._ended_well(status, said, "")
+        return wrong + self._left(after) + self._later(after)
+
+    def fail(self, at: int, error: str, *, lasts: bool = False) -> list[str] | None:
+        """What was wrong after an error at a step; None if it was not reached."""
+        status, said, after = self._try(Fail(at, error, lasts))
+        if not self._struck_now:
+            return None
+        wrong = self._ended_well(status, said, error) + self._left(after) + self._later(after)
+        if status == 0 and self._command.status == 0 and Look(*after["left"]).effect != self._after.effect:
+            wrong.append(f"it said that it was done, and was not: {said!r}")
+        return wrong
+
+    def _ended_well(self, status: int, said: str, error: str) -> list[str]:
+        """Exit status and messages of a run that was not killed."""
+        wrong = [f"a user saw {horror!r}: {said[-600:]}" for horror in HORRORS if horror in said]
+        if status not in STATUSES:
+            wrong.append(f"exit status {status}: {said[-300:]}")
+        if status and not said.strip():
+            wrong.append(f"exit status {status} without a word")
+        if status and error in FULL and "no space left" not in said:
+            wrong.append(f"does not say that the disk is full: {said[-300:]}")
+        return wrong
+
+    def _left(self, after: dict[str, Any]) -> list[str]:
+        """Promises 1, 2 and 4: what was published answers as before, and what is published is whole."""
+        left = Look(*after["left"])
+        return self._whole_store(left) + self._changed(left, "left")
+
+    def _whole_store(self, found: Look) -> list[str]:
+        if self._command.damaged:
+            return []
+        wrong = [f"check: {problem}" for problem in found.problems]
+        return wrong + [f"{what} is missing" for what, answer in found.answers.items() if answer == "missing"]
+
+    def _changed(self, found: Look, when: str) -> list[str]:
+        wrong, forgets = [], self._command.forgets
+        gone = {self._world.ids[forgets]} & set(found.effect.get("tombstones", ())) if forgets is not None else set()
+        for what, answer in self._before.answers.items():
+            whole, now = self._whole.get(what, answer), found.answers.get(what)
+            if now in (answer, whole) or any(id_ in what for id_ in gone):
+                continue
+            if whole != answer and now in (None, "missing"):
+                continue  # it was damaged, and is answered by nothing until it is repaired
+            if now is None and self._may_go(what):
+                continue
+            wrong.append(f"{when}: {what} was {answer[:8]} and is {now and now[:8]}")
+        return wrong[:5]
+
+    def _may_go(self, what: str) -> bool:
+        """Folders for other web servers are made from the records: those of a snapshot that is being forgotten go before its
+        record does, and a damaged one is taken down before it is linked again. The next run has to put that right.
+        """
+        forgets = self._command.forgets
+        forgotten = forgets is not None and what.startswith(f"published/{self._world.ids[forgets]}/")
+        return forgotten or (self._command.damaged and what.startswith("published/"))
+
+    def _later(self, after: dict[str, Any]) -> list[str]:
+        """The next run finishes, fetches nothing that was there, and leaves what an undisturbed one does."""
+        left, again, end, wrong = Look(*after["left"]), Look(*after["again"]), Look(*after["end"]), list[str]()
+        verb = self._command.run[0] if isinstance(self._command.run, tuple) else ""
+        if after["status"] != self._command.status and not (after["status"] == 2 and verb in ONCE):
+            wrong.append(f"the next run ended with {after['status']}")
+        if after["collected"]:
+            wrong.append(f"gc ended with {after['collected']}")
+        twice = [path for path in after["asked"] if self._world.content(path, self._command.state) in left.blobs]
+        wrong += [f"{path} was fetched again" for path in twice]
+        wrong += [f"after the next run, check: {problem}" for problem in again.problems] + self._changed(again, "again")
+        wrong += [f"after gc, check: {problem}" for problem in end.problems]
+        if end.effect != self._end.effect:
+            wrong.append(f"the next run left {_difference(end.effect, self._end.effect)}")
+        if end.blobs != self._end.blobs:
+            wrong.append(f"blobs differ: {set(end.blobs) ^ set(self._end.blobs)}")
+        if end.rest != self._end.rest:
+            wrong.append(f"leftovers: {_difference(end.rest, self._end.rest)}")
+        return wrong
+
+
+def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:
+    return str({key: (one.get(key), other.get(key)) for key in {*one, *other} if one.get(key) != other.get(key)})[:600]
+
+
+# What is tried
+
+
+def kills(kinds: list[str]) -> list[tuple[int, str]]:
+    """Every moment at which a run can be killed; what begins and only reads changes nothing."""
+    changing = [number for number, kind in enumerate(kinds) if kind != "lmdb begin"]
+    moments = [(number, when) for number in changing for when in ("before", "after")]
+    return moments + [(number, "torn") for number in changing if kinds[number] == "write"]
+
+
+def errors(kinds: list[str]) -> list[tuple[int, str, bool]]:
+    """Every step with every error that can strike it; those of a disk also for good."""
+    found = [(number, error, False) for number, kind in enumerate(kinds) for error in ERRORS if kind in ERRORS[error]]
+    return found + [(number, error, True) for number, error, _ in found if error in ("ENOSPC", "EROFS", "EIO")]
+
+
+def campaign(folder: Path, names: list[str], share: tuple[int, int], sample: int | None, seed: int) -> dict[str, Count]:
+    """Try commands. share: (which, of how many) of what there is to try; sample: so many kills and errors of each; None: all"""
+    counts: dict[str, Count] = {}
+    which, parts = share
+    with world(folder) as made:
+        for name in names:
+            judge, count = Judge(made, BY_NAME[name]), counts.setdefault(name, Count())
+            for at, when in sampled(kills(judge.kinds), sample, seed)[which::parts]:
+                count.kills += 1
+                count.violations += [f"{name}, killed {when} {at} ({judge.kinds[at]}): {one}" for one in judge.kill(at, when)]
+            for at, error, lasts in sampled(errors(judge.kinds), sample, seed)[which::parts]:
+                wrong = judge.fail(at, error, lasts=lasts)
+                if wrong is not None:
+                    count.errors += 1
+                    how = f"{error}{' for good' if lasts else ''}"
+                    count.violations += [f"{name}, {how} at {at} ({judge.kinds[at]}): {one}" for one in wrong]
+            print(f"{name}: {count.kills} kills, {count.errors} errors, {len(count.violations)} violations", flush=True)
+            for violation in count.violations:
+                print(f"  {violation}", flush=True)
+    return counts
+
+
+def sampled(what: list[Any], sample: int | None, seed: int) -> list[Any]:
+    """So many of them, None for all; the same ones for the same seed."""
+    return what if sample is None or len(what) <= sample else sorted(random.Random(seed).sample(what, sample))
+
+
+def table(counts: dict[str, Count]) -> str:
+    """What was tried, a line a command."""
+    lines = [f"{'command':<14} {'kill points':>11} {'errors':>7} {'violations':>10}"]
+    total = Count()
+    for name, count in counts.items():
+        lines.append(f"{name:<14} {count.kills:>11} {count.errors:>7} {len(count.violations):>10}")
+        total = Count(total.kills + count.kills, total.errors + count.errors, total.violations + count.violations)
+    lines.append(f"{'together':<14} {total.kills:>11} {total.errors:>7} {len(total.violations):>10}")
+    return "\n".join(lines)
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder in memory if there is one: what is durable is not the question here (see `make power`), and tries are many."""
+    memory = Path("/dev/shm")
+    return tempfile.TemporaryDirectory(prefix="crashes-", dir=memory if os.access(memory, os.W_OK) else None)
+
+
+def main() -> None:
+    """Try all commands, in as many processes as asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sample", type=int, help="try only so many kills and so many errors of each command")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("commands", nargs="*", default=[command.name for command in COMMANDS])
+    asked = parser.parse_args()
+    begun, together = time.monotonic(), dict[str, Count]()
+    with scratch() as folder:
+        children = []
+        for job in range(asked.jobs):
+            result, part = Path(folder, f"result{job}"), Path(folder, str(job))
+            part.mkdir()
+            child = os.fork()
+            if child == 0:
+                status = 1
+                try:
+                    counts = campaign(part, asked.commands, (job, asked.jobs), asked.sample, asked.seed)
+                    result.write_text(json.dumps({name: vars(count) for name, count in counts.items()}))
+                    status = 0
+                finally:
+                    sys.stdout.flush()
+                    if status:
+                        sys.excepthook(*sys.exc_info())
+                    os._exit(status)
+            children.append((child, result))
+        ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child, _ in children]
+        for _, result in children:
+            for name, count in json.loads(result.read_text() if result.exists() else "{}").items():
+                sofar = together.setdefault(name, Count())
+                sofar.kills += count["kills"]
+                sofar.errors += count["errors"]
+                sofar.violations += count["violations"]
+    print(f"\n{table(together)}\n{time.monotonic() - begun:.0f} s; the kinds of errors: {', '.join(ERRORS)}")
+    kinds = Counter(violation.split(",")[0] for count in together.values() for violation in count.violations)
+    sys.exit(bool(kinds or any(ended)))
+
+
+if __name__ == "__main__":
+    main()
