@@ -23,8 +23,9 @@ help:
 	@echo 'make fleet     play a day of 50 clients and an index that fails one time in twenty, on a clock of its own'
 	@echo 'make faults    try a bad index, crowds of clients, kills and a full disk on snapmirror and on other proxies'
 	@echo 'make chaos     mirror a bad upstream with snapmirror and with other programs, while a client installs'
+	@echo 'make crash     kill every command, and let calls fail, at every step (SHORT=1: a sample, in a minute or two)'
+	@echo 'make power     cut the power after every call of every command, on a model of a file system (SHORT=1: in a minute or two)'
 	@echo 'make long      run the long forms of tests: every file of a mirror to adopt, every version of a channel'
-	@echo 'make crash     kill every command, and let calls fail, at every step (SHORT=1: a sample; takes hours without)'
 	@echo 'make mutants   make lines of store/ and sync/ wrong, and see which tests notice (MUTANTS="gc seal": of these modules)'
 	@echo 'make check     check lint, format, types and the order of layers'
 	@echo 'make bench     measure against other programs (BENCH=--quick for a short run, BENCH=NAME for one)'
@@ -101,14 +102,26 @@ long: $(VENV)/installed-test $(VENV)/debian
 	SNAPMIRROR_LONG=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --timeout 3600 \
 		tests/test_adopt.py tests/test_real_data.py
 
+# SHORT: what `make test` runs too; any value
+SHORT ?=
+.PHONY: power
+power: $(VENV)/installed-test
+	@mkdir -p build
+	@rm -f build/power.txt
+	SNAPMIRROR_LONG=$(if $(SHORT),,1) SNAPMIRROR_TABLE=$(CURDIR)/build/power.txt \
+		$(BIN)/python -m pytest --numprocesses $(JOBS) --timeout 3600 tests/test_power.py
+	@printf '%-28s %7s %7s %10s\n' command calls states violations
+	@sort build/power.txt
+	@awk '{ states += $$(NF-1); bad += $$NF } END { printf "%-28s %7s %7d %10d\n", "in all", "", states, bad }' build/power.txt
+
 # of what was last committed; which tests run what is found out once a commit, and mutants that were tried are not tried again
 MUTANTS ?= --most 300
 .PHONY: mutants
 mutants: folder := build/mutants/$(shell git rev-parse --short HEAD)
 mutants: $(VENV)/installed-mutants $(VENV)/debian
-	@test -e $(folder)/map.json || $(BIN)/python -P tests/mutants.py map $(folder)
-	$(BIN)/python -P tests/mutants.py run $(folder) $(MUTANTS)
-	$(BIN)/python -P tests/mutants.py report $(folder)
+	@test -e $(folder)/map.json || $(BIN)/python -P tests/mutation map $(folder)
+	$(BIN)/python -P tests/mutation run $(folder) $(MUTANTS)
+	$(BIN)/python -P tests/mutation report $(folder)
 
 .PHONY: crash
 crash: $(VENV)/installed-test

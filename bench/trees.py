@@ -19,6 +19,7 @@ from typing import Any
 
 from snapmirror.conda import Conda
 from snapmirror.conda.settings import CondaRepo
+from snapmirror.store import fs
 from snapmirror.store.directories import Directory, assemble
 from snapmirror.store.records import DirectoryState
 from snapmirror.store.store import Store
@@ -135,7 +136,7 @@ def _link(root: Path, count: int) -> dict[str, Any]:
         trees.build({"linux-64": links[_PLACE]}, plain=True)
         again = time.perf_counter() - began
         remove(store.trees.path(tree))
-        store.published.drop(_RECORD)
+        fs.remove_tree(store.layout.published / _RECORD)
         bare = _link_alone(store, digests, root.parent / "bare")
     return {"link": link, "same": same, "again": again, "bare": bare}
 

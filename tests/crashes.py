@@ -62,7 +62,7 @@ def look(root: Path) -> Look:
         blobs = [name for name in names if sums[name] == name]
         answers, effect = _answers(store, sums)
         try:
-            problems = [f"{one.what}: {one.problem}" for one in _find_problems(store, None, read_data=True)[0]]
+            problems = [f"{one.what}: {one.problem}" for one in _find_problems(store, None, None, read_data=True)[0]]
         except SnapmirrorError as error:
             problems = [f"check fails: {error}"]
         rows = sorted(digest.hex() for digest, _ in store.index.blobs())

@@ -1,5 +1,6 @@
 """`snapmirror adopt`: a mirror that other tools have made becomes a store, file by file as it lies there."""
 
+import errno
 import hashlib
 import json
 import os
@@ -368,6 +369,29 @@ def test_dying_at_any_call_that_changes_the_disk(tmp_path: Path, tree: Path) -> 
         assert problems(root) == [], number
         fs.remove_tree(root)
     assert state(tree) == before
+
+
+def test_a_file_with_as_many_names_as_its_file_system_allows_is_copied(
+    tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree of hard links of many days has such files (ext4: 65,000 names); one that can't be linked at all is withheld."""
+    real, full, broken = fs.link, tree / "noarch/lib-1.0-0.conda", tree / "noarch/data-1.0-0.tar.bz2"
+
+    def link(source: Path | str, target: Path | str) -> None:
+        for path, number in ((full, errno.EMLINK), (broken, errno.EIO)):
+            if str(source) == str(path):
+                raise OSError(number, os.strerror(number))
+        real(source, target)
+
+    monkeypatch.setattr(fs, "link", link)
+    repo = CondaRepo(path="chan", upstream="http://127.0.0.1/chan", subdirs=["linux-64"])
+    with store_at(tmp_path / "store") as store:
+        settings = Config(repo=[repo], download=Download(min_free="0%"))
+        found, status = _adopt(Tree(tree, {repo.path: tree}, None), settings, store, dry_run=False)
+        assert (status, found.linked, found.copied) == (3, 1, 1)
+        assert [(Path(path).name, "Input/output error" in reason) for path, reason in found.withheld.items()] == [
+            ("data-1.0-0.tar.bz2", True)
+        ]
 
 
 def test_kill_9_and_go_on(mirror: Mirror, tree: Path, channel: Channel) -> None:

@@ -185,7 +185,12 @@ def test_repo_that_vanishes_for_an_hour_is_as_it_was_and_comes_back(
     assert mirror.listed("chan/noarch") == {"lib-1.0-0.conda", "lib-2.0-0.conda", "data-1.0-0.tar.bz2"}
 
 
-def test_upstream_that_shrinks_is_kept_until_that_is_accepted(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+@pytest.mark.parametrize("select", [{}, {"exclude": ["other"]}], ids=["all", "a selection"])
+def test_upstream_that_shrinks_is_kept_until_that_is_accepted(
+    select: dict[str, list[str]], mirror: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    """With a selection too, as long as it is the same."""
+    mirror.repos[0]["select"] = select
     channel.add(*[make_package("lib", f"{number}.0") for number in range(2, 6)])
     channel.publish()
     mirror.sync()
@@ -201,6 +206,25 @@ def test_upstream_that_shrinks_is_kept_until_that_is_accepted(mirror: Mirror, ch
     mirror.sync("--allow-shrink")
     assert mirror.listed("chan/noarch") == {"data-1.0-0.tar.bz2"}
     assert set(mirror.published()) >= {"chan/linux-64/tool-1.0-0.conda", "chan/noarch/data-1.0-0.tar.bz2"}
+
+
+def test_a_selection_of_which_one_subdir_fails_keeps_the_others_as_they_were_too(
+    mirror: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    """What is kept of one depends on all: `tool` of linux-64 needs `lib` of noarch."""
+    mirror.repos[0]["select"] = {"include": ["tool"], "with_dependencies": True}
+    mirror.sync()
+    before = mirror.directories()
+    channel.add(make_package("lib", "2.0"))
+    channel.publish()
+    upstream.fault("/chan/linux-64/*", Status(500))
+    result = mirror.sync(status=1)
+    for subdir in ("linux-64", "noarch"):
+        assert "500" in result.line(f"chan/{subdir}: ", f"{upstream.url}/chan/linux-64/", "keeps its old state")
+    assert mirror.directories() == before
+    upstream.heal()
+    mirror.sync()
+    assert mirror.listed("chan/noarch") == {"lib-1.0-0.conda", "lib-2.0-0.conda"}
 
 
 def test_losing_exactly_half_is_no_accident(mirror: Mirror, channel: Channel) -> None:

@@ -350,6 +350,20 @@ def test_file_that_the_first_upstream_lacks_comes_from_the_second(mirror: Mirror
     mirror.published()
 
 
+@pytest.mark.parametrize("variant", ["json", "shards"])
+def test_record_that_is_invalid_is_told_of_by_every_sync(variant: str, mirror: Mirror, channel: Channel) -> None:
+    """Also by those that find only other packages changed, or nothing."""
+    channel.variants = {variant}
+    channel.hotfix("lib-1.0-0.conda", drop=["sha256", "md5", "size"])
+    for number in range(2):
+        channel.add(make_package(f"new{number}"))
+        channel.publish()
+        for _ in range(2):
+            result = mirror.sync("--strict", "--json", status=3).json["repos"]["chan"]["directories"]["noarch"]
+            assert result["withheld"] == {"lib-1.0-0.conda": "its record has neither a hash nor a size"}
+    assert mirror.listed("chan/noarch") == {"data-1.0-0.tar.bz2", "new0-1.0-0.conda", "new1-1.0-0.conda"}
+
+
 def test_file_that_its_md5_does_not_verify_is_withheld(mirror: Mirror, channel: Channel) -> None:
     channel.hotfix(LIB.filename, drop=["sha256"], md5="00" * 16)
     channel.publish()

@@ -98,6 +98,22 @@ def test_a_snapshot_of_the_past_has_the_time_it_is_dated(mirror: Mirror) -> None
     assert set(stamps(mirror).values()) == {1_714_607_999_000}
 
 
+def test_a_snapshot_of_the_past_knows_nothing_of_what_came_later(mirror: Mirror, channel: Channel) -> None:
+    first = sync(mirror)
+    mirror.sync("--seal-as", "2024-05-01")
+    past, now = (mirror.repodata("chan/noarch", id_)["packages.conda"][LIB] for id_ in mirror.snapshots())
+    assert (past["indexed_timestamp"], now["indexed_timestamp"]) == (1_714_607_999_000, first)
+
+
+def test_a_subdir_that_was_not_mirrored_for_a_while_has_its_old_times(mirror: Mirror, channel: Channel) -> None:
+    first = sync(mirror)
+    mirror.repos[0]["subdirs"] = []
+    sync(mirror)
+    mirror.repos[0]["subdirs"] = ["linux-64"]
+    sync(mirror)
+    assert mirror.repodata("chan/linux-64")["packages.conda"][TOOL]["indexed_timestamp"] == first
+
+
 def test_two_repos_of_one_upstream_have_their_own_times(mirror: Mirror, channel: Channel) -> None:
     first = sync(mirror)
     mirror.repos.append({**mirror.repos[0], "path": "again"})

@@ -26,7 +26,7 @@ import msgspec
 import pytest
 import typer.main
 from pypi_index import Index
-from serving import free_port
+from serving import free_port, server
 
 import snapmirror
 from snapmirror import errors
@@ -46,7 +46,7 @@ from snapmirror.transfer import settings as transfer
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "man").iterdir())
 NOT_RUN = "# not run by the tests: "
-TABLES = ("download", "retention", "publish", "serve")
+TABLES = ("download", "retention", "publish", "sign", "serve")
 #: options that every command has
 COMMON = {"--config": "FILE", "--help": ""}
 
@@ -120,7 +120,7 @@ def test_every_option_has_its_place_in_the_manual_and_no_other_has() -> None:
     headings = {name for name in page.subsections if f".Ss {name}" in page.sections["COMMANDS"]}
     assert headings == set(known)
     for name, options in known.items():
-        common = {"--help": ""} if name == "init" else COMMON
+        common = {"--help": ""} if name in ("init", "key", "verify") else COMMON
         assert {**stated_options(page.subsections[name]), **common} == options, name
     assert stated_options(page.subsections["Common options"]) == {**COMMON, "--version": ""}
 
@@ -166,7 +166,7 @@ def keys(value: object) -> set[str]:
         return set()
     found = set(value)
     for key, item in value.items():
-        if key in ("repos", "directories"):
+        if key in ("repos", "directories") and isinstance(item, dict):
             found |= keys(list(item.values()))
         elif key not in ("withheld", "newly_withheld"):
             found |= keys(item)
@@ -193,12 +193,21 @@ def test_json_keys(tmp_path: Path) -> None:
         "forget": ["--retention"],
         "adopt": ["upstream", "--repo", "greetings"],
         "prefetch": ["demand", "--spec", "hello-snapmirror"],
+        "export": ["--to", "all.tar"],
+        "import": ["all.tar"],
+        "replicate": ["store", "--config", "replica.toml"],
     }
+    (tmp_path / "replica.toml").write_text('store = "replica"\n', encoding="utf-8")
     run("deny", "greetings", "greeting-data", "--reason", "a test", folder=tmp_path)
     live = Live(Layout(tmp_path / "store"))
     live.note_lost(bytes(32), Lost(name="a-1.0-0.conda", since="20260101T000000Z", problem="is gone"))
     live.note_blocked(Blocked(host="localhost", until="99990101T000000Z", problem="fails"))
-    printed = {name: json.loads(run(name, "--json", *arguments.get(name, []), folder=tmp_path)) for name in stated}
+    printed = {
+        name: json.loads(run(name, "--json", *arguments.get(name, []), folder=tmp_path)) for name in stated if name != "verify"
+    }
+    run("key", "generate", "a.key", folder=tmp_path)
+    with server(tmp_path / "snapmirror.toml") as (url, _):  # the snapshot is not signed
+        printed["verify"] = json.loads(run("verify", url, "--key", "a.key.pub", "--json", folder=tmp_path, status=5))
     damage(tmp_path)
     printed["check"] = json.loads(run("check", "--json", folder=tmp_path, status=5))
     assert {name: keys(value) for name, value in printed.items()} == stated

@@ -33,7 +33,7 @@ EXCEPTIONS = {
 #: calls that change the file system
 WRITES_OS = {
     "rename", "renames", "replace", "link", "symlink", "unlink", "remove", "removedirs", "rmdir", "mkdir", "makedirs",
-    "fsync", "fdatasync", "truncate", "ftruncate", "write", "pwrite", "chmod", "chown", "utime", "mknod",
+    "fsync", "fdatasync", "truncate", "ftruncate", "write", "pwrite", "chmod", "fchmod", "chown", "utime", "mknod",
 }  # fmt: skip
 WRITES_PATH = {
     "rename", "unlink", "symlink_to", "hardlink_to", "link_to", "rmdir", "touch", "write_bytes", "write_text", "mkdir", "chmod",
@@ -46,6 +46,7 @@ WRITERS = {
     ("store/trees.py", "shutil.copy2"): "a copy below a temporary name, renamed by fs",
     ("store/published.py", "Path.mkdir"): "folders below a temporary name",
     ("transfer/download.py", "open"): "the partial file, locked while it is written",
+    ("transfer/download.py", "os.fchmod"): "the partial file, when it may be written to again",
     ("serve/access.py", "open"): "the access log, which is not of the store",
     ("cli/init.py", "open"): "a new configuration, which is not of the store",
     ("cli/init.py", "Path.mkdir"): "the folder of a new configuration, which is not of the store",

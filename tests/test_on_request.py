@@ -1,5 +1,6 @@
 """metadata = "on-request": under `current` an index is read when it is asked for, and a sync seals what is known by then."""
 
+import hashlib
 import shutil
 import signal
 import subprocess
@@ -185,6 +186,19 @@ def test_a_sync_seals_what_is_known(mirror: Mirror, index: Index) -> None:
     mirror.run("check", "--read-data")
 
 
+def test_a_file_of_which_no_sha256_is_stated_waits_for_a_sync(mirror: Mirror, index: Index) -> None:
+    """That fetches it and so learns its name; who only asks for the page does not wait for its files."""
+    for version, data in (("1.0", b"abc"), ("2.0", b"abcd")):
+        index.upload("old", f"old-{version}-py3-none-any.whl", data)
+    index.pages["old"]["files"][0]["hashes"] = {"md5": hashlib.md5(b"abc").hexdigest()}
+    with server(mirror.config) as (url, _):
+        assert files(page(url, "old")) == ["old-2.0-py3-none-any.whl"]
+        assert index.paths().count("/simple/old/") == len(index.paths())
+        mirror.sync()
+        assert files(page(url, "old")) == ["old-1.0-py3-none-any.whl", "old-2.0-py3-none-any.whl"]
+        assert fetch(page(url, "old")) == [200, 200]
+
+
 def test_what_is_asked_for_while_a_sync_is_under_way(mirror: Mirror, index: Index) -> None:
     """Does not make it begin anew; nothing that either has read is lost, and of each name the newest counts."""
     asked = iter(range(9))
@@ -213,7 +227,7 @@ def test_what_is_asked_for_while_a_sync_is_under_way(mirror: Mirror, index: Inde
     mirror.run("check", "--read-data")
 
 
-@pytest.mark.parametrize("what", ["state", "directory", "bucket"])
+@pytest.mark.parametrize("what", ["state", "directory", "bucket", "leaf"])
 def test_a_live_state_that_is_damaged(mirror: Mirror, index: Index, what: str) -> None:
     """Is named by `check`, and asked for again: neither a server nor gc stops at it."""
     with server(mirror.config) as (url, _):
@@ -222,12 +236,12 @@ def test_a_live_state_that_is_damaged(mirror: Mirror, index: Index, what: str) -
         page(url, "six")
     with mirror.store() as store:
         state = store.live.states()["pypi"].directories[""]
-        buckets = store.metadata.directory(state.blob).document.buckets
-        blob = store.blobs.path(state.blob if what == "directory" else buckets[0])
+        reader = store.metadata.directory(state.blob)
+        blobs = {"state": b"", "directory": state.blob, "bucket": reader.document.buckets[0], "leaf": reader.leaves["six"]}
     if what == "state":
         (mirror.store_path / "live" / "repos" / "pypi.json").write_bytes(b'{"kind": "\xff"}')
     else:
-        blob.unlink()
+        store.blobs.path(blobs[what]).unlink()
     assert "live/" in mirror.run("check", status=5).out
     if what == "bucket":
         assert "dropped the live state of pypi" in mirror.run("check", "--repair").err

@@ -1,6 +1,7 @@
 """prefetch: what requirements, locks and specs need is held before a client asks for it."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +71,31 @@ def test_requirements_of_pages_that_nobody_has_asked_for(on_request: Mirror, ind
         assert "lib-2.0-py3-none-any.whl" in page
         path = index.pages["lib"]["files"][1]["url"].removeprefix(index.url)
         assert requests.get(f"{url}/pypi{path}", timeout=20).status_code == 200
+
+
+def test_what_is_held_counts_as_wanted_again_and_what_has_no_room_is_not_begun(on_request: Mirror, index: Index) -> None:
+    """max_cache drops first what nobody has wanted for long; a dry run wants nothing."""
+
+    def wanted() -> float:
+        with on_request.store() as store:
+            return max(store.fetched.list().values())
+
+    def grow_old() -> None:
+        for note in (on_request.store_path / "live" / "fetched").rglob("*"):
+            if note.is_file():
+                os.utime(note, (1000, 1000))
+
+    on_request.run("prefetch", "pypi", "--spec", "other")
+    grow_old()
+    on_request.run("prefetch", "pypi", "--spec", "other", "--dry-run")
+    assert wanted() == 1000
+    on_request.run("prefetch", "pypi", "--spec", "other")
+    assert wanted() > 1000
+    grow_old()
+    on_request.settings["download"]["min_free"] = "100%"
+    index.clear()
+    assert "nothing was fetched" in on_request.run("prefetch", "pypi", "--spec", "other", "--spec", "extra", status=1).err
+    assert (wheels(index), wanted()) == ([], 1000)
 
 
 def test_a_sealed_state_and_what_is_pinned(tmp_path: Path, index: Index) -> None:

@@ -35,6 +35,22 @@ if __name__ == "__main__":
         list(press(store, contents(), 10_000))
 """
 
+#: a first sync of a process, of which only the process that works for it is told to stop
+STRUCK = """
+import os, signal, sys, multiprocessing
+from pathlib import Path
+from snapmirror.store.store import Store
+from snapmirror.sync.press import Content, press
+
+def contents():
+    yield Content("package", b"a leaf", (), None)
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGINT)
+
+if __name__ == "__main__":
+    with Store.open(Path(sys.argv[1]), write=True) as store:
+        print(len(list(press(store, contents(), 10_000))))
+"""
+
 
 def leaves(count: int = 500) -> list[Content]:
     """Leaves of many sizes; one of which nothing is left, and one that comes twice."""
@@ -87,6 +103,15 @@ def test_process_ends_with_the_sync_that_it_works_for(tmp_path: Path, number: si
         time.sleep(0.02)
     assert not _runs(child)
     assert said.count(b"Traceback") == (number == signal.SIGINT), "only that of the script, which has no command line around it"
+
+
+def test_an_interrupt_is_for_the_sync_not_for_the_process_that_works_for_it(tmp_path: Path) -> None:
+    with store_at(tmp_path / "store"):
+        pass
+    script = tmp_path / "struck.py"
+    script.write_text(STRUCK)
+    done = subprocess.run([sys.executable, str(script), str(tmp_path / "store")], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("1\n", "")
 
 
 def _runs(process: int) -> bool:

@@ -91,11 +91,12 @@ BAD_FILES: dict[str, tuple[Callable[[Index, str], object], str]] = {
 }
 
 
-def test_bad_files_are_withheld(index: Index, mirror: Mirror) -> None:
+@pytest.mark.parametrize("projects", [[*BAD_FILES, "good"], "all"], ids=["listed", "all"])
+def test_bad_files_are_withheld(projects: Any, index: Index, mirror: Mirror) -> None:
     """Each alone, and each is told of once; when it is right it is there."""
     for project in [*BAD_FILES, "good"]:
         index.wheel(project, "1.0")
-    mirror.repos = [repo(index, [*BAD_FILES, "good"])]
+    mirror.repos = [repo(index, projects)]
     mirror.sync()
     index.wheel("good", "2.0")
     files = {}

@@ -27,7 +27,7 @@ from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.cli.tree import tree
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
-from snapmirror.errors import DiskFull
+from snapmirror.errors import ClockError, DiskFull
 from snapmirror.pypi import PypiRepo
 from snapmirror.store import check, fs, gc, locks
 from snapmirror.store.index import BlobRow
@@ -224,6 +224,33 @@ def test_what_is_left_of_a_package_stays_though_gc_takes_what_had_just_that(
         assert listed(store, "chan") == {"lib-1.0-0.conda", "tool-1.0-0.conda"}
 
 
+@pytest.mark.parametrize("again", ["is there", "is gone"])
+def test_a_file_known_by_its_md5_is_fetched_again_though_gc_takes_it_as_soon_as_it_is_there(
+    again: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can name it as wanted before its SHA-256 is known. What upstream has lost meanwhile is not published."""
+    channel, repo = made(tmp_path / "chan", "lib", "tool")
+    channel.hotfix("lib-1.0-0.conda", drop=("sha256",))
+    channel.publish()
+
+    def act() -> None:
+        beside(forget_and_gc, tmp_path / "store")
+        if again == "is gone":
+            channel.remove("lib-1.0-0.conda", listed=True)
+
+    with store_at(tmp_path / "store") as store:
+        done = meanwhile(monkeypatch, "snapmirror.sync.directory:DirectorySync.finish", act)
+        report = sync(store, repo)
+        assert done
+        if again == "is gone":
+            assert "lib-1.0-0.conda" in str(report.repos["chan"].directories["noarch"].problem)
+            assert store.catalog().records == ()
+        else:
+            assert report.exit_status(strict=True) == 0
+            assert listed(store, "chan") == {"lib-1.0-0.conda", "tool-1.0-0.conda"}
+        assert not list(check.structure(store, _leaf_files))
+
+
 def test_a_page_that_becomes_what_it_was_is_kept_though_gc_just_takes_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,7 +387,7 @@ def test_a_tree_that_is_made_by_hand_is_left_alone_by_gc(
     first = mirror.snapshots()[0]
     fs.remove_tree(mirror.store_path / "published" / first)
     mirror.run("gc")
-    done = meanwhile(monkeypatch, "snapmirror.cli.tree:_build", lambda: mirror.run("gc"), after=True)
+    done = meanwhile(monkeypatch, "snapmirror.cli.tree:of_record", lambda: mirror.run("gc"), after=True)
     tree(first, mirror.config)
     assert done
     assert mirror.published(first)
@@ -573,6 +600,37 @@ def test_a_clock_that_was_set_back_loses_nothing_that_was_read(tmp_path: Path) -
         channel.publish()
         sync(store, repo)
         assert "new-1.0-0.conda" in listed(store, "chan")
+
+
+def test_a_clock_that_was_set_back_by_an_hour_seals_nothing(tmp_path: Path) -> None:
+    """A snapshot of before another one would change what a date has answered; one of an hour ahead would be a lie."""
+    channel, repo = made(tmp_path / "chan", "lib")
+    times = [datetime(2026, 11, 20, 12, 0, tzinfo=UTC)]
+    with store_at(tmp_path / "store", now=lambda: times[-1]) as store:
+        sync(store, repo)
+        channel.add(make_package("new"))
+        channel.publish()
+        times.append(datetime(2026, 11, 20, 11, 54, 59, tzinfo=UTC))
+        with pytest.raises(ClockError, match=r"20261120T120000Z is ahead of the clock .20261120T115459Z.: set the clock right"):
+            sync(store, repo)
+        assert [record.id for record in store.catalog().records] == ["20261120T120000Z"]
+        times.append(datetime(2026, 11, 20, 11, 55, 0, tzinfo=UTC))
+        sync(store, repo)
+        assert [record.id for record in store.catalog().records] == ["20261120T120000Z", "20261120T120001Z"]
+        assert "new-1.0-0.conda" in listed(store, "chan")
+
+
+def test_two_syncs_that_build_the_same_tree_at_once_leave_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two repos of one channel, say."""
+    channel, repo = made(tmp_path / "chan", "lib")
+    other, root = CondaRepo(path="other", upstream=channel.root.as_uri()), tmp_path / "store"
+    with store_at(root) as store:
+        done = meanwhile(monkeypatch, "snapmirror.store.trees:Trees._give_name", lambda: beside(sync_one, root, other))
+        assert sync(store, repo).exit_status(strict=True) == 0
+        assert done
+        (tree,) = [path for path in store.layout.trees.iterdir() if path.is_dir()]
+        assert (tree / "lib-1.0-0.conda").stat().st_nlink == 2  # the blob's name, and this one
+        assert not list(check.structure(store, _leaf_files))
 
 
 @pytest.mark.parametrize("drop", [(), ("sha256",)], ids=["sha256", "md5"])

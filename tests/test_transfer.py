@@ -24,6 +24,7 @@ import pytest
 from channels import Channel, Package, make_package
 from inprocess import collect, file_digest, records_of, repodata, store_at, sync
 from mirror import Mirror
+from test_killed import _in_child
 from upstream import Html, Redirect, Slow, Status, Upstream
 
 from snapmirror import addresses
@@ -33,7 +34,7 @@ from snapmirror.errors import StoreError
 from snapmirror.readings import File
 from snapmirror.store.store import Store
 from snapmirror.sync.report import Report
-from snapmirror.transfer.download import Source, download
+from snapmirror.transfer.download import Source, _open_partial, download
 from snapmirror.transfer.http import Http
 from snapmirror.transfer.settings import Download
 
@@ -639,3 +640,23 @@ def test_message_says_why_there_is_no_connection(tmp_path: Path, settings: dict[
         url = f"https://127.0.0.1:{unused.getsockname()[1]}/chan"
         report = sync(store, CondaRepo(path="chan", upstream=url), download=options)
         assert says in str(report.repos["chan"].problem)
+
+
+def test_a_whole_partial_that_was_made_read_only_is_not_fetched_again(tmp_path: Path) -> None:
+    """A process that died between that and its name in the store has left it. Root may write to it as it is."""
+    (tmp_path / "partial").write_bytes(b"whole")
+    (tmp_path / "partial").chmod(0o444)
+    nobody = 65534
+    if os.geteuid() == 0:
+        for path in (tmp_path, tmp_path / "partial"):
+            os.chown(path, nobody, nobody)
+
+    def work() -> None:
+        os.chdir(tmp_path)
+        if os.geteuid() == 0:
+            os.seteuid(nobody)
+        with _open_partial(Path("partial")) as file:
+            assert file.read() == b"whole"
+
+    _in_child(work)
+    assert (tmp_path / "partial").read_bytes() == b"whole"

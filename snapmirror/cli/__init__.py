@@ -5,6 +5,7 @@ snapmirror(1).
 """
 
 import importlib
+import keyword
 import os
 import signal
 import sys
@@ -40,6 +41,11 @@ VERBS = {
     "check": "check",
     "reindex": "reindex",
     "tree": "tree",
+    "export": "copies",
+    "import": "copies",
+    "replicate": "copies",
+    "key": "key",
+    "verify": "verify",
 }
 
 
@@ -56,7 +62,8 @@ def command_line(verbs: Iterable[str] = VERBS) -> typer.Typer:
     )
     app.callback()(_root)
     for verb in verbs:
-        app.command(verb)(getattr(importlib.import_module(f".{VERBS[verb]}", __package__), verb))
+        name = f"{verb}_" if keyword.iskeyword(verb) else verb
+        app.command(verb)(getattr(importlib.import_module(f".{VERBS[verb]}", __package__), name))
     return app
 
 

@@ -1,7 +1,7 @@
 """snapmirror check: look for damage, and repair it."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from ..transfer.hosts import CarefulHttp, Hosts
 from .context import ConfigOption, JsonOption, opened, output, output_json, parsed, say, waiting
 from .ecosystems import ECOSYSTEMS
 from .progress import Lines
+
+if TYPE_CHECKING:
+    from ..store.signatures import PrivateKey
 
 
 def check(
@@ -33,13 +36,14 @@ def check(
     """Look for damage, and repair it if told to. Exit status 5 if any is left."""
     limit = None if max_duration is None else parsed("--max-duration", units.parse_duration, max_duration).total_seconds()
     with opened(config, write=True) as (settings, store):
-        problems, read = _find_problems(store, limit, read_data=read_data)
+        key = settings.sign.read_key()
+        problems, read = _find_problems(store, key, limit, read_data=read_data)
         repaired: list[str] = []
         if repair and problems:
             with CarefulHttp(Hosts(), settings.download, say) as http:
                 configured = {repo.path: repo for repo in settings.repo}
                 repaired = mend(store, ECOSYSTEMS, configured, http, Lines(), problems, plain=settings.publish.plain)
-            problems, _ = _find_problems(store, None, read_data=False)
+            problems, _ = _find_problems(store, key, None, read_data=False)
     _print(problems, repaired, read, json=json)
     if problems and repair:
         say("upstream can't give what is still missing now: restore it from a backup, or forget the snapshots that need it")
@@ -48,10 +52,20 @@ def check(
     raise typer.Exit(DamagedError.exit_status if problems else 0)
 
 
-def _find_problems(store: Store, limit: float | None, *, read_data: bool) -> tuple[list[Problem], int]:
-    """All problems, and how many bytes of blobs were read. limit: seconds after which reading stops, None for none"""
+def _find_problems(
+    store: Store, key: "PrivateKey | None", limit: float | None, *, read_data: bool
+) -> tuple[list[Problem], int]:
+    """All problems, and how many bytes of blobs were read.
+
+    key: the one that signs here, None if none does
+    limit: seconds after which reading stops, None for none
+    """
     with store.lock(waiting):
-        problems = [*checking.structure(store, _leaf_files), *tree_problems(store, ECOSYSTEMS)]
+        problems = [
+            *checking.structure(store, _leaf_files),
+            *checking.signatures(store, key),
+            *tree_problems(store, ECOSYSTEMS),
+        ]
     read = 0
     if read_data:
         for result in checking.read_data(store, limit):

@@ -23,6 +23,9 @@ from ..sync.settings import Publish
 from ..transfer.settings import Download
 from .ecosystems import ECOSYSTEMS, AnyRepo
 
+if typing.TYPE_CHECKING:
+    from ..store.signatures import PrivateKey
+
 #: where a configuration is looked for if none is named
 PLACES = (Path("snapmirror.toml"), Path("/etc/snapmirror.toml"))
 
@@ -30,6 +33,21 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _WHERE = re.compile(r"^(.*?)(?: - at `\$\.?(.*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 _INVALID = re.compile(r"Invalid (?:enum )?value (.*)")
+
+
+class Sign(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """The `[sign]` table."""
+
+    #: file of the private key that signs every snapshot; empty: none is signed
+    key: str = ""
+
+    def read_key(self) -> "PrivateKey | None":
+        """The key, None if there is none. Raises UsageError if it can't be read."""
+        if not self.key:
+            return None
+        from ..store.signatures import PrivateKey  # its library takes 0.1 s to load
+
+        return PrivateKey.read(Path(self.key))
 
 
 class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
@@ -44,6 +62,7 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
     retention: Retention = Retention()
     publish: Publish = Publish()
     serve: Serve = Serve()
+    sign: Sign = Sign()
     repo: list[AnyRepo] = []
 
     def __post_init__(self) -> None:
@@ -79,6 +98,7 @@ def load(path: Path, upstream: str = "") -> Config:
         index=str(base / config.index) if config.index else None,
         download=config.download.found(base, os.environ),
         serve=msgspec.structs.replace(config.serve, access_log=str(base / log) if log not in ("", "-") else log),
+        sign=Sign(key=str(base / config.sign.key) if config.sign.key else ""),
         repo=_repos(path, base, config.repo, upstream if len(config.repo) == 1 else ""),
     )
 

@@ -57,20 +57,22 @@ def _upstream(path: Path | None) -> str:
 
 @contextlib.contextmanager
 def opened(
-    path: Path | None, *, write: bool, create: bool = False, allow_clashes: bool = False
+    path: Path | None, *, write: bool, create: bool = False, allow_clashes: bool = False, sign: bool = False
 ) -> Iterator[tuple[Config, Store]]:
     """The configuration, and its store for the time of the block. Raises ConfigError, StoreError, DamagedError.
 
     path: what `--config` names
     write: whether the verb changes the store, which only its owner may
     create: make the store, saying so, where its folder is missing or empty
+    sign: whether the verb seals snapshots, so that it needs the key, if there is one
     allow_clashes: do not refuse a repo and a pin of one name: the verb may be what ends that
     """
     file = find_config(path)
     config = configuration.load(file, _upstream(path))
+    key = config.sign.read_key() if sign else None  # first: what can't be signed need not be fetched
     if create and create_store(config.store_path):
         say(f"created the store {config.store_path}")
-    with Store.open(config.store_path, write=write, index=config.index_path) as store:
+    with Store.open(config.store_path, write=write, index=config.index_path, key=key) as store:
         if not allow_clashes:
             _refuse_clashes(config, store.catalog(), file)
         yield config, store

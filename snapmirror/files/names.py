@@ -58,9 +58,10 @@ def _translate(piece: str) -> str:
     return f"[^/{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"
 
 
-#: `2025.06-0`, `4.9.2`, `v1.0.0-rc.1`: numbers joined by dots, with what marks an early version, and a build number
+#: `2025.06-0`, `4.9.2`, `v1.0.0-rc.1`: numbers joined by dots, with what marks an early version, and a build number. It is
+#: `(?:…)+(?!\.\d)` and not `(?:…)++`, with which Python 3.11.2, Debian 12's, loses what the group around that has matched.
 _VERSION = re.compile(
-    r"(?<![A-Za-z0-9.])v?(\d++(?:\.\d++)++)(?:[-_.]?(a|alpha|b|beta|c|rc|pre|preview|dev)[-.]?(\d*+))?(?![A-Za-z0-9])"
+    r"(?<![A-Za-z0-9.])v?(\d++(?:\.\d++)+)(?!\.\d)(?:[-_.]?(a|alpha|b|beta|c|rc|pre|preview|dev)[-.]?(\d*+))?(?![A-Za-z0-9])"
     r"(?:-(\d++)(?![A-Za-z0-9_]|\.\d))?"
 )
 _EARLY = {"dev": 0, "a": 1, "alpha": 1, "b": 2, "beta": 2, "c": 3, "rc": 3, "pre": 3, "preview": 3}

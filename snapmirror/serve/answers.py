@@ -171,7 +171,7 @@ def damaged(place: Place, what: str, problem: str) -> Refused:
     return Refused(503, str(DamagedError(what, problem)), place)
 
 
-def refuse_denied(view: View, digest: Digest | None, name: str, place: Place) -> None:
+def refuse_denied(view: View, digest: Digest | None, name: str, place: Place | None) -> None:
     """Raise Refused if the operator denies a file or leaf."""
     if digest is not None and (reason := view.denied.get(digest.hex())) is not None:
         raise Refused(403, f"{name}: denied by the operator of this mirror" + (f": {reason}" if reason else ""), place)

@@ -21,6 +21,7 @@ from .resolve import Resolver, split
 from .respond import NO_STORE, SHORT, Reply, problem
 from .send import JSON, Present, Sender
 from .settings import Origins, Serve
+from .stored import FOLDERS, Stored
 from .view import View, Watch
 
 _log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Server:
         self._bodies = Bodies()
         self._sender = Sender(store, BlobSender(store, settings.accel, puller), self._bodies)
         self._snapshots = internal.Snapshots(store)
+        self._stored = Stored(store, settings.accel)
         self._draining = False
 
     def _begin(self, view: View) -> Present:
@@ -222,6 +224,12 @@ class Server:
                 key = ("snapshots", view.number)
                 body = await self._bodies.get(key, lambda: in_memory(self._snapshots.document(view.catalog)))
                 cache = SHORT
+            case "copies.json":
+                changed = self._store.layout.snapshots.stat().st_mtime_ns
+                body = await self._bodies.get(("copies", view.number, changed), lambda: in_memory(self._stored.listing()))
+                cache = NO_STORE
+            case name if name.startswith(FOLDERS):
+                return self._stored.answer(request, name, view)
             case name if name.startswith(internal.CONFIG):
                 return await self._client_settings(request, path, present)
             case _:

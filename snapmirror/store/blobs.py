@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -80,6 +80,10 @@ class Blobs(Protocol):
         """
         ...
 
+    def sync_names(self, digests: Iterable[Digest]) -> None:
+        """Make the names of blobs durable that a process has given which died, perhaps, before it did so itself."""
+        ...
+
     def read(self, digest: Digest) -> bytes:
         """All bytes of a blob, compared with its name. Raises DamagedError if it is not there or holds others."""
         ...
@@ -128,7 +132,9 @@ class LocalBlobs:
                 staged.append(Staged(path, sums.sha256, sums.blake3, sums.size))
                 if self.size(sums.sha256) != len(content):
                     fs.write_new(path, content, sync=False)
-            self.admit([one for one in staged if one.path.exists()])
+            new = [one for one in staged if one.path.exists()]
+            self.admit(new)
+            self.sync_names(one.sha256 for one in staged if one not in new)
         except BaseException:  # on a full disk others need the room, and nobody else takes such files away for a while
             for one in staged:
                 fs.unlink(one.path)
@@ -136,41 +142,64 @@ class LocalBlobs:
         return staged
 
     def admit(self, staged: Sequence[Staged]) -> None:
-        # As ostree does: make all bytes durable, rename all, then make the names durable, each folder once.
-        fs.sync_files([one.path for one in staged], self._layout.root)
+        # As ostree does: make all files durable, rename all, then make the names durable, each folder once.
         for one in staged:
             os.chmod(one.path, 0o444)
+        fs.sync_files([one.path for one in staged], self._layout.root)
+        for one in staged:
             fs.rename(one.path, self.path(one.sha256))
-        for folder in {self.path(one.sha256).parent for one in staged}:
-            fs.sync_folder(folder)
+        self.sync_names(one.sha256 for one in staged)
 
     def link(self, originals: Sequence[Original]) -> list[OSError | None]:
-        fs.sync_files([one.path for one in originals], self._layout.root)
-        problems = [self._link(one) for one in originals]
-        for name in {one.sha256.hex()[:2] for one in originals}:
-            fs.sync_folder(self._layout.blobs / name)
+        seconds = [self._second_name(one) for one in originals]
+        fs.sync_files([name for name in seconds if isinstance(name, str)], self._layout.root)
+        problems = [self._admit_second(one, name) for one, name in zip(originals, seconds, strict=True)]
+        self.sync_names(one.sha256 for one in originals)
         return problems
 
-    def _link(self, original: Original) -> OSError | None:
-        """By way of a name that is no blob's: only then it is certain which file the path has led to."""
+    def _second_name(self, original: Original) -> str | OSError | None:
+        """Give a file a name that is no blob's: only then it is certain which file the path has led to. What was in the way,
+        or None if the blob is held.
+        """
         while self.size(original.sha256) != original.size:
             temporary = f"{self._incoming}/put-{secrets.token_hex(8)}"
             try:
                 fs.link(original.path, temporary)
             except OSError as error:
                 return error
-            try:
+            with contextlib.suppress(FileNotFoundError):  # a gc has taken it for a partial of long ago, as its date says
                 if identity(os.lstat(temporary)) != original.identity:
                     fs.unlink(temporary)
                     return OSError(errno.ESTALE, "was changed while it was read")
-                os.chmod(temporary, 0o444)
-                fs.rename(temporary, self._path_text(original.sha256))
-            except FileNotFoundError:  # a gc has taken it for a partial of long ago, which is what its date says
-                continue
-            except OSError as error:
-                fs.unlink(temporary)
-                return error
+                try:
+                    os.chmod(temporary, 0o444)
+                except PermissionError as error:
+                    fs.unlink(temporary)
+                    return error
+                return temporary
         return None
+
+    def _admit_second(self, original: Original, name: str | OSError | None) -> OSError | None:
+        """Make a second name that is durable that of the blob."""
+        while isinstance(name, str):
+            try:
+                if self.size(original.sha256) == original.size:  # a rename over another name of the same file does nothing
+                    fs.unlink(name)
+                else:
+                    fs.rename(name, self._path_text(original.sha256))
+                return None
+            except FileNotFoundError:  # a gc, as above
+                name = self._second_name(original)
+                if isinstance(name, str):
+                    fs.sync_files([name], self._layout.root)
+            except OSError as error:
+                fs.unlink(name)
+                return error
+        return name
+
+    def sync_names(self, digests: Iterable[Digest]) -> None:
+        for folder in {self.path(digest).parent for digest in digests}:
+            fs.sync_folder(folder)
 
     def read(self, digest: Digest) -> bytes:
         with self.open(digest) as file:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
@@ -25,6 +26,9 @@ from .directories import Directory
 from .index import BlobRow
 from .records import place_of
 from .store import Store
+
+if TYPE_CHECKING:
+    from .signatures import PrivateKey
 
 _PIECE = 1 << 20
 #: blobs between two looks at the clock
@@ -78,6 +82,16 @@ def structure(store: Store, leaf_files: LeafFiles) -> Iterator[Problem]:
     yield from _syncing(store)
     yield from _index(store, blobs)
     yield from _trees(store)
+
+
+def signatures(store: Store, key: "PrivateKey | None") -> Iterator[Problem]:
+    """Signatures that are not what `key` makes of the records as they are; none is looked at without a key."""
+    if key is None:
+        return
+    for id_ in store.snapshots.signed():
+        files = store.snapshots.files(id_)
+        if files and files.signature is not None and (problem := key.public.problem(files.record, files.signature)):
+            yield Problem(f"snapshots/{id_}.sig", problem)
 
 
 def _directories(store: Store, catalog: Catalog, walk: "_Walk") -> Iterator[Problem]:

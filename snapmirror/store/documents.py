@@ -41,8 +41,9 @@ class Documents:
         path = self.path(digest, suffix)
         if not path.exists():
             temporary = self._folder / f".{secrets.token_hex(8)}"
-            fs.write_new(temporary, data)
+            fs.write_new(temporary, data, sync=False)
             os.chmod(temporary, 0o444)
+            fs.sync_file(temporary)
             fs.rename(temporary, path)
         return path
 
@@ -56,9 +57,10 @@ class Documents:
             if path not in new and not path.exists():
                 new[path] = self._folder / f".{secrets.token_hex(8)}"
                 fs.write_new(new[path], data, sync=False)
+        for temporary in new.values():
+            os.chmod(temporary, 0o444)
         fs.sync_files(new.values(), self._folder)
         for path, temporary in new.items():
-            os.chmod(temporary, 0o444)
             fs.rename(temporary, path)
         return found
 

@@ -17,8 +17,6 @@ from pathlib import Path
 from ..errors import DiskFull
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-#: macOS has no fdatasync
-_sync_data = getattr(os, "fdatasync", os.fsync)
 
 
 @contextlib.contextmanager
@@ -45,16 +43,26 @@ def make_folder(path: Path) -> None:
     sync_folder(path.parent)
 
 
-def write_new(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Write a file that does not exist yet; its bytes are durable on return if `sync`, its name never (see `sync_folder`)."""
+def write_new(path: Path, data: bytes | Iterable[bytes], *, sync: bool = True, mode: int = 0o644) -> None:
+    """Write a file that does not exist yet; its bytes are durable on return if `sync`, its name never (see `sync_folder`).
+
+    data: all bytes, or pieces of them as they come
+    """
     with full_disk(path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
-            write_all(descriptor, data)
+            for piece in (data,) if isinstance(data, bytes) else data:
+                write_all(descriptor, piece)
             if sync:
-                _sync_data(descriptor)
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def open_new(path: Path) -> int:
+    """A descriptor of an empty file to write to, in the place of what has this name."""
+    with full_disk(path):
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
@@ -159,6 +167,21 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def discard_tree(path: Path) -> None:
+    """Remove a folder and all in it, so that even after a crash it is there as a whole or not at all; nothing if it is not
+    there. What is not yet removed then has a hidden name beside it. On a full disk room counts for more.
+    """
+    aside = path.with_name(f".gone-{secrets.token_hex(8)}")
+    try:
+        rename(path, aside)
+        sync_folder(path.parent)
+    except FileNotFoundError:
+        return
+    except DiskFull:
+        remove_tree(path)
+    remove_tree(aside)
+
+
 def sync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
     with full_disk(path):
@@ -169,12 +192,18 @@ def sync_folder(path: Path) -> None:
             os.close(descriptor)
 
 
+def sync_folders(path: Path) -> None:
+    """Make the names in a folder and in all below it durable."""
+    for parent, _, _ in os.walk(path):
+        sync_folder(Path(parent))
+
+
 def sync_file(path: Path | str) -> None:
-    """Make the bytes of a closed file durable."""
+    """Make a closed file durable: its bytes, and its mode, which fdatasync would leave out."""
     with full_disk(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _sync_data(descriptor)
+            os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
@@ -184,7 +213,7 @@ _SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
 def sync_files(paths: Iterable[Path | str], root: Path) -> None:
-    """Make the bytes of many closed files durable: one syncfs for many, fdatasync for few. root: on their file system
+    """Make many closed files durable, bytes and modes: one syncfs for many, fsync for few. root: on their file system
 
     A file that is not there is passed over: whoever gives it a name finds that out.
 

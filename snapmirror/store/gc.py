@@ -233,13 +233,11 @@ def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
         store.live.drop(path)
     for digest in planned.stale_notes:
         store.live.drop_lost(digest)
-    for id_ in planned.trees:
-        store.published.drop(id_)
+    if planned.trees:
+        store.published.refresh(catalog, store.now(), planned.trees)
     execute_forget(store, catalog, planned.forget)
     left = store.catalog()
-    for id_ in store.snapshots.pages():
-        if not isinstance(left.by_id.get(id_), Record):  # forgotten by a process that died before it removed them
-            store.snapshots.remove_pages(id_)
+    _drop_strays(store, left)
     store.published.refresh(left, store.now())
     if not syncing.any_alive(store.layout):  # what a sync has made and not yet published looks like what nobody needs
         freed += _drop_trees(store) + store.documents.prune(planned.documents) + _drop_leftovers(store)
@@ -253,6 +251,17 @@ def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
     return freed
 
 
+def _drop_strays(store: Store, left: Catalog) -> None:
+    """Remove what lies beside records that are not there: a process died after it forgot one, or before it wrote one."""
+    for ids, remove in (
+        (store.snapshots.pages(), store.snapshots.remove_pages),
+        (store.snapshots.signed(), store.snapshots.remove_signature),
+    ):
+        for id_ in ids:
+            if not isinstance(left.by_id.get(id_), Record):
+                remove(id_)
+
+
 def _drop_trees(store: Store) -> int:
     """Remove tree objects that no snapshot links to; the bytes of documents that only they held."""
     used = {link.split("/")[0] for id_ in store.published.snapshots() for link in store.published.links(id_).values()}
@@ -261,7 +270,7 @@ def _drop_trees(store: Store) -> int:
         if path.name in used:
             continue
         freed += sum(status.st_size for file in path.rglob("*") if (status := file.lstat()).st_nlink == 1 and file.is_file())
-        fs.remove_tree(path)
+        fs.discard_tree(path)  # by halves it would be taken for what the next sync wants to link
     return freed
 
 

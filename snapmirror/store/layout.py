@@ -65,6 +65,10 @@ class Layout:
         """Path of a sealed record or its tombstone."""
         return self.snapshots / f"{snapshot}.json"
 
+    def signature(self, snapshot: str) -> Path:
+        """Path of the signature of a sealed record."""
+        return self.snapshots / f"{snapshot}.sig"
+
     def pages(self, snapshot: str) -> Path:
         """Path of what was told of a snapshot's time after it was sealed (records.Pages)."""
         return self.snapshots / f"{snapshot}.pages"

@@ -10,17 +10,18 @@ All of it is derived from the records and the tree objects; whoever writes next 
 import contextlib
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from .. import clock
 from ..digests import sha256
-from ..errors import SelectorError
+from ..errors import DamagedError, SelectorError
 from . import fs
 from .catalog import CURRENT, Catalog
 from .layout import Layout
 from .records import Record
+from .trees import leads_out
 
 #: "repo/directory" -> name of its tree object; of a file that a repo has beside its directories: "repo/file" -> "object/file"
 Links = dict[str, str]
@@ -52,17 +53,18 @@ class Published:
             return sorted(entry.name for entry in entries if clock.from_id(entry.name) and not entry.is_symlink())
 
     def publish(self, snapshot: str, links: Mapping[str, str]) -> None:
-        """Make the tree of a snapshot, replacing what it had; without links it has none."""
+        """Make the tree of a snapshot, replacing what it had; without links it has none.
+
+        Raises DamagedError if a place leads out of it.
+        """
+        for place in filter(leads_out, links):
+            raise DamagedError(f"a directory with the name {place!r}", "is in a record, and can't be published: it leads out")
         target = self._layout.published / snapshot
         if self.links(snapshot) == dict(links):
             return
-        fs.remove_tree(target)
+        fs.discard_tree(target)
         if links:
             self._make(target, links, depth=1)
-
-    def drop(self, snapshot: str) -> None:
-        """Remove the tree of a snapshot."""
-        fs.remove_tree(self._layout.published / snapshot)
 
     def _make(self, target: Path, links: Mapping[str, str], depth: int) -> None:
         temporary = target.with_name(f".new-{secrets.token_hex(8)}")
@@ -72,16 +74,17 @@ class Published:
                 path.parent.mkdir(parents=True, exist_ok=True)
             up = "../" * (depth + place.count("/"))
             fs.make_link(path, f"{up}.trees/{tree}")
+        fs.sync_folders(temporary)
         fs.rename(temporary, target)
         fs.sync_folder(target.parent)
 
-    def refresh(self, catalog: Catalog, present: datetime) -> None:
-        """Put `current`, the past days and the pins right, and remove trees of snapshots that are not kept; durable."""
-        kept = {record.id for record in catalog.records}
-        trees = {snapshot: self.links(snapshot) for snapshot in self.snapshots()}
-        for snapshot in set(trees) - kept:
-            self.drop(snapshot)
-            del trees[snapshot]
+    def refresh(self, catalog: Catalog, present: datetime, drop: Collection[str] = ()) -> None:
+        """Put `current`, the past days and the pins right; then remove the trees of snapshots that are not kept, and of those
+        that are to be dropped. Durable.
+        """
+        standing_trees = self.snapshots()
+        kept = {record.id for record in catalog.records if record.id not in drop}
+        trees = {snapshot: self.links(snapshot) for snapshot in standing_trees if snapshot in kept}
         wanted = {}
         if trees:
             selectors = [CURRENT, *catalog.pins, *_past_days(min(trees), present)]
@@ -95,6 +98,9 @@ class Published:
             if not wanted.get(name):
                 fs.unlink(self._layout.published / name)
         fs.sync_folder(self._layout.published)
+        for snapshot in standing_trees:  # only now: no link leads to them any more
+            if snapshot not in kept:
+                fs.discard_tree(self._layout.published / snapshot)
         self._drop_views({target for target in wanted.values() if target})
 
     def _target(self, catalog: Catalog, selector: str, present: datetime, trees: Mapping[str, Links]) -> str | None:
@@ -120,7 +126,7 @@ class Published:
     def _drop_views(self, targets: set[str]) -> None:
         for view in self._layout.views.iterdir():
             if f".views/{view.name}" not in targets:
-                fs.remove_tree(view)
+                fs.discard_tree(view)
 
 
 def _read_links(folder: Path) -> Links:

@@ -1,6 +1,6 @@
 """Snapshot records, tombstones and pins: what `snapshots/` and `pins/` hold (man snapmirror-store, section RECORDS)."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -88,6 +88,16 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: str
     #: when it was made or last moved, in the form of an id
     set: str
+
+
+class Copied(NamedTuple):
+    """The files of one sealed snapshot, as they are in the store that it comes from."""
+
+    record: bytes
+    #: None if it has none
+    signature: bytes | None
+    #: what was told of its time later, see `Pages`; None if nothing was
+    pages: bytes | None
 
 
 def encode(value: Entry | Pin) -> bytes:

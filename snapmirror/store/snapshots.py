@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -13,7 +13,10 @@ from ..errors import DamagedError
 from . import fs
 from .catalog import Catalog
 from .layout import Layout
-from .records import Entry, Pages, Pin, decode, encode
+from .records import Copied, Entry, Pages, Pin, Record, Tombstone, decode, encode
+
+if TYPE_CHECKING:
+    from .signatures import PrivateKey  # its library takes 0.1 s to load, and most verbs sign nothing
 
 T = TypeVar("T")
 #: inode, mtime in nanoseconds, size: what changes when a file is replaced
@@ -95,8 +98,10 @@ class _Known(NamedTuple):
 class Snapshots:
     """Records, tombstones and pins of one store. Whoever writes or removes one holds the store's lock."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, key: "PrivateKey | None" = None) -> None:
+        """key: signs every record that is written; None: none is signed"""
         self._layout = layout
+        self._key = key
         self._entries = Folder(layout.snapshots, _entry)
         self._pins = Folder(layout.pins, _pin)
         self._pages = Folder(layout.snapshots, _pages, ".pages")
@@ -119,9 +124,50 @@ class Snapshots:
         """{snapshot: what was told of its time later}. Raises DamagedError."""
         return {path.stem: pages for path, pages in self._pages.read().items()}
 
+    def files(self, snapshot: str) -> Copied | None:
+        """The very bytes of a record, which are what is signed, and of what lies beside it; None if there is none, or a
+        tombstone. Raises DamagedError.
+        """
+        path = self._layout.record(snapshot)
+        data = read(path)
+        if data is None or not isinstance(decode(data, Entry, f"snapshots/{path.name}"), Record):
+            return None
+        return Copied(data, read(self._layout.signature(snapshot)), read(self._layout.pages(snapshot)))
+
     def write(self, entry: Entry) -> None:
-        """Publish a record, or put a tombstone in its place: the rename in here is the commit."""
-        fs.replace(self._layout.record(entry.id), encode(entry))
+        """Publish a record, or put a tombstone in its place: the rename in here is the commit.
+
+        A record's signature is there before it, so that no reader sees one without the other; a tombstone's goes after it.
+        """
+        data = encode(entry)
+        if isinstance(entry, Record):
+            self._sign(entry.id, self._key.sign(data) if self._key else None)
+        fs.replace(self._layout.record(entry.id), data)
+        if isinstance(entry, Tombstone):
+            self.remove_signature(entry.id)
+
+    def _sign(self, snapshot: str, signature: bytes | None) -> None:
+        """Make a signature that of a record that is going to be written, or see that there is none; durable."""
+        path = self._layout.signature(snapshot)
+        if signature is not None:
+            fs.replace(path, signature)
+        elif fs.unlink(path):  # what a process left that died before the commit
+            fs.sync_folder(path.parent)
+
+    def signed(self) -> list[str]:
+        """The ids that have a signature, whether there is a record or not."""
+        return sorted(path.stem for path in self._layout.snapshots.glob("[!.]*.sig"))
+
+    def remove_signature(self, snapshot: str) -> None:
+        """Remove a signature whose record is not there, or is forgotten; nothing if there is none."""
+        fs.unlink(self._layout.signature(snapshot))
+
+    def write_copy(self, snapshot: str, copied: Copied) -> None:
+        """Publish a record of another store, byte for byte, with what belongs to it: that is durable before the record is."""
+        self._sign(snapshot, copied.signature)
+        if copied.pages is not None:
+            fs.replace(self._layout.pages(snapshot), copied.pages)
+        fs.replace(self._layout.record(snapshot), copied.record)
 
     def write_pages(self, snapshot: str, pages: Pages) -> None:
         """Tell more of a snapshot's time; nothing that was told before may be missing."""
@@ -139,6 +185,14 @@ class Snapshots:
         """Take a pin away, durably."""
         fs.unlink(self._layout.pin(name))
         fs.sync_folder(self._layout.pins)
+
+
+def read(path: Path) -> bytes | None:
+    """The bytes of a file, None if it is not there."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _entry(path: Path) -> Entry:

@@ -4,6 +4,7 @@ import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import clock
 from ..digests import Digest, is_hex_digest
@@ -22,6 +23,9 @@ from .published import Published
 from .snapshots import Snapshots
 from .trees import Trees
 
+if TYPE_CHECKING:
+    from .signatures import PrivateKey
+
 #: seconds for which a file that `Blobs.put` has written may wait for its name; no lock tells that its process lives
 _WAITING_SECONDS = 3600.0
 
@@ -32,12 +36,12 @@ class Store:
     Reading needs no lock and no index; writing needs the store's owner.
     """
 
-    def __init__(self, paths: Layout, now: clock.Clock) -> None:
+    def __init__(self, paths: Layout, now: clock.Clock, key: "PrivateKey | None" = None) -> None:
         self.layout = paths
         self.now = now
         self.blobs = LocalBlobs(paths)
         self.metadata = Metadata(self.blobs)
-        self.snapshots = Snapshots(paths)
+        self.snapshots = Snapshots(paths, key)
         self.denied = Denied(paths)
         self.live = Live(paths)
         self.fetched = Fetched(paths, now)
@@ -48,14 +52,23 @@ class Store:
         self._opening = threading.Lock()
 
     @classmethod
-    def open(cls, root: Path, *, write: bool, now: clock.Clock = clock.now, index: Path | None = None) -> "Store":
+    def open(
+        cls,
+        root: Path,
+        *,
+        write: bool,
+        now: clock.Clock = clock.now,
+        index: Path | None = None,
+        key: "PrivateKey | None" = None,
+    ) -> "Store":
         """Open a store. Raises StoreError if it is none, is of an unknown format, or may not be written by this user.
 
         write: whether anything is going to be written; now: its clock; index: where the index lies, if not below the root
+        key: signs the snapshots that are sealed; None: they are not signed
         """
         paths = Layout(root, index)
         layout.verify(paths, write=write)
-        return cls(paths, now)
+        return cls(paths, now, key)
 
     @classmethod
     def create(cls, root: Path, *, now: clock.Clock = clock.now) -> None:
@@ -134,6 +147,12 @@ class Store:
         with locks.hold(self.layout.locks / ".trees", "the trees", waiting=waiting):
             yield
 
+    @contextlib.contextmanager
+    def lock_copies(self, waiting: locks.Waiting | None) -> Iterator[None]:
+        """Held by who brings snapshots of another store into this one. While it is, gc spares trees and documents too."""
+        with locks.hold(self.layout.locks / ".copies", "the copying of snapshots", waiting=waiting):
+            yield
+
     def put(self, data: Sequence[bytes]) -> None:
         """Store byte strings: durable and in the index on return."""
         self._enter(self.blobs.put(data))
@@ -156,12 +175,13 @@ class Store:
         """Those of the digests that are held, with their bytes: the disk says so, the index only knows more about them.
 
         A row may outlive its blob: the index lies on a disk of its own and the store came back from a backup, say. And a
-        process that died between naming its blobs and indexing them leaves whole, durable blobs without a row; they are
-        entered here.
+        process that died between naming its blobs and indexing them leaves whole blobs without a row, whose names may not be
+        durable yet; they are entered here.
         """
         sizes = {digest: size for digest in digests if (size := self.blobs.size(digest)) is not None}
         unknown = sizes.keys() - self.index.held(sizes)
         if unknown:
+            self.blobs.sync_names(unknown)
             self.index.put_blobs({digest: BlobRow(sizes[digest]) for digest in unknown})
         return sizes
 

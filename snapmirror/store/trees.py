@@ -60,7 +60,7 @@ class Trees:
         name = name_of({path: file.sha256 for path, file in listing.items()})
         if self.path(name).is_dir():
             return name
-        for path in filter(_leads_out, listing):
+        for path in filter(leads_out, listing):
             raise DamagedError(f"a file with the name {path!r}", "is listed, and can't be in a tree: that name leads out of it")
         temporary = self._folder / f".new-{secrets.token_hex(8)}"
         folders = sorted({os.path.dirname(path) for path in listing} | {""})
@@ -70,8 +70,7 @@ class Trees:
                     os.makedirs(temporary / folder, exist_ok=True)
             _link_all(temporary, listing)
             if sync:
-                for folder in folders:
-                    fs.sync_folder(temporary / folder)
+                fs.sync_folders(temporary)
             self._give_name(temporary, name)
             if sync:
                 fs.sync_folder(self._folder)
@@ -95,12 +94,12 @@ def name_of(listing: Mapping[str, Digest]) -> str:
     return sha256("".join(lines).encode()).hex()
 
 
-def _leads_out(path: str) -> bool:
-    """Whether a path is none below a folder: empty, absolute, or with an empty part or dots. Readers withhold such names;
-    where one did not, a listing could put links anywhere on the disk.
+def leads_out(path: str) -> bool:
+    """Whether a path is none below a folder: empty, absolute, or with an empty part, dots or a NUL. Readers withhold such
+    names; where one did not, a listing could put links anywhere on the disk.
     """
     inside = f"/{path}/"  # 0.2 µs; a listing may have a million paths
-    return "//" in inside or "/./" in inside or "/../" in inside
+    return "//" in inside or "/./" in inside or "/../" in inside or "\0" in inside
 
 
 def _link_all(target: Path, listing: Mapping[str, Source]) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import NamedTuple
@@ -127,6 +128,7 @@ class _Beside:
         context = multiprocessing.get_context("spawn")  # not fork: LMDB and threads are open
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        resource_tracker.ensure_running()  # before: as it starts, Python 3.11 lets SIGINT through again
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is for us; it inherits the mask
         try:
             self._process.start()

@@ -161,7 +161,7 @@ def _mend_tree(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record
                 continue
             if any(store.blobs.size(blob) is None for _, blob in trees.blobs(name)):
                 continue  # the check names the file
-            fs.remove_tree(store.trees.path(tree))
+            fs.discard_tree(store.trees.path(tree))
             links[place] = trees.build_one(name, plain=plain) + link[len(tree) :]
         except DamagedError:
             continue  # of a leaf, which the check names too

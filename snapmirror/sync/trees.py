@@ -6,9 +6,11 @@ from typing import TypeVar
 from ..digests import Digest, sha256
 from ..ecosystem import Ecosystem
 from ..store.directories import DirectoryReader
+from ..store.records import Record, place_of
 from ..store.store import Store
 from ..store.trees import Source, source
 from . import export
+from .settings import Publish
 
 _Value = TypeVar("_Value")
 
@@ -111,3 +113,15 @@ def _documents_of(name: str, reader: DirectoryReader) -> Iterator[tuple[str, tup
     for document, derived in reader.document.documents.items():
         for suffix in derived.suffixes:
             yield document + suffix, (derived.sha256, suffix)
+
+
+def of_record(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record, publish: Publish) -> dict[str, str]:
+    """Make the trees of the repos of a snapshot that a sync would export; {place: tree}, as `Published.publish` takes them."""
+    links: dict[str, str] = {}
+    for path, repo in record.repos.items():
+        if not publish.wants_tree(path, "eager", usual=ecosystems[repo.kind].linked):  # build leaves out what is not eager
+            continue
+        readers = {name: store.metadata.directory(state.blob) for name, state in repo.directories.items()}
+        built = RepoTrees(store, ecosystems, readers).build({}, plain=publish.plain)
+        links |= {place_of(path, place): tree for place, tree in built.items()}
+    return links

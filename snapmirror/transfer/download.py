@@ -161,7 +161,9 @@ def _open_partial(path: Path) -> BinaryIO:
         except PermissionError:  # made read-only to be named in the store, and its process died before
             with contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as finished:
                 _lock(finished)
-                if _is_at(path, finished):
+                if _is_at(path, finished) and os.fstat(finished.fileno()).st_nlink == 1:
+                    os.fchmod(finished.fileno(), 0o644)  # it is whole: a batch of these need not be fetched again
+                elif _is_at(path, finished):
                     fs.unlink(path)
             continue
         try:

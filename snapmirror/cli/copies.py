@@ -1,0 +1,126 @@
+"""snapmirror replicate, export and import: copies of snapshots, over the network or in files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import addresses, units
+from ..errors import UsageError
+from ..store.store import Store
+from ..sync.archive import Volumes, volumes_of
+from ..sync.bringing import CopyError
+from ..sync.copying import Check, Copying, CopyReport
+from ..sync.exporting import Export
+from ..sync.importing import ExportFile
+from ..sync.origins import Folder, Server
+from ..transfer.http import Http
+from .config import Config
+from .context import ConfigOption, JsonOption, opened, output, output_json, parsed, waiting
+from .ecosystems import ECOSYSTEMS
+from .progress import Bars, Lines, progress
+
+SnapshotsOption = Annotated[
+    list[str] | None,
+    typer.Option("--snapshots", metavar="SNAPSHOT", help="Only this one; may be given several times. By default all."),
+]
+
+
+def replicate(
+    origin: Annotated[str, typer.Argument(metavar="URL|DIR", help="Another snapmirror, or the folder of its store.")],
+    snapshots: SnapshotsOption = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="Public key with which every record must be signed.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print which snapshots would come, and bring nothing.")] = False,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Bring snapshots of another snapmirror here, with all that they need, as they are there."""
+    with opened(config, write=True, create=not dry_run) as (settings, store), progress() as bars:
+        copying = _copying(store, settings, bars, _checker(origin, key) if key else None)
+        with Http(settings.download, bars.message, now=store.now) as http:
+            if origin.startswith(("http://", "https://")):
+                report = copying.run(Server(origin, http, store), snapshots or [], dry_run=dry_run)
+            else:
+                folder = Path(origin).absolute()
+                if folder.exists() and folder.samefile(store.layout.root):
+                    raise UsageError(f"{origin}: is the store of this configuration; name another one")
+                with Store.open(folder, write=False) as other:
+                    report = copying.run(Folder(other, http, store), snapshots or [], dry_run=dry_run)
+    _print(report, as_json=json)
+
+
+def export(
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="The file to write; it must not be there.")],
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="SNAPSHOT", help="What the other side has: leave out what this needs.")
+    ] = None,
+    snapshots: SnapshotsOption = None,
+    volume_size: Annotated[
+        str, typer.Option("--volume-size", metavar="SIZE", help="Cut it into FILE.001, FILE.002 and so on, of this size each.")
+    ] = "",
+    json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Write snapshots into a file, for a site that has no network."""
+    size = parsed("--volume-size", units.parse_size, volume_size) if volume_size else None
+    if size == 0:
+        raise UsageError("--volume-size: a volume must hold something; write for example 4GB")
+    with opened(config, write=True) as (_, store), progress("export") as bars:
+        report = Export(store, ECOSYSTEMS, bars, waiting).run(to, since, snapshots or [], size)
+    if json:
+        output_json(report)
+        return
+    for file in report.files:
+        output(file)
+    base = f", on top of {report.base}" if report.base else ""
+    count = units.plural(len(report.snapshots), "snapshot")
+    output(f"exported {count}{base}: {units.plural(report.blobs, 'blob')}, {units.size(report.bytes)}")
+
+
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The export: its file, all volumes, or the first.")],
+    json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Bring the snapshots of an export here, after all of it was checked."""
+    with opened(config, write=True, create=True) as (settings, store), progress("import") as bars:
+        volumes = Volumes(volumes_of(files))
+        try:
+            report = _copying(store, settings, bars).run(ExportFile(volumes), [])
+        finally:
+            volumes.close()
+    _print(report, as_json=json)
+
+
+def _checker(origin: str, key: Path) -> Check:
+    from ..store.signatures import PublicKey  # its library takes 0.1 s to load
+
+    trusted = PublicKey.read(key)
+
+    def check(snapshot: str, record: bytes, signature: bytes | None) -> None:
+        problem = "is missing" if signature is None else trusted.problem(record, signature)
+        if problem:
+            raise CopyError(addresses.redact(origin), f"the signature of snapshot {snapshot} {problem}")
+
+    return check
+
+
+def _copying(store: Store, settings: Config, bars: Bars | Lines, check: Check | None = None) -> Copying:
+    taken = {repo.path.split("/")[0] for repo in settings.repo}
+    return Copying(store, ECOSYSTEMS, settings.publish, bars, waiting, taken=taken, check=check)
+
+
+def _print(report: CopyReport, *, as_json: bool) -> None:
+    if as_json:
+        output_json(report)
+        return
+    for id_ in report.snapshots:
+        output(f"{'would bring' if report.dry_run else 'brought'} {id_}")
+    for name in report.pins:
+        output(f"{'would set' if report.dry_run else 'set'} the pin {name}")
+    if not (report.snapshots or report.forgotten or report.pins or report.blobs):
+        output("nothing to do: all of it is here")
+    elif not report.dry_run:
+        output(f"came with {units.plural(report.blobs, 'blob')}, {units.size(report.bytes)}")
