@@ -9,18 +9,21 @@ import hashlib
 import json
 import os
 import random
+import re
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import lmdb
 from steps import ERRORS, KILLED, Fail, Kill, Steps, Strike
 from worlds import BY_NAME, COMMANDS, Command, World, execute, in_child, world
 
+from snapmirror.cli import config as configuration
 from snapmirror.cli.check import _find_problems
 from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.errors import SnapmirrorError
@@ -33,7 +36,7 @@ FULL = ("ENOSPC", "EDQUOT", "LMDB no space")
 #: what no user may see
 HORRORS = ("Traceback", "internal error", "fault of snapmirror", "Exception ignored")
 #: verbs of which a second run has nothing to do, and says so
-ONCE = ("forget", "unpin", "allow", "pin")
+ONCE = ("forget", "unpin", "allow", "pin", "export")
 _WEEK = 8 * 86400
 
 
@@ -52,17 +55,20 @@ class Look(NamedTuple):
     rest: dict[str, list[str]]
 
 
-def look(root: Path) -> Look:
+def look(world: World) -> Look:
     """Look at a store, in this process."""
+    root = world.store
     if not (root / "snapmirror.json").exists():
         return Look([], {}, {}, [], {})
     with Store.open(root, write=True) as store:
         names = sorted(blob.digest.hex() for blob in store.blobs.list())
         sums = {name: _sum(root / "blobs" / name[:2] / name) for name in names}
         blobs = [name for name in names if sums[name] == name]
-        answers, effect = _answers(store, sums)
+        answers, effect = _answers(store, sums), _effect(store)
+        effect["exports"] = {path.name: _sum(path) for path in sorted(world.run.glob("*.tar*"))}
+        key = configuration.load(world.config).sign.read_key()
         try:
-            problems = [f"{one.what}: {one.problem}" for one in _find_problems(store, None, None, read_data=True)[0]]
+            problems = [f"{one.what}: {one.problem}" for one in _find_problems(store, key, None, read_data=True)[0]]
         except SnapmirrorError as error:
             problems = [f"check fails: {error}"]
         rows = sorted(digest.hex() for digest, _ in store.index.blobs())
@@ -79,11 +85,12 @@ def look(root: Path) -> Look:
     return Look(problems, answers, effect, blobs, rest)
 
 
-def _answers(store: Store, sums: dict[str, str]) -> tuple[dict[str, str], dict[str, Any]]:
+def _answers(store: Store, sums: dict[str, str]) -> dict[str, str]:
     root, answers = store.layout.root, dict[str, str]()
     catalog = store.catalog()
     for record in catalog.records:
-        answers[f"{record.id}.json"] = _sum(root / "snapshots" / f"{record.id}.json")
+        for ending in ("json", "sig"):
+            answers[f"{record.id}.{ending}"] = _sum(root / "snapshots" / f"{record.id}.{ending}")
         for path, repo in record.repos.items():
             for name, state in repo.directories.items():
                 place = f"{record.id}/{path}/{name}"
@@ -95,27 +102,87 @@ def _answers(store: Store, sums: dict[str, str]) -> tuple[dict[str, str], dict[s
                     for file in listed:
                         if file.sha256:
                             answers[f"{place}: {file.name}"] = sums.get(file.sha256.hex(), "missing")
-        for folder, _, files in os.walk(root / "published" / record.id, followlinks=True):
-            for name in files:
-                if not Path(folder, name).exists():
-                    continue  # a link to a tree object that is gone; `check` says so
-                answers[f"published{folder.removeprefix(str(root / 'published'))}/{name}"] = _sum(Path(folder, name))
-    newest = catalog.records[-1] if catalog.records else None
-    effect = {
-        "newest": {
-            f"{path}/{name}": state.digest for path, repo in newest.repos.items() for name, state in repo.directories.items()
-        }
-        if newest
-        else {},
+        answers |= _tree(root / "published", record.id)
+    return answers
+
+
+def _tree(published: Path, id_: str) -> dict[str, str]:
+    """Files of a snapshot's tree; without those that lie in a tree object that is gone, of which `check` tells."""
+    found = dict[str, str]()
+    for folder, _, files in os.walk(published / id_, followlinks=True):
+        paths = [Path(folder, name) for name in files]
+        found |= {f"published/{path.relative_to(published)}": _sum(path) for path in paths if path.exists()}
+    return found
+
+
+def _effect(store: Store) -> dict[str, Any]:
+    catalog = store.catalog()
+    newest = catalog.records[-1].repos if catalog.records else {}
+    return {
+        "newest": {f"{path}/{name}": state.digest for path, repo in newest.items() for name, state in repo.directories.items()},
         "pins": {name: pin.snapshot for name, pin in catalog.pins.items()},
         "denied": sorted(f"{rule.repo} {rule.spec}" for rule in store.denied.rules()),
         "tombstones": sorted(entry.id for entry in catalog.entries if entry not in catalog.records),
     }
-    return answers, effect
 
 
 def _sum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+#: what is random in a name
+_RANDOM = re.compile(r"(?<![0-9a-f])([0-9a-f]{16}|[0-9a-f]{8})(?![0-9a-f])")
+_ID = re.compile(rb"\d{8}T\d{6}Z")
+#: of a row of the index that says when a blob was last checked
+_CHECKED = slice(8, 16)
+
+
+def fingerprint(world: World) -> str:
+    """Equal for two stores of which all that is judged is equal: they differ in when they were made, and in random names."""
+    running = hashlib.sha256()
+    known = {id_.encode() for id_ in world.ids}
+
+    def plain(content: bytes) -> bytes:
+        return _ID.sub(lambda found: found[0] if found[0] in known else b"new", content)
+
+    entries = list[bytes]()
+    names = dict[int, str]()
+    for folder, folders, files in os.walk(world.run):
+        for name in sorted(folders + files):
+            path = os.path.join(folder, name)
+            status = os.lstat(path)
+            said = plain(_RANDOM.sub("random", path).encode())
+            if os.path.islink(path):
+                entries.append(b"%s -> %s" % (said, plain(os.readlink(path).encode())))
+            elif name in folders:
+                entries.append(said)
+            elif name not in ("index.lmdb", "index.lmdb-lock"):
+                first = names.setdefault(status.st_ino, name)
+                held = plain(_RANDOM.sub("random", Path(path).read_bytes().decode("latin-1")).encode("latin-1"))
+                entries.append(b"%s %o %s %s" % (said, status.st_mode, first.encode(), hashlib.sha256(held).digest()))
+    for entry in sorted(entries):
+        running.update(entry + b"\n")
+    for entry in _rows(world.store / "index.lmdb"):
+        running.update(plain(entry) + b"\n")
+    return running.hexdigest()
+
+
+def _rows(index: Path) -> Iterator[bytes]:
+    """All that an index holds, but when blobs were checked."""
+    try:
+        with lmdb.open(str(index), subdir=False, readonly=True, lock=False, max_dbs=8) as opened:
+            with opened.begin() as transaction:
+                tables = [bytes(name) for name, _ in transaction.cursor()]
+            for table in tables:
+                database = opened.open_db(table, create=False)
+                with opened.begin() as transaction:
+                    for key, value in transaction.cursor(database):
+                        row = bytes(value)
+                        if table == b"blobs":
+                            row = row[: _CHECKED.start] + row[_CHECKED.stop :]
+                        yield b"%s %s %s" % (table, bytes(key), row)
+    except lmdb.Error as error:
+        yield str(error).encode()
 
 
 @dataclass
@@ -124,6 +191,8 @@ class Count:
 
     kills: int = 0
     errors: int = 0
+    #: different ones that were left
+    states: int = 0
     violations: list[str] = field(default_factory=list)
 
 
@@ -138,6 +207,8 @@ class Judge:
         #: what a damaged store answered while it was whole
         self._whole = self._look_at("two").answers if command.damaged else self._before.answers
         self.kinds: list[str] = []
+        #: fingerprint of what was left -> what came of it: a state is judged once
+        self._known: dict[str, dict[str, Any]] = {}
         status, said, undisturbed = self._try(None)
         assert (status, undisturbed["status"]) in ((command.status, command.status), (command.status, 2)), (
             status,
@@ -146,9 +217,19 @@ class Judge:
         )
         self._end, self._after = Look(*undisturbed["end"]), Look(*undisturbed["left"])
 
+    @property
+    def name(self) -> str:
+        """Of the command."""
+        return self._command.name
+
+    @property
+    def states(self) -> int:
+        """How many different states were left."""
+        return len(self._known)
+
     def _look_at(self, base: str) -> Look:
         self._world.begin(base)
-        return Look(*self._told(lambda: look(self._world.store)))
+        return Look(*self._told(lambda: look(self._world)))
 
     def _told(self, action: Callable[[], Any]) -> Any:
         """What an action in a forked process gives."""
@@ -171,36 +252,42 @@ class Judge:
         counted.unlink(missing_ok=True)
 
         def struck() -> int:
-            steps = Steps(world.store, strike)
+            steps = Steps(world.run, strike)
             steps.install()
             self.broken()
             try:
                 return world.execute(command)
             finally:
                 counted.write_text(json.dumps([steps.kinds, steps.struck]), encoding="utf-8")
+                world.say_what_is_loaded()
 
         status = in_child(struck, world.root / "said")
         self._kinds_now, self._struck_now = json.loads(counted.read_text()) if counted.exists() else ([], False)
         if strike is None:
             self.kinds = self._kinds_now
+            world.load()
         said = (world.root / "said").read_text()
         world.asked()
-        return status, said, self._told(self._afterwards)
+        state, after = self._told(self._afterwards)
+        return status, said, self._known.setdefault(state, after)
 
-    def _afterwards(self) -> dict[str, Any]:
-        """In a process of its own: what is left; the command once more; a gc; what is left then."""
+    def _afterwards(self) -> tuple[str, dict[str, Any] | None]:
+        """In a process of its own: what is left; the command once more; a gc; what is left then. None for what is known."""
         world = self._world
-        left = look(world.store)
+        state = fingerprint(world)
+        if state in self._known:
+            return state, None
+        left = look(world)
         status = world.execute(self._command)
         asked = world.asked()
-        again = look(world.store)
+        again = look(world)
         long_ago = time.time() - _WEEK
         for folder in ("incoming", "syncing"):
             for path in (world.store / folder).iterdir():
                 os.utime(path, (long_ago, long_ago))
         collected = execute(world, "gc", "--grace", "0s")
-        end = look(world.store)
-        return {"left": left, "status": status, "asked": asked, "again": again, "collected": collected, "end": end}
+        end = look(world)
+        return state, {"left": left, "status": status, "asked": asked, "again": again, "collected": collected, "end": end}
 
     def kill(self, at: int, when: str) -> list[str]:
         """What was wrong after a kill at a step; None of it if the process was through before."""
@@ -291,53 +378,77 @@ def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:
 
 
 def kills(kinds: list[str]) -> list[tuple[int, str]]:
-    """Every moment at which a run can be killed; what begins and only reads changes nothing."""
+    """Every moment at which a run can be killed: before each step that changes anything, in the middle of those that write, and
+    after the last. (After any other is before the next.)
+    """
     changing = [number for number, kind in enumerate(kinds) if kind != "lmdb begin"]
-    moments = [(number, when) for number in changing for when in ("before", "after")]
+    moments = [(number, "before") for number in changing] + [(number, "after") for number in changing[-1:]]
     return moments + [(number, "torn") for number in changing if kinds[number] == "write"]
 
 
-def errors(kinds: list[str]) -> list[tuple[int, str, bool]]:
-    """Every step with every error that can strike it; those of a disk also for good."""
-    found = [(number, error, False) for number, kind in enumerate(kinds) for error in ERRORS if kind in ERRORS[error]]
-    return found + [(number, error, True) for number, error, _ in found if error in ("ENOSPC", "EROFS", "EIO")]
+def errors(kinds: list[str]) -> dict[str, list[tuple[int, str, bool]]]:
+    """Every step with every error that can strike it, by error; those of a disk also for good."""
+    return {
+        error: [
+            (number, error, lasts)
+            for number, kind in enumerate(kinds)
+            for lasts in ((False, True) if error in ("ENOSPC", "EROFS", "EIO") else (False,))
+            if kind in ERRORS[error]
+        ]
+        for error in ERRORS
+    }
 
 
-def campaign(folder: Path, names: list[str], share: tuple[int, int], sample: int | None, seed: int) -> dict[str, Count]:
-    """Try commands. share: (which, of how many) of what there is to try; sample: so many kills and errors of each; None: all"""
+def campaign(
+    folder: Path, names: list[str], share: tuple[int, int], most: tuple[int | None, int], seed: int
+) -> dict[str, Count]:
+    """Try commands. share: (which, of how many) of what there is to try
+
+    most: so many kills of each command, None: all; so many errors of each of their kinds
+    """
     counts: dict[str, Count] = {}
-    which, parts = share
     with world(folder) as made:
         for name in names:
             judge, count = Judge(made, BY_NAME[name]), counts.setdefault(name, Count())
-            for at, when in sampled(kills(judge.kinds), sample, seed)[which::parts]:
+
+            def wrong(how: str, at: int, found: list[str], judge: Judge = judge, count: Count = count) -> None:
+                told = [f"{judge.name}, {how} {at} ({judge.kinds[at]}): {one}" for one in found]
+                count.violations += told
+                for one in told:
+                    print(f"  {one}", flush=True)
+
+            for at, when in _share(sampled(kills(judge.kinds), most[0], seed), share):
                 count.kills += 1
-                count.violations += [f"{name}, killed {when} {at} ({judge.kinds[at]}): {one}" for one in judge.kill(at, when)]
-            for at, error, lasts in sampled(errors(judge.kinds), sample, seed)[which::parts]:
-                wrong = judge.fail(at, error, lasts=lasts)
-                if wrong is not None:
-                    count.errors += 1
-                    how = f"{error}{' for good' if lasts else ''}"
-                    count.violations += [f"{name}, {how} at {at} ({judge.kinds[at]}): {one}" for one in wrong]
+                wrong(f"killed {when}", at, judge.kill(at, when))
+            for one_kind in errors(judge.kinds).values():
+                for at, error, lasts in _share(sampled(one_kind, most[1], seed), share):
+                    found = judge.fail(at, error, lasts=lasts)
+                    if found is not None:
+                        count.errors += 1
+                        wrong(f"{error}{' for good' if lasts else ''} at", at, found)
+            count.states = judge.states
             print(f"{name}: {count.kills} kills, {count.errors} errors, {len(count.violations)} violations", flush=True)
-            for violation in count.violations:
-                print(f"  {violation}", flush=True)
     return counts
 
 
-def sampled(what: list[Any], sample: int | None, seed: int) -> list[Any]:
+def _share(what: list[Any], share: tuple[int, int]) -> list[Any]:
+    """Neighbours, which leave equal states more often."""
+    which, parts = share
+    return what[which * len(what) // parts : (which + 1) * len(what) // parts]
+
+
+def sampled(what: list[Any], most: int | None, seed: int) -> list[Any]:
     """So many of them, None for all; the same ones for the same seed."""
-    return what if sample is None or len(what) <= sample else sorted(random.Random(seed).sample(what, sample))
+    return what if most is None or len(what) <= most else sorted(random.Random(seed).sample(what, most))
 
 
 def table(counts: dict[str, Count]) -> str:
     """What was tried, a line a command."""
-    lines = [f"{'command':<14} {'kill points':>11} {'errors':>7} {'violations':>10}"]
-    total = Count()
-    for name, count in counts.items():
-        lines.append(f"{name:<14} {count.kills:>11} {count.errors:>7} {len(count.violations):>10}")
-        total = Count(total.kills + count.kills, total.errors + count.errors, total.violations + count.violations)
-    lines.append(f"{'together':<14} {total.kills:>11} {total.errors:>7} {len(total.violations):>10}")
+    total = Count(*(sum(getattr(count, what) for count in counts.values()) for what in ("kills", "errors", "states")))
+    total.violations = [violation for count in counts.values() for violation in count.violations]
+    lines = [f"{'command':<18} {'kill points':>11} {'errors':>7} {'states left':>11} {'violations':>10}"]
+    for name, count in (counts | {"together": total}).items():
+        lines.append(f"{name:<18} {count.kills:>11} {count.errors:>7} {count.states:>11} {len(count.violations):>10}")
     return "\n".join(lines)
 
 
@@ -350,7 +461,8 @@ def scratch() -> tempfile.TemporaryDirectory[str]:
 def main() -> None:
     """Try all commands, in as many processes as asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sample", type=int, help="try only so many kills and so many errors of each command")
+    parser.add_argument("--kills", type=int, help="of each command try only so many")
+    parser.add_argument("--errors", type=int, default=12, help="of each command try so many of each kind")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("commands", nargs="*", default=[command.name for command in COMMANDS])
@@ -365,7 +477,7 @@ def main() -> None:
             if child == 0:
                 status = 1
                 try:
-                    counts = campaign(part, asked.commands, (job, asked.jobs), asked.sample, asked.seed)
+                    counts = campaign(part, asked.commands, (job, asked.jobs), (asked.kills, asked.errors), asked.seed)
                     result.write_text(json.dumps({name: vars(count) for name, count in counts.items()}))
                     status = 0
                 finally:
@@ -380,6 +492,7 @@ def main() -> None:
                 sofar = together.setdefault(name, Count())
                 sofar.kills += count["kills"]
                 sofar.errors += count["errors"]
+                sofar.states += count["states"]
                 sofar.violations += count["violations"]
     print(f"\n{table(together)}\n{time.monotonic() - begun:.0f} s; the kinds of errors: {', '.join(ERRORS)}")
     kinds = Counter(violation.split(",")[0] for count in together.values() for violation in count.violations)

@@ -128,9 +128,12 @@ def test_what_gc_says_that_it_freed_is_what_the_disk_has_got_back(tmp_path: Path
         forget(store, *ids[:2])
         store.documents.put(sha256(b"made for an old page"), "", b"made for an old page")
         (store.layout.incoming / ("ab" * 32)).write_bytes(bytes(1000))
-        (store.layout.snapshots / ".name.0123").write_bytes(b"half a rec")
+        left = [store.layout.snapshots / ".name.0123", store.layout.root / ".snapmirror.json.0123"]
+        for path in left:
+            path.write_bytes(b"half a rec")
         before = used()
         assert collect(store) == before - used() > 1000
+        assert not any(path.exists() for path in left)
 
 
 def test_gc_drops_notes_of_lost_files_that_are_there_or_that_nothing_lists(tmp_path: Path, channel: Channel) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from channels import Channel, make_package
-from inprocess import repodata
+from inprocess import in_child, repodata
 from upstream import Slow, Upstream
 
 from snapmirror.cli.check import _leaf_files
@@ -111,7 +111,7 @@ def _calls(tmp_path: Path, root: Path, repo: CondaRepo | None, action: object, d
         counted.write_text(str(calls.count))
 
     counted.unlink(missing_ok=True)
-    _in_child(run)
+    in_child(run)
     return int(counted.read_text()) if counted.exists() else 0
 
 
@@ -128,19 +128,3 @@ class _Counting:
                 os._exit(9)
             self.count += 1
         return getattr(os, name)
-
-
-def _in_child(action: object) -> None:
-    """Run in a forked process, so that LMDB and locks are as after a real death."""
-    child = os.fork()
-    if child == 0:
-        try:
-            action()  # type: ignore[operator]
-            os._exit(0)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) in (0, 9)

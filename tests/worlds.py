@@ -5,6 +5,8 @@ A command is one entry of `COMMANDS`: add one here, and it is killed and struck 
 
 import asyncio
 import contextlib
+import gc
+import importlib
 import json
 import os
 import shutil
@@ -28,12 +30,15 @@ from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.digests import sha256
 from snapmirror.serve.app import Server
 from snapmirror.serve.pull import Puller, hosts_of
-from snapmirror.serve.settings import origins_of
+from snapmirror.serve.settings import Serve, origins_of
 from snapmirror.serve.workers import serving
+from snapmirror.store.signatures import PrivateKey
 from snapmirror.store.store import Store
 
 CONFIG = """
 store = "run/store"
+[sign]
+key = "key"
 [download]
 retries = 0
 connect_timeout = "5s"
@@ -81,7 +86,8 @@ class Command:
     name: str
     #: the prepared store that it begins with
     base: str
-    #: its arguments, `{first}` and `{second}` being ids of snapshots, or a function of the world
+    #: its arguments, `{first}` and `{second}` being ids of snapshots and `{mirror}` the URL of another snapmirror, which has
+    #: both, or a function of the world
     run: "tuple[str, ...] | Callable[[World], int]"
     #: what upstream has then
     state: int = 2
@@ -133,6 +139,13 @@ COMMANDS = (
     Command("move a pin", "two", ("pin", "paper", "{second}", "--move")),
     Command("unpin", "two", ("unpin", "paper")),
     Command("tree", "treeless", ("tree", "{second}")),
+    Command("export", "two", ("export", "--to", "run/export.tar")),
+    Command("export in parts", "two", ("export", "--to", "run/export.tar", "--since", "{first}", "--volume-size", "16KiB")),
+    Command("import", "none", ("import", "whole.tar")),
+    Command("import the next", "one", ("import", "next.tar")),
+    Command("replicate", "none", ("replicate", "{mirror}")),
+    Command("replicate the next", "one", ("replicate", "{mirror}")),
+    Command("replicate a folder", "none", ("replicate", "bases/two/store")),
     Command("deny", "two", ("deny", "chan", "new0", "--reason", "broken")),
     Command("allow", "denied", ("allow", "chan", "new1")),
 )
@@ -150,6 +163,8 @@ class World:
         self.log = root / "requests"
         #: ids of the two snapshots
         self.ids: list[str] = []
+        #: URL of a snapmirror that has them
+        self.mirror = ""
         self.config.write_text(CONFIG.format(url=url, root=root))
 
     def upstream_is(self, state: int) -> None:
@@ -159,13 +174,15 @@ class World:
         link.rename(self.root / "upstream")
 
     def asked(self) -> list[str]:
-        """The paths that were asked of upstream since this was asked last."""
+        """The paths that were asked of upstream, and of the other snapmirror, since this was asked last."""
         found = self.log.read_text().splitlines()
         os.truncate(self.log, 0)
         return found
 
     def content(self, path: str, state: int) -> str:
         """Name of the blob that a path of upstream is; empty if that is no file, but an index of them."""
+        if path.startswith("/-/"):
+            return path.removeprefix("/-/blobs/")
         file = self.root / f"state{state}" / path.lstrip("/")
         if not file.is_file() or "repodata" in file.name or file.suffix == ".json":
             return ""
@@ -179,7 +196,7 @@ class World:
     def arguments(self, command: Command) -> Sequence[str]:
         """The command line of a command."""
         assert isinstance(command.run, tuple)
-        names = dict(zip(("first", "second"), self.ids, strict=False))
+        names = dict(zip(("first", "second"), self.ids, strict=False), mirror=self.mirror)
         return [argument.format(**names) for argument in command.run]
 
     def execute(self, command: Command) -> int:
@@ -190,6 +207,8 @@ class World:
         """Make the prepared stores."""
         bases = self.root / "bases"
         (bases / "none").mkdir(parents=True)
+        (self.root / "key").write_bytes(PrivateKey.generate().encode())
+        (self.root / "key").chmod(0o600)
         self.upstream_is(1)
         self.begin("none")
         self._made("one", ("sync", *SYNCED), ("pin", "paper", "current"))
@@ -200,6 +219,9 @@ class World:
         with Store.open(self.store, write=False) as store:
             self.ids = [record.id for record in store.catalog().records]
         first, second = self.ids
+        self.begin("two")
+        self._done("export", "--to", "whole.tar")
+        self._done("export", "--to", "next.tar", "--since", first)
         self.begin("two")
         self._made("unpinned", ("unpin", "paper"))
         self.begin("unpinned")
@@ -225,9 +247,28 @@ class World:
 
     def _made(self, name: str, *commands: tuple[str, ...]) -> None:
         for command in commands:
-            status = in_child(lambda command=command: execute(self, *command), self.root / "err")
-            assert status == 0, (self.root / "err").read_text()
+            self._done(*command)
         subprocess.run(["cp", "-a", self.run, self.root / "bases" / name], check=True)
+
+    def _done(self, *arguments: str) -> None:
+        def run() -> int:
+            status = execute(self, *arguments)
+            self.say_what_is_loaded()
+            return status
+
+        status = in_child(run, self.root / "err")
+        assert status == 0, (self.root / "err").read_text()
+        self.load()
+
+    def say_what_is_loaded(self) -> None:
+        """In a forked process, at its end: what `load` is to load."""
+        (self.root / "modules").write_text(json.dumps(sorted(sys.modules)))
+
+    def load(self) -> None:
+        """Load what a command has loaded, so that the processes that are forked need not."""
+        for name in json.loads((self.root / "modules").read_text()):
+            importlib.import_module(name)
+        gc.freeze()
 
 
 def execute(world: World, *arguments: str) -> int:
@@ -276,18 +317,29 @@ def world(root: Path) -> Iterator[World]:
     log = root / "requests"
     log.touch()
     (root / "upstream").symlink_to("state1")
+    with _process(lambda told: _serve(root, log, told)) as url:
+        made = World(root, url)
+        made.prepare()
+        with _process(lambda told: _serve_copies(root / "bases" / "two" / "store", log, told)) as made.mirror:
+            yield made
+
+
+@contextlib.contextmanager
+def _process(run: Callable[[int], None]) -> Iterator[str]:
+    """A forked process, which writes a line to the descriptor that it is given; gives that line."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(ours)
-        _serve(root, log, theirs)
+        try:
+            os.close(ours)
+            run(theirs)
+        finally:
+            traceback.print_exc()
+            os._exit(1)
     os.close(theirs)
     try:
         with open(ours, "rb", buffering=0) as told:
-            url = told.readline().decode().strip()
-        made = World(root, url)
-        made.prepare()
-        yield made
+            yield told.readline().decode().strip()
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -327,3 +379,25 @@ def _serve(root: Path, log: Path, told: int) -> None:
         while os.getppid() != 1:
             signal.sigtimedwait({signal.SIGUSR1}, 1)
     os._exit(0)
+
+
+class _Noting(Server):
+    """A server that notes what it is asked for."""
+
+    log = -1
+
+    async def handle(self, request: Any) -> Any:
+        os.write(self.log, f"{request.path}\n".encode())
+        return await super().handle(request)
+
+
+def _serve_copies(store: Path, log: Path, told: int) -> None:
+    async def serve() -> None:
+        with Store.open(store, write=False) as opened, socket.create_server(("127.0.0.1", 0)) as listener:
+            server = _Noting(opened, ECOSYSTEMS, Serve(), {}, None)
+            server.log = os.open(log, os.O_WRONLY | os.O_APPEND)
+            async with serving(server, [listener]):
+                os.write(told, f"http://127.0.0.1:{listener.getsockname()[1]}\n".encode())
+                await asyncio.Event().wait()  # until it is killed
+
+    asyncio.run(serve())

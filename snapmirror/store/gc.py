@@ -283,7 +283,8 @@ def _drop_leftovers(store: Store) -> int:
     layout = store.layout
     folders = (layout.snapshots, layout.pins, layout.denied, layout.syncing, store.live.folder, layout.published)
     freed = 0
-    for path in [path for folder in (*folders, *layout.blobs.iterdir()) for path in folder.glob(".*")]:
+    left = [path for folder in (*folders, *layout.blobs.iterdir()) for path in folder.glob(".*")]
+    for path in (*left, *layout.root.glob(f".{layout.format.name}.*")):
         if path in (layout.trees, layout.views):
             continue
         if path.is_dir():
