@@ -125,7 +125,7 @@ mutants: $(VENV)/installed-mutants $(VENV)/debian
 
 .PHONY: crash
 crash: $(VENV)/installed-test
-	PYTHONPATH=tests $(BIN)/python tests/crashes.py $(if $(SHORT),--kills 4 --errors 1)
+	PYTHONPATH=tests $(BIN)/python tests/crashes.py $(if $(SHORT),--kills 8 --errors 1 --strace 1)
 
 .PHONY: fleet
 fleet: $(VENV)/installed-test

@@ -5,11 +5,16 @@ again, undisturbed; a gc of all that a week would make old; and a last look. Wha
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import os
 import random
 import re
+import shutil
+import signal
+import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,8 +25,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lmdb
-from steps import ERRORS, KILLED, Fail, Kill, Steps, Strike
-from worlds import BY_NAME, COMMANDS, Command, World, execute, in_child, world
+from steps import ERRORS, KILLED, Fail, Kill, Meanwhile, Steps, Strike
+from worlds import BY_NAME, COMMANDS, Command, World, execute, forked, in_child, world
 
 from snapmirror.cli import config as configuration
 from snapmirror.cli.check import _find_problems
@@ -38,6 +43,17 @@ HORRORS = ("Traceback", "internal error", "fault of snapmirror", "Exception igno
 #: verbs of which a second run has nothing to do, and says so
 ONCE = ("forget", "unpin", "allow", "pin", "export")
 _WEEK = 8 * 86400
+#: lets a process be struck from outside
+STRACE = ("strace", "--follow-forks", "--quiet=all", "--output", os.devnull)
+#: what can be struck so, in the names that one machine or another has for it
+CALLS = {
+    "rename": "?rename,?renameat,?renameat2",
+    "link": "?link,?linkat",
+    "unlink": "?unlink,?unlinkat",
+    "fsync": "fsync",
+    "fdatasync": "fdatasync",
+    "lmdb commit": "pwrite64,?pwritev",
+}
 
 
 class Look(NamedTuple):
@@ -53,6 +69,12 @@ class Look(NamedTuple):
     blobs: list[str]
     #: rows of the index, tree objects, and whatever else must not pile up
     rest: dict[str, list[str]]
+
+
+@functools.cache
+def can_strace() -> bool:
+    """Whether strace is here and may be used."""
+    return shutil.which("strace") is not None and subprocess.run([*STRACE, "true"], capture_output=True).returncode == 0
 
 
 def look(world: World) -> Look:
@@ -90,19 +112,27 @@ def _answers(store: Store, sums: dict[str, str]) -> dict[str, str]:
     catalog = store.catalog()
     for record in catalog.records:
         for ending in ("json", "sig"):
-            answers[f"{record.id}.{ending}"] = _sum(root / "snapshots" / f"{record.id}.{ending}")
-        for path, repo in record.repos.items():
+            path = root / "snapshots" / f"{record.id}.{ending}"
+            answers[path.name] = _sum(path) if path.exists() else "missing"
+        for place, repo in record.repos.items():
             for name, state in repo.directories.items():
-                place = f"{record.id}/{path}/{name}"
-                answers[place] = state.digest
-                reader = store.metadata.directory(state.blob)
-                for leaf, content in reader.contents():
-                    answers[f"{place}: {leaf}"] = hashlib.sha256(content).hexdigest()
-                    listed = ECOSYSTEMS[repo.kind].files(content) if reader.document.mode == "eager" else ()
-                    for file in listed:
-                        if file.sha256:
-                            answers[f"{place}: {file.name}"] = sums.get(file.sha256.hex(), "missing")
+                answers |= _directory(store, f"{record.id}/{place}/{name}", state.blob, sums)
         answers |= _tree(root / "published", record.id)
+    return answers
+
+
+def _directory(store: Store, place: str, digest: bytes, sums: dict[str, str]) -> dict[str, str]:
+    try:
+        reader = store.metadata.directory(digest)
+        leaves = list(reader.contents())
+    except SnapmirrorError:
+        return {place: "missing"}
+    answers = {place: digest.hex()}
+    for leaf, content in leaves:
+        answers[f"{place}: {leaf}"] = hashlib.sha256(content).hexdigest()
+        for file in ECOSYSTEMS[reader.document.kind].files(content) if reader.document.mode == "eager" else ():
+            if file.sha256:
+                answers[f"{place}: {file.name}"] = sums.get(file.sha256.hex(), "missing")
     return answers
 
 
@@ -190,6 +220,8 @@ class Count:
     """What was tried of one command."""
 
     kills: int = 0
+    #: of these the program itself, by strace
+    real: int = 0
     errors: int = 0
     #: different ones that were left
     states: int = 0
@@ -218,9 +250,9 @@ class Judge:
         self._end, self._after = Look(*undisturbed["end"]), Look(*undisturbed["left"])
 
     @property
-    def name(self) -> str:
-        """Of the command."""
-        return self._command.name
+    def is_program(self) -> bool:
+        """Whether the command is one that a user gives, and strace can be used on it."""
+        return isinstance(self._command.run, tuple) and can_strace()
 
     @property
     def states(self) -> int:
@@ -246,8 +278,6 @@ class Judge:
     def _try(self, strike: Strike) -> tuple[int, str, dict[str, Any]]:
         """Exit status and messages of the process that was struck, and what came after."""
         world, command = self._world, self._command
-        world.upstream_is(command.state)
-        world.begin(command.base)
         counted = world.root / "counted"
         counted.unlink(missing_ok=True)
 
@@ -261,15 +291,22 @@ class Judge:
                 counted.write_text(json.dumps([steps.kinds, steps.struck]), encoding="utf-8")
                 world.say_what_is_loaded()
 
+        self._begin()
         status = in_child(struck, world.root / "said")
         self._kinds_now, self._struck_now = json.loads(counted.read_text()) if counted.exists() else ([], False)
         if strike is None:
             self.kinds = self._kinds_now
             world.load()
-        said = (world.root / "said").read_text()
-        world.asked()
+        return status, (world.root / "said").read_text(), self._came_of_it()
+
+    def _begin(self) -> None:
+        self._world.upstream_is(self._command.state)
+        self._world.begin(self._command.base)
+
+    def _came_of_it(self) -> dict[str, Any]:
+        self._world.asked()
         state, after = self._told(self._afterwards)
-        return status, said, self._known.setdefault(state, after)
+        return self._known.setdefault(state, after)
 
     def _afterwards(self) -> tuple[str, dict[str, Any] | None]:
         """In a process of its own: what is left; the command once more; a gc; what is left then. None for what is known."""
@@ -294,6 +331,51 @@ class Judge:
         status, said, after = self._try(Kill(at, when))
         wrong = [] if status == KILLED else self._ended_well(status, said, "")
         return wrong + self._left(after) + self._later(after)
+
+    def strace(self, call: str, at: int) -> list[str] | None:
+        """What was wrong after strace has killed the program itself at a system call, the first being 1; None if no thread of
+        it made so many. call: one of `CALLS`
+        """
+        world = self._world
+        program = [sys.executable, "-m", "snapmirror", *world.arguments(self._command), "-c", str(world.config)]
+        inject = f"inject={CALLS[call]}:signal=KILL:when={at}"
+        self._begin()
+        ended = subprocess.run(
+            [*STRACE, "-e", inject, *program], cwd=world.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        after = self._came_of_it()
+        if ended.returncode != -signal.SIGKILL:
+            assert ended.returncode == self._command.status, ended.stderr
+            return None
+        return self._left(after) + self._later(after)
+
+    def meanwhile(self, at: int, state: int, *arguments: str) -> list[str]:
+        """What was wrong when another process ran to its end just before a step; it does not wait for locks.
+
+        state: of upstream for it; arguments: of its command line
+        """
+        world = self._world
+        ours, theirs = socket.socketpair()
+
+        def other() -> None:
+            if theirs.recv(1):
+                try:
+                    world.upstream_is(state)
+                    execute(world, *arguments)
+                finally:
+                    theirs.send(b".")
+
+        def let_it() -> None:
+            ours.send(b".")
+            ours.recv(1)
+
+        with ours, theirs:
+            waiting = forked(other, world.root / "said by the other")
+            status, said, after = self._try(Meanwhile(at, let_it))
+            ours.shutdown(socket.SHUT_RDWR)
+            os.waitpid(waiting, 0)
+        left = [f"{when}, check: {problem}" for when in ("again", "end") for problem in Look(*after[when]).problems]
+        return self._ended_well(status, said, "") + self._left(after) + left
 
     def fail(self, at: int, error: str, *, lasts: bool = False) -> list[str] | None:
         """What was wrong after an error at a step; None if it was not reached."""
@@ -386,6 +468,11 @@ def kills(kinds: list[str]) -> list[tuple[int, str]]:
     return moments + [(number, "torn") for number in changing if kinds[number] == "write"]
 
 
+def real_kills(kinds: list[str]) -> list[tuple[str, int]]:
+    """System calls at which the program itself can be killed."""
+    return [(call, at) for call in CALLS for at in range(1, kinds.count(call) + 1)]
+
+
 def errors(kinds: list[str]) -> dict[str, list[tuple[int, str, bool]]]:
     """Every step with every error that can strike it, by error; those of a disk also for good."""
     return {
@@ -399,36 +486,50 @@ def errors(kinds: list[str]) -> dict[str, list[tuple[int, str, bool]]]:
     }
 
 
-def campaign(
-    folder: Path, names: list[str], share: tuple[int, int], most: tuple[int | None, int], seed: int
-) -> dict[str, Count]:
-    """Try commands. share: (which, of how many) of what there is to try
+class Most(NamedTuple):
+    """How much is tried of each command."""
 
-    most: so many kills of each command, None: all; so many errors of each of their kinds
-    """
+    #: None: all
+    kills: int | None
+    #: by strace
+    real: int
+    #: of each kind
+    errors: int
+
+
+def campaign(folder: Path, names: list[str], share: tuple[int, int], most: Most, seed: int) -> dict[str, Count]:
+    """Try commands. share: (which, of how many) of what there is to try"""
     counts: dict[str, Count] = {}
     with world(folder) as made:
         for name in names:
             judge, count = Judge(made, BY_NAME[name]), counts.setdefault(name, Count())
-
-            def wrong(how: str, at: int, found: list[str], judge: Judge = judge, count: Count = count) -> None:
-                told = [f"{judge.name}, {how} {at} ({judge.kinds[at]}): {one}" for one in found]
+            for how, wrong in _tries(judge, share, most, seed):
+                count.kills += how.startswith("killed")
+                count.real += how.startswith("killed by strace")
+                count.errors += not how.startswith("killed")
+                told = [f"{name}, {how}: {one}" for one in wrong]
                 count.violations += told
                 for one in told:
                     print(f"  {one}", flush=True)
-
-            for at, when in _share(sampled(kills(judge.kinds), most[0], seed), share):
-                count.kills += 1
-                wrong(f"killed {when}", at, judge.kill(at, when))
-            for one_kind in errors(judge.kinds).values():
-                for at, error, lasts in _share(sampled(one_kind, most[1], seed), share):
-                    found = judge.fail(at, error, lasts=lasts)
-                    if found is not None:
-                        count.errors += 1
-                        wrong(f"{error}{' for good' if lasts else ''} at", at, found)
             count.states = judge.states
             print(f"{name}: {count.kills} kills, {count.errors} errors, {len(count.violations)} violations", flush=True)
     return counts
+
+
+def _tries(judge: Judge, share: tuple[int, int], most: Most, seed: int) -> Iterator[tuple[str, list[str]]]:
+    """What was done to a command, and what was wrong then."""
+    kinds = judge.kinds
+    for at, when in _share(sampled(kills(kinds), most.kills, seed), share):
+        yield f"killed {when} {kinds[at]} {at}", judge.kill(at, when)
+    for call, at in _share(sampled(real_kills(kinds) if judge.is_program else [], most.real, seed), share):
+        wrong = judge.strace(call, at)
+        if wrong is not None:
+            yield f"killed by strace at {call} {at}", wrong
+    for one_kind in errors(kinds).values():
+        for at, error, lasts in _share(sampled(one_kind, most.errors, seed), share):
+            wrong = judge.fail(at, error, lasts=lasts)
+            if wrong is not None:
+                yield f"{error}{' for good' if lasts else ''} at {kinds[at]} {at}", wrong
 
 
 def _share(what: list[Any], share: tuple[int, int]) -> list[Any]:
@@ -444,11 +545,12 @@ def sampled(what: list[Any], most: int | None, seed: int) -> list[Any]:
 
 def table(counts: dict[str, Count]) -> str:
     """What was tried, a line a command."""
-    total = Count(*(sum(getattr(count, what) for count in counts.values()) for what in ("kills", "errors", "states")))
+    total = Count(*(sum(getattr(count, what) for count in counts.values()) for what in ("kills", "real", "errors", "states")))
     total.violations = [violation for count in counts.values() for violation in count.violations]
-    lines = [f"{'command':<18} {'kill points':>11} {'errors':>7} {'states left':>11} {'violations':>10}"]
+    lines = [f"{'command':<18} {'kill points':>11} {'by strace':>9} {'errors':>6} {'states left':>11} {'violations':>10}"]
     for name, count in (counts | {"together": total}).items():
-        lines.append(f"{name:<18} {count.kills:>11} {count.errors:>7} {count.states:>11} {len(count.violations):>10}")
+        tried = f"{count.kills:>11} {count.real:>9} {count.errors:>6}"
+        lines.append(f"{name:<18} {tried} {count.states:>11} {len(count.violations):>10}")
     return "\n".join(lines)
 
 
@@ -463,10 +565,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, help="of each command try only so many")
     parser.add_argument("--errors", type=int, default=12, help="of each command try so many of each kind")
+    parser.add_argument("--strace", type=int, default=6, help="of each command kill the program itself so many times")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("commands", nargs="*", default=[command.name for command in COMMANDS])
     asked = parser.parse_args()
+    most = Most(asked.kills, asked.strace, asked.errors)
     begun, together = time.monotonic(), dict[str, Count]()
     with scratch() as folder:
         children = []
@@ -477,7 +581,7 @@ def main() -> None:
             if child == 0:
                 status = 1
                 try:
-                    counts = campaign(part, asked.commands, (job, asked.jobs), (asked.kills, asked.errors), asked.seed)
+                    counts = campaign(part, asked.commands, (job, asked.jobs), most, asked.seed)
                     result.write_text(json.dumps({name: vars(count) for name, count in counts.items()}))
                     status = 0
                 finally:
@@ -491,6 +595,7 @@ def main() -> None:
             for name, count in json.loads(result.read_text() if result.exists() else "{}").items():
                 sofar = together.setdefault(name, Count())
                 sofar.kills += count["kills"]
+                sofar.real += count["real"]
                 sofar.errors += count["errors"]
                 sofar.states += count["states"]
                 sofar.violations += count["violations"]

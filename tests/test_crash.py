@@ -6,13 +6,15 @@ are broken on purpose.
 
 import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from crashes import Judge, errors, kills, sampled, scratch
+from crashes import Judge, can_strace, errors, kills, sampled, scratch
 from worlds import BY_NAME, COMMANDS, World, world
 
+from snapmirror.cli import gc as cli_gc
 from snapmirror.store import gc, seal
 from snapmirror.store.snapshots import Snapshots
 from snapmirror.store.store import Store
@@ -84,6 +86,17 @@ def _leaf_without_its_file() -> None:
     seal.seal = careless
 
 
+def _mark_outside_the_lock() -> None:
+    def collect(store: Store, settings: Any, grace: timedelta, cache: object, *, dry_run: bool) -> Any:
+        with store.lock(None) as catalog:
+            reader = gc.Reader(store.metadata, cli_gc.leaf_digests)
+            planned = gc.plan(store, catalog, reader, retention=settings.retention, keep_trees=timedelta(30), grace=grace)
+        with store.lock(None) as catalog:
+            return planned, gc.execute(store, catalog, planned)
+
+    cli_gc._collect = collect
+
+
 @pytest.mark.parametrize(
     ("command", "broken", "kind"),
     [
@@ -101,3 +114,32 @@ def test_a_program_that_does_it_in_the_wrong_order_is_caught(
     moments = [at for at, when in kills(judge.kinds) if when == "before" and kind in judge.kinds[at]]
     judge.broken = broken
     assert any(judge.kill(at, "after") for at in reversed(moments))
+
+
+#: brings back files that gc is about to delete
+SYNC = (1, "sync", "chan", "--allow-shrink", "--no-wait")
+
+
+def test_a_sync_just_before_any_step_of_gc_loses_nothing(small: World) -> None:
+    judge = Judge(small, BY_NAME["gc"])
+    for at in sampled(_free(judge.kinds), 3, seed=1):
+        assert judge.meanwhile(at, *SYNC) == []
+
+
+def test_a_gc_that_marks_outside_the_lock_is_caught(small: World) -> None:
+    judge = Judge(small, BY_NAME["gc"])
+    judge.broken = _mark_outside_the_lock
+    assert any(judge.meanwhile(at, *SYNC) for at in _free(judge.kinds))
+
+
+def _free(kinds: list[str]) -> list[int]:
+    """Steps at which no writing of the index is under way, for which the other process would have to wait."""
+    return [at for at, kind in enumerate(kinds) if not kind.startswith("lmdb")]
+
+
+@pytest.mark.skipif(not can_strace(), reason="strace is not here, or may not trace")
+@pytest.mark.parametrize(
+    ("command", "call"), [("first sync", "rename"), ("sync", "lmdb commit"), ("gc", "unlink"), ("import", "link")]
+)
+def test_the_program_itself_is_killed_at_a_system_call(command: str, call: str, small: World) -> None:
+    assert Judge(small, BY_NAME[command]).strace(call, 3) == []

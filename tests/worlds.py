@@ -284,6 +284,12 @@ def execute(world: World, *arguments: str) -> int:
 
 def in_child(action: Callable[[], Any], messages: Path) -> int:
     """Run in a forked process, whose messages go to a file; its exit status, which is 99 if the action raised."""
+    _, ended = os.waitpid(forked(action, messages), 0)
+    return os.waitstatus_to_exitcode(ended)
+
+
+def forked(action: Callable[[], Any], messages: Path) -> int:
+    """The id of a forked process that does this."""
     child = os.fork()
     if child == 0:
         status = 99
@@ -299,8 +305,7 @@ def in_child(action: Callable[[], Any], messages: Path) -> int:
             with contextlib.suppress(OSError):
                 sys.stderr.flush()
             os._exit(status)
-    _, ended = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(ended)
+    return child
 
 
 @contextlib.contextmanager

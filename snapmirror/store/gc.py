@@ -302,6 +302,7 @@ def _sweep(store: Store, blobs: Sized) -> int:
         batch = blobs[start : start + _BATCH]
         store.index.drop_blobs(digest for digest, _ in batch)
         freed += sum(_delete(store, digest) for digest, _ in batch)
+        store.drop_absent(digest for digest, _ in batch)
     return freed
 
 
