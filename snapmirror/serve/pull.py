@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from .. import clock
 from ..digests import blake3_of
-from ..errors import AbsentError, DiskFull, LockedError, MismatchError, PlanTooLarge, SnapmirrorError
+from ..errors import AbsentError, DiskFull, LockedError, MismatchError, PlanTooLarge, SnapmirrorError, StoreError
 from ..store import fs
 from ..store.live import Blocked, Lost
 from ..store.store import Store
@@ -191,6 +191,9 @@ class Transfer:
                     self._look()
         except SnapmirrorError as error:
             self.error = error
+        except OSError as error:  # of our disk: those of upstreams are UpstreamErrors by then
+            problem = f"can't be written: {error.strerror or error}"
+            self.error = StoreError(Path(error.filename or self._store.layout.root), problem)
         except Exception as error:
             _log.exception("%s", self.source.file.name)
             self.error = SnapmirrorError(f"internal error: {error}")

@@ -305,6 +305,7 @@ def quarantine(store: Store, digest: Digest) -> None:
         aside = store.layout.quarantine / digest.hex()
         fs.rename(path, aside)
         fs.sync_folder(path.parent)
+        store.drop_absent([digest])
         _take_out_of_trees(store, os.stat(aside).st_ino)
 
 

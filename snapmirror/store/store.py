@@ -185,7 +185,18 @@ class Store:
         if unknown:
             self.blobs.sync_names(unknown)
             self.index.put_blobs({digest: BlobRow(sizes[digest]) for digest in unknown})
+            self.drop_absent(unknown)
         return sizes
+
+    def drop_absent(self, digests: Iterable[Digest]) -> None:
+        """Take out the rows of those blobs that are gone.
+
+        Between the row and the file of a blob that is being deleted another process may find it whole, and enter it again. One
+        of the two comes last, and sees what there is.
+        """
+        gone = [digest for digest in digests if self.blobs.size(digest) is None]
+        if self.index.held(gone):
+            self.index.drop_blobs(gone)
 
     def leaves(self, digests: Mapping[LeafKey, Digest]) -> dict[LeafKey, Digest]:
         """The blobs of leaves that are held. digests: for each key that of the leaf's canonical form or of its source; keys
