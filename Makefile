@@ -30,6 +30,7 @@ help:
 	@echo 'make crash     kill every command, and let calls fail, at every step (SHORT=1: a sample, in a minute or two)'
 	@echo 'make power     cut the power after every call of every command, on a model of a file system (SHORT=1: in a minute or two)'
 	@echo 'make long      run the long forms of tests: every file of a mirror to adopt, every version of a channel'
+	@echo 'make rot       change a thousand files of a store at random: all found, mended, and never served'
 	@echo 'make mutants   make lines of store/ and sync/ wrong, and see which tests notice (MUTANTS="gc seal": of these modules)'
 	@echo 'make fuzz      look for bytes that break a parser (SHORT=1: a second for each; FUZZ_SECONDS=n; FUZZ="repodata path": only these)'
 	@echo 'make check     check lint, format, types and the order of layers'
@@ -110,6 +111,10 @@ test: $(VENV)/installed-test $(VENV)/debian
 long: $(VENV)/installed-test $(VENV)/debian
 	SNAPMIRROR_LONG=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --timeout 3600 \
 		tests/test_adopt.py tests/test_real_data.py tests/test_sequences.py
+
+.PHONY: rot
+rot: $(VENV)/installed-test
+	SNAPMIRROR_LONG=1 $(BIN)/python -m pytest --numprocesses 0 --timeout 3600 tests/test_rot.py
 
 # SHORT: what `make test` runs too; any value
 SHORT ?=
