@@ -374,6 +374,7 @@ def quarantine(store: Store, digest: Digest) -> None:
             aside = aside.with_name(f"{aside.name}.{secrets.token_hex(4)}")
         fs.rename(path, aside)
         fs.sync_folder(path.parent)
+        store.drop_absent([digest])
         _take_out_of_trees(store, os.lstat(aside).st_ino)
 
 

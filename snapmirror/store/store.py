@@ -82,12 +82,14 @@ class Store:
         Ask for it anew each time: another process may have put a new one in its place.
         """
         with self._opening:
-            if self._index is None or self._index.replaced:
-                if not self.layout.index.exists():
-                    with self.index_lock():
-                        if not self.layout.index.exists():
-                            self._build_index()
-                self._index = Index(self.layout.index)  # the old one is closed when no thread uses it any more
+            while self._index is None or self._index.replaced:
+                with reindex.standing(self.layout):
+                    if self.layout.index.exists():
+                        self._index = Index(self.layout.index)  # the old one is closed when no thread uses it any more
+                        break
+                with self.index_lock():
+                    if not self.layout.index.exists():
+                        self._build_index()
             return self._index
 
     def _build_index(self) -> tuple[int, int]:
@@ -193,7 +195,18 @@ class Store:
         if unknown:
             self.blobs.sync_names(unknown)
             self.index.put_blobs({digest: BlobRow(sizes[digest]) for digest in unknown})
+            self.drop_absent(unknown)
         return sizes
+
+    def drop_absent(self, digests: Iterable[Digest]) -> None:
+        """Take out the rows of those blobs that are gone.
+
+        Between the row and the file of a blob that is being deleted another process may find it whole, and enter it again. One
+        of the two comes last, and sees what there is.
+        """
+        gone = [digest for digest in digests if self.blobs.size(digest) is None]
+        if self.index.held(gone):
+            self.index.drop_blobs(gone)
 
     def leaves(self, digests: Mapping[LeafKey, Digest]) -> dict[LeafKey, Digest]:
         """The blobs of leaves that are held. digests: for each key that of the leaf's canonical form or of its source; keys
@@ -240,7 +253,7 @@ class Store:
             self.clear_partials()
         if not self._has_room():  # the index can be made again once there is space
             self.close()
-            reindex.remove(self.layout.index)
+            reindex.remove(self.layout)
 
     def _has_room(self) -> bool:
         probe = self.layout.incoming / "probe"
