@@ -30,7 +30,7 @@ help:
 	@echo 'make crash     kill every command, and let calls fail, at every step (SHORT=1: a sample, in a minute or two)'
 	@echo 'make power     cut the power after every call of every command, on a model of a file system (SHORT=1: in a minute or two)'
 	@echo 'make long      run the long forms of tests: every file of a mirror to adopt, every version of a channel'
-	@echo 'make rot       change a thousand files of a store at random: all found, mended, and never served'
+	@echo 'make rot       change a thousand files of a store at random: all found, mended, and never served (SHORT=1: sixteen)'
 	@echo 'make mutants   make lines of store/ and sync/ wrong, and see which tests notice (MUTANTS="gc seal": of these modules)'
 	@echo 'make fuzz      look for bytes that break a parser (SHORT=1: a second for each; FUZZ_SECONDS=n; FUZZ="repodata path": only these)'
 	@echo 'make check     check lint, format, types and the order of layers'

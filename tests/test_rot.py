@@ -186,12 +186,16 @@ class Rot:
     def find(self, harmed: list[Harmed]) -> str:
         """Look for damage; then bring back what only a backup has, and look for what could not be looked at without that."""
         _, said = self.check("--read-data")
+        if any(one.kind in ("index.lmdb", "snapmirror.json") for one in harmed):  # without these there is no looking
+            for one in harmed:
+                if one.kind == "snapmirror.json":
+                    restore(one.path, one.right)
+            self.mirror.run("reindex")
+            said += self.check("--read-data")[1]
         for one in harmed:
             if one.kind in RECORDED:
                 restore(one.path, one.right)
-        if any(one.kind == "index.lmdb" for one in harmed):
-            self.mirror.run("reindex")
-        if any(one.kind in (*RECORDED, "index.lmdb") for one in harmed):
+        if any(one.kind in RECORDED for one in harmed):
             said += self.check("--read-data")[1]
         return said
 
