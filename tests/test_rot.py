@@ -65,6 +65,8 @@ class Harmed(NamedTuple):
             return "index" in said
         if self.kind == "published" and self.wrong is None:  # a check names the first of a folder; all of it is made again
             return "published/" in said
+        if self.path.parent.name == "snapshots" and self.wrong is None and "snapshots/: the record number" in said:
+            return True  # what is gone without a trace has no name
         names = [f"{self.path.parent.name}/{self.path.stem}" if self.kind == "snapshots" else self.path.name]
         names += [sha256(self.right).hex(), sha256(content(self.path.name, self.right)).hex()]
         return self.is_harmless() or any(name in said for name in names)
@@ -233,7 +235,7 @@ def test_whatever_rots_is_found_mended_and_not_served(mirror: Mirror, channel: C
     left = 1000 if os.environ.get("SNAPMIRROR_LONG") else 16
     while left > 0:
         left -= rot.one_round(rng, min(16, left))
+        if table := os.environ.get("SNAPMIRROR_TABLE"):
+            Path(table).write_text(rot.table(), encoding="utf-8")
     with serving(mirror.store_path) as url:
         assert answers(url, list(rot.right)) == rot.right
-    if table := os.environ.get("SNAPMIRROR_TABLE"):
-        Path(table).write_text(rot.table(), encoding="utf-8")
