@@ -299,10 +299,11 @@ def read_data(store: Store, seconds: float | None) -> Iterator[Problem | int]:
     good: dict[Digest, BlobRow] = {}
     noted = time.monotonic()
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        more_time = True  # at first: however short the time is, a run gets on
         running: deque[tuple[Digest, int, Future[BlobRow | None]]] = deque()
         try:
             while True:
-                if end is None or time.monotonic() < end:
+                if more_time:
                     more = islice(queue, _AHEAD - len(running))
                     running.extend((digest, row.size, pool.submit(_read, store, digest, row)) for digest, row in more)
                 if not running:
@@ -314,9 +315,11 @@ def read_data(store: Store, seconds: float | None) -> Iterator[Problem | int]:
                 elif store.blobs.size(digest) is not None:  # else gc took it meanwhile
                     quarantine(store, digest)
                     yield Problem(f"blob {digest.hex()}", "held other bytes than its name says; quarantined", digest)
-                if time.monotonic() - noted >= _NOTED:
+                now = time.monotonic()
+                more_time = end is None or now < end
+                if now - noted >= _NOTED:
                     _note(store, good, rows)
-                    good, noted = {}, time.monotonic()
+                    good, noted = {}, now
         finally:
             _note(store, good, rows)
 
