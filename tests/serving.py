@@ -1,12 +1,13 @@
 """Real servers, each in a process of its own, on a free port: ours, and others."""
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,10 +23,18 @@ def serving(store: Path, *options: str) -> Iterator[str]:
 
 
 @contextmanager
-def server(config: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """`snapmirror serve` with a configuration; gives its URL, without a slash at the end, and its process."""
-    command = [sys.executable, "-m", "snapmirror", "serve", "--port", "0", "-c", config, *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+def server(
+    config: Path,
+    *options: str,
+    program: Sequence[str | Path] = ("-m", "snapmirror"),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`snapmirror serve` with a configuration; gives its URL, without a slash at the end, and its process.
+
+    program: what Python is to run; environment: more of it
+    """
+    command = [sys.executable, *program, "serve", "--port", "0", "-c", config, *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}) as process:
         try:
             assert process.stderr
             said = ""

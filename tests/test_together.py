@@ -115,6 +115,21 @@ def keep_index(root: Path, commits: int, opened: Event, made: Event) -> None:
         assert store.index.held([sha256(b"something")])
 
 
+def reindex(root: Path, removed: Event, opened: Event) -> None:
+    """Make the index again; when the old one is gone, tell so, and wait until somebody has opened it."""
+    rename = fs.rename
+
+    def slow(source: Path | str, target: Path | str) -> None:
+        if Path(target).name == "index.lmdb":
+            removed.set()
+            opened.wait(10)
+        rename(source, target)
+
+    fs.rename = slow
+    with store_at(root) as store, store.lock(None):
+        store.reindex()
+
+
 def sync_first(store: Store, *configured: CondaRepo) -> Report:
     """Sync the first of the configured repos; the others keep what they have."""
     return Sync(store, ECOSYSTEMS, configured, FAST, Publish(), Quiet(), Options()).run(configured[:1])
@@ -584,7 +599,7 @@ def test_what_dead_processes_left_half_written_stops_nobody_and_is_cleared_by_gc
         (root / folder / ".name.0123").write_bytes(b"{")
     with store_at(root) as store:
         collect(store)
-        assert sorted(path.name for path in root.rglob(".*")) == [".index", ".trees", ".views"]
+        assert sorted(path.name for path in root.rglob(".*")) == [".index", ".opening", ".trees", ".views"]
         assert store.snapshots.pages() == {}
         assert sync(store, repo).exit_status(strict=True) == 0
         assert "new-1.0-0.conda" in listed(store, "chan")
@@ -647,3 +662,26 @@ def test_bytes_that_another_repo_brought_excuse_no_record_with_a_wrong_size(drop
         report = sync(store, repo, lying)
         assert list(report.repos["wrong"].directories["noarch"].withheld) == ["lib-1.0-0.conda"]
         assert (listed(store, "right"), listed(store, "wrong")) == ({"lib-1.0-0.conda"}, {"tool-1.0-0.conda"})
+
+
+def test_an_index_that_another_replaces_while_it_is_opened_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LMDB makes what it finds gone, and with it a lock file, which must not become that of the new index."""
+    context = multiprocessing.get_context("spawn")
+    removed, opened = context.Event(), context.Event()
+    other = context.Process(target=reindex, args=(tmp_path / "store", removed, opened))
+    with store_at(tmp_path / "store") as store:
+        store.put([b"something"])
+
+    def start() -> None:
+        other.start()
+        removed.wait(3)  # or it waits for us
+
+    with store_at(tmp_path / "store") as store:
+        done = meanwhile(monkeypatch, "lmdb:open", start)
+        assert store.index
+        opened.set()
+        other.join(60)
+        assert done
+        assert other.exitcode == 0
+        store.put([b"more"])
+        assert len(store.index.held([sha256(b"something"), sha256(b"more")])) == 2
