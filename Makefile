@@ -27,8 +27,10 @@ help:
 	@echo 'make chaos     mirror a bad upstream with snapmirror and with other programs, while a client installs'
 	@echo 'make races     do everything at once on one store, against a model, for RACES_SECONDS=$(RACES_SECONDS) s (SHORT=1: a minute)'
 	@echo 'make soak      hold 2,000 connections during syncs and gcs, for SOAK_SECONDS=$(SOAK_SECONDS) s (SHORT=1: a minute)'
+	@echo 'make crash     kill every command, and let calls fail, at every step (SHORT=1: a sample, in a minute or two)'
 	@echo 'make power     cut the power after every call of every command, on a model of a file system (SHORT=1: in a minute or two)'
-	@echo 'make long      run the long forms of tests: every call that can be the last, every version of a channel'
+	@echo 'make long      run the long forms of tests: every file of a mirror to adopt, every version of a channel'
+	@echo 'make rot       change a thousand files of a store at random: all found, mended, and never served'
 	@echo 'make mutants   make lines of store/ and sync/ wrong, and see which tests notice (MUTANTS="gc seal": of these modules)'
 	@echo 'make fuzz      look for bytes that break a parser (SHORT=1: a second for each; FUZZ_SECONDS=n; FUZZ="repodata path": only these)'
 	@echo 'make check     check lint, format, types and the order of layers'
@@ -108,7 +110,11 @@ test: $(VENV)/installed-test $(VENV)/debian
 .PHONY: long
 long: $(VENV)/installed-test $(VENV)/debian
 	SNAPMIRROR_LONG=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --timeout 3600 \
-		tests/test_crash.py tests/test_adopt.py tests/test_real_data.py tests/test_sequences.py
+		tests/test_adopt.py tests/test_real_data.py tests/test_sequences.py
+
+.PHONY: rot
+rot: $(VENV)/installed-test
+	SNAPMIRROR_LONG=1 $(BIN)/python -m pytest --numprocesses 0 --timeout 3600 tests/test_rot.py
 
 # SHORT: what `make test` runs too; any value
 SHORT ?=
@@ -134,6 +140,10 @@ mutants: $(VENV)/installed-mutants $(VENV)/debian
 .PHONY: fuzz
 fuzz: $(VENV)/installed-fuzz
 	$(BIN)/python tests/fuzz/run.py $(FUZZ_SECONDS) $(FUZZ)
+
+.PHONY: crash
+crash: $(VENV)/installed-test
+	PYTHONPATH=tests $(BIN)/python tests/crashes.py $(if $(SHORT),--kills 8 --errors 1 --strace 1)
 
 .PHONY: fleet
 fleet: $(VENV)/installed-test

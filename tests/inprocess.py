@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import traceback
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -105,3 +107,17 @@ def collect(
     with store.lock(None) as catalog:
         plan = gc.plan(store, catalog, gc.Reader(store.metadata, leaf_digests), grace=grace, **named)
         return gc.execute(store, catalog, plan)
+
+
+def in_child(action: object) -> None:
+    """Run in a forked process, so that LMDB and locks are as after a real death."""
+    child = os.fork()
+    if child == 0:
+        try:
+            action()  # type: ignore[operator]
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) in (0, 9)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 from channels import Channel, make_package
-from inprocess import store_at
+from inprocess import in_child, store_at
 from mirror import Mirror
-from test_crash import _calls, _in_child, problems
 from test_files import table, write
+from test_killed import _calls, problems
 from upstream import Body, Upstream
 
 from snapmirror import units
@@ -365,7 +365,7 @@ def test_dying_at_any_call_that_changes_the_disk(tmp_path: Path, tree: Path) -> 
         _calls(tmp_path, root, repo, lambda root, repo: adopt_in_process(root, repo, tree), dies_at=number)
         assert state(tree) == before
         assert [found for found in problems(root) if not found.index] == [], number
-        _in_child(lambda root=root: adopt_in_process(root, repo, tree))  # type: ignore[misc]
+        in_child(lambda root=root: adopt_in_process(root, repo, tree))  # type: ignore[misc]
         assert problems(root) == [], number
         fs.remove_tree(root)
     assert state(tree) == before

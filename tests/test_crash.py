@@ -1,213 +1,145 @@
-"""A sync that dies leaves what was published as it was, and what was fetched for the next one."""
+"""A process that dies, or a call that fails, at any step of any command: `make crash` tries all of them, this a sample.
+
+What must hold after each is said in `crashes.Judge`. That it would notice is tested too, on programs that
+are broken on purpose.
+"""
 
 import os
-import random
-import shutil
-import signal
-import subprocess
-import sys
-import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from channels import Channel, make_package
-from inprocess import repodata, store_at, sync
-from upstream import Slow, Upstream
+from crashes import Judge, can_strace, errors, kills, sampled, scratch
+from worlds import BY_NAME, COMMANDS, World, world
 
-from snapmirror.cli.check import _leaf_files
-from snapmirror.conda import CondaRepo
-from snapmirror.store import check, fs
+from snapmirror.cli import gc as cli_gc
+from snapmirror.store import gc, seal
+from snapmirror.store.snapshots import Snapshots
 from snapmirror.store.store import Store
 
-CALLS = ("mkdir", "write", "open", "rename", "link", "symlink", "unlink", "fdatasync", "fsync", "chmod")
+#: kills, and errors, of each command
+SAMPLE = 1
 
 
-def problems(root: Path) -> list[check.Problem]:
-    with Store.open(root, write=True) as store, store.lock(None):
-        return list(check.structure(store, _leaf_files))
+@pytest.fixture(scope="module")
+def small() -> Iterator[World]:
+    """A prepared world, for all tests of this module."""
+    with scratch() as folder, world(Path(folder)) as made:
+        yield made
 
 
-def published(root: Path) -> dict[str, dict[str, object]]:
-    """What `current` and every id answer, and what the tree of `current` holds."""
-    with Store.open(root, write=False) as store:
-        documents = {record.id: repodata(store, record, "chan", "noarch") for record in store.catalog().records}
-    tree = root / "published" / "current" / "chan" / "noarch"
-    return {"documents": documents, "tree": {path.name: path.read_bytes() for path in tree.iterdir() if path.is_file()}}
+@pytest.mark.parametrize("name", [command.name for command in COMMANDS])
+def test_a_kill_or_an_error_at_any_step_costs_nothing_that_was_published(name: str, small: World) -> None:
+    judge = Judge(small, BY_NAME[name])
+    for at, when in sampled(kills(judge.kinds), SAMPLE, seed=1):
+        assert judge.kill(at, when) == [], (at, when, judge.kinds[at])
+    for at, error, lasts in sampled([one for kind in errors(judge.kinds).values() for one in kind], SAMPLE, seed=1):
+        assert not judge.fail(at, error, lasts=lasts), (at, error, lasts, judge.kinds[at])
 
 
-@pytest.fixture
-def changing(tmp_path: Path) -> Channel:
-    channel = Channel(tmp_path / "channel")
-    channel.add(*(make_package(f"old{number}") for number in range(4)))
-    channel.publish()
-    return channel
+# The test of the test: in each of these the program is broken in the process that is struck
 
 
-def next_state(channel: Channel) -> None:
-    channel.add(*(make_package(f"new{number}", payload=os.urandom(60_000)) for number in range(12)))
-    channel.remove("old0-1.0-0.conda")
-    channel.publish()
+def _rows_before_blobs() -> None:
+    def admit(store: Store, staged: Any) -> None:
+        store._enter(staged)
+        store.blobs.admit(staged)
+
+    Store.admit = admit  # type: ignore[method-assign]
 
 
-def test_kill_9_at_twenty_random_moments_costs_nothing_but_time(tmp_path: Path, changing: Channel) -> None:
-    root, config = tmp_path / "store", tmp_path / "snapmirror.toml"
-    with Upstream(changing.root) as upstream:
-        config.write_text(
-            f'[[repo]]\nkind = "conda"\npath = "chan"\nupstream = "{upstream.url}"\n[download]\nmin_free = "0%"\n'
-        )
-        command = [sys.executable, "-m", "snapmirror", "sync", "-c", config]
-        subprocess.run(command, check=True, capture_output=True)
-        next_state(changing)
-        upstream.fault("*.conda", Slow(30_000))
-        before = published(root)
-        seed = random.randrange(2**32)
-        print("seed", seed)
-        dice = random.Random(seed)
-        for _ in range(20):
-            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-                time.sleep(dice.uniform(0.2, 1.5))
-                process.send_signal(signal.SIGKILL)
-            assert problems(root) == []
-            after = published(root)
-            if len(after["documents"]) > len(before["documents"]):  # it was faster than our shot
-                assert before["documents"].items() <= after["documents"].items()
-                break
-            assert after == before
-        upstream.heal()
-        with Store.open(root, write=False) as store:
-            held = [package.name for package in changing.root.glob("noarch/*.conda") if _holds(store, package.read_bytes())]
-        upstream.clear()
-        subprocess.run(command, check=True, capture_output=True)
-        assert problems(root) == []
-        asked = {path.rsplit("/", 1)[-1] for path in upstream.paths() if path.endswith(".conda")}
-        assert asked.isdisjoint(held)
-        with Store.open(root, write=False) as store:
-            record = store.catalog().resolve("current", "chan", store.now())
-            names = set(repodata(store, record, "chan", "noarch")["packages.conda"])
-        assert names == {path.name for path in changing.root.glob("noarch/*.conda")}
+def _files_before_rows() -> None:
+    def sweep(store: Store, blobs: Any) -> int:
+        freed = sum(gc._delete(store, digest) for digest, _ in blobs)
+        store.index.drop_blobs(digest for digest, _ in blobs)
+        return freed
+
+    gc._sweep = sweep
 
 
-def _holds(store: Store, content: bytes) -> bool:
-    from snapmirror.digests import sha256
+def _record_before_blobs() -> None:
+    write = Snapshots.write
 
-    return store.blobs.size(sha256(content)) == len(content)
+    def early(snapshots: Snapshots, record: Any) -> None:
+        blobs = [state.blob.hex() for repo in record.repos.values() for state in repo.directories.values()]
+        places = [(snapshots._layout.blobs / name[:2] / name) for name in blobs]
+        for place in places:
+            os.rename(place, f"{place}.not-named-yet")
+        write(snapshots, record)
+        for place in places:
+            os.rename(f"{place}.not-named-yet", place)
 
-
-@pytest.mark.parametrize("verb", ["sync", "forget and gc"])
-def test_dying_at_any_call_that_changes_the_disk(verb: str, tmp_path: Path, changing: Channel) -> None:
-    """A process that ends between any two changes of the file system: every one in the long form, a sample here."""
-    base = tmp_path / "base"
-    repo = CondaRepo(path="chan", upstream=changing.root.as_uri())
-    with store_at(base) as store:
-        sync(store, repo)
-        if verb != "sync":
-            next_state(changing)
-            sync(store, repo)
-    if verb == "sync":
-        next_state(changing)
-    before = published(base)
-    action = _sync if verb == "sync" else _forget_and_gc
-    total = _calls(tmp_path, base, repo, action, dies_at=None)
-    assert total > 20
-    step = 1 if os.environ.get("SNAPMIRROR_LONG") else max(1, total // 40)
-    for number in range(0, total, step):
-        root = tmp_path / f"crash-{number}"
-        shutil.copytree(base, root, symlinks=True, copy_function=_link)
-        _calls(tmp_path, root, repo, action, dies_at=number)
-        assert [found for found in problems(root) if not found.index] == [], number
-        after = published(root)
-        if verb == "sync":
-            assert before["documents"].items() <= after["documents"].items(), number
-        _in_child(lambda root=root: action(root, repo))  # type: ignore[misc]
-        assert problems(root) == [], number
-        fs.remove_tree(root)
+    Snapshots.write = early  # type: ignore[method-assign]
 
 
-def test_a_store_whose_maker_died_halfway_is_made_by_the_next(tmp_path: Path) -> None:
-    base = tmp_path / "base"
-    base.mkdir()
-    total = _calls(tmp_path, base, None, _create, dies_at=None)
-    for number in (total // 2, total - 3):  # all that is left are a rename, which makes it a store, and the sync of that
-        root = tmp_path / f"crash-{number}"
-        root.mkdir()
-        _calls(tmp_path, root, None, _create, dies_at=number)
-        assert not (root / "snapmirror.json").exists()
-        _create(root)
-        assert problems(root) == []
+def _leaf_without_its_file() -> None:
+    sealed = seal.seal
+
+    def careless(store: Store, *arguments: Any) -> Any:
+        name = next(path.name for path in store.layout.blobs.glob("*/*") if path.read_bytes().startswith(b"PK"))
+        store.index.drop_blobs([bytes.fromhex(name)])
+        store.blobs.delete(bytes.fromhex(name))
+        return sealed(store, *arguments)
+
+    seal.seal = careless
 
 
-def _create(root: Path, _: object = None) -> None:
-    Store.create(root)
+def _mark_outside_the_lock() -> None:
+    def collect(store: Store, settings: Any, grace: timedelta, cache: object, *, dry_run: bool) -> Any:
+        with store.lock(None) as catalog:
+            reader = gc.Reader(store.metadata, cli_gc.leaf_digests)
+            planned = gc.plan(store, catalog, reader, retention=settings.retention, keep_trees=timedelta(30), grace=grace)
+        with store.lock(None) as catalog:
+            return planned, gc.execute(store, catalog, planned)
+
+    cli_gc._collect = collect
 
 
-def _link(source: str, target: str) -> None:
-    """Copies of the base share blobs with it; all else is a copy, for it is changed in place (LMDB)."""
-    if "/blobs/" in source:
-        os.link(source, target)
-    else:
-        shutil.copy2(source, target)
+@pytest.mark.parametrize(
+    ("command", "broken", "kind"),
+    [
+        ("prefetch", _rows_before_blobs, ""),
+        ("gc", _files_before_rows, "unlink"),
+        ("first sync", _record_before_blobs, "rename"),
+        ("first sync", _leaf_without_its_file, "rename"),
+    ],
+    ids=["index row before blob", "file before index row", "record before blobs", "leaf without its file"],
+)
+def test_a_program_that_does_it_in_the_wrong_order_is_caught(
+    command: str, broken: Callable[[], None], kind: str, small: World
+) -> None:
+    judge = Judge(small, BY_NAME[command])
+    moments = [at for at, when in kills(judge.kinds) if when == "before" and kind in judge.kinds[at]]
+    judge.broken = broken
+    assert any(judge.kill(at, "after") for at in reversed(moments))
 
 
-def _sync(root: Path, repo: CondaRepo) -> None:
-    with store_at(root) as store:
-        assert sync(store, repo).exit_status(strict=True) == 0
+#: brings back files that gc is about to delete
+SYNC = (1, "sync", "chan", "--allow-shrink", "--no-wait")
 
 
-def _forget_and_gc(root: Path, repo: CondaRepo) -> None:
-    from inprocess import collect, forget
-
-    with store_at(root) as store:
-        records = store.catalog().records
-        if len(records) > 1:
-            forget(store, records[0].id)
-        collect(store)
+def test_a_sync_just_before_any_step_of_gc_loses_nothing(small: World) -> None:
+    judge = Judge(small, BY_NAME["gc"])
+    for at in sampled(_free(judge.kinds), 3, seed=1):
+        assert judge.meanwhile(at, *SYNC) == []
 
 
-def _calls(tmp_path: Path, root: Path, repo: CondaRepo | None, action: object, dies_at: int | None) -> int:
-    """Run an action in a child that dies at its n-th call (None: a rehearsal on a copy); how many calls it made."""
-    if dies_at is None:
-        rehearsal = tmp_path / "rehearsal"
-        shutil.copytree(root, rehearsal, symlinks=True)
-        root = rehearsal
-    counted = tmp_path / "calls"
-
-    def run() -> None:
-        calls = _Counting(dies_at)
-        fs.os = calls  # type: ignore[attr-defined]
-        action(root, repo)  # type: ignore[operator]
-        counted.write_text(str(calls.count))
-
-    counted.unlink(missing_ok=True)
-    _in_child(run)
-    return int(counted.read_text()) if counted.exists() else 0
+def test_a_gc_that_marks_outside_the_lock_is_caught(small: World) -> None:
+    judge = Judge(small, BY_NAME["gc"])
+    judge.broken = _mark_outside_the_lock
+    assert any(judge.meanwhile(at, *SYNC) for at in _free(judge.kinds))
 
 
-class _Counting:
-    """`os` as store.fs sees it, for a process that ends just before its n-th call of those that change something."""
-
-    def __init__(self, dies_at: int | None) -> None:
-        self.count = 0
-        self._dies_at = dies_at
-
-    def __getattr__(self, name: str) -> object:
-        if name in CALLS:
-            if self.count == self._dies_at:
-                os._exit(9)
-            self.count += 1
-        return getattr(os, name)
+def _free(kinds: list[str]) -> list[int]:
+    """Steps at which no writing of the index is under way, for which the other process would have to wait."""
+    return [at for at, kind in enumerate(kinds) if not kind.startswith("lmdb")]
 
 
-def _in_child(action: object) -> None:
-    """Run in a forked process, so that LMDB and locks are as after a real death."""
-    child = os.fork()
-    if child == 0:
-        try:
-            action()  # type: ignore[operator]
-            os._exit(0)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) in (0, 9)
+@pytest.mark.skipif(not can_strace(), reason="strace is not here, or may not trace")
+@pytest.mark.parametrize(
+    ("command", "call"), [("first sync", "rename"), ("sync", "lmdb commit"), ("gc", "unlink"), ("import", "link")]
+)
+def test_the_program_itself_is_killed_at_a_system_call(command: str, call: str, small: World) -> None:
+    assert Judge(small, BY_NAME[command]).strace(call, 3) == []

@@ -15,6 +15,7 @@ from snapmirror.digests import sha256
 from snapmirror.errors import DamagedError, Forgotten, LockedError, UsageError
 from snapmirror.readings import File
 from snapmirror.store import check, reindex, retention
+from snapmirror.store.blobs import LocalBlobs
 from snapmirror.store.directories import DirectoryReader
 from snapmirror.store.live import Live, Lost
 from snapmirror.store.records import Pin, RepoState
@@ -128,9 +129,30 @@ def test_what_gc_says_that_it_freed_is_what_the_disk_has_got_back(tmp_path: Path
         forget(store, *ids[:2])
         store.documents.put(sha256(b"made for an old page"), "", b"made for an old page")
         (store.layout.incoming / ("ab" * 32)).write_bytes(bytes(1000))
-        (store.layout.snapshots / ".name.0123").write_bytes(b"half a rec")
+        left = [store.layout.snapshots / ".name.0123", store.layout.root / ".snapmirror.json.0123"]
+        for path in left:
+            path.write_bytes(b"half a rec")
         before = used()
         assert collect(store) == before - used() > 1000
+        assert not any(path.exists() for path in left)
+
+
+def test_a_sync_that_finds_a_blob_just_before_gc_deletes_it_leaves_no_row_of_it(
+    tmp_path: Path, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`check` would call the store damaged."""
+    with daily(tmp_path) as store:
+        _, ids = days(store, channel, 2)
+        forget(store, ids[0])
+        delete = LocalBlobs.delete
+
+        def found(blobs: LocalBlobs, digest: bytes) -> int:
+            store.held([digest])
+            return delete(blobs, digest)
+
+        monkeypatch.setattr(LocalBlobs, "delete", found)
+        assert collect(store)
+        assert {digest for digest, _ in store.index.blobs()} == {blob.digest for blob in store.blobs.list()}
 
 
 def test_gc_drops_notes_of_lost_files_that_are_there_or_that_nothing_lists(tmp_path: Path, channel: Channel) -> None:

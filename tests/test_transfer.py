@@ -22,9 +22,8 @@ from typing import Any
 
 import pytest
 from channels import Channel, Package, make_package
-from inprocess import collect, file_digest, records_of, repodata, store_at, sync
+from inprocess import collect, file_digest, in_child, records_of, repodata, store_at, sync
 from mirror import Mirror
-from test_crash import _in_child
 from upstream import Html, Redirect, Slow, Status, Upstream
 
 from snapmirror import addresses
@@ -658,5 +657,5 @@ def test_a_whole_partial_that_was_made_read_only_is_not_fetched_again(tmp_path: 
         with _open_partial(Path("partial")) as file:
             assert file.read() == b"whole"
 
-    _in_child(work)
+    in_child(work)
     assert (tmp_path / "partial").read_bytes() == b"whole"

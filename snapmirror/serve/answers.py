@@ -153,6 +153,8 @@ class Refused(Exception):
 
     #: for the access log: what had been tried
     cache: Cache = UNCACHED
+    #: further header lines
+    fields: tuple[str, ...] = ()
 
     def __init__(self, status: int, problem: str, place: Place | None = None) -> None:
         self.status = status

@@ -13,12 +13,13 @@ from ..store.catalog import CURRENT
 from ..store.store import Store
 from . import internal
 from .answers import Refused
+from .auth import Guard
 from .blobs import BlobSender
 from .bodies import Bodies, in_memory
 from .fresh import Fresh, Freshness, Live
 from .pull import Puller
 from .resolve import Resolver, split
-from .respond import NO_STORE, SHORT, Reply, problem
+from .respond import NO_STORE, SHORT, Reply, problem, redact
 from .send import JSON, Present, Sender
 from .settings import Origins, Serve
 from .stored import FOLDERS, Stored
@@ -69,6 +70,7 @@ class Server:
         self._present = self._begin(self._watch.view())
         self._sender = Sender(store, BlobSender(store, settings.accel, puller), self._bodies)
         self._snapshots = internal.Snapshots(store)
+        self._guard = Guard(settings.auth) if settings.auth else None
         self._stored = Stored(store, settings.accel)
         self._draining = False
 
@@ -97,14 +99,16 @@ class Server:
         try:
             reply = await self._handle(request)
         except Refused as refused:
-            reply = problem(request, refused.status, refused.problem, refused.place)
+            reply = problem(request, refused.status, refused.problem, refused.place, *refused.fields)
             reply.cache = refused.cache
         except SnapmirrorError as error:
             _log.error("%s", error)
             reply = problem(request, 503, str(error))
         except Exception:
-            _log.exception("%s %s", request.method, request.raw_path)
+            _log.exception("%s %s", request.method, redact(request.raw_path))
             reply = problem(request, 500, "internal error; the server's log says more")
+        if self._guard:
+            reply.keep_private()
         if self._draining:
             reply.force_close()
         return reply
@@ -113,6 +117,8 @@ class Server:
         if request.method not in ("GET", "HEAD"):
             return problem(request, 405, f"{request.method}: this server can only be read", None, "Allow: GET, HEAD")
         path = _path(request.raw_path)
+        if self._guard:
+            path = self._guard.admit(request, path, self._watch.view().answering.is_selector)
         present = self._look(path)
         if (reply := self._sender.send_ready(request, path, present)) is not None:
             return reply

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +17,7 @@ from typing import NamedTuple
 
 from .. import clock
 from ..digests import blake3_of
-from ..errors import AbsentError, DiskFull, LockedError, MismatchError, PlanTooLarge, SnapmirrorError
+from ..errors import AbsentError, DiskFull, LockedError, MismatchError, PlanTooLarge, SnapmirrorError, StoreError
 from ..store import fs
 from ..store.live import Blocked, Lost
 from ..store.store import Store
@@ -192,6 +191,9 @@ class Transfer:
                     self._look()
         except SnapmirrorError as error:
             self.error = error
+        except OSError as error:  # of our disk: those of upstreams are UpstreamErrors by then
+            problem = f"can't be written: {error.strerror or error}"
+            self.error = StoreError(Path(error.filename or self._store.layout.root), problem)
         except Exception as error:
             _log.exception("%s", self.source.file.name)
             self.error = SnapmirrorError(f"internal error: {error}")
@@ -257,10 +259,9 @@ class Transfer:
 
     def _refuse_too_large(self) -> None:
         """Raise PlanTooLarge if the file would not leave `min_free` on the disk, as a sync does."""
-        disk = shutil.disk_usage(self._store.layout.root)
-        size, available = self.source.file.size or 0, disk.free - self._means.http.settings.free_of(disk.total)
+        size, available = self.source.file.size or 0, self._means.http.settings.room(self._store.layout.root)
         if size > available:
-            raise PlanTooLarge(self.source.file.name, size, max(available, 0))
+            raise PlanTooLarge(self.source.file.name, size, available)
 
     def _find(self) -> bool:
         """Whether the store has it; then that is the right file."""

@@ -283,7 +283,8 @@ def _drop_leftovers(store: Store) -> int:
     layout = store.layout
     folders = (layout.snapshots, layout.pins, layout.denied, layout.syncing, store.live.folder, layout.published)
     freed = 0
-    for path in [path for folder in (*folders, *layout.blobs.iterdir()) for path in folder.glob(".*")]:
+    left = [path for folder in (*folders, *layout.blobs.iterdir()) for path in folder.glob(".*")]
+    for path in (*left, *layout.root.glob(f".{layout.format.name}.*")):
         if path in (layout.trees, layout.views):
             continue
         if path.is_dir():
@@ -301,6 +302,7 @@ def _sweep(store: Store, blobs: Sized) -> int:
         batch = blobs[start : start + _BATCH]
         store.index.drop_blobs(digest for digest, _ in batch)
         freed += sum(_delete(store, digest) for digest, _ in batch)
+        store.drop_absent(digest for digest, _ in batch)
     return freed
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import clock
 from ..digests import Digest, is_hex_digest
-from ..errors import DiskFull, LockedError
+from ..errors import DiskFull, LockedError, StoreError
 from . import fs, layout, locks, reindex, syncing
 from .blobs import LocalBlobs, Original, Staged
 from .catalog import Catalog
@@ -16,7 +16,7 @@ from .denied import Denied
 from .directories import Metadata
 from .documents import Documents
 from .fetched import Fetched
-from .index import BlobRow, Index, LeafKey
+from .index import BlobRow, Index, LeafKey, problem
 from .layout import Layout
 from .live import Live
 from .published import Published
@@ -95,6 +95,10 @@ class Store:
     def _build_index(self) -> tuple[int, int]:
         return reindex.build(reindex.Sources(self.layout, self.blobs, self.metadata, self.snapshots, self.live))
 
+    def index_problem(self) -> StoreError | None:
+        """What is wrong with the index, None if every row of it can be read. Only before it is opened here."""
+        return problem(self.layout.index)
+
     def reindex(self) -> tuple[int, int]:
         """Make the index again from the files; (blobs, leaves) entered. The caller holds the store's lock.
 
@@ -134,8 +138,14 @@ class Store:
 
         waiting: as in `locks.hold`. Raises LockedError where that is None, DamagedError.
         """
-        with locks.hold(self.layout.lock, f"the store {self.layout.root}", waiting=waiting):
+        with self.lock_only(waiting):
             yield self.catalog()
+
+    @contextlib.contextmanager
+    def lock_only(self, waiting: locks.Waiting | None) -> Iterator[None]:
+        """The same without the catalog: for who looks for damage, and must not end at a record that can't be read."""
+        with locks.hold(self.layout.lock, f"the store {self.layout.root}", waiting=waiting):
+            yield
 
     @contextlib.contextmanager
     def lock_repo(self, repo: str, waiting: locks.Waiting | None) -> Iterator[None]:
@@ -185,7 +195,18 @@ class Store:
         if unknown:
             self.blobs.sync_names(unknown)
             self.index.put_blobs({digest: BlobRow(sizes[digest]) for digest in unknown})
+            self.drop_absent(unknown)
         return sizes
+
+    def drop_absent(self, digests: Iterable[Digest]) -> None:
+        """Take out the rows of those blobs that are gone.
+
+        Between the row and the file of a blob that is being deleted another process may find it whole, and enter it again. One
+        of the two comes last, and sees what there is.
+        """
+        gone = [digest for digest in digests if self.blobs.size(digest) is None]
+        if self.index.held(gone):
+            self.index.drop_blobs(gone)
 
     def leaves(self, digests: Mapping[LeafKey, Digest]) -> dict[LeafKey, Digest]:
         """The blobs of leaves that are held. digests: for each key that of the leaf's canonical form or of its source; keys

@@ -220,6 +220,9 @@ def _fetch(http: Http, url: str, partial: BinaryIO, source: Source, arrived: Arr
             return _verified(partial, sums, source, url)
         except _Broken as broken:
             etag = broken.etag
+            if resumed and os.fstat(partial.fileno()).st_size == 0:  # what an earlier process left was no try of ours
+                resumed = False
+                continue
             if not left:
                 raise TransportError(
                     addresses.redact(url), f"{broken.problem}, after {http.settings.retries + 1} tries"
