@@ -4,6 +4,8 @@
 PYTHON ?= python3
 # seconds that the demo serves before it ends by itself
 DEMO_SECONDS ?= 60
+# seconds that each target of `make fuzz` gets
+FUZZ_SECONDS ?= $(if $(SHORT),1,300)
 # processes that run tests
 JOBS ?= auto
 # where `make install` puts the program and its manual pages
@@ -27,6 +29,7 @@ help:
 	@echo 'make power     cut the power after every call of every command, on a model of a file system (SHORT=1: in a minute or two)'
 	@echo 'make long      run the long forms of tests: every file of a mirror to adopt, every version of a channel'
 	@echo 'make mutants   make lines of store/ and sync/ wrong, and see which tests notice (MUTANTS="gc seal": of these modules)'
+	@echo 'make fuzz      look for bytes that break a parser (SHORT=1: a second for each; FUZZ_SECONDS=n; FUZZ="repodata path": only these)'
 	@echo 'make check     check lint, format, types and the order of layers'
 	@echo 'make bench     measure against other programs (BENCH=--quick for a short run, BENCH=NAME for one)'
 	@echo 'make man       check the manual pages, and render them to build/man as HTML'
@@ -58,6 +61,10 @@ $(VENV)/installed-bench: pyproject.toml | $(VENV)/made
 
 $(VENV)/installed-mutants: pyproject.toml | $(VENV)/made
 	$(PIP) install --editable '.[test,mutants]'
+	@touch $(VENV)/installed $(VENV)/installed-test $@
+
+$(VENV)/installed-fuzz: pyproject.toml | $(VENV)/made
+	$(PIP) install --editable '.[test,fuzz]'
 	@touch $(VENV)/installed $(VENV)/installed-test $@
 
 # Debian packages for tests and measurements, as root on Debian only. What can't be had is no failure: what needs it skips, and
@@ -126,6 +133,10 @@ mutants: $(VENV)/installed-mutants $(VENV)/debian
 .PHONY: crash
 crash: $(VENV)/installed-test
 	PYTHONPATH=tests $(BIN)/python tests/crashes.py $(if $(SHORT),--kills 8 --errors 1 --strace 1)
+
+.PHONY: fuzz
+fuzz: $(VENV)/installed-fuzz
+	$(BIN)/python tests/fuzz/run.py $(FUZZ_SECONDS) $(FUZZ)
 
 .PHONY: fleet
 fleet: $(VENV)/installed-test

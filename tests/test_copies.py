@@ -270,6 +270,14 @@ def test_what_was_forgotten_and_denied_at_the_source_is_so_at_the_replica(source
     assert replica.snapshots() == DAYS[1:]  # nothing is deleted here because it was there
 
 
+def test_a_copy_leaves_free_on_the_disk_what_is_to_stay_free(source: Mirror, replica: Mirror, tmp_path: Path) -> None:
+    source.run("export", "--to", str(tmp_path / "all.tar"))
+    replica.settings["download"]["min_free"] = "100%"
+    for command in (["replicate", str(source.store_path)], ["import", str(tmp_path / "all.tar")]):
+        assert "to spare above min_free" in replica.run(*command, status=1).err
+        assert replica.snapshots() == []
+
+
 def test_gc_at_the_source_and_here_leaves_a_replica_whole(tmp_path: Path, channel: Channel) -> None:
 
     class Collecting(Folder):
@@ -290,7 +298,7 @@ def test_gc_at_the_source_and_here_leaves_a_replica_whole(tmp_path: Path, channe
     with store_at(tmp_path / "one") as one, store_at(tmp_path / "two") as two:
         sync(one, repo)
         with Http(FAST, lambda _: None) as http:
-            report = Copying(two, ECOSYSTEMS, Publish(), Quiet(), None).run(Collecting(one, http, two), [])
+            report = Copying(two, ECOSYSTEMS, Publish(), FAST, Quiet(), None).run(Collecting(one, http, two), [])
         assert report.snapshots == [record.id for record in one.catalog().records]
         collect(two)
         assert everything_held(two) >= everything_held(one)
@@ -384,6 +392,12 @@ def test_with_a_key_what_is_not_signed_with_it_is_refused_and_signatures_travel(
     mirror.sync()
     replica.run("replicate", str(mirror.store_path), "--key", f"{keys[1]}.pub", status=1)
     assert not list((replica.store_path / "blobs").glob("*/*"))
+    mirror.run("export", "--to", str(tmp_path / "all.tar"))
+    replica.run("import", str(tmp_path / "all.tar"), "--key", f"{keys[1]}.pub", status=1)
+    assert not list((replica.store_path / "blobs").glob("*/*"))
+    imported = Mirror(tmp_path / "imported")
+    imported.run("import", str(tmp_path / "all.tar"), "--key", f"{keys[0]}.pub")
+    assert records(imported.store_path) == records(mirror.store_path)
     replica.run("replicate", str(mirror.store_path), "--key", f"{keys[0]}.pub")
     assert records(replica.store_path) == records(mirror.store_path)
     assert list(replica.store_path.glob("snapshots/*.sig"))

@@ -112,7 +112,9 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ConfigError(path, "", f"can't be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(path, "", f"is not UTF-8, as TOML must be: byte {error.start} is wrong") from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise ConfigError(path, "", "is nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError; or a number of more digits than Python makes an integer of
         raise ConfigError(path, "", f"is not TOML: {error}") from None
 
 

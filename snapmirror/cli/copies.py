@@ -24,14 +24,15 @@ SnapshotsOption = Annotated[
     list[str] | None,
     typer.Option("--snapshots", metavar="SNAPSHOT", help="Only this one; may be given several times. By default all."),
 ]
+KeyOption = Annotated[
+    Path | None, typer.Option("--key", metavar="FILE", help="Public key with which every record must be signed.")
+]
 
 
 def replicate(
     origin: Annotated[str, typer.Argument(metavar="URL|DIR", help="Another snapmirror, or the folder of its store.")],
     snapshots: SnapshotsOption = None,
-    key: Annotated[
-        Path | None, typer.Option("--key", metavar="FILE", help="Public key with which every record must be signed.")
-    ] = None,
+    key: KeyOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print which snapshots would come, and bring nothing.")] = False,
     json: JsonOption = False,
     config: ConfigOption = None,
@@ -81,6 +82,7 @@ def export(
 
 def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The export: its file, all volumes, or the first.")],
+    key: KeyOption = None,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -88,7 +90,8 @@ def import_(
     with opened(config, write=True, create=True) as (settings, store), progress("import") as bars:
         volumes = Volumes(volumes_of(files))
         try:
-            report = _copying(store, settings, bars).run(ExportFile(volumes), [])
+            check = _checker(volumes.name, key) if key else None
+            report = _copying(store, settings, bars, check).run(ExportFile(volumes), [])
         finally:
             volumes.close()
     _print(report, as_json=json)
@@ -109,7 +112,7 @@ def _checker(origin: str, key: Path) -> Check:
 
 def _copying(store: Store, settings: Config, bars: Bars | Lines, check: Check | None = None) -> Copying:
     taken = {repo.path.split("/")[0] for repo in settings.repo}
-    return Copying(store, ECOSYSTEMS, settings.publish, bars, waiting, taken=taken, check=check)
+    return Copying(store, ECOSYSTEMS, settings.publish, settings.download, bars, waiting, taken=taken, check=check)
 
 
 def _print(report: CopyReport, *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from blake3 import blake3
 
-from .. import addresses
+from .. import addresses, codec
 from ..digests import Digest
 from ..errors import BadIndexError
 from ..readings import Draft, Reading
@@ -43,12 +43,12 @@ class FlatReading(Reading):
         self.document = document
         self.validators: Mapping[str, Validators] = {document: validators} if validators else {}
         top = _decode_top(url, body)
-        self.info: dict[str, Any] = dict(_decode(url, top.get("info", b"{}"), dict[str, Any] | None) or {})
+        self.info: dict[str, Any] = dict(_decode_kept(url, top.get("info", b"{}"), dict[str, Any] | None) or {})
         if not isinstance(self.info.get("subdir"), str):  # CEP 36 does not require it; rattler does, in a shard index
             self.info["subdir"] = url.rsplit("/", 2)[-2]
         stated = self.info.pop("base_url", None)
         self.bases: tuple[str, ...] = (base_of(url, stated),)
-        self.extra = {key: _decode(url, raw, Any) for key, raw in top.items() if key not in KNOWN}
+        self.extra = {key: _decode_kept(url, raw, Any) for key, raw in top.items() if key not in KNOWN}
         if "repodata_version" in top and not stated:  # version 2 only says that there is a base_url (CEP 15)
             self.extra["repodata_version"] = _decode(url, top["repodata_version"], Any)
         for kept in (self.info, self.extra):
@@ -132,7 +132,7 @@ class FlatReading(Reading):
         Also these files {file: reason}. They are found here because their `name` may put them into two leaves, where nobody
         would see that at most one is right.
         """
-        shard = self._decode_group(name)
+        shard = codec.deeper(lambda: self._decode_group(name))
         one, other = (shard.get(section, {}) for section in SECTIONS)
         twice = [file for file in one.keys() & other.keys() if _promise(one[file]) != _promise(other[file])]
         for file in twice:
@@ -147,7 +147,7 @@ class FlatReading(Reading):
                 for section, groups in self._sections.items()
                 if name in groups
             }
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return {
                 section: {key: _decode_one(raw) for key, raw in groups[name]}
                 for section, groups in self._sections.items()
@@ -181,7 +181,7 @@ def _decode_one(raw: msgspec.Raw) -> Any:
     """A record; None if it can't be decoded, because of a number like 1e400 for example. `draft` withholds what is None."""
     try:
         return _RECORD.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -234,3 +234,8 @@ def _decode(url: str, text: bytes | msgspec.Raw, type_: Any) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         begin = bytes(memoryview(text)[:40])
         raise BadIndexError(addresses.redact(url), f"can't be parsed: {error}; it begins with {begin!r}") from None
+
+
+def _decode_kept(url: str, text: bytes | msgspec.Raw, type_: Any) -> Any:
+    """The same of what is published again."""
+    return codec.deeper(lambda: _decode(url, text, type_))

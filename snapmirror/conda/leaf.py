@@ -12,6 +12,7 @@ numbers             integers beyond 64 bits become floats, for MessagePack has n
 """
 
 import math
+import reprlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -161,7 +162,7 @@ def _normalise(record: Any, file: str, base: str) -> File:
     if type(name) is not str or not name:
         raise ValueError("its record has no name")
     if size is not None and (type(size) is not int or not 0 <= size < 1 << 53):  # beyond, JSON's readers disagree
-        raise ValueError(f"its size is {size!r}")
+        raise ValueError(f"its size is {reprlib.repr(size)}")
     try:
         if sha256 is not None:
             sha256 = record["sha256"] = bytes.fromhex(sha256) if type(sha256) is str else sha256
@@ -305,7 +306,7 @@ def files(leaf: bytes) -> tuple[File, ...]:
     """The files that a leaf lists. Raises ValueError for bytes that are no shard."""
     try:
         found = _DECODER.decode(leaf)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not a shard: {error}") from None
     listed = [
         File(file, sums.size, sums.sha256, sums.md5) for part in (found.packages, found.conda) for file, sums in part.items()

@@ -61,7 +61,8 @@ class Cut:
             lists = {key: msgspec.json.decode(top[key], type=list[str]) for key in _LISTS if key in top}
             cut = {*maps, *lists, "v3"}
             #: the document without what its parts hold; numbers fit into MessagePack
-            self.skeleton: dict[str, Any] = {key: msgspec.json.decode(raw) for key, raw in top.items() if key not in cut}
+            rest = {key: raw for key, raw in top.items() if key not in cut}
+            self.skeleton: dict[str, Any] = codec.deeper(lambda: {key: msgspec.json.decode(raw) for key, raw in rest.items()})
             fit_numbers(self.skeleton)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"can't be parsed: {error}") from None
@@ -126,8 +127,8 @@ def _group(slices: Iterable[tuple[str, msgspec.Raw]], by_name: bool, kind: str =
 
 def _decode(slices: _Group) -> dict[str, Any]:
     try:
-        return {key: msgspec.json.decode(text) for key, text in slices}
-    except (msgspec.DecodeError, RecursionError) as error:
+        return codec.deeper(lambda: {key: msgspec.json.decode(text) for key, text in slices})
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"can't be parsed: {error}") from None
 
 

@@ -31,7 +31,7 @@ def apply(repodata: dict[str, Any], path: Path) -> None:
         found = msgspec.json.decode(path.read_bytes(), type=_Instructions)
     except FileNotFoundError:
         return
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadIndexError(path.as_uri(), str(error)) from None
     if found.patch_instructions_version not in (1, 2):
         raise BadIndexError(path.as_uri(), f"version {found.patch_instructions_version} is unknown (1 and 2 are known)")

@@ -5,6 +5,7 @@ cache has made of it.
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -44,9 +45,9 @@ class ShardedReading(Reading):
         self._upstream = upstream
         try:
             content = codec.decompress(body, _INDEX_LIMIT)
-            found = msgspec.msgpack.decode(content, type=_Index)
+            found = codec.deeper(lambda: msgspec.msgpack.decode(content, type=_Index))
             top = msgspec.msgpack.decode(content, type=dict[str, msgspec.Raw])
-            extra = {key: msgspec.msgpack.decode(raw) for key, raw in top.items() if key not in _KNOWN}
+            extra = {key: codec.deeper(partial(msgspec.msgpack.decode, raw)) for key, raw in top.items() if key not in _KNOWN}
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise BadIndexError(addresses.redact(url), f"can't be parsed: {error}") from None
         if any(len(digest) != 32 for digest in found.shards.values()):
@@ -76,7 +77,8 @@ class ShardedReading(Reading):
         if actual != expected:
             raise MismatchError(addresses.redact(url), "sha256", expected.hex(), actual.hex())
         try:
-            shard = decode(codec.decompress(body, LEAF_LIMIT))
+            content = codec.decompress(body, LEAF_LIMIT)
+            shard = codec.deeper(lambda: decode(content))
             unsayable = withhold_unsayable(shard)
         except ValueError as error:
             raise BadIndexError(addresses.redact(url), str(error)) from None

@@ -73,7 +73,10 @@ def _read(path: Path) -> Included:
     if any(line.strip() == "@EXPLICIT" for line in text.splitlines()):
         return _of_urls(_explicit(text))
     try:
-        content = yaml.safe_load(text)
+        # everything is text: a package may be called `yes`, and no merges are expanded
+        content = yaml.load(text, yaml.BaseLoader)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())  # it quotes the file, over several lines
         raise ValueError(f"it is not YAML, and has no line @EXPLICIT: {reason}") from None
@@ -84,7 +87,7 @@ def _read(path: Path) -> Included:
 
 def _specs(dependencies: list[object]) -> list[str]:
     """The specs of an environment file, without channels: these are configured. Raises ValueError for what is no spec."""
-    specs = [text.rpartition("::")[2] for text in dependencies if isinstance(text, str)]
+    specs = [text.rpartition("::")[2] for text in dependencies if isinstance(text, str) and text]
     for text in specs:
         Spec(text)
     return specs

@@ -33,7 +33,7 @@ def decode(leaf: bytes) -> File:
     """The file that a leaf lists. Raises ValueError if these are not the bytes of a leaf."""
     try:
         found = _DECODER.decode(leaf)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not a file's leaf: {error}") from None
     return File(found.name, found.size, found.sha256, found.md5, modified=found.modified)
 

@@ -54,7 +54,7 @@ def _translate(piece: str) -> str:
             return "[^/]"
     if len(piece) == 1:
         return re.escape(piece)
-    inner = piece[1:-1].replace("\\", r"\\")  # of a class, [abc]
+    inner = re.sub(r"([\\[&~|])", r"\\\1", piece[1:-1])  # of a class, [abc]
     return f"[^/{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"
 
 

@@ -9,7 +9,7 @@ import urllib.parse
 from html.parser import HTMLParser
 from typing import NamedTuple
 
-from .. import addresses
+from .. import addresses, markup
 from ..errors import BadIndexError
 from . import names
 from .entries import DATE, Entry, seconds
@@ -19,10 +19,9 @@ _HASH = re.compile(r"(?<![\w])(?:([0-9a-fA-F]{64})|([0-9a-fA-F]{32}))(?![\w])")
 #: a number without a unit, or with B, is exact; with another unit it is rounded
 _SIZE = re.compile(r"(?<!\S)(\d{1,15})(\.\d+)?(?: ?(?:B|bytes?)| ?([KMGTP](?:i?B)?))?(?!\S)", re.IGNORECASE)
 _UNITS = "bkmgtp"
-#: HTMLParser looks for the end of an open comment or tag again at each of them: a page of nothing else would take it hours
-_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
-_UNCLOSED = re.compile(r"<(?![^<>]{0,8192}>)")
 _SPACE = re.compile(r"\s+")
+#: characters beside a link; a row of a megabyte with thousands of links would be read again for each of them
+_BESIDE = 1000
 
 
 class Page(NamedTuple):
@@ -42,7 +41,7 @@ def parse(body: bytes, url: str) -> Page:
     Raises BadIndexError for a page that is no listing.
     """
     rows = _Rows()
-    rows.feed(_UNCLOSED.sub("&lt;", _COMMENT.sub("", body.decode("utf-8", "replace"))))
+    rows.feed(markup.parseable(body.decode("utf-8", "replace")))
     rows.close()
     if rows.asks_for_password:
         raise BadIndexError(addresses.redact(url), "is no listing but a page to log in")
@@ -131,6 +130,8 @@ class _Rows(HTMLParser):
         self.asks_for_password = False
         #: the text of the row so far
         self._texts: list[str] = []
+        #: characters that it may still get
+        self._room = _BESIDE
         self._in_row = self._in_link = self._in_heading = False
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
@@ -138,11 +139,11 @@ class _Rows(HTMLParser):
         values = dict(attributes)
         if tag == "a" and values.get("href"):
             if not self._in_row:
-                self._texts = []
+                self._texts, self._room = [], _BESIDE
             self.found.append(_Row(values["href"] or "", self._texts))
             self._in_link = True
         elif tag == "tr":
-            self._in_row, self._texts = True, []
+            self._in_row, self._texts, self._room = True, [], _BESIDE
         elif tag in ("title", "h1", "h2"):
             self._in_heading = True
         elif tag == "input" and (values.get("type") or "").lower() == "password":
@@ -153,7 +154,7 @@ class _Rows(HTMLParser):
         if tag == "a":
             self._in_link = False
         elif tag in ("tr", "table", "pre", "ul"):
-            self._in_row, self._texts = False, []
+            self._in_row, self._texts, self._room = False, [], _BESIDE
         elif tag in ("title", "h1", "h2"):
             self._in_heading = False
 
@@ -161,5 +162,6 @@ class _Rows(HTMLParser):
         """See HTMLParser."""
         if self._in_heading:
             self.headed = self.headed or bool(_HEADING.match(data))
-        elif not self._in_link:
-            self._texts.append(data)
+        elif not self._in_link and self._room > 0:
+            self._texts.append(data[: self._room])
+            self._room -= len(data) + 1  # one for the space that joins them

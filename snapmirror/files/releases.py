@@ -9,6 +9,7 @@ a folder         our own, of folders of this machine (`transfer.local`): {url, n
 """
 
 import contextlib
+import reprlib
 import urllib.parse
 from collections import Counter
 from collections.abc import Iterator
@@ -81,7 +82,7 @@ def _assets(items: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]
 def _from_server(item: dict[str, Any]) -> dict[str, Any]:
     """An item of nginx's `autoindex_format json`."""
     modified = None
-    with contextlib.suppress(ValueError, TypeError):
+    with contextlib.suppress(ValueError, TypeError, AttributeError, OverflowError):  # whatever it is, and whichever year
         modified = int(parsedate_to_datetime(item["mtime"]).timestamp()) if "mtime" in item else None
     address = f"./{addresses.file_url('', str(item.get('name')))}"
     return {**item, "url": address, "folder": item["type"] == "directory", "modified": modified}
@@ -91,7 +92,10 @@ def _name(item: dict[str, Any], address: object) -> str:
     stated = item.get("name")
     if isinstance(stated, str):
         return stated
-    path = urllib.parse.urlsplit(address).path if isinstance(address, str) else ""
+    try:
+        path = urllib.parse.urlsplit(address).path if isinstance(address, str) else ""
+    except ValueError:  # the address can't be used, and nothing else names the file
+        path = ""
     return urllib.parse.unquote(path.rpartition("/")[2])
 
 
@@ -101,10 +105,13 @@ def _entry(name: str, item: dict[str, Any], base: str) -> Entry:
         raise ValueError("it has no address")
     size = item.get("size")
     if size is not None and (type(size) is not int or not 0 <= size < _HUGE):
-        raise ValueError(f"its size is {size!r}")
+        raise ValueError(f"its size is {reprlib.repr(size)}")
     url = addresses.redact(addresses.join(base, item["url"]))
     modified = item.get("modified", item.get("updated_at"))
-    modified = modified if type(modified) is int and 0 <= modified < _HUGE else parse_date(str(modified))
+    if isinstance(modified, str):
+        modified = parse_date(modified)
+    elif type(modified) is not int or not 0 <= modified < _HUGE:
+        modified = None
     sha256, md5 = _hash(item, "sha256", 32), _hash(item, "md5", 16)
     return Entry(name, size, modified, sha256, md5, url, text=repr((url, size, modified, sha256, md5)))
 

@@ -149,7 +149,7 @@ class ProjectPages:
         for key, row in self.upstream.notes.get(keys).items():
             try:
                 found[keys[key]] = _NOTED.decode(row)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, RecursionError):
                 continue  # of another version
         return found
 

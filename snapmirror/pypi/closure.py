@@ -123,7 +123,7 @@ class Closure:
         row = self._reading.notes.get([self._key]).get(self._key) if self._reading.notes else None
         try:
             memo = _MEMO.decode(row or b"")
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return False
         if not self._reading.sources.keys() <= memo.needs.keys() or self._rules.present >= memo.until:
             return False
@@ -186,7 +186,7 @@ class Closure:
         for text in sorted({text for one in kept for text in self._requires.get(_sum_of(one), ())}):
             try:
                 requirement = Requirement(text)
-            except InvalidRequirement:
+            except (InvalidRequirement, RecursionError):
                 continue  # from before PEP 508; no installer can fulfil it either
             if requirement.url is None and self._machines.need(requirement.marker, extras):
                 yield requirement

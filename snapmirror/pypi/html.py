@@ -6,7 +6,7 @@ from typing import Any
 
 from pypi_simple import Link, RepositoryPage, UnsupportedRepoVersionError, parse_links_stream
 
-from .. import addresses
+from .. import addresses, markup
 from ..errors import BadIndexError
 from ..readings import Answer
 from . import leaf, names
@@ -16,10 +16,14 @@ from .version import check_version, unknown_version
 _LIMIT = 32 << 20
 #: titles that generators of such pages give them
 _HEADING = re.compile(rb"<(?:title|h1)[^>]*>\s*(?:links for|simple index|index of|directory listing)", re.IGNORECASE)
-_DECLARATION = re.compile(rb"\A\s*<\?xml[^>]*>")
+_DECLARATION = re.compile(r"\A\s*<\?xml[^>]*>")
 _SERIAL = re.compile(rb"<!--\s*SERIAL\s+(\d{1,18})\s*-->")
 #: where links begin and end
-_LINK = re.compile(rb"<(/?)a(?=[\s>])", re.IGNORECASE)
+_LINK = re.compile(r"<(/?)a(?=[\s>])", re.IGNORECASE)
+#: tags that say nothing of links; to look for the beginning of each end takes parsers long where there are thousands
+_OTHER_TAG = re.compile(r"</?(?!(?:a|base|meta|script|style|title|textarea)[\s/>])[a-z][^<>]*>", re.IGNORECASE)
+_META_CHARSET = re.compile(rb"<meta[^<>]*charset=[\"']?([\w-]+)", re.IGNORECASE)
+_META_VERSION = re.compile(rb"<meta[^<>]*pypi:repository-version[^<>]*content=[\"']?([\d.]+)")
 _HASH = re.compile(r"(md5|sha1|sha224|sha256|sha384|sha512|blake2b)[=:]([0-9a-fA-F]+)")
 
 
@@ -51,41 +55,46 @@ def _parse(answer: Answer) -> RepositoryPage:
     if len(answer.body) > _LIMIT:
         raise BadIndexError(shown, f"is HTML of more than {_LIMIT} bytes; an index of that size has JSON")
     try:
-        # XHTML begins with a declaration that the parser would warn of
-        return RepositoryPage.from_html(_closed(_DECLARATION.sub(b"", answer.body)), answer.url, _charset(answer))
+        return RepositoryPage.from_html(_text(answer), answer.url)
     except UnsupportedRepoVersionError as error:
         raise unknown_version(error.declared_version, shown) from None
     except (ValueError, AssertionError, RecursionError) as error:
         raise BadIndexError(shown, f"can't be parsed as HTML: {error}") from None
 
 
-def _closed(body: bytes) -> bytes:
-    """A page with `</a>` put before each `<a>` that begins inside a link.
+def _text(answer: Answer) -> str:
+    """A page as the parsers can take it. Raises BadIndexError for one in an unknown encoding.
 
-    To the parsers, thousands of links that are left open lie in each other, and each has the text of all that follow.
+    It has `</a>` before each `<a>` that begins inside a link: to the parsers, thousands of links that are left open lie in each
+    other, and each has the text of all that follow.
     """
+    try:
+        text = answer.body.decode(_charset(answer), "replace")
+        text.encode()  # some encodings, such as utf-7, have what Unicode does not: halves of characters
+    except (LookupError, UnicodeError):
+        raise BadIndexError(addresses.redact(answer.url), f"is HTML in an unknown encoding, {_charset(answer)}") from None
+    # XHTML begins with a declaration that the parser would warn of
+    text = _OTHER_TAG.sub("", markup.parseable(_DECLARATION.sub("", text)))
     inside = False
 
-    def end(found: re.Match[bytes]) -> bytes:
+    def end(found: re.Match[str]) -> str:
         nonlocal inside
         before, inside = inside, not found[1]
-        return b"</a>" + found[0] if before and inside else found[0]
+        return "</a>" + found[0] if before and inside else found[0]
 
-    return _LINK.sub(end, body)
+    return _LINK.sub(end, text)
 
 
-def _charset(answer: Answer) -> str | None:
-    """The encoding that the server states; else UTF-8, if the page can be that; else None, for the parser to guess.
-
-    Guessing goes wrong where little of a page is not ASCII.
-    """
+def _charset(answer: Answer) -> str:
+    """The encoding that the server states, or else the page; else UTF-8, if the page can be that, or Latin-1."""
     if found := re.search(r"charset=\"?([\w-]+)", answer.headers.get("content-type", "")):
         return found[1]
     try:
         answer.body.decode()
+        return "utf-8"
     except UnicodeDecodeError:
-        return None
-    return "utf-8"
+        stated = _META_CHARSET.search(answer.body[:4096])
+        return stated[1].decode() if stated else "latin-1"
 
 
 def _name_of(url: str) -> str:
@@ -132,15 +141,11 @@ def listing(answer: Answer) -> tuple[list[str], str | None]:
     Raises BadIndexError for what is no list of projects, or of an API version that we can't know.
     """
     shown = addresses.redact(answer.url)
-    version = re.search(rb"<meta[^>]*pypi:repository-version[^>]*content=[\"']?([\d.]+)", answer.body[:4096])
+    version = _META_VERSION.search(answer.body[:4096])
     if version:
         check_version(version[1].decode(), shown)
     try:
-        text = _closed(answer.body).decode(_charset(answer) or "utf-8", "replace")
-    except (LookupError, UnicodeError):
-        raise BadIndexError(shown, f"is HTML in an unknown encoding, {_charset(answer)}") from None
-    try:
-        links = list(parse_links_stream([text], answer.url))
+        links = list(parse_links_stream([_text(answer)], answer.url))
     except (ValueError, AssertionError) as error:
         raise BadIndexError(shown, f"can't be parsed as HTML: {error}") from None
     found: list[str] = []

@@ -2,6 +2,7 @@
 
 import re
 from functools import lru_cache
+from math import prod
 from typing import Literal, NamedTuple
 
 from packaging.tags import Tag
@@ -22,6 +23,9 @@ SIDECARS = (METADATA, PROVENANCE)
 _LONGEST = 220
 
 Kind = Literal["wheel", "sdist", "other"]
+
+#: tags of a wheel; a name of 220 bytes can say 50,000, and a page 100,000 such names
+_MOST_TAGS = 1000
 
 _PROJECT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,198}[a-z0-9])?")
 _SDISTS = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz", ".tar.Z", ".tar")
@@ -119,8 +123,10 @@ def parse(file: str, project: str) -> Named:
     """What the name of a file on the page of a project says."""
     if file.endswith(".whl"):
         try:
+            if prod(part.count(".") + 1 for part in file.split("-")[-3:]) > _MOST_TAGS:
+                raise InvalidWheelFilename(file)
             _, version, _, tags = parse_wheel_filename(file)
-        except InvalidWheelFilename:
+        except (InvalidWheelFilename, ValueError):  # the latter: see parse_version
             return Named("wheel", file.partition("-")[2].partition("-")[0], frozenset())
         return Named("wheel", str(version), tags)
     kind: Kind = "sdist" if file.endswith(_SDISTS) else "other"

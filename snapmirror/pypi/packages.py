@@ -145,7 +145,7 @@ def _key(path: Path) -> str:
 def _noted(row: bytes | None) -> _Said | None:
     try:
         return _SAID.decode(row) if row else None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None  # of another version of snapmirror
 
 

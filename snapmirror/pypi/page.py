@@ -4,6 +4,7 @@ Keys that we don't know are kept. What is wrong with one file takes out that fil
 """
 
 import re
+import reprlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,7 +49,7 @@ def read(answer: Answer, project: str) -> dict[str, Any]:
         page = html.project(answer, project)
     stated = page.get("name", project)
     if not isinstance(stated, str) or names.normalise(stated) != project:
-        raise BadIndexError(addresses.redact(answer.url), f"is the page of another project, {stated!r}")
+        raise BadIndexError(addresses.redact(answer.url), f"is the page of another project, {reprlib.repr(stated)}")
     page["name"] = stated
     return page
 
@@ -177,7 +178,7 @@ def _check_promise(record: dict[str, Any]) -> None:
     """Raise ValueError unless what verifies the file is sound: `hashes` (PEP 691) or `size` (PEP 700)."""
     size = record.get("size")
     if size is not None and (type(size) is not int or not 0 <= size < 1 << 53):  # beyond, JSON's readers disagree
-        raise ValueError(f"its size is {size!r}")
+        raise ValueError(f"its size is {reprlib.repr(size)}")
     hashes = record.setdefault("hashes", {})
     if not _are_hashes(hashes):
         raise ValueError("its hashes are no hexadecimal numbers of the right length")
@@ -189,13 +190,13 @@ def _check_types(record: dict[str, Any]) -> None:
     """Raise ValueError for a key of a file whose type clients would refuse the whole page for."""
     for key, allowed in _TYPES.items():
         if not isinstance(record.get(key), allowed):
-            raise ValueError(f"its {key} is {record[key]!r}")
+            raise ValueError(f"its {key} is {reprlib.repr(record[key])}")
     if record.get("upload-time") is not None:
         _check_time(record["upload-time"])
     for key in leaf.METADATA_KEYS:
         value = record.get(key)
         if value is not None and not isinstance(value, bool) and not _are_hashes(value):
-            raise ValueError(f"its {key} is {value!r}")
+            raise ValueError(f"its {key} is {reprlib.repr(value)}")
 
 
 _NONE = type(None)

@@ -178,7 +178,7 @@ class ListedReading(ProjectsReading):
             return None
         try:
             place, names, numbers = _MARK.decode(mark)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return None
         if place not in self._alike:
             return None  # the list of an upstream that the repo has no more

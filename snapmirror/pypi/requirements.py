@@ -107,6 +107,8 @@ def read(repo: PypiRepo, lines: Sequence[str] = ()) -> Wanted:
                 _read_lines(path, wanted, machines, "constraint" in path.name.lower(), ())
         except OSError as error:
             raise SelectionError(repo.path, f"reads {error.filename or path}, which can't be read: {error.strerror}") from None
+        except RecursionError:
+            raise SelectionError(repo.path, f"reads {path}, which is nested too deeply") from None
         except ValueError as error:  # also for what is no TOML or no UTF-8
             raise SelectionError(repo.path, f"reads {path}: {error}") from None
     for line in lines:
@@ -171,7 +173,7 @@ def _take_line(line: str, wanted: Wanted, machines: Machines, constraint: bool) 
     stated = _OPTIONS.sub("", line).strip()
     try:
         found = Requirement(stated)
-    except InvalidRequirement as error:
+    except (InvalidRequirement, RecursionError) as error:
         raise ValueError(f"{stated!r} is no requirement: {str(error).splitlines()[0]}") from None
     places = machines.where(found.marker)
     if found.url or not places:

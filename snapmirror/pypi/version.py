@@ -1,6 +1,7 @@
 """The version of the API that a document is of (PEP 629)."""
 
 import re
+import reprlib
 
 from ..errors import BadIndexError
 
@@ -14,7 +15,7 @@ def check_version(version: object, url: str) -> None:
     """
     found = _VERSION.fullmatch(version) if isinstance(version, str) else None
     if not found:
-        raise BadIndexError(url, f"states {version!r} as its API version")
+        raise BadIndexError(url, f"states {reprlib.repr(version)} as its API version")
     if found[1] != "1":
         raise unknown_version(found[0], url)
 

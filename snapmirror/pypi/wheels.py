@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -20,6 +21,7 @@ _PIECE = 4 << 20
 _PROBLEMS = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError, UnicodeDecodeError,
     KeyError,  # tarfile: a link to what is not in the archive
+    OverflowError, struct.error, IndexError, MemoryError,  # places and lengths that no file has
 )  # fmt: skip
 
 
@@ -68,7 +70,7 @@ def _in_zip(sdist: IO[bytes]) -> bytes:
 
 def _in_tar(sdist: IO[bytes]) -> bytes:
     content = b""
-    with tarfile.open(fileobj=sdist, mode="r:gz") as tar:
+    with _Pieces(sdist) as plain, tarfile.open(fileobj=plain, mode="r:") as tar:
         for member in tar:
             if _is_pkg_info(member.name) and member.size <= METADATA_LIMIT and (inner := tar.extractfile(member)):
                 content = inner.read()
@@ -77,6 +79,19 @@ def _in_tar(sdist: IO[bytes]) -> bytes:
         while stream.read(_PIECE):
             pass
     return content
+
+
+class _Pieces(gzip.GzipFile):
+    """A compressed file of which nobody reads much at once: tarfile reads names whole, whatever length they state."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(fileobj=file, mode="rb")
+
+    def read(self, size: int | None = -1) -> bytes:
+        """See io.RawIOBase. Raises OSError for a length that no name has."""
+        if size is not None and size > METADATA_LIMIT:
+            raise OSError(f"it states a header of {size} bytes")
+        return super().read(size)
 
 
 def _is_pkg_info(path: str) -> bool:

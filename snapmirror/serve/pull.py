@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -260,10 +259,9 @@ class Transfer:
 
     def _refuse_too_large(self) -> None:
         """Raise PlanTooLarge if the file would not leave `min_free` on the disk, as a sync does."""
-        disk = shutil.disk_usage(self._store.layout.root)
-        size, available = self.source.file.size or 0, disk.free - self._means.http.settings.free_of(disk.total)
+        size, available = self.source.file.size or 0, self._means.http.settings.room(self._store.layout.root)
         if size > available:
-            raise PlanTooLarge(self.source.file.name, size, max(available, 0))
+            raise PlanTooLarge(self.source.file.name, size, available)
 
     def _find(self) -> bool:
         """Whether the store has it; then that is the right file."""

@@ -88,12 +88,16 @@ class Catalog:
     def losses(self) -> Iterator[DamagedError]:
         """What is wrong, each as the error that `verify` raises for it: gc stops at the first, `check` lists them all."""
         numbers = {entry.number: entry.id for entry in self.entries}
-        for number in sorted(set(range(1, self.next_number)) - numbers.keys()):
-            before = max((known for known in numbers if known < number), default=None)
-            after = f" after {numbers[before]}" if before else ""
-            yield DamagedError(
-                f"snapshots/: the record number {number}", f"(published{after}) is missing; restore it from a backup"
-            )
+        before = 0
+        for number in sorted(numbers):
+            if before + 1 < number:  # a damaged record may have any number: what is missing is not counted out
+                after = f" after {numbers[before]}" if before > 0 else ""
+                more = f" (and all others up to {number - 1})" if before + 2 < number else ""
+                yield DamagedError(
+                    f"snapshots/: the record number {before + 1}{more}",
+                    f"(published{after}) is missing; restore it from a backup",
+                )
+            before = max(number, 0)
         for pin in self.pins.values():
             if not isinstance(self.by_id.get(pin.snapshot), Record):
                 yield DamagedError(f"pins/{pin.name}.json", f"names {pin.snapshot}, which is not kept")

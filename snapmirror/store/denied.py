@@ -97,6 +97,6 @@ def _read(path: Path) -> Rule:
 def _reason(content: bytes) -> str:
     try:
         stated = msgspec.json.decode(content, type=dict[str, Any]).get("reason")
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     return stated if isinstance(stated, str) else ""

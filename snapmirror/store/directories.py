@@ -245,7 +245,7 @@ class Metadata:
     def _decode(self, digest: Digest, type_: type[Any]) -> Any:
         try:
             return msgspec.msgpack.decode(self._blobs.read(digest), type=type_)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DamagedError(f"blob {digest.hex()}", f"is not the {type_.__name__.lower()} it should be: {error}") from None
 
     def directory(self, digest: Digest) -> "DirectoryReader":

@@ -83,7 +83,7 @@ class Index:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (lmdb.Error, OSError, struct.error, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (lmdb.Error, OSError, struct.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if "No space left" in str(error) or "quota" in str(error):
                 raise DiskFull(self.path) from None
             raise self._unusable(str(error)) from None

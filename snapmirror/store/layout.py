@@ -126,7 +126,7 @@ def verify(layout: Layout, *, write: bool) -> None:
         raise StoreError(layout.root, "is no store: it has no snapmirror.json (make one with `snapmirror init`)") from None
     except PermissionError:
         raise StoreError(layout.root, "can't be read by this user") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, NotADirectoryError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, NotADirectoryError):
         raise StoreError(layout.root, "is no store: its snapmirror.json can't be read") from None
     if found.get("format") != FORMAT:
         raise UnknownFormat(layout.root, found.get("format"), FORMAT)

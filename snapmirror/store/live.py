@@ -142,5 +142,5 @@ def _decode(path: Path, kind: type[_Note]) -> _Note | None:
     """None for a note that was removed meanwhile, is damaged, or of another version."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError, UnicodeDecodeError):
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -7,7 +7,7 @@ import msgspec
 from ..digests import Digest
 from ..errors import DamagedError
 
-Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Hex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 def place_of(repo: str, directory: str) -> str:
@@ -109,5 +109,5 @@ def decode(data: bytes, type_: Any, what: str) -> Any:
     """A value of this type from one of the store's JSON files. Raises DamagedError, which names the file as `what`."""
     try:
         return msgspec.json.decode(data, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedError(what, f"can't be read: {error}") from None

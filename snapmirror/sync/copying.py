@@ -14,7 +14,7 @@ import msgspec
 from .. import clock
 from ..digests import Digest, sha256
 from ..ecosystem import Ecosystem
-from ..errors import DamagedError, SnapmirrorError
+from ..errors import DamagedError, PlanTooLarge, SnapmirrorError
 from ..store import records
 from ..store.catalog import Catalog
 from ..store.directories import Directory
@@ -24,6 +24,7 @@ from ..store.records import Copied, Entry, Pages, Pin, Record, place_of
 from ..store.store import Store
 from ..store.syncing import Registration
 from ..store.trees import leads_out
+from ..transfer.settings import Download
 from . import trees
 from .bringing import CopyError, Here, ToBring, Wanted, check_listing, to_bring
 from .export import refill
@@ -86,6 +87,7 @@ class Copying:
         store: Store,
         ecosystems: Mapping[str, Ecosystem],
         publish: Publish,
+        download: Download,
         progress: Progress,
         waiting: Waiting | None,
         *,
@@ -96,6 +98,7 @@ class Copying:
         self._store = store
         self._ecosystems = ecosystems
         self._publish = publish
+        self._download = download
         self._progress = progress
         self._waiting = waiting
         self._taken = frozenset(taken)
@@ -107,8 +110,8 @@ class Copying:
     def run(self, origin: Origin, selectors: Sequence[str], *, dry_run: bool = False) -> CopyReport:
         """Bring the snapshots that selectors mean there; none: all.
 
-        Raises CopyError, UpstreamError, SelectorError, UsageError for a kind of repo that is not known, and errors of the
-        store; nothing more is published then.
+        Raises CopyError, UpstreamError, SelectorError, PlanTooLarge, UsageError for a kind of repo that is not known, and
+        errors of the store; nothing more is published then.
         """
         with self._store.lock_copies(self._waiting):
             listing = origin.listing()
@@ -264,7 +267,10 @@ class Copying:
         lacking = {digest: size for digest, size in blobs.items() if digest not in held}
         if not lacking:
             return
-        self._progress.begin(len(lacking), sum(size or 0 for size in lacking.values()))
+        expected = sum(size or 0 for size in lacking.values())
+        if expected > (available := self._download.room(self._store.layout.root)):
+            raise PlanTooLarge(origin.name, expected, available)
+        self._progress.begin(len(lacking), expected)
         try:
             missing = origin.bring(self._store, lacking, self._progress)
         finally:

@@ -180,13 +180,12 @@ class Sync:
 
     def _refuse_too_large(self, repo: Repo, directories: list[DirectorySync]) -> None:
         """Raise PlanTooLarge if what this repo and those before it need does not leave `min_free`."""
-        disk = shutil.disk_usage(self._store.layout.root)
-        available = disk.free - self._download.free_of(disk.total)
+        available = self._download.room(self._store.layout.root)
         planned = [directory.plan for directory in [*self._all, *directories] if directory.plan]
         needed = sum(self.bytes_to_write(plan) + sum(map(len, plan.blobs.values())) for plan in planned)
         own = sum(self.bytes_to_write(directory.plan) for directory in directories if directory.plan)
         if own and needed > available:
-            raise PlanTooLarge(repo.path, needed, max(available, 0))
+            raise PlanTooLarge(repo.path, needed, available)
 
     def bytes_to_write(self, plan: DirectoryPlan) -> int:
         """Bytes that the files of a plan will take on the disk."""

@@ -4,7 +4,6 @@ What is needed is found in the newest state of the repo: as it is stored, or, wh
 it now. Nothing is sealed: the files are listed already, and count as fetched because somebody asked for them.
 """
 
-import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -175,10 +174,8 @@ class Prefetch:
         missing = {digest: source for digest, source in sources.items() if self._store.blobs.size(digest) is None}
         report.files, report.bytes = len(sources), sum(source.file.size or 0 for source in sources.values())
         report.fetch_files, report.fetch_bytes = len(missing), sum(source.file.size or 0 for source in missing.values())
-        disk = shutil.disk_usage(self._store.layout.root)
-        available = disk.free - self.http.settings.free_of(disk.total)
-        if report.fetch_bytes > available:
-            raise PlanTooLarge(self._repo.path, report.fetch_bytes, max(available, 0))
+        if report.fetch_bytes > (available := self.http.settings.room(self._store.layout.root)):
+            raise PlanTooLarge(self._repo.path, report.fetch_bytes, available)
         if not report.dry_run:
             for digest in sources.keys() - missing.keys():
                 self._store.fetched.use(digest)

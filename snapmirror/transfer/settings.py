@@ -1,6 +1,7 @@
 """The `[download]` table of the configuration, and those below it."""
 
 import re
+import shutil
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
@@ -137,6 +138,11 @@ class Download(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=
     def bytes_per_second(self) -> int | None:
         """The limit on all transfers together, None for no limit."""
         return units.parse_size(self.bandwidth.removesuffix("/s")) if self.bandwidth else None
+
+    def room(self, folder: Path) -> int:
+        """Bytes that may still be written to the disk of a folder before no more than `min_free` is left."""
+        disk = shutil.disk_usage(folder)
+        return max(disk.free - self.free_of(disk.total), 0)
 
     def free_of(self, disk: int) -> int:
         """Bytes to leave free on a disk of so many bytes. Raises ValueError if `min_free` is neither a size nor a part."""
