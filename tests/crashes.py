@@ -5,12 +5,14 @@ again, undisturbed; a gc of all that a week would make old; and a last look. Wha
 """
 
 import argparse
+import contextlib
 import functools
 import hashlib
 import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -275,8 +277,11 @@ class Judge:
             raise AssertionError(f"looking ended with {status}: {(self._world.root / 'judge').read_text()[-1500:]}")
         return json.loads(told.read_text())
 
-    def _try(self, strike: Strike) -> tuple[int, str, dict[str, Any]]:
-        """Exit status and messages of the process that was struck, and what came after."""
+    def _try(self, strike: Strike, files: int | None = None) -> tuple[int, str, dict[str, Any]]:
+        """Exit status and messages of the process that was struck, and what came after.
+
+        files: how many it may open; None: as many as it likes
+        """
         world, command = self._world, self._command
         counted = world.root / "counted"
         counted.unlink(missing_ok=True)
@@ -286,7 +291,8 @@ class Judge:
             steps.install()
             self.broken()
             try:
-                return world.execute(command)
+                with few_files(files):
+                    return world.execute(command)
             finally:
                 counted.write_text(json.dumps([steps.kinds, steps.struck]), encoding="utf-8")
                 world.say_what_is_loaded()
@@ -294,7 +300,7 @@ class Judge:
         self._begin()
         status = in_child(struck, world.root / "said")
         self._kinds_now, self._struck_now = json.loads(counted.read_text()) if counted.exists() else ([], False)
-        if strike is None:
+        if strike is None and files is None:
             self.kinds = self._kinds_now
             world.load()
         return status, (world.root / "said").read_text(), self._came_of_it()
@@ -380,8 +386,14 @@ class Judge:
     def fail(self, at: int, error: str, *, lasts: bool = False) -> list[str] | None:
         """What was wrong after an error at a step; None if it was not reached."""
         status, said, after = self._try(Fail(at, error, lasts))
-        if not self._struck_now:
-            return None
+        return self._failed(status, said, error, after) if self._struck_now else None
+
+    def starve(self, files: int) -> list[str]:
+        """What was wrong with a process that may open only so many files, for reading and writing, and connections."""
+        status, said, after = self._try(None, files)
+        return self._failed(status, said, "", after)
+
+    def _failed(self, status: int, said: str, error: str, after: dict[str, Any]) -> list[str]:
         wrong = self._ended_well(status, said, error) + self._left(after) + self._later(after)
         if status == 0 and self._command.status == 0 and Look(*after["left"]).effect != self._after.effect:
             wrong.append(f"it said that it was done, and was not: {said!r}")
@@ -530,6 +542,8 @@ def _tries(judge: Judge, share: tuple[int, int], most: Most, seed: int) -> Itera
             wrong = judge.fail(at, error, lasts=lasts)
             if wrong is not None:
                 yield f"{error}{' for good' if lasts else ''} at {kinds[at]} {at}", wrong
+    for files in _share(list(range(2, 2 + most.errors)) if judge.is_program else [], share):
+        yield f"{files} files that can be opened", judge.starve(files)
 
 
 def _share(what: list[Any], share: tuple[int, int]) -> list[Any]:
@@ -552,6 +566,20 @@ def table(counts: dict[str, Count]) -> str:
         tried = f"{count.kills:>11} {count.real:>9} {count.errors:>6}"
         lines.append(f"{name:<18} {tried} {count.states:>11} {len(count.violations):>10}")
     return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def few_files(most: int | None) -> Iterator[None]:
+    """While it lasts this process can open only so many files; None: as many as before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most is not None:
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:
