@@ -44,6 +44,8 @@ FULL = ("ENOSPC", "EDQUOT", "LMDB no space")
 HORRORS = ("Traceback", "internal error", "fault of snapmirror", "Exception ignored")
 #: verbs of which a second run has nothing to do, and says so
 ONCE = ("forget", "unpin", "allow", "pin", "export")
+#: names with a dot that belong to a store
+USUAL = ("published/.trees", "published/.views", "locks/.index", "locks/.trees", "locks/.copies")
 _WEEK = 8 * 86400
 #: lets a process be struck from outside
 STRACE = ("strace", "--follow-forks", "--quiet=all", "--output", os.devnull)
@@ -96,15 +98,14 @@ def look(world: World) -> Look:
         except SnapmirrorError as error:
             problems = [f"check fails: {error}"]
         rows = sorted(digest.hex() for digest, _ in store.index.blobs())
-    strays = [
-        path for path in root.rglob(".*") if path.name not in (".trees", ".views", ".index") and path.parent.name != "locks"
-    ]
+    strays = [os.path.join(folder, name) for folder, folders, files in os.walk(root) for name in folders + files]
+    strays = [path for path in strays if os.path.basename(path)[0] == "." and not path.endswith(USUAL)]
     rest = {
         "index": rows,
         "trees": sorted(path.name for path in (root / "published/.trees").iterdir()),
         "incoming": sorted(path.name for path in (root / "incoming").iterdir() if path.name != "CACHEDIR.TAG"),
         "syncing": sorted(path.name for path in (root / "syncing").iterdir()),
-        "strays": sorted(path.relative_to(root).as_posix() for path in strays),
+        "strays": sorted(os.path.relpath(path, root) for path in strays),
     }
     return Look(problems, answers, effect, blobs, rest)
 
@@ -241,8 +242,9 @@ class Judge:
         #: what a damaged store answered while it was whole
         self._whole = self._look_at("two").answers if command.damaged else self._before.answers
         self.kinds: list[str] = []
-        #: fingerprint of what was left -> what came of it: a state is judged once
+        #: fingerprint of what was left, and of that after the next run -> what came of it: a state is judged once
         self._known: dict[str, dict[str, Any]] = {}
+        self._later_known: dict[str, dict[str, Any]] = {}
         status, said, undisturbed = self._try(None)
         assert (status, undisturbed["status"]) in ((command.status, command.status), (command.status, 2)), (
             status,
@@ -312,6 +314,9 @@ class Judge:
     def _came_of_it(self) -> dict[str, Any]:
         self._world.asked()
         state, after = self._told(self._afterwards)
+        if after is not None:
+            later = after.pop("later")
+            after |= self._later_known.setdefault(after.pop("finished"), later)
         return self._known.setdefault(state, after)
 
     def _afterwards(self) -> tuple[str, dict[str, Any] | None]:
@@ -323,14 +328,19 @@ class Judge:
         left = look(world)
         status = world.execute(self._command)
         asked = world.asked()
+        finished = fingerprint(world)
+        later = None if finished in self._later_known else self._collected()
+        return state, {"left": left, "status": status, "asked": asked, "finished": finished, "later": later}
+
+    def _collected(self) -> dict[str, Any]:
+        world = self._world
         again = look(world)
         long_ago = time.time() - _WEEK
         for folder in ("incoming", "syncing"):
             for path in (world.store / folder).iterdir():
                 os.utime(path, (long_ago, long_ago))
         collected = execute(world, "gc", "--grace", "0s")
-        end = look(world)
-        return state, {"left": left, "status": status, "asked": asked, "again": again, "collected": collected, "end": end}
+        return {"again": again, "collected": collected, "end": look(world)}
 
     def kill(self, at: int, when: str) -> list[str]:
         """What was wrong after a kill at a step; None of it if the process was through before."""
@@ -515,7 +525,7 @@ def campaign(folder: Path, names: list[str], share: tuple[int, int], most: Most,
     with world(folder) as made:
         for name in names:
             judge, count = Judge(made, BY_NAME[name]), counts.setdefault(name, Count())
-            for how, wrong in _tries(judge, share, most, seed):
+            for number, (how, wrong) in enumerate(_tries(judge, share, most, seed), 1):
                 count.kills += how.startswith("killed")
                 count.real += how.startswith("killed by strace")
                 count.errors += not how.startswith("killed")
@@ -523,6 +533,8 @@ def campaign(folder: Path, names: list[str], share: tuple[int, int], most: Most,
                 count.violations += told
                 for one in told:
                     print(f"  {one}", flush=True)
+                if not number % 200:
+                    print(f"{name}: {number} tried so far", flush=True)
             count.states = judge.states
             print(f"{name}: {count.kills} kills, {count.errors} errors, {len(count.violations)} violations", flush=True)
     return counts
