@@ -25,9 +25,12 @@ help:
 	@echo 'make fleet     play a day of 50 clients and an index that fails one time in twenty, on a clock of its own'
 	@echo 'make faults    try a bad index, crowds of clients, kills and a full disk on snapmirror and on other proxies'
 	@echo 'make chaos     mirror a bad upstream with snapmirror and with other programs, while a client installs'
+	@echo 'make races     do everything at once on one store, against a model, for RACES_SECONDS=$(RACES_SECONDS) s (SHORT=1: a minute)'
+	@echo 'make soak      hold 2,000 connections during syncs and gcs, for SOAK_SECONDS=$(SOAK_SECONDS) s (SHORT=1: a minute)'
 	@echo 'make crash     kill every command, and let calls fail, at every step (SHORT=1: a sample, in a minute or two)'
 	@echo 'make power     cut the power after every call of every command, on a model of a file system (SHORT=1: in a minute or two)'
 	@echo 'make long      run the long forms of tests: every file of a mirror to adopt, every version of a channel'
+	@echo 'make rot       change a thousand files of a store at random: all found, mended, and never served (SHORT=1: sixteen)'
 	@echo 'make mutants   make lines of store/ and sync/ wrong, and see which tests notice (MUTANTS="gc seal": of these modules)'
 	@echo 'make fuzz      look for bytes that break a parser (SHORT=1: a second for each; FUZZ_SECONDS=n; FUZZ="repodata path": only these)'
 	@echo 'make check     check lint, format, types and the order of layers'
@@ -107,7 +110,16 @@ test: $(VENV)/installed-test $(VENV)/debian
 .PHONY: long
 long: $(VENV)/installed-test $(VENV)/debian
 	SNAPMIRROR_LONG=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --timeout 3600 \
-		tests/test_adopt.py tests/test_real_data.py
+		tests/test_adopt.py tests/test_real_data.py tests/test_sequences.py
+
+.PHONY: rot
+rot: $(VENV)/installed-test
+	@mkdir -p build
+	@rm -f build/rot.txt
+	SNAPMIRROR_LONG=$(if $(SHORT),,1) SNAPMIRROR_TABLE=$(CURDIR)/build/rot.txt \
+		$(BIN)/python -m pytest --numprocesses 0 --timeout 3600 tests/test_rot.py
+	@printf '%-16s %8s %8s %8s\n' files damaged told silent
+	@cat build/rot.txt
 
 # SHORT: what `make test` runs too; any value
 SHORT ?=
@@ -130,13 +142,13 @@ mutants: $(VENV)/installed-mutants $(VENV)/debian
 	$(BIN)/python -P tests/mutation run $(folder) $(MUTANTS)
 	$(BIN)/python -P tests/mutation report $(folder)
 
-.PHONY: crash
-crash: $(VENV)/installed-test
-	PYTHONPATH=tests $(BIN)/python tests/crashes.py $(if $(SHORT),--kills 8 --errors 1 --strace 1)
-
 .PHONY: fuzz
 fuzz: $(VENV)/installed-fuzz
 	$(BIN)/python tests/fuzz/run.py $(FUZZ_SECONDS) $(FUZZ)
+
+.PHONY: crash
+crash: $(VENV)/installed-test
+	PYTHONPATH=tests $(BIN)/python tests/crashes.py $(if $(SHORT),--kills 8 --errors 1 --strace 1)
 
 .PHONY: fleet
 fleet: $(VENV)/installed-test
@@ -149,6 +161,18 @@ faults: $(VENV)/installed-bench $(VENV)/debian-bench
 .PHONY: chaos
 chaos: $(VENV)/installed-test $(VENV)/debian
 	$(BIN)/python -m pytest -s --numprocesses 0 -m long tests/test_chaos.py
+
+# a time in seconds; SHORT=1 for a minute
+RACES_SECONDS ?= $(if $(SHORT),60,1800)
+SOAK_SECONDS ?= $(if $(SHORT),60,1800)
+.PHONY: races
+races: $(VENV)/installed-test
+	$(BIN)/python tests/races.py --seconds $(RACES_SECONDS)
+	$(if $(SHORT),,$(BIN)/python -m pytest --numprocesses 0 -m long tests/test_races.py)
+
+.PHONY: soak
+soak: $(VENV)/installed-test
+	$(BIN)/python tests/soak.py --seconds $(SOAK_SECONDS)
 
 .PHONY: check
 check: $(VENV)/installed-test

@@ -14,7 +14,7 @@ from typing import cast
 from . import machine
 from .measure import ROOT, Bar, Measurement, Result, Skip, Work, remove, spread
 
-NAMES = ("repodata", "selection", "index", "download", "trees", "adopt", "serving", "pages", "pull", "history")
+NAMES = ("repodata", "selection", "index", "download", "trees", "adopt", "serving", "pages", "pull", "history", "scrub")
 _HEADINGS = ("what", "ours", "peer", "ratio", "bar", "")
 
 

@@ -125,6 +125,10 @@ def _become(asked: dict[str, Any], out: int, err: int, main: Any) -> None:
         time.tzset()
         os.chdir(asked["folder"])
         sys.argv = [str(Path(sys.modules["snapmirror"].__path__[0], "__main__.py")), *asked["arguments"]]  # as -m has it
+        if "SNAPMIRROR_SEAMS" in os.environ:
+            import seams
+
+            seams.install()
         main()
         status = 0
     except SystemExit as end:

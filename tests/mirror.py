@@ -142,9 +142,9 @@ class Mirror:
         assert status in (None, result.status), f"exit status {result.status}, not {status}\n{result.out}\n{result.err}"
         return result
 
-    def run_bare(self, *arguments: str, timeout: float = TIMEOUT) -> Result:
+    def run_bare(self, *arguments: str, timeout: float = TIMEOUT, environment: Mapping[str, str] | None = None) -> Result:
         """Run `snapmirror` with nothing but these arguments, whatever its exit status."""
-        return _checked(Result(*forks.run(arguments, self._environment, self.root, timeout)))
+        return _checked(Result(*forks.run(arguments, environment or self._environment, self.root, timeout)))
 
     def sync(self, *arguments: str, status: int | None = 0, timeout: float = TIMEOUT) -> Result:
         """Run `snapmirror sync`."""

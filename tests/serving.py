@@ -1,14 +1,16 @@
 """Real servers, each in a process of its own, on a free port: ours, and others."""
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 
 @contextmanager
@@ -22,10 +24,18 @@ def serving(store: Path, *options: str) -> Iterator[str]:
 
 
 @contextmanager
-def server(config: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """`snapmirror serve` with a configuration; gives its URL, without a slash at the end, and its process."""
-    command = [sys.executable, "-m", "snapmirror", "serve", "--port", "0", "-c", config, *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+def server(
+    config: Path,
+    *options: str,
+    program: Sequence[str | Path] = ("-m", "snapmirror"),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`snapmirror serve` with a configuration; gives its URL, without a slash at the end, and its process.
+
+    program: what Python is to run; environment: more of it
+    """
+    command = [sys.executable, *program, "serve", "--port", "0", "-c", config, *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}) as process:
         try:
             assert process.stderr
             said = ""
@@ -40,6 +50,22 @@ def server(config: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[
             except subprocess.TimeoutExpired:
                 process.kill()  # or the end of the block would wait on
                 raise
+
+
+class Memory(NamedTuple):
+    """What a process has in memory, bytes."""
+
+    #: its own, which nothing but the process can give back
+    anonymous: int
+    #: pages of files, which the system takes back when it likes: of programs, and of an index that is mapped
+    mapped: int
+
+
+def memory_of(process: int) -> Memory:
+    """What a process has in memory now."""
+    lines = dict(line.split(":") for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("Rss"))
+    anonymous, *mapped = (int(lines[name].split()[0]) << 10 for name in ("RssAnon", "RssFile", "RssShmem"))
+    return Memory(anonymous, sum(mapped))
 
 
 def free_port() -> int:

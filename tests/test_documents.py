@@ -38,6 +38,7 @@ from snapmirror.ecosystem.clients import Mirror, Mirrored
 from snapmirror.files import FilesRepo
 from snapmirror.pypi import Pypi, PypiRepo
 from snapmirror.pypi import settings as pypi
+from snapmirror.serve import settings as serving
 from snapmirror.store.directories import Directory
 from snapmirror.store.layout import Layout
 from snapmirror.store.live import Blocked, Live, Lost
@@ -120,7 +121,7 @@ def test_every_option_has_its_place_in_the_manual_and_no_other_has() -> None:
     headings = {name for name in page.subsections if f".Ss {name}" in page.sections["COMMANDS"]}
     assert headings == set(known)
     for name, options in known.items():
-        common = {"--help": ""} if name in ("init", "key", "verify") else COMMON
+        common = {"--help": ""} if name in ("init", "key", "token", "verify") else COMMON
         assert {**stated_options(page.subsections[name]), **common} == options, name
     assert stated_options(page.subsections["Common options"]) == {**COMMON, "--version": ""}
 
@@ -284,13 +285,14 @@ def page_keys(lines: list[str]) -> list[Key]:
 def test_every_key_is_in_the_manual_with_its_default() -> None:
     page = manual("snapmirror.toml.5").subsections
     assert page_keys(page.pop(HOST)) == struct_keys(transfer.Host)
+    assert page_keys(page.pop("[serve.auth.NAME]")) == struct_keys(serving.Token)
     tables = {field.name: field.type for field in msgspec.structs.fields(config.Config) if field.name in TABLES}
     repos = {"[[repo]]", "[repo.select]", FILES, PYPI, PYPI_SELECT}
     assert set(page) == {"Top level", *(f"[{name}]" for name in tables), *repos}
     top = [key for key in struct_keys_of_config() if key.name not in TABLES]
     assert page_keys(page["Top level"]) == top
     for name, struct in tables.items():
-        assert sorted(page_keys(page[f"[{name}]"])) == sorted(struct_keys(without(struct, "hosts"))), name
+        assert sorted(page_keys(page[f"[{name}]"])) == sorted(struct_keys(without(struct, "hosts", "auth"))), name
     kind = Key("kind", "String; required.", None)
     scalars = without(CondaRepo, "select")
     assert sorted(page_keys(page["[[repo]]"])) == sorted([kind, *struct_keys(scalars)])

@@ -43,7 +43,6 @@ WRITERS = {
     ("store/blobs.py", "os.chmod"): "mode 0444 of a finished file, before it gets its name",
     ("store/documents.py", "os.chmod"): "mode 0444 of a finished file, before it gets its name",
     ("store/trees.py", "os.makedirs"): "folders below a temporary name",
-    ("store/trees.py", "shutil.copy2"): "a copy below a temporary name, renamed by fs",
     ("store/published.py", "Path.mkdir"): "folders below a temporary name",
     ("transfer/download.py", "open"): "the partial file, locked while it is written",
     ("transfer/download.py", "os.fchmod"): "the partial file, when it may be written to again",

@@ -15,7 +15,7 @@ from serving import server
 from upstream import Upstream
 
 from snapmirror.store import fs
-from snapmirror.store.records import Record, encode
+from snapmirror.store.records import Record
 from snapmirror.store.signatures import PrivateKey
 from snapmirror.store.store import Store
 
@@ -197,6 +197,30 @@ def test_a_forgotten_snapshot_loses_its_signature(mirror: Mirror) -> None:
         assert mirror.run_bare("verify", url, "--key", key).status == 0
 
 
+def test_check_misses_a_signature_that_is_gone_and_names_one_that_does_not_match(mirror: Mirror) -> None:
+    """The record says who has signed it: whoever removes or replaces a signature is told of, by a copy without a key too."""
+    signed(mirror)
+    path = next(mirror.store_path.glob("snapshots/*.sig"))
+    right = path.read_bytes()
+    path.unlink()
+    assert f"{path.name}: is missing" in mirror.run("check", status=5).out
+    path.write_bytes(right[:-2] + b"\n")
+    assert f"{path.name}: is by the key" in mirror.run("check", status=5).out
+    path.write_bytes(right)
+    record = path.with_suffix(".json")
+    before = record.read_bytes()
+    record.write_bytes(before.replace(b'"number": 1', b'"number": 2'))
+    assert f"{path.name}: does not match" in mirror.run("check", status=5).out
+    record.write_bytes(before)
+    mirror.run_bare("key", "generate", str(mirror.root / "new.key"))
+    for settings in ({"key": "new.key"}, {}):
+        mirror.settings["sign"] = settings
+        mirror.run("check")
+        path.unlink()
+        assert f"{path.name}: is missing" in mirror.run("check", status=5).out
+        path.write_bytes(right)
+
+
 class Died(BaseException):
     """The process ends here."""
 
@@ -226,8 +250,9 @@ def test_a_crash_between_signature_and_record_leaves_nothing_that_confuses(
         assert calls == [f"{record.id}.sig", f"{record.id}.json"]
         assert (store.catalog().entries, store.snapshots.signed()) == ((), [record.id])
     with Store.open(root, write=True, key=key if with_key else None) as store:
-        store.snapshots.write(other := msgspec.structs.replace(record, partial=True))
+        store.snapshots.write(msgspec.structs.replace(record, partial=True))
         files = store.snapshots.files(record.id)
         assert files
         assert bool(files.signature) == with_key
-        assert not files.signature or key.public.problem(encode(other), files.signature) == ""
+        assert b'"partial": true' in files.record
+        assert not files.signature or key.public.problem(files.record, files.signature) == ""

@@ -115,6 +115,21 @@ def keep_index(root: Path, commits: int, opened: Event, made: Event) -> None:
         assert store.index.held([sha256(b"something")])
 
 
+def reindex(root: Path, removed: Event, opened: Event) -> None:
+    """Make the index again; when the old one is gone, tell so, and wait until somebody has opened it."""
+    rename = fs.rename
+
+    def slow(source: Path | str, target: Path | str) -> None:
+        if Path(target).name == "index.lmdb":
+            removed.set()
+            opened.wait(10)
+        rename(source, target)
+
+    fs.rename = slow
+    with store_at(root) as store, store.lock(None):
+        store.reindex()
+
+
 def sync_first(store: Store, *configured: CondaRepo) -> Report:
     """Sync the first of the configured repos; the others keep what they have."""
     return Sync(store, ECOSYSTEMS, configured, FAST, Publish(), Quiet(), Options()).run(configured[:1])
@@ -556,6 +571,29 @@ def test_what_is_written_right_after_a_folder_was_read_is_seen(tmp_path: Path) -
         assert store.catalog().pins.keys() == {"soon", "later"}
 
 
+def test_a_pin_that_is_moved_to_a_new_snapshot_while_the_store_is_read_names_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, repo = made(tmp_path / "chan", "lib")
+    root = tmp_path / "store"
+    sync_one(root, repo)
+    channel.add(make_package("new"))
+    channel.publish()
+
+    def seal_and_pin() -> None:
+        sync_one(root, repo)
+        with store_at(root) as other:
+            newest = other.catalog().records[-1].id
+            other.snapshots.write_pin(Pin(name="paper", snapshot=newest, set=newest))
+
+    with store_at(root) as store:
+        done = meanwhile(monkeypatch, "snapmirror.store.snapshots:Folder.read", seal_and_pin, after=True)
+        found = store.catalog()
+        assert done
+        assert found.resolve("paper", "chan", store.now()).id == found.pins["paper"].snapshot
+        found.verify()
+
+
 def test_a_sync_that_dies_while_it_publishes_takes_no_repo_out_of_current(tmp_path: Path) -> None:
     _, repo = made(tmp_path / "chan", "lib")
     _, other = made(tmp_path / "other", "data")
@@ -584,7 +622,7 @@ def test_what_dead_processes_left_half_written_stops_nobody_and_is_cleared_by_gc
         (root / folder / ".name.0123").write_bytes(b"{")
     with store_at(root) as store:
         collect(store)
-        assert sorted(path.name for path in root.rglob(".*")) == [".index", ".trees", ".views"]
+        assert sorted(path.name for path in root.rglob(".*")) == [".index", ".opening", ".trees", ".views"]
         assert store.snapshots.pages() == {}
         assert sync(store, repo).exit_status(strict=True) == 0
         assert "new-1.0-0.conda" in listed(store, "chan")
@@ -647,3 +685,26 @@ def test_bytes_that_another_repo_brought_excuse_no_record_with_a_wrong_size(drop
         report = sync(store, repo, lying)
         assert list(report.repos["wrong"].directories["noarch"].withheld) == ["lib-1.0-0.conda"]
         assert (listed(store, "right"), listed(store, "wrong")) == ({"lib-1.0-0.conda"}, {"tool-1.0-0.conda"})
+
+
+def test_an_index_that_another_replaces_while_it_is_opened_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LMDB makes what it finds gone, and with it a lock file, which must not become that of the new index."""
+    context = multiprocessing.get_context("spawn")
+    removed, opened = context.Event(), context.Event()
+    other = context.Process(target=reindex, args=(tmp_path / "store", removed, opened))
+    with store_at(tmp_path / "store") as store:
+        store.put([b"something"])
+
+    def start() -> None:
+        other.start()
+        removed.wait(3)  # or it waits for us
+
+    with store_at(tmp_path / "store") as store:
+        done = meanwhile(monkeypatch, "lmdb:open", start)
+        assert store.index
+        opened.set()
+        other.join(60)
+        assert done
+        assert other.exitcode == 0
+        store.put([b"more"])
+        assert len(store.index.held([sha256(b"something"), sha256(b"more")])) == 2

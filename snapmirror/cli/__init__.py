@@ -26,6 +26,7 @@ VERBS = {
     "adopt": "adopt",
     "serve": "serve",
     "client": "client",
+    "token": "token",
     "schedule": "schedule",
     "status": "status",
     "snapshots": "snapshots",

@@ -1,24 +1,29 @@
 """snapmirror check: look for damage, and repair it."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from .. import units
-from ..errors import DamagedError
+from ..errors import DamagedError, UsageError
 from ..store import check as checking
 from ..store.check import Listed, Problem
+from ..store.needed import needed_by, runs
 from ..store.store import Store
+from ..sync.givers import giver
 from ..sync.repair import repair as mend
 from ..sync.repair import tree_problems
 from ..transfer.hosts import CarefulHttp, Hosts
-from .context import ConfigOption, JsonOption, opened, output, output_json, parsed, say, waiting
+from .context import ConfigOption, JsonOption, opened, output, output_json, parsed, printable, say, waiting
 from .ecosystems import ECOSYSTEMS
 from .progress import Lines
 
 if TYPE_CHECKING:
     from ..store.signatures import PrivateKey
+
+#: a directory that was had again may need buckets, these leaves, and these files; then trees are mended
+_ROUNDS = 5
 
 
 def check(
@@ -30,42 +35,77 @@ def check(
     repair: Annotated[
         bool, typer.Option("--repair", help="Fetch missing files again from upstream; mend index and trees.")
     ] = False,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="URL|DIR", help="With --repair: get it from another snapmirror or an old mirror."),
+    ] = None,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Look for damage, and repair it if told to. Exit status 5 if any is left."""
+    if from_ is not None and not repair:
+        raise UsageError("--from says where --repair gets what is lost; add --repair")
+    source = None if from_ is None else giver(from_)
     limit = None if max_duration is None else parsed("--max-duration", units.parse_duration, max_duration).total_seconds()
-    with opened(config, write=True) as (settings, store):
+    # Clashes of names are no matter of damage, and to look for them would end at the first record that can't be read.
+    with opened(config, write=True, allow_clashes=True) as (settings, store):
         key = settings.sign.read_key()
-        problems, read = _find_problems(store, key, limit, read_data=read_data)
-        repaired: list[str] = []
-        if repair and problems:
+        repaired = _index_made_again(store, repair=repair)
+        found = _find_problems(store, key, limit, read_data=read_data)
+        read, repaired = found.read, repaired + found.taken
+        if repair and found.problems:
+            configured = {repo.path: repo for repo in settings.repo}
             with CarefulHttp(Hosts(), settings.download, say) as http:
-                configured = {repo.path: repo for repo in settings.repo}
-                repaired = mend(store, ECOSYSTEMS, configured, http, Lines(), problems, plain=settings.publish.plain)
-            problems, _ = _find_problems(store, key, None, read_data=False)
-    _print(problems, repaired, read, json=json)
-    if problems and repair:
-        say("upstream can't give what is still missing now: restore it from a backup, or forget the snapshots that need it")
-    elif problems:
-        say("`snapmirror check --repair` fetches again what upstream still has, and mends what can be made again")
-    raise typer.Exit(DamagedError.exit_status if problems else 0)
+                for _ in range(_ROUNDS):
+                    before = found.problems
+                    done = mend(
+                        store, ECOSYSTEMS, configured, http, Lines(), before, plain=settings.publish.plain, giver=source
+                    )
+                    found = _find_problems(store, key, None, read_data=False)
+                    repaired += done + found.taken
+                    if not found.problems or found.problems == before:
+                        break
+        report = _report(store, found.problems, list(dict.fromkeys(repaired)), read)
+    if json:
+        output_json(report)
+    else:
+        _print(report, [record.id for record in store.snapshots.readable()[0].records])
+    if found.problems:
+        say(_advice(found.problems, repair=repair, given=from_ is not None))
+    raise typer.Exit(DamagedError.exit_status if found.problems else 0)
 
 
-def _find_problems(
-    store: Store, key: "PrivateKey | None", limit: float | None, *, read_data: bool
-) -> tuple[list[Problem], int]:
-    """All problems, and how many bytes of blobs were read.
+def _index_made_again(store: Store, *, repair: bool) -> list[str]:
+    """Make an index again that can't be read, if told to; what was done. Raises StoreError if it is left as it is."""
+    problem = store.index_problem()
+    if problem is None:
+        return []
+    if not repair:
+        raise problem
+    with store.lock_only(waiting):
+        store.reindex()
+    return ["made the index again"]
 
-    key: the one that signs here, None if none does
-    limit: seconds after which reading stops, None for none
-    """
-    with store.lock(waiting):
+
+class _Found(NamedTuple):
+    """What a check has found."""
+
+    problems: list[Problem]
+    #: what was done at once, a line each
+    taken: list[str]
+    #: bytes of blobs that were read
+    read: int
+
+
+def _find_problems(store: Store, key: "PrivateKey | None", limit: float | None, *, read_data: bool) -> _Found:
+    """key: the one that signs here, None if none does; limit: seconds after which reading stops, None for none"""
+    with store.lock_only(waiting):
         problems = [
             *checking.structure(store, _leaf_files),
             *checking.signatures(store, key),
             *tree_problems(store, ECOSYSTEMS),
         ]
+        taken = [f"quarantined {digest.hex()}" for digest in checking.take_away(store, problems)]
     read = 0
     if read_data:
         for result in checking.read_data(store, limit):
@@ -74,7 +114,34 @@ def _find_problems(
             else:
                 read += result
         problems += checking.read_documents(store)
-    return problems, read
+    return _Found(problems, taken, read)
+
+
+def _report(store: Store, problems: list[Problem], repaired: list[str], read: int) -> dict[str, Any]:
+    """What `--json` prints."""
+    catalog, _ = store.snapshots.readable()
+    needed = needed_by(store, catalog, _leaf_files, {problem.blob for problem in problems if problem.blob})
+    never, oldest = checking.ages(store)
+    return {
+        "problems": [
+            {"what": problem.what, "problem": problem.problem} | ({"snapshots": needed[problem.blob]} if problem.blob else {})
+            for problem in problems
+        ],
+        "repaired": repaired,
+        "bytes_read": read,
+        "never_read": never,
+        "oldest_read": oldest,
+    }
+
+
+def _advice(problems: list[Problem], *, repair: bool, given: bool) -> str:
+    if not repair:
+        return "`snapmirror check --repair` fetches again what upstream still has, and mends what can be made again"
+    if not any(problem.blob for problem in problems):
+        return "what is still named can't be mended from here: each line says what to do, or restore it from a backup"
+    place = "upstream and --from" if given else "upstream"
+    more = "" if given else "get it from another mirror (--from), "
+    return f"{place} can't give what is still missing now: {more}restore it from a backup, or forget the snapshots that need it"
 
 
 def _leaf_files(kind: str, leaf: bytes) -> Iterator[Listed]:
@@ -82,14 +149,16 @@ def _leaf_files(kind: str, leaf: bytes) -> Iterator[Listed]:
     return (Listed(file.name, file.sha256, file.size) for file in ECOSYSTEMS[kind].files(leaf) if file.sha256)
 
 
-def _print(problems: list[Problem], repaired: list[str], read: int, *, json: bool) -> None:
-    if json:
-        found = [{"what": problem.what, "problem": problem.problem} for problem in problems]
-        output_json({"problems": found, "repaired": repaired, "bytes_read": read})
-        return
-    for line in repaired:
+def _print(report: dict[str, Any], kept: Sequence[str]) -> None:
+    """kept: ids of all snapshots, in order."""
+    for line in report["repaired"]:
         say(line)
-    for problem in problems:
-        output(f"{problem.what}: {problem.problem}")
-    amount = f", {units.size(read)} read" if read else ""
-    output(f"{units.plural(len(problems), 'problem')} found{amount}")
+    for problem in report["problems"]:
+        output(printable(f"{problem['what']}: {problem['problem']}"))
+        if snapshots := problem.get("snapshots"):
+            output(f"    needed by {runs(kept, snapshots)}")
+    amount = f", {units.size(report['bytes_read'])} read" if report["bytes_read"] else ""
+    output(f"{units.plural(len(report['problems']), 'problem')} found{amount}")
+    never = f"; {units.plural(report['never_read'], 'blob')} never since stored" if report["never_read"] else ""
+    if report["oldest_read"]:
+        output(f"bytes were last compared with their names at {report['oldest_read']} or later{never}")

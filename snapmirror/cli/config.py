@@ -91,16 +91,24 @@ def load(path: Path, upstream: str = "") -> Config:
     except msgspec.ValidationError as error:
         raise _explain(path, content, str(error)) from None
     base = path.resolve().parent
-    log = config.serve.access_log
+    repos = _repos(path, base, config.repo, upstream if len(config.repo) == 1 else "")
+    if config.serve.auth and (taken := next((repo.path for repo in repos if repo.path.split("/")[0] == "t"), None)):
+        raise ConfigError(path, f"[[repo]] {taken}", "path begins with 't', after which URLs have a token ([serve.auth])")
     return msgspec.structs.replace(
         config,
         store=str(base / config.store),
         index=str(base / config.index) if config.index else None,
         download=config.download.found(base, os.environ),
-        serve=msgspec.structs.replace(config.serve, access_log=str(base / log) if log not in ("", "-") else log),
+        serve=_serve(base, config.serve),
         sign=Sign(key=str(base / config.sign.key) if config.sign.key else ""),
-        repo=_repos(path, base, config.repo, upstream if len(config.repo) == 1 else ""),
+        repo=repos,
     )
+
+
+def _serve(base: Path, serve: Serve) -> Serve:
+    """The table with absolute paths."""
+    paths = {"access_log": serve.access_log, "cert": serve.cert, "key": serve.key}
+    return msgspec.structs.replace(serve, **{key: str(base / name) for key, name in paths.items() if name not in ("", "-")})
 
 
 def _parse(path: Path) -> dict[str, Any]:

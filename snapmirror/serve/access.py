@@ -18,15 +18,12 @@ from aiohttp.abc import AbstractAccessLogger
 from .. import clock
 from ..errors import UsageError
 from .answers import Cache
-from .respond import Reply
+from .respond import Reply, redact
 from .settings import Serve
 
 _log = logging.getLogger(__name__)
 #: what needs no escape between double quotes
 _PLAIN = re.compile(r"[ !#-\[\]-~]*")
-#: user and password of a URL; a client's token for a channel (see addresses), also below a selector, and in a whole URL
-_USER = re.compile(r"(^|//)[^/?#]*@")
-_TOKEN = re.compile(r"^((?:[a-z]+://[^/?]*)?(?:/[^/?]+)?/t/)[^/?#]+", re.IGNORECASE)
 _STANDARD_OUTPUT = 1
 
 
@@ -103,9 +100,9 @@ def _combined(request: web.BaseRequest, response: web.StreamResponse, seconds: f
     version = request.version
     return (
         f"{request.remote or '-'} - - [{_stamp(int(time.time()))}] "
-        f'"{_escape(request.method)} {_escape(_redact(request.raw_path))} HTTP/{version.major}.{version.minor}" '
+        f'"{_escape(request.method)} {_escape(redact(request.raw_path))} HTTP/{version.major}.{version.minor}" '
         f"{response.status} {response.body_length} "
-        f'"{_escape(_redact(headers.get("Referer", "-")))}" "{_escape(headers.get("User-Agent", "-"))}" '
+        f'"{_escape(redact(headers.get("Referer", "-")))}" "{_escape(headers.get("User-Agent", "-"))}" '
         f"{cache.status if cache else '-'} {seconds:.3f} {_seconds(cache)}\n"
     ).encode()
 
@@ -118,11 +115,11 @@ def _json(request: web.BaseRequest, response: web.StreamResponse, seconds: float
         time=f"{_second(int(now))}.{int(now % 1 * 1000):03d}Z",
         client=request.remote or "-",
         method=_text(request.method),
-        target=_text(_redact(request.raw_path)),
+        target=_text(redact(request.raw_path)),
         protocol=f"HTTP/{version.major}.{version.minor}",
         status=response.status,
         bytes=response.body_length,
-        referer=None if referer is None else _text(_redact(referer)),
+        referer=None if referer is None else _text(redact(referer)),
         user_agent=None if agent is None else _text(agent),
         cache=cache.status if cache else None,
         seconds=round(seconds, 3),
@@ -149,13 +146,6 @@ def _stamp(now: int) -> str:
 @lru_cache(1)
 def _second(now: int) -> str:
     return f"{clock.from_seconds(now):%Y-%m-%dT%H:%M:%S}"
-
-
-def _redact(url: str) -> str:
-    """Without what a client might have to keep secret; a query stays."""
-    if "@" in url:
-        url = _USER.sub(r"\1", url)
-    return _TOKEN.sub(r"\1-", url) if "/t/" in url else url
 
 
 def _escape(text: str) -> str:

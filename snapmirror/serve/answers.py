@@ -93,8 +93,8 @@ class FolderAnswer:
     """A folder to be listed."""
 
     place: Place | None
-    #: equal keys, equal pages
-    key: Hashable
+    #: equal keys, equal pages; None: it is made of the whole view
+    key: Hashable | None
     #: makes the page; reads the whole directory, so not in the event loop
     page: Callable[[], bytes]
 
@@ -153,6 +153,8 @@ class Refused(Exception):
 
     #: for the access log: what had been tried
     cache: Cache = UNCACHED
+    #: further header lines
+    fields: tuple[str, ...] = ()
 
     def __init__(self, status: int, problem: str, place: Place | None = None) -> None:
         self.status = status

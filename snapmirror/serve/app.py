@@ -8,17 +8,18 @@ from aiohttp import web
 
 from .. import codec
 from ..ecosystem import Ecosystem, Want
-from ..errors import Forgotten, SelectorError, SnapmirrorError, UsageError
+from ..errors import DamagedError, Forgotten, SelectorError, SnapmirrorError, UsageError
 from ..store.catalog import CURRENT
 from ..store.store import Store
 from . import internal
 from .answers import Refused
+from .auth import Guard
 from .blobs import BlobSender
 from .bodies import Bodies, in_memory
 from .fresh import Fresh, Freshness, Live
 from .pull import Puller
 from .resolve import Resolver, split
-from .respond import NO_STORE, SHORT, Reply, problem
+from .respond import NO_STORE, SHORT, Reply, problem, redact
 from .send import JSON, Present, Sender
 from .settings import Origins, Serve
 from .stored import FOLDERS, Stored
@@ -65,15 +66,17 @@ class Server:
         self._watch = Watch(store, live.states) if live else Watch(store)
         self._puller = puller
         self._fresh = Fresh(store, live, origins) if live else None
-        self._present = self._begin(self._watch.view())
         self._bodies = Bodies()
+        self._present = self._begin(self._watch.view())
         self._sender = Sender(store, BlobSender(store, settings.accel, puller), self._bodies)
         self._snapshots = internal.Snapshots(store)
+        self._guard = Guard(settings.auth) if settings.auth else None
         self._stored = Stored(store, settings.accel)
         self._draining = False
 
     def _begin(self, view: View) -> Present:
-        return Present(Resolver(self._store, self._ecosystems, view, self._public_url, self._origins), {}, {})
+        resolver = Resolver(self._store, self._ecosystems, view, self._public_url, self._origins)
+        return Present(resolver, {}, {}, self._bodies.beside())
 
     def drain(self) -> None:
         """From now on every answer is the last of its connection, and says so; nobody waits for upstreams for long."""
@@ -96,14 +99,16 @@ class Server:
         try:
             reply = await self._handle(request)
         except Refused as refused:
-            reply = problem(request, refused.status, refused.problem, refused.place)
+            reply = problem(request, refused.status, refused.problem, refused.place, *refused.fields)
             reply.cache = refused.cache
         except SnapmirrorError as error:
             _log.error("%s", error)
             reply = problem(request, 503, str(error))
         except Exception:
-            _log.exception("%s %s", request.method, request.raw_path)
+            _log.exception("%s %s", request.method, redact(request.raw_path))
             reply = problem(request, 500, "internal error; the server's log says more")
+        if self._guard:
+            reply.keep_private()
         if self._draining:
             reply.force_close()
         return reply
@@ -112,9 +117,24 @@ class Server:
         if request.method not in ("GET", "HEAD"):
             return problem(request, 405, f"{request.method}: this server can only be read", None, "Allow: GET, HEAD")
         path = _path(request.raw_path)
+        if self._guard:
+            path = self._guard.admit(request, path, self._watch.view().answering.is_selector)
         present = self._look(path)
         if (reply := self._sender.send_ready(request, path, present)) is not None:
             return reply
+        try:
+            return await self._answer(request, path, present)
+        except (Refused, DamagedError) as error:
+            if (isinstance(error, Refused) and error.status != 503) or self._watch.problem:
+                raise
+            self._watch.renew()  # what is missing may be of a snapshot that was forgotten a moment ago
+            anew = self._look(path)
+            if anew is present:
+                raise
+            return await self._answer(request, path, anew)
+
+    async def _answer(self, request: web.BaseRequest, path: str, present: Present) -> Reply:
+        """Answer from a view. Raises Refused, DamagedError."""
         if path.startswith(internal.PREFIX):
             return await self._internal(request, path, present)
         if self._watch.problem and not present.resolver.view.catalog.entries:
@@ -211,7 +231,7 @@ class Server:
             raise unknown from None
 
     async def _internal(self, request: web.BaseRequest, path: str, present: Present) -> Reply:
-        view = present.resolver.view
+        view, bodies = present.resolver.view, present.bodies
         cache = NO_STORE
         match path.removeprefix(internal.PREFIX):
             case "healthz":
@@ -221,12 +241,11 @@ class Server:
                     raise Refused(503, self._watch.problem or "there is no snapshot yet")
                 body = in_memory(codec.to_json({"status": "ready", "newest": view.catalog.records[-1].id}))
             case "snapshots.json":
-                key = ("snapshots", view.number)
-                body = await self._bodies.get(key, lambda: in_memory(self._snapshots.document(view.catalog)))
+                body = await bodies.get("snapshots", lambda: in_memory(self._snapshots.document(view.catalog)))
                 cache = SHORT
             case "copies.json":
                 changed = self._store.layout.snapshots.stat().st_mtime_ns
-                body = await self._bodies.get(("copies", view.number, changed), lambda: in_memory(self._stored.listing()))
+                body = await bodies.get(("copies", changed), lambda: in_memory(self._stored.listing()))
                 cache = NO_STORE
             case name if name.startswith(FOLDERS):
                 return self._stored.answer(request, name, view)
@@ -234,22 +253,22 @@ class Server:
                 return await self._client_settings(request, path, present)
             case _:
                 raise Refused(404, f"{path}: there is no such page")
-        return await self._sender.send_text(request, path, body, JSON, None, present, cache)
+        return await self._sender.send_text(request, path, body, JSON, None, present, bodies, cache)
 
     async def _client_settings(self, request: web.BaseRequest, path: str, present: Present) -> Reply:
         """`/-/config/<selector>/condarc` and the like; where we are is what the client calls us, unless we are told."""
         view = present.resolver.view
         try:
             base = self._public_url.rstrip("/") or internal.address(request.scheme, request.host)
-            body = await self._bodies.get(
-                ("config", view.number, base, path),
+            body = await present.bodies.get(
+                ("config", base, path),
                 lambda: in_memory(internal.client_settings(self._store, self._ecosystems, view.catalog, base, path)),
             )
         except Forgotten as error:
             raise Refused(410, str(error)) from None
         except UsageError as error:
             raise Refused(404, str(error)) from None
-        return await self._sender.send_text(request, path, body, _TEXT, None, present)
+        return await self._sender.send_text(request, path, body, _TEXT, None, present, present.bodies)
 
 
 def _path(target: str) -> str:

@@ -7,7 +7,7 @@ import asyncio
 import os
 
 from .answers import Refused
-from .parts import COMING_STEP, send_file
+from .parts import COMING_STEP, Drain, send_file
 from .pull import Transfer, identity
 
 #: bytes at the end of an answer that wait until the file is known to be right; smaller answers wait as a whole, and so
@@ -62,7 +62,7 @@ class Coming:
         """So many bytes more were sent."""
         self._at += step
 
-    async def send(self, transport: asyncio.Transport) -> bool:
+    async def send(self, transport: asyncio.Transport, drain: Drain) -> bool:
         """See Part.send."""
         try:
             while ready := await self._ready():
@@ -71,7 +71,7 @@ class Coming:
                 if self._stop is None:
                     transport.write(b"%x\r\n" % count)
                 assert self._descriptor is not None
-                await send_file(transport, self._descriptor, self._at, count, self._count, COMING_STEP)
+                await send_file(transport, drain, self._descriptor, self._at, count, self._count, COMING_STEP)
                 if self._at != ready:
                     return False
                 if self._stop is None:

@@ -3,7 +3,7 @@
 import asyncio
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,12 @@ from typing import Protocol
 _STEP = 64 << 10
 #: the same of a file that is on its way: a turn of the loop for every step costs a seventh of the processor time of a miss
 COMING_STEP = 512 << 10
+#: the same over TLS
+_ENCRYPTED_STEP = 256 << 10
+#: seconds between two looks at a client that has not yet taken all that was encrypted for it
+_MOMENT = 0.01
+#: waits until what was written is on its way
+Drain = Callable[[], Awaitable[None]]
 
 
 class Missing(Exception):
@@ -25,7 +31,7 @@ class Part(Protocol):
         """Bytes that were sent so far."""
         ...
 
-    async def send(self, transport: asyncio.Transport) -> bool:
+    async def send(self, transport: asyncio.Transport, drain: Drain) -> bool:
         """Send it; False if it is not whole and the connection can't go on. Raises ConnectionError."""
         ...
 
@@ -44,9 +50,9 @@ class FilePart:
         #: see Part.sent
         self.sent = 0
 
-    async def send(self, transport: asyncio.Transport) -> bool:
+    async def send(self, transport: asyncio.Transport, drain: Drain) -> bool:
         """See Part.send."""
-        await send_file(transport, self._descriptor, self._start, self._length, self._count)
+        await send_file(transport, drain, self._descriptor, self._start, self._length, self._count)
         return self.sent == self._length
 
     def _count(self, step: int) -> None:
@@ -59,6 +65,7 @@ class FilePart:
 
 async def send_file(
     transport: asyncio.Transport,
+    drain: Drain,
     descriptor: int,
     start: int,
     length: int,
@@ -73,6 +80,9 @@ async def send_file(
     """
     if transport.is_closing():
         raise ConnectionResetError
+    if transport.get_extra_info("ssl_object"):
+        await _send_encrypted(transport, drain, descriptor, start, length, count)
+        return
     socket = transport.get_extra_info("socket")
     sent = 0
     while sent < length and not transport.get_write_buffer_size():
@@ -96,6 +106,42 @@ async def send_file(
                 await asyncio.get_running_loop().sendfile(transport, file, start + sent, length - sent)
             finally:  # it leaves the file where it came to, also when the client is gone
                 count(file.tell() - start - sent)
+
+
+async def flush(transport: asyncio.Transport, drain: Drain) -> None:
+    """Wait until all that was written is with the kernel: what is not may be lost when the server ends."""
+    if transport.get_write_buffer_size():
+        _unbuffer(transport)
+        await drain()
+    # What asyncio has encrypted is in the buffer of a second transport, for which nothing public stands.
+    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    while below and below.get_write_buffer_size():  # noqa: ASYNC110 (it has no event)
+        await asyncio.sleep(_MOMENT)
+
+
+def _unbuffer(transport: asyncio.Transport) -> None:
+    """From now on draining waits until all that was written has left the transport."""
+    # asyncio's TLS pauses from `high` on, not above it: at 0 it pauses for nothing, and nothing ends that
+    transport.set_write_buffer_limits(high=1 if transport.get_extra_info("ssl_object") else 0)
+
+
+async def _send_encrypted(
+    transport: asyncio.Transport, drain: Drain, descriptor: int, start: int, length: int, count: Callable[[int], None]
+) -> None:
+    """See send_file. Here bytes have to pass through this process, for what sendfile sends goes out as it is."""
+    _unbuffer(transport)
+    sent = 0
+    while sent < length:
+        if transport.is_closing():
+            raise ConnectionResetError
+        data = os.pread(descriptor, min(_ENCRYPTED_STEP, length - sent), start + sent)
+        if not data:
+            return
+        transport.write(data)
+        await drain()
+        await asyncio.sleep(0)  # others get a turn, also where nothing waits
+        sent += len(data)
+        count(len(data))
 
 
 def read_small(path: Path, size: int, start: int, count: int) -> bytes:

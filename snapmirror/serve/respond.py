@@ -4,7 +4,6 @@ Headers are written here and not by aiohttp's Response, and what never changes o
 is a third of the time of a small request.
 """
 
-import asyncio
 import html
 import http
 import logging
@@ -25,7 +24,7 @@ from .. import codec
 from . import negotiate
 from .answers import UNCACHED, Cache, Place
 from .bodies import Body
-from .parts import FilePart, Missing, Part, open_whole, read_small
+from .parts import FilePart, Missing, Part, flush, open_whole, read_small
 
 _log = logging.getLogger(__name__)
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -36,6 +35,9 @@ _READ = 128 << 10
 #: bytes from memory given to a socket at once; the first of them go with the headers
 _JOINED = 512 << 10
 _RANGE = re.compile(r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*", re.IGNORECASE | re.ASCII)
+#: user and password of a URL; a client's token for a channel (see addresses), also below a selector, and in a whole URL
+_USER = re.compile(r"(^|//)[^/?#]*@")
+_TOKEN = re.compile(r"^((?:[a-z]+://[^/?]*)?(?:/[^/?]+)?/t/)[^/?#]+", re.IGNORECASE)
 _ACCEPT_RANGES = b"Accept-Ranges: bytes\r\n"
 _CONDITIONS = ("If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since")
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nDate: ".encode() for status in http.HTTPStatus}
@@ -80,6 +82,13 @@ def _lines(fields: list[str]) -> bytes:
     return "".join(f"{field}\r\n" for field in fields).encode("latin-1")
 
 
+def redact(url: str) -> str:
+    """A URL, or the path of one, without what a client might have to keep secret; a query stays."""
+    if "@" in url:
+        url = _USER.sub(r"\1", url)
+    return _TOKEN.sub(r"\1-", url) if "/t/" in url else url
+
+
 class Reply(web.StreamResponse):
     """A response whose header lines and content are settled. It closes its content when it was sent, or can't be."""
 
@@ -95,6 +104,10 @@ class Reply(web.StreamResponse):
         """Add header fields, each as `Name: value`."""
         self._lines += _lines(list(fields))
 
+    def keep_private(self) -> None:
+        """No cache that serves several clients may keep it."""
+        self._lines = self._lines.replace(b"Cache-Control: public", b"Cache-Control: private", 1)
+
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send everything. Raises ConnectionError if that fails in the middle: the connection can't be used any more."""
         try:
@@ -102,7 +115,7 @@ class Reply(web.StreamResponse):
         except ConnectionError:
             raise
         except (OSError, RuntimeError) as error:  # a disk that fails; a transport that was closed a moment ago
-            _log.error("%s was cut short: %s", request.raw_path, error)
+            _log.error("%s was cut short: %s", redact(request.raw_path), error)
             raise ConnectionResetError from None
         finally:
             if self.content is not None and not isinstance(self.content, bytes):
@@ -121,29 +134,23 @@ class Reply(web.StreamResponse):
         if content is not None and not isinstance(content, bytes):
             transport.write(start)
             try:
-                if not await content.send(transport):  # nobody may take it for the whole
+                if not await content.send(transport, request.writer.drain):  # nobody may take it for the whole
                     transport.abort()
+                await flush(transport, request.writer.drain)
             finally:
                 self._body_length = content.sent
             return
         body = content or b""
         transport.write(start + body[:_JOINED])
-        await _flush(transport, request)
+        await flush(transport, request.writer.drain)
         self._body_length = min(len(body), _JOINED)
         for step in range(_JOINED, len(body), _JOINED):
             transport.write(memoryview(body)[step : step + _JOINED])
-            await _flush(transport, request)
+            await flush(transport, request.writer.drain)
             self._body_length = min(len(body), step + _JOINED)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Everything was sent."""
-
-
-async def _flush(transport: asyncio.Transport, request: web.BaseRequest) -> None:
-    """Wait until all that was written is with the kernel: what is not may be lost when the server ends."""
-    if transport.get_write_buffer_size():
-        transport.set_write_buffer_limits(high=0)
-        await request.writer.drain()
 
 
 def _connection(request: web.BaseRequest, keep_alive: bool) -> bytes:

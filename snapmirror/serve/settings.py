@@ -1,5 +1,6 @@
 """The `[serve]` table of the configuration, and what a server has to know of each `[[repo]]`."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -49,6 +50,23 @@ def origins_of(ecosystems: Mapping[str, Ecosystem], repos: Sequence[Repo]) -> di
     return found
 
 
+class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[serve.auth.NAME]`: a secret with which repos may be read."""
+
+    #: SHA-256 of the token's text, hexadecimal
+    sha256: str
+    #: paths that it may read, with all below them; None for everything
+    repos: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise ValueError("sha256 is no SHA-256: write 64 hexadecimal digits, as `snapmirror token` prints them")
+        if self.repos is not None and not all(self.repos):
+            raise ValueError("repos has an empty path: write paths of repos, or leave the key out for all")
+        if self.repos == []:
+            raise ValueError("repos is empty: write paths of repos, or leave the key out for all")
+
+
 class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to serve."""
 
@@ -65,12 +83,20 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: a file, `-` for standard output, empty for none
     access_log: str = ""
     access_log_format: Literal["combined", "json"] = "combined"
+    #: PEM files: a certificate, with those that lead to a root, and its key; empty for plain HTTP
+    cert: str = ""
+    key: str = ""
+    #: who may read; empty for everybody
+    auth: dict[str, Token] = {}
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port {self.port} is none: write 0 to 65535")
         if not 1 <= self.workers <= 256:
             raise ValueError(f"{self.workers} workers: write 1 to 256")
+        if bool(self.cert) != bool(self.key):
+            there, missing = ("cert", "key") if self.cert else ("key", "cert")
+            raise ValueError(f"{there} is given and {missing} is not: TLS needs both")
         if self.accel and not (self.accel.startswith("/") and self.accel.endswith("/")):
             raise ValueError(f"accel {self.accel!r} is no path of a folder: it begins and ends with a slash")
         if self.public_url and not self.public_url.startswith(("http://", "https://")):

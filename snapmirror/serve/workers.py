@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -26,8 +27,10 @@ from ..transfer.settings import Download
 from .access import AccessLog
 from .app import Server
 from .fresh import Live
+from .patience import Connections, Patience
 from .pull import Puller, hosts_of
 from .settings import Origins, Serve
+from .tls import context_of
 
 _log = logging.getLogger(__name__)
 #: what aiohttp has to say: a traceback for every request that is no HTTP; our own errors we log ourselves
@@ -35,7 +38,6 @@ _http_log = logging.getLogger("snapmirror.http")
 _http_log.setLevel(logging.CRITICAL)
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 _BACKLOG = 1024
-_KEEP_ALIVE = 75.0
 #: seconds that running transfers get; a second signal ends them at once
 _DRAIN = 300.0
 #: seconds between two starts of a worker that dies
@@ -105,6 +107,7 @@ class Supervisor:
         #: one entry for each worker
         self._listeners: list[Listeners] = []
         self._access: AccessLog | None = None
+        self._tls: ssl.SSLContext | None = None
         #: process id -> (number of its listeners, when it was started by time.monotonic)
         self._workers: dict[int, tuple[int, float]] = {}
         #: process ids of workers that were told to end
@@ -115,6 +118,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Start the workers and handle signals until told to end."""
+        self._tls = context_of(self._setup.settings)
         self._access = AccessLog.open(self._setup.settings)
         self._listeners = listen(self._setup.settings, self._setup.settings.workers)
         try:
@@ -138,7 +142,8 @@ class Supervisor:
                     return self._end()
 
     def _announce(self) -> None:
-        addresses = [f"http://{_authority(listener)}/" for listener in self._listeners[0]]
+        scheme = "https" if self._tls else "http"
+        addresses = [f"{scheme}://{_authority(listener)}/" for listener in self._listeners[0]]
         self._say(f"serving on {' and '.join(addresses)}")
 
     def _start(self, number: int) -> None:
@@ -174,7 +179,7 @@ class Supervisor:
         puller = Puller(store, setup.download, hosts) if setup.on_demand else None
         live = setup.live(store, hosts) if setup.live else None
         server = Server(store, self._ecosystems, setup.settings, setup.origins, puller, live)
-        asyncio.run(work(self._listeners[number], server, self._alive, self._access))
+        asyncio.run(work(self._listeners[number], server, self._alive, self._access, self._tls))
 
     def _reap(self) -> list[int]:
         """Take note of workers that have ended; the numbers of those that nobody told to."""
@@ -201,6 +206,7 @@ class Supervisor:
         """Start workers with the configuration as it is now, and let the present ones finish."""
         try:
             setup = self._reload()
+            tls = context_of(setup.settings)
             access = AccessLog.open(setup.settings)
             listeners = self._listeners_for(setup.settings)
         except SnapmirrorError as error:
@@ -212,7 +218,7 @@ class Supervisor:
         old, dropped = list(self._workers), [one for one in self._listeners if one not in listeners]
         if self._access:
             self._access.close()
-        self._setup, self._listeners, self._access = setup, listeners, access
+        self._setup, self._listeners, self._access, self._tls = setup, listeners, access, tls
         _close(dropped)  # before workers inherit them: the kernel gives connections to a socket that anyone holds open
         for number in range(setup.settings.workers):
             self._start(number)
@@ -322,7 +328,7 @@ def _authority(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def work(listeners: Listeners, server: Server, alive: int, access: AccessLog | None) -> None:
+async def work(listeners: Listeners, server: Server, alive: int, access: AccessLog | None, tls: ssl.SSLContext | None) -> None:
     """Serve on these sockets until SIGTERM or SIGINT, then finish what is being sent.
 
     alive: descriptor to read from, at whose end there is no supervisor any more
@@ -332,23 +338,27 @@ async def work(listeners: Listeners, server: Server, alive: int, access: AccessL
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     loop.add_reader(alive, ended.set)
-    async with serving(server, listeners, access):
+    async with serving(server, listeners, access, tls):
         await ended.wait()
         loop.remove_reader(alive)
 
 
 @contextlib.asynccontextmanager
-async def serving(server: Server, listeners: Listeners, access: AccessLog | None = None) -> AsyncIterator[None]:
+async def serving(
+    server: Server, listeners: Listeners, access: AccessLog | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
     """Serve on these sockets inside the block; at its end finish what is being sent."""
     log: dict[str, Any] = {"access_log": _http_log, "access_log_class": access.logger} if access else {"access_log": None}
-    handler = web.Server(server.handle, logger=_http_log, keepalive_timeout=_KEEP_ALIVE, **log)
+    handler = Connections(server.handle, logger=_http_log, **log)
     runner = web.ServerRunner(handler, shutdown_timeout=_DRAIN)
     await runner.setup()
+    watching = asyncio.create_task(Patience(handler).watch())
     try:
         for listener in listeners:
-            await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+            await web.SockSite(runner, listener, backlog=_BACKLOG, ssl_context=tls).start()
         yield
     finally:
         server.drain()
         await runner.cleanup()
+        watching.cancel()
         await server.close()

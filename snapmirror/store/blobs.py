@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
@@ -60,6 +61,8 @@ class BlobInfo(NamedTuple):
     size: int
     #: when it was stored, seconds since 1970
     stored: float
+    #: whether its permissions, or that it is a link to a file elsewhere, let others change it
+    changeable: bool = False
 
 
 class Blobs(Protocol):
@@ -217,9 +220,10 @@ class LocalBlobs:
 
     def size(self, digest: Digest) -> int | None:
         try:
-            return os.stat(self._path_text(digest)).st_size
+            status = os.stat(self._path_text(digest))
         except FileNotFoundError:
             return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def delete(self, digest: Digest) -> int:
         size = self.size(digest)
@@ -229,6 +233,25 @@ class LocalBlobs:
         for number in range(256):
             with contextlib.suppress(FileNotFoundError), os.scandir(self._layout.blobs / f"{number:02x}") as entries:
                 for entry in entries:
-                    if is_hex_digest(entry.name):
-                        found = entry.stat(follow_symlinks=False)
-                        yield BlobInfo(bytes.fromhex(entry.name), found.st_size, found.st_mtime)
+                    if is_hex_digest(entry.name) and entry.name.startswith(f"{number:02x}"):
+                        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile, or a link to nothing
+                            found = entry.stat()
+                            if stat.S_ISREG(found.st_mode):
+                                changeable = bool(found.st_mode & 0o222) or entry.is_symlink()
+                                yield BlobInfo(bytes.fromhex(entry.name), found.st_size, found.st_mtime, changeable)
+
+    def foreign(self) -> Iterator[Path]:
+        """What is in the folder and is no blob. A blob that is being put under its name is passed over."""
+        for number in range(256):
+            with contextlib.suppress(FileNotFoundError), os.scandir(self._layout.blobs / f"{number:02x}") as entries:
+                for entry in entries:
+                    named = is_hex_digest(entry.name) and entry.name.startswith(f"{number:02x}")
+                    if not entry.name.startswith(".") and not (named and entry.is_file()):
+                        yield Path(entry.path)
+
+    def protect(self, digest: Digest) -> None:
+        """Make a blob a file of its own again that nobody may write to. Whoever calls has seen that its bytes are right."""
+        path = self.path(digest)
+        if path.is_symlink():
+            fs.renew(path)
+        os.chmod(path, 0o444)

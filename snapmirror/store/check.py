@@ -7,6 +7,8 @@ from it: a blob goes to `quarantine/`, a document out of the cache.
 import contextlib
 import errno
 import os
+import secrets
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from ..digests import Digest, Sums
+from .. import clock
+from ..digests import Digest, Sums, is_hex_digest
 from ..errors import DamagedError
 from . import fs, syncing
 from .blobs import BlobInfo
@@ -26,6 +29,7 @@ from .directories import Directory
 from .index import BlobRow
 from .records import place_of
 from .store import Store
+from .trees import leads_out
 
 if TYPE_CHECKING:
     from .signatures import PrivateKey
@@ -67,16 +71,15 @@ LeafFiles = Callable[[str, bytes], Iterable[Listed]]
 def structure(store: Store, leaf_files: LeafFiles) -> Iterator[Problem]:
     """Every record, directory, bucket, leaf, link and row; metadata byte by byte, files by size.
 
-    The caller holds the store's lock.
+    The caller holds the store's lock (`Store.lock_only`).
     """
-    try:
-        catalog = store.catalog()
-    except DamagedError as error:
-        yield Problem(error.what, error.problem)
-        return
+    catalog, unreadable = store.snapshots.readable()
+    for error in unreadable:
+        yield Problem(error.what, f"{error.problem}; restore it from a backup or a replica")
     blobs = {blob.digest: blob for blob in store.blobs.list()}
+    yield from _folder(store, blobs)
     yield from _directories(store, catalog, _Walk(store, leaf_files, blobs))
-    for loss in catalog.losses():
+    for loss in [] if unreadable else [*catalog.losses(), *store.published.lost(catalog)]:
         yield Problem(loss.what, loss.problem)
     yield from _denied(store)
     yield from _syncing(store)
@@ -85,13 +88,52 @@ def structure(store: Store, leaf_files: LeafFiles) -> Iterator[Problem]:
 
 
 def signatures(store: Store, key: "PrivateKey | None") -> Iterator[Problem]:
-    """Signatures that are not what `key` makes of the records as they are; none is looked at without a key."""
-    if key is None:
-        return
-    for id_ in store.snapshots.signed():
-        files = store.snapshots.files(id_)
-        if files and files.signature is not None and (problem := key.public.problem(files.record, files.signature)):
-            yield Problem(f"snapshots/{id_}.sig", problem)
+    """Signatures that are missing, that are none, and that do not match their records.
+
+    key: what those by it are compared with; of others only the form can be told, as in a copy, or from before a change of keys
+    """
+    for record in store.snapshots.readable()[0].records:
+        files = store.snapshots.files(record.id)
+        if not files or (files.signature is None and not record.signed):
+            continue
+        if problem := _signature(files.record, files.signature, record.signed or "", key):
+            yield Problem(f"snapshots/{record.id}.sig", f"{problem}; restore it from a backup or a replica")
+
+
+def _signature(record: bytes, signature: bytes | None, signer: str, key: "PrivateKey | None") -> str:
+    """What is wrong with a signature, empty if nothing is known to be. signer: of whom the record says it, if it does"""
+    from .signatures import key_of  # its library takes 0.1 s to load
+
+    if signature is None:
+        return f"is missing, and the record says that the key {signer} has signed it"
+    try:
+        id_ = key_of(signature)
+    except ValueError as error:
+        return f"is no signature: {error}"
+    if signer and id_ != signer:
+        return f"is by the key {id_}, and the record says that {signer} has signed it"
+    return key.public.problem(record, signature) if key and key.public.id == id_ else ""
+
+
+def _folder(store: Store, blobs: Mapping[Digest, BlobInfo]) -> Iterator[Problem]:
+    """What is in `blobs/` otherwise than it was put there."""
+    for path in store.blobs.foreign():
+        what = str(path.relative_to(store.layout.root))
+        yield Problem(what, "is no blob; nothing refers to it. Look what it is, and remove it", _digest_of(path))
+    for blob in blobs.values():
+        if blob.changeable:
+            what = f"blob {blob.digest.hex()}"
+            yield Problem(
+                what,
+                "can be written to, or is a link to a file elsewhere; a change in it would be one of every snapshot",
+                blob.digest,
+            )
+
+
+def _digest_of(path: Path) -> Digest | None:
+    """The digest that a path in `blobs/` has as its name, if that is its place."""
+    name = path.name
+    return bytes.fromhex(name) if is_hex_digest(name) and name.startswith(path.parent.name) else None
 
 
 def _directories(store: Store, catalog: Catalog, walk: "_Walk") -> Iterator[Problem]:
@@ -176,6 +218,10 @@ class _Walk:
             elif file.size is not None and file.size != held.size:
                 problem = f"has {held.size} bytes instead of {file.size}; {place} lists it as {file.name}"
                 yield Problem(what, problem, file.sha256)
+            if leads_out(file.name):
+                yield Problem(
+                    f"blob {leaf.hex()}", f"lists {file.name!r}, a name that leads out of {place}; no tree can hold it"
+                )
 
 
 def _denied(store: Store) -> Iterator[Problem]:
@@ -217,12 +263,23 @@ def _trees(store: Store) -> Iterator[Problem]:
     for tree in sorted(used):
         for parent, _, files in os.walk(store.trees.path(tree)):
             for name in files:
-                if os.stat(os.path.join(parent, name)).st_mode & 0o222:
-                    path = os.path.relpath(os.path.join(parent, name), store.layout.root)
-                    yield Problem(path, "can be written to; a change in it would be one of every snapshot")
+                path = os.path.join(parent, name)
+                status = os.lstat(path)
+                if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o222:
+                    problem = "can be written to, or is a link; a change in it would be one of every snapshot"
+                    yield Problem(os.path.relpath(path, store.layout.root), problem)
 
 
 # Every byte
+
+
+def ages(store: Store) -> tuple[int, str | None]:
+    """How many blobs were never read since they were stored; when, of the others, the one was that was read longest ago, as
+    the form of an id has it, None if none was. Raises StoreError.
+    """
+    checked = [row.checked for _, row in store.index.blobs()]
+    oldest = min(filter(None, checked), default=None)
+    return checked.count(0), clock.to_id(clock.from_seconds(oldest)) if oldest else None
 
 
 def read_data(store: Store, seconds: float | None) -> Iterator[Problem | int]:
@@ -232,7 +289,7 @@ def read_data(store: Store, seconds: float | None) -> Iterator[Problem | int]:
     its problem is yielded. Needs no lock.
     """
     rows = dict(store.index.blobs())
-    order = [(blob.digest, rows.get(blob.digest, BlobRow(blob.size))) for blob in store.blobs.list()]
+    order = [(blob.digest, rows.get(blob.digest, BlobRow(blob.size))._replace(size=blob.size)) for blob in store.blobs.list()]
     order.sort(key=lambda item: item[1].checked)
     end = None if seconds is None else time.monotonic() + seconds
     queue = iter(order)
@@ -259,17 +316,16 @@ def read_documents(store: Store) -> Iterator[Problem]:
         if path.name.startswith("."):
             continue
         with contextlib.suppress(FileNotFoundError):  # pruned meanwhile
-            if not store.documents.is_whole(path):
+            if path.stat().st_mode & 0o222 or not store.documents.is_whole(path):
                 _take_out(store, path)
-                yield Problem(
-                    f"documents/{path.name}", "held other bytes than its name says; removed, and made again when needed"
-                )
+                problem = "held other bytes than its name says, or could be written to; removed, and made again when needed"
+                yield Problem(f"documents/{path.name}", problem)
 
 
 def _read(store: Store, digest: Digest, row: BlobRow) -> BlobRow | None:
     """The row of a blob whose bytes are right, None if they are not, or it is gone. Raises OSError if that can't be said.
 
-    BLAKE3 tells, if we have it: twice as fast as SHA-256.
+    BLAKE3 tells, if we have it: twice as fast as SHA-256. Where it says no, SHA-256 decides: it may be the index that is wrong.
     """
     now = int(store.now().timestamp())
     try:
@@ -278,7 +334,9 @@ def _read(store: Store, digest: Digest, row: BlobRow) -> BlobRow | None:
                 running = blake3()
                 while piece := file.read(_PIECE):
                     running.update(piece)
-                return row._replace(checked=now) if running.digest() == row.blake3 else None
+                if running.digest() == row.blake3:
+                    return row._replace(checked=now)
+                file.seek(0)
             sums = Sums()
             while piece := file.read(_PIECE):
                 sums.update(piece)
@@ -291,9 +349,18 @@ def _read(store: Store, digest: Digest, row: BlobRow) -> BlobRow | None:
         return None
 
 
+def take_away(store: Store, problems: Iterable[Problem]) -> list[Digest]:
+    """Quarantine the blobs that problems are of and that hold wrong bytes, or are no files; which these were."""
+    gone = []
+    for digest in {problem.blob for problem in problems if problem.blob}:
+        if os.path.lexists(store.blobs.path(digest)) and not (store.blobs.size(digest) is not None and is_whole(store, digest)):
+            quarantine(store, digest)
+            gone.append(digest)
+    return gone
+
+
 def is_whole(store: Store, digest: Digest) -> bool:
     """Whether the bytes of a blob are those that its name says."""
-    # Without a BLAKE3, so that SHA-256 decides: it may be the index that is wrong.
     return _read(store, digest, BlobRow(0)) is not None
 
 
@@ -303,10 +370,12 @@ def quarantine(store: Store, digest: Digest) -> None:
     with contextlib.suppress(FileNotFoundError):
         store.index.drop_blobs([digest])
         aside = store.layout.quarantine / digest.hex()
+        if path.is_dir() or aside.is_dir():  # what is in a blob's place may be anything
+            aside = aside.with_name(f"{aside.name}.{secrets.token_hex(4)}")
         fs.rename(path, aside)
         fs.sync_folder(path.parent)
         store.drop_absent([digest])
-        _take_out_of_trees(store, os.stat(aside).st_ino)
+        _take_out_of_trees(store, os.lstat(aside).st_ino)
 
 
 def _take_out(store: Store, document: Path) -> None:

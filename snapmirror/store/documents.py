@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from .. import codec
-from ..digests import Digest, sha256
+from ..digests import Digest, is_hex_digest, sha256
 from ..errors import DamagedError
 from . import fs
 from .catalog import Catalog
@@ -66,6 +66,11 @@ class Documents:
 
     def is_whole(self, path: Path) -> bool:
         """Whether a file of the cache holds what its name says."""
+        name = path.name[:64]
+        return is_hex_digest(name) and self.holds(path, bytes.fromhex(name))
+
+    def holds(self, path: Path, digest: Digest) -> bool:
+        """Whether a file holds a document in the form that its ending says. digest: of the plain form"""
         data = path.read_bytes()
         try:
             if path.name.endswith(".zst"):
@@ -74,7 +79,7 @@ class Documents:
                 data = codec.decompress_bz2(data, _LIMIT)
         except ValueError:
             return False
-        return path.name.startswith(sha256(data).hex())
+        return sha256(data) == digest
 
     def drop(self, digests: Iterable[Digest]) -> None:
         """Remove some documents, in every form."""

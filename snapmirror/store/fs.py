@@ -100,6 +100,16 @@ def rename(source: Path | str, target: Path | str) -> None:
         os.rename(source, target)
 
 
+def renew(path: Path) -> None:
+    """Put a fresh copy in a file's place, of what a symbolic link leads to in that of the link; durable."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with full_disk(path):
+        shutil.copy2(path, temporary)
+    sync_file(temporary)
+    rename(temporary, path)
+    sync_folder(path.parent)
+
+
 def link(source: Path | str, target: Path | str) -> None:
     """Give a file a second name. Raises FileExistsError; EMLINK comes through as OSError."""
     with full_disk(target):

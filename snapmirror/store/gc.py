@@ -178,6 +178,8 @@ def plan(
     The caller holds the store's lock. Raises DamagedError if a root can't be read or has been lost.
     """
     catalog.verify()
+    for lost in store.published.lost(catalog):
+        raise lost
     forgotten = list({record.id: record for record in [*forget, *plan_retention(catalog, retention)]}.values())
     after = catalog.forgetting(forgotten, store.now())
     limit = spared_after(store, grace)
@@ -310,7 +312,7 @@ def _sweep_without_index(store: Store, blobs: Sized) -> int:
     """On a full disk LMDB can't even delete: without an index there is none that could name what is gone."""
     with store.index_lock():  # or another process would make it again from files that are about to go
         store.close()
-        reindex.remove(store.layout.index)
+        reindex.remove(store.layout)
         return sum(_delete(store, digest) for digest, _ in blobs)
 
 

@@ -12,6 +12,8 @@ may point to blobs that are gone: whoever follows one looks in `blobs` first.
 import contextlib
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -199,6 +201,15 @@ class Index:
 
     # Housekeeping
 
+    def read_all(self) -> None:
+        """Read every row of every table. LMDB has no checksums: where a page is wrong it may end the process, see `problem`."""
+        for _ in self.blobs():
+            pass
+        with self._transaction() as transaction:
+            for table in (self._others, self._leaves, self._seen, self._notes):
+                for _ in transaction.cursor(table):
+                    pass
+
     def drop_dangling(self) -> int:
         """Take out rows of `md5` and `leaves` whose blobs are gone; how many."""
         return sum(self._drop_dangling(table) for table in (self._others, self._leaves))
@@ -237,3 +248,16 @@ def _inode(path: Path) -> tuple[int, int] | None:
 def _row(row: bytes) -> BlobRow:
     size, checked, blake3 = _ROW.unpack(row)
     return BlobRow(size, blake3, checked)
+
+
+def problem(path: Path) -> StoreError | None:
+    """What is wrong with an index, None if all of it can be read. It must not be open in this process.
+
+    Another process reads it: of a page that is damaged LMDB may make an assertion that fails, or a fault of memory.
+    """
+    if not path.exists():
+        return None
+    program = f"from pathlib import Path; from {__name__} import Index; Index(Path({str(path)!a})).read_all()"
+    command = (sys.executable, "-c", program)
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    return StoreError(path, "the index can't be used; `snapmirror reindex` makes it again") if done.returncode else None

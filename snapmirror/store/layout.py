@@ -45,6 +45,8 @@ class Layout:
         self.incoming = root / "incoming"
         self.quarantine = root / "quarantine"
         self.locks = root / "locks"
+        #: held for the moments in which the index is opened, or another takes its place
+        self.opening_lock = self.locks / ".opening"
         self.lock = root / "lock"
         self.index = index or root / "index.lmdb"
 

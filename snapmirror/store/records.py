@@ -59,6 +59,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="state", tag="
     #: {repo: what is not known of it} for the repos that were made from what upstream said later of that time (`--as-of`)
     reconstructed: dict[str, str] = {}
     repos: dict[str, RepoState]
+    #: id of the key that has signed it, so that a signature that is gone is missed; left out where none has
+    signed: str | msgspec.UnsetType = msgspec.UNSET
 
 
 #: what `snapshots/<id>.pages` holds: {repo: hexadecimal digest of a directory} that answers instead of the one that the

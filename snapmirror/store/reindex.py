@@ -1,12 +1,13 @@
 """Making the index again from the files alone, and taking it away."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from ..digests import Digest, sha256
 from ..errors import DamagedError
-from . import fs, syncing
+from . import fs, locks, syncing
 from .blobs import Blobs
 from .directories import Metadata
 from .index import BlobRow, Index
@@ -27,8 +28,23 @@ class Sources(NamedTuple):
     live: Live
 
 
-def remove(index: Path) -> None:
-    """Remove an index. It must not be open in this process."""
+@contextlib.contextmanager
+def standing(layout: Layout) -> Iterator[None]:
+    """While it is held, nobody puts an index in its place or takes it away: hold it to open one.
+
+    LMDB makes a file that it is to open and that has just gone, and its lock file would stay for the index that comes next.
+    """
+    with locks.hold(layout.opening_lock, "the index", waiting=lambda _: None):
+        yield
+
+
+def remove(layout: Layout) -> None:
+    """Remove the index. It must not be open in this process."""
+    with standing(layout):
+        _unlink(layout.index)
+
+
+def _unlink(index: Path) -> None:
     for path in _files(index):
         fs.unlink(path)
 
@@ -42,16 +58,17 @@ def build(sources: Sources) -> tuple[int, int]:
     """
     path = sources.layout.index
     building = path.with_name(f"{path.name}.new")
-    remove(building)
+    _unlink(building)
     index = Index(building)
     try:
         blobs = _enter_blobs(sources.blobs, index)
         leaves = _enter_leaves(sources, index)
     finally:
         index.close()
-    remove(path)  # with its lock file: LMDB would take the old index's last state from that, and find nothing
-    fs.rename(building, path)
-    remove(building)
+    with standing(sources.layout):
+        _unlink(path)  # with its lock file: LMDB would take the old index's last state from that, and find nothing
+        fs.rename(building, path)
+    _unlink(building)
     return blobs, leaves
 
 
@@ -85,7 +102,7 @@ def _enter_leaves(sources: Sources, index: Index) -> int:
 
 def _leaves(sources: Sources) -> set[Digest]:
     """Every leaf that a record, a live state or a sync refers to; what can't be read is left to `check`."""
-    records = sources.snapshots.catalog().records
+    records = sources.snapshots.readable()[0].records
     directories = {state.blob for record in records for repo in record.repos.values() for state in repo.directories.values()}
     directories |= sources.live.directories
     buckets: set[Digest] = set()

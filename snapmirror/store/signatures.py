@@ -81,6 +81,11 @@ class PrivateKey:
         return f"{_line(_SIGNATURE, self._key.sign(_DOMAIN + record), self.public.id)}\n".encode()
 
 
+def key_of(signature: bytes) -> str:
+    """The id of the key that a signature, as it stands in its file, says it is by. Raises ValueError if it is none."""
+    return _parse(signature, _SIGNATURE, 64)[1]
+
+
 def _line(kind: str, raw: bytes, id_: str) -> str:
     return f"{kind} {base64.b64encode(raw).decode()} {id_}"
 

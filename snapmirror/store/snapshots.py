@@ -59,21 +59,40 @@ class Folder(Generic[T]):
             self._read = before = _Read(settled, files, values)
         return before.values
 
-    def _files(self, known: Mapping[Path, tuple[_State, T]]) -> dict[Path, tuple[_State, T]]:
-        found: dict[Path, tuple[_State, T]] = {}
-        with os.scandir(self._path) as scan:
-            names = sorted(entry.name for entry in scan if entry.name.endswith(self._ending) and not entry.name.startswith("."))
-        for name in names:
-            path = self._path / name
+    def readable(self) -> tuple[dict[Path, T], list[DamagedError]]:
+        """What those files hold that can be read, and what is wrong with the others."""
+        found: dict[Path, T] = {}
+        problems: list[DamagedError] = []
+        for name in self._names():
             try:
-                status = os.stat(path)
-                state = (status.st_ino, status.st_mtime_ns, status.st_size)
-                held = known.get(path)
-                found[path] = held if held and held[0] == state else (state, self._load(path))
-            except FileNotFoundError:  # a pin, say, that was taken away since the names were read
-                if os.path.lexists(path):  # else gc would take what only this record holds for what nobody needs
-                    raise DamagedError(f"{self._path.name}/{name}", "is a link to nothing") from None
-        return found
+                if one := self._file(name, {}):
+                    found[self._path / name] = one[1]
+            except DamagedError as error:
+                problems.append(error)
+        return found, problems
+
+    def _names(self) -> list[str]:
+        with os.scandir(self._path) as scan:
+            return sorted(entry.name for entry in scan if entry.name.endswith(self._ending) and not entry.name.startswith("."))
+
+    def _files(self, known: Mapping[Path, tuple[_State, T]]) -> dict[Path, tuple[_State, T]]:
+        found = ((self._path / name, self._file(name, known)) for name in self._names())
+        return {path: one for path, one in found if one}
+
+    def _file(self, name: str, known: Mapping[Path, tuple[_State, T]]) -> tuple[_State, T] | None:
+        """What a file holds, None if it was taken away since the names were read, as a pin may be."""
+        path = self._path / name
+        try:
+            status = os.stat(path)
+            state = (status.st_ino, status.st_mtime_ns, status.st_size)
+            held = known.get(path)
+            return held if held and held[0] == state else (state, self._load(path))
+        except FileNotFoundError:
+            if os.path.lexists(path):  # else gc would take what only this record holds for what nobody needs
+                raise DamagedError(f"{self._path.name}/{name}", "is a link to nothing") from None
+            return None
+        except IsADirectoryError:
+            raise DamagedError(f"{self._path.name}/{name}", "is a folder") from None
 
 
 def settled_at(folder: Path) -> int | None:
@@ -113,12 +132,22 @@ class Snapshots:
         Raises DamagedError if one of them can't be read.
         """
         entries, pins = self._entries.read(), self._pins.read()
+        while any(self._layout.record(pin.snapshot) not in entries for pin in pins.values()):
+            again = self._entries.read()  # in between, a snapshot may have been sealed and a pin moved to it
+            if again is entries:
+                break
+            entries, pins = again, self._pins.read()
         known = self._known
         if entries is not known.entries or pins is not known.pins:
-            by_id = sorted(entries.values(), key=lambda entry: entry.id)
-            known = _Known(entries, pins, Catalog(tuple(by_id), {pin.name: pin for pin in pins.values()}))
+            known = _Known(entries, pins, _catalog(entries, pins))
             self._known = known
         return known.catalog
+
+    def readable(self) -> tuple[Catalog, list[DamagedError]]:
+        """The catalog of what can be read, and what is wrong with the other files: for `check`, not for answers."""
+        entries, problems = self._entries.readable()
+        pins, more = self._pins.readable()
+        return _catalog(entries, pins), problems + more
 
     def pages(self) -> dict[str, Pages]:
         """{snapshot: what was told of its time later}. Raises DamagedError."""
@@ -139,6 +168,8 @@ class Snapshots:
 
         A record's signature is there before it, so that no reader sees one without the other; a tombstone's goes after it.
         """
+        if isinstance(entry, Record) and self._key:
+            entry = msgspec.structs.replace(entry, signed=self._key.public.id)
         data = encode(entry)
         if isinstance(entry, Record):
             self._sign(entry.id, self._key.sign(data) if self._key else None)
@@ -185,6 +216,11 @@ class Snapshots:
         """Take a pin away, durably."""
         fs.unlink(self._layout.pin(name))
         fs.sync_folder(self._layout.pins)
+
+
+def _catalog(entries: Mapping[Path, Entry], pins: Mapping[Path, Pin]) -> Catalog:
+    by_id = sorted(entries.values(), key=lambda entry: entry.id)
+    return Catalog(tuple(by_id), {pin.name: pin for pin in pins.values()})
 
 
 def read(path: Path) -> bytes | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import clock
 from ..digests import Digest, is_hex_digest
-from ..errors import DiskFull, LockedError
+from ..errors import DiskFull, LockedError, StoreError
 from . import fs, layout, locks, reindex, syncing
 from .blobs import LocalBlobs, Original, Staged
 from .catalog import Catalog
@@ -16,7 +16,7 @@ from .denied import Denied
 from .directories import Metadata
 from .documents import Documents
 from .fetched import Fetched
-from .index import BlobRow, Index, LeafKey
+from .index import BlobRow, Index, LeafKey, problem
 from .layout import Layout
 from .live import Live
 from .published import Published
@@ -82,16 +82,22 @@ class Store:
         Ask for it anew each time: another process may have put a new one in its place.
         """
         with self._opening:
-            if self._index is None or self._index.replaced:
-                if not self.layout.index.exists():
-                    with self.index_lock():
-                        if not self.layout.index.exists():
-                            self._build_index()
-                self._index = Index(self.layout.index)  # the old one is closed when no thread uses it any more
+            while self._index is None or self._index.replaced:
+                with reindex.standing(self.layout):
+                    if self.layout.index.exists():
+                        self._index = Index(self.layout.index)  # the old one is closed when no thread uses it any more
+                        break
+                with self.index_lock():
+                    if not self.layout.index.exists():
+                        self._build_index()
             return self._index
 
     def _build_index(self) -> tuple[int, int]:
         return reindex.build(reindex.Sources(self.layout, self.blobs, self.metadata, self.snapshots, self.live))
+
+    def index_problem(self) -> StoreError | None:
+        """What is wrong with the index, None if every row of it can be read. Only before it is opened here."""
+        return problem(self.layout.index)
 
     def reindex(self) -> tuple[int, int]:
         """Make the index again from the files; (blobs, leaves) entered. The caller holds the store's lock.
@@ -132,8 +138,14 @@ class Store:
 
         waiting: as in `locks.hold`. Raises LockedError where that is None, DamagedError.
         """
-        with locks.hold(self.layout.lock, f"the store {self.layout.root}", waiting=waiting):
+        with self.lock_only(waiting):
             yield self.catalog()
+
+    @contextlib.contextmanager
+    def lock_only(self, waiting: locks.Waiting | None) -> Iterator[None]:
+        """The same without the catalog: for who looks for damage, and must not end at a record that can't be read."""
+        with locks.hold(self.layout.lock, f"the store {self.layout.root}", waiting=waiting):
+            yield
 
     @contextlib.contextmanager
     def lock_repo(self, repo: str, waiting: locks.Waiting | None) -> Iterator[None]:
@@ -241,7 +253,7 @@ class Store:
             self.clear_partials()
         if not self._has_room():  # the index can be made again once there is space
             self.close()
-            reindex.remove(self.layout.index)
+            reindex.remove(self.layout)
 
     def _has_room(self) -> bool:
         probe = self.layout.incoming / "probe"

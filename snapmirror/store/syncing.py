@@ -106,5 +106,5 @@ def any_alive(layout: Layout, besides: Iterable[str] = ()) -> bool:
     """Whether anybody holds a lock in `locks/`: a sync, or whoever makes trees or the index. besides: paths of repos that
     do not count, because their locks are the caller's own.
     """
-    own = {layout.repo_lock(repo) for repo in besides}
+    own = {layout.opening_lock, *(layout.repo_lock(repo) for repo in besides)}
     return any(path not in own and locks.is_held(path) for path in layout.locks.iterdir())

@@ -7,7 +7,6 @@ unchanged directory is never linked again (2.8 million names cost over 30 s of l
 import errno
 import os
 import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -110,15 +109,5 @@ def _link_all(target: Path, listing: Mapping[str, Source]) -> None:
             except OSError as error:
                 if error.errno != errno.EMLINK:
                     raise
-                _renew(Path(folder, name))
+                fs.renew(Path(folder, name))  # its inode has as many names as the file system allows (ext4: 65,000)
                 linker.link(folder, name, path)
-
-
-def _renew(path: Path) -> None:
-    """Put a fresh copy in a file's place: its inode has as many names as the file system allows (ext4: 65,000)."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with fs.full_disk(path):
-        shutil.copy2(path, temporary)
-    fs.sync_file(temporary)
-    fs.rename(temporary, path)
-    fs.sync_folder(path.parent)

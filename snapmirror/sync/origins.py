@@ -86,6 +86,8 @@ class Server(_Fetching):
             answer = self._http.get(self._base + name, limit=limit)
         except AbsentError as error:
             hint = "; is it a snapmirror, of this version or a later one?" if name == "copies.json" else ""
+            if error.status == 403:
+                hint = "; if it wants a token, a token has to be one for all repos"
             raise CopyError(self.name, f"{error}{hint}") from None
         assert answer  # nothing is known of it before, so it can't be unchanged
         return answer.body

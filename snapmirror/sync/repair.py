@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import os
+import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ..digests import Digest
@@ -15,36 +17,64 @@ from ..store.check import Problem
 from ..store.directories import DirectoryReader
 from ..store.records import Record
 from ..store.store import Store
+from ..store.trees import name_of
 from ..transfer.download import Source
 from ..transfer.http import Http
 from ..transfer.origin import source_of
 from .fetch import Progress, fetch
+from .givers import Giver
 from .trees import RepoTrees
 
 
 def sources(
-    store: Store, ecosystems: Mapping[str, Ecosystem], configured: Mapping[str, Repo], problems: Iterable[Problem]
+    store: Store,
+    ecosystems: Mapping[str, Ecosystem],
+    configured: Mapping[str, Repo],
+    problems: Iterable[Problem],
+    giver: Giver | None = None,
 ) -> dict[Digest, Source]:
-    """Where the missing files may be had again: where the directories that list them came from, and the repo's upstreams."""
+    """Where the missing blobs may be had again; files where their directories came from, and at the repo's upstreams.
+
+    giver: a further place, asked first, which may have metadata too
+    """
     missing = {problem.blob for problem in problems if problem.blob}
-    found: dict[Digest, Source] = {}
-    for record in reversed(store.catalog().records):
+    found = dict(_files(store, ecosystems, configured, missing, giver))
+    if giver:
+        for digest in missing:
+            known = found.get(digest) or Source(File(digest.hex(), None, digest, None), ())
+            if urls := tuple(giver.urls(digest, known.file.size)):
+                found[digest] = replace(known, urls=urls + known.urls)
+    return found
+
+
+def _files(
+    store: Store,
+    ecosystems: Mapping[str, Ecosystem],
+    configured: Mapping[str, Repo],
+    missing: Collection[Digest],
+    giver: Giver | None,
+) -> Iterator[tuple[Digest, Source]]:
+    """The missing blobs that are files of eager directories, each once."""
+    left = set(missing)
+    catalog, _ = store.snapshots.readable()
+    for record in reversed(catalog.records):
         for path, repo in record.repos.items():
             upstreams = configured[path].upstreams if path in configured else []
+            alike = [*(giver.upstreams(path) if giver else []), *upstreams]
             for name, state in repo.directories.items():
-                if missing <= found.keys():
-                    return found
+                if not left:
+                    return
                 with contextlib.suppress(DamagedError):  # it can't be had from upstream; all else can
                     reader = store.metadata.directory(state.blob)
                     if reader.document.mode == "eager":
                         ecosystem, origin = ecosystems[reader.document.kind], reader.document.origin
-                        for digest, file in _lost(store, ecosystem, reader, missing):
-                            found.setdefault(digest, source_of(ecosystem, file, name, origin, upstreams, upstreams))
-    return found
+                        for digest, file in _lost(store, ecosystem, reader, left):
+                            left.discard(digest)
+                            yield digest, source_of(ecosystem, file, name, origin, upstreams, alike)
 
 
 def _lost(
-    store: Store, ecosystem: Ecosystem, reader: DirectoryReader, missing: Collection[Digest | None]
+    store: Store, ecosystem: Ecosystem, reader: DirectoryReader, missing: Collection[Digest]
 ) -> Iterator[tuple[Digest, File]]:
     for name, leaf in reader.leaves.items():
         try:
@@ -65,76 +95,103 @@ def repair(
     problems: list[Problem],
     *,
     plain: bool,
+    giver: Giver | None = None,
 ) -> list[str]:
-    """Mend what can be mended; what was done, a line each. The caller checks again afterwards.
+    """Mend what can be mended; what was done, a line each. The caller checks again afterwards: where metadata was had again,
+    what that refers to may be missing too.
 
-    configured: repos by path, whose upstreams are asked too; problems: what the check has found; plain: see `Publish.plain`
+    configured: repos by path, whose upstreams are asked too; problems: what the check has found, wrong blobs taken away
+    plain: see `Publish.plain`; giver: see `sources`
     """
     done = []
     if any(problem.index for problem in problems):
-        with store.lock(progress.message):
+        with store.lock_only(progress.message):
             store.reindex()
         done.append("made the index again")
-    with store.lock(progress.message):
+    with store.lock_only(progress.message):
         for path in sorted({path for path, _ in check.live(store)}):
             store.live.drop(path)
             done.append(f"dropped the live state of {path}: it is asked for again")
-    wanted = sources(store, ecosystems, configured, problems)
-    for digest in list(wanted):
-        if store.blobs.size(digest) is None:
-            continue
-        if check.is_whole(store, digest):  # what was wrong was said of it, not in it
-            del wanted[digest]
-        else:
-            check.quarantine(store, digest)
-            done.append(f"quarantined {digest.hex()}")
+        for blob in store.blobs.list():
+            if blob.changeable and check.is_whole(store, blob.digest):
+                store.blobs.protect(blob.digest)
+                done.append(f"made blob {blob.digest.hex()} read-only again")
+    done += [f"{problem.what}: {problem.problem}" for problem in check.read_documents(store)]
+    wanted = sources(store, ecosystems, configured, problems, giver)
+    # What is there is whole, or the check had taken it away: what was wrong was said of it, not in it.
+    wanted = {digest: source for digest, source in wanted.items() if store.blobs.size(digest) is None}
     fetched = fetch(store, http, wanted.values(), progress)
     for digest, source in wanted.items():
         result = fetched.get(source.key)
         what = f"{source.file.name} ({digest.hex()})"
         done.append(f"could not get {what}: {result}" if isinstance(result, UpstreamError) else f"got {what} again")
-    with store.lock(progress.message) as catalog:
+    with store.lock_only(progress.message):
+        catalog, unreadable = store.snapshots.readable()
         for record in catalog.records:
             done += _mend_tree(store, ecosystems, record, plain=plain)
-        store.published.refresh(catalog, store.now())
+        # Else it would take the trees of such a record for those of one that is not kept.
+        if not unreadable and not list(store.published.lost(catalog)):
+            store.published.refresh(catalog, store.now())
     return done
 
 
 def tree_problems(store: Store, ecosystems: Mapping[str, Ecosystem]) -> Iterator[Problem]:
     """Tree objects that lack a file, or have another than the snapshot lists. The caller holds the store's lock."""
     seen: set[str] = set()
-    try:
-        records = store.catalog().records
-    except DamagedError:
-        return  # the check names it
-    for record in records:
+    catalog, _ = store.snapshots.readable()
+    for record in catalog.records:
         for place, link in store.published.links(record.id).items():
             tree = link.split("/")[0]
             if tree not in seen and store.trees.path(tree).is_dir():
                 seen.add(tree)
                 with contextlib.suppress(DamagedError):  # of a leaf, which `check` names
                     trees, name = _at(store, ecosystems, record, place)
-                    if wrong := _wrong_in(store, trees, name, tree):
-                        yield Problem(f"published/{record.id}/{place}/{wrong}", "is missing, or is not what the snapshot lists")
+                    wrong = _wrong_in(store, trees, name, tree)
+                    if wrong is not None:
+                        what = f"published/{record.id}/{place}/{wrong}".rstrip("/")
+                        yield Problem(what, "is missing, or is not what the snapshot lists")
 
 
 def _wrong_in(store: Store, trees: RepoTrees, name: str, tree: str) -> str | None:
-    """A file of the tree object of a directory that is missing, or is not the blob that it should be."""
+    """A file of the tree object of a directory that is missing, is not what it should be, or should not be there.
+
+    Which plain forms and pages it has is a matter of the configuration as it was then: that, and what no digest is known of,
+    the object's own name tells. Empty if one of these is wrong and it can't be said which.
+    """
     folder = store.trees.path(tree)
-    for path, blob in trees.blobs(name):
+    found = {os.path.relpath(os.path.join(parent, file), folder) for parent, _, files in os.walk(folder) for file in files}
+    listing = dict(trees.blobs(name))
+    for path, blob in listing.items():
         if not _same(store, folder / path, blob):
             return path
-    # whether the plain forms are there is a matter of the configuration as it was then
-    return next((path for path in trees.documents(name, plain=False) if not (folder / path).exists()), None)
+    derived = found - listing.keys()
+    for path in derived:
+        if not _is_own(os.lstat(folder / path)):
+            return path
+    documents = trees.documents(name, plain=True)
+    for path, (digest, suffix) in documents.items():
+        if suffix if path not in derived else not store.documents.holds(folder / path, digest):
+            return path
+    if name_of(listing | {path: _sha256_of(folder / path) for path in derived}) == tree:
+        return None
+    known = {*documents, *trees.pages(name)}
+    return min(derived - known, default=None) or min(known - derived, default="")
 
 
 def _same(store: Store, path: Path, digest: Digest) -> bool:
     """Whether a name in a tree leads to a blob: one inode, or, where a file system allows no more links, a copy."""
     try:
-        link, blob = os.stat(path), os.stat(store.blobs.path(digest))
+        link, blob = os.lstat(path), os.stat(store.blobs.path(digest))
     except FileNotFoundError:
         return False
+    if not _is_own(link):
+        return False
     return link.st_ino == blob.st_ino or (link.st_size == blob.st_size and _sha256_of(path) == digest)
+
+
+def _is_own(status: os.stat_result) -> bool:
+    """Whether a name in a tree leads to a file itself, which nobody may write to."""
+    return stat.S_ISREG(status.st_mode) and not status.st_mode & 0o222
 
 
 def _sha256_of(path: Path) -> Digest:

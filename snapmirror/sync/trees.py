@@ -68,10 +68,17 @@ class RepoTrees:
         for path, (digest, suffix) in self.documents(name, plain=plain).items():
             document = self._store.documents.path(digest, suffix)
             listing[path] = source(document, sha256(document.read_bytes()) if suffix else digest)
-        if pages := self._ecosystem(name).pages:
-            for path, digest in self._store.documents.put_all(pages.static(self._readers[name])).items():
-                listing[path] = source(self._store.documents.path(digest, ""), digest)
+        for path, digest in self._store.documents.put_all(self._pages(name)).items():
+            listing[path] = source(self._store.documents.path(digest, ""), digest)
         return listing
+
+    def pages(self, name: str) -> Iterator[str]:
+        """The names of the pages below a directory."""
+        return (path for path, _ in self._pages(name))
+
+    def _pages(self, name: str) -> Iterable[tuple[str, bytes]]:
+        pages = self._ecosystem(name).pages
+        return pages.static(self._readers[name]) if pages else ()
 
     def blobs(self, name: str) -> Iterator[tuple[str, Digest]]:
         """Files and leaves below a directory. Raises DamagedError."""

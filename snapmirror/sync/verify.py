@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from .. import clock, codec
+from .. import addresses, clock, codec
 from ..digests import Digest, Sums, sha256
 from ..ecosystem import Ecosystem
 from ..errors import AbsentError, BadIndexError, DamagedError, TransportError
@@ -82,7 +82,8 @@ class Verifier:
         """
         if clock.from_id(selector):
             return selector
-        return decode_listing(self._base, self._get(f"{self._base}copies.json")).catalog().single(selector, present).id
+        listing = decode_listing(addresses.redact(self._base), self._get(f"{self._base}copies.json"))
+        return listing.catalog().single(selector, present).id
 
     def verify(self, snapshot: str, sample: int | None) -> Verification:
         """Verify a snapshot. Raises UpstreamError if the server can't be asked, or does not have the snapshot.
@@ -217,13 +218,14 @@ class Verifier:
     def _hash(self, digest: Digest) -> Sums:
         """The sums of a file as the server sends it. Raises AbsentError, TransportError."""
         url = self._url(digest)
+        shown = addresses.redact(url)
         for left in range(self._http.settings.retries, -1, -1):
             try:
                 with self._http.open(url, {}) as response:
                     if response.status_code in (403, 404, 410):
-                        raise AbsentError(url, response.status_code)
+                        raise AbsentError(shown, response.status_code)
                     if response.status_code != 200:
-                        raise TransportError(url, status_problem(response.status_code))
+                        raise TransportError(shown, status_problem(response.status_code))
                     sums = Sums(with_blake3=False)
                     for piece in self._http.pieces(response, url):
                         sums.update(piece)
