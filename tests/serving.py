@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 
 @contextmanager
@@ -49,6 +50,22 @@ def server(
             except subprocess.TimeoutExpired:
                 process.kill()  # or the end of the block would wait on
                 raise
+
+
+class Memory(NamedTuple):
+    """What a process has in memory, bytes."""
+
+    #: its own, which nothing but the process can give back
+    anonymous: int
+    #: pages of files, which the system takes back when it likes: of programs, and of an index that is mapped
+    mapped: int
+
+
+def memory_of(process: int) -> Memory:
+    """What a process has in memory now."""
+    lines = dict(line.split(":") for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("Rss"))
+    anonymous, *mapped = (int(lines[name].split()[0]) << 10 for name in ("RssAnon", "RssFile", "RssShmem"))
+    return Memory(anonymous, sum(mapped))
 
 
 def free_port() -> int:

@@ -2,7 +2,7 @@
 
 Each asks for something, waits a while, and asks again: indexes, files, parts of files, heads, what it has already, pages, and
 what is not there, by all selectors. Every answer is compared with the model of `races`. In the end the workers must have no
-more open files than in the beginning, and their memory must not go on growing.
+more open files than in the beginning, and their memory must be level after the first five minutes.
 """
 
 import argparse
@@ -22,11 +22,14 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from races import ALWAYS, KEPT, REPOS, Storm, forgotten, judge, known_ids, records, state
+from serving import memory_of
 
 #: seconds between two requests of a client, on average
 THINK = 4.0
 #: open files that a worker may have more than in the beginning: of the store, which come and go
 SLACK = 24
+#: looks, one a minute, after which memory is to be level, and by what share of it it may still grow
+_LEVEL_AFTER, _GROWTH = 5, 0.05
 
 
 class Answer(NamedTuple):
@@ -180,16 +183,17 @@ class Level(NamedTuple):
 
     #: open files of the one that has most
     files: int
-    #: bytes of memory
+    #: bytes of all: their own, and those of files
     memory: int
+    mapped: int
 
 
 def level(server: int) -> Level:
     """What the workers of this process hold now."""
     workers = Path(f"/proc/{server}/task/{server}/children").read_text().split()
-    pages = [int(Path(f"/proc/{worker}/statm").read_text().split()[1]) for worker in workers]
+    held = [memory_of(int(worker)) for worker in workers]
     files = [len(os.listdir(f"/proc/{worker}/fd")) for worker in workers]
-    return Level(max(files), sum(pages) * os.sysconf("SC_PAGE_SIZE"))
+    return Level(max(files), sum(one.anonymous for one in held), sum(one.mapped for one in held))
 
 
 class Soak:
@@ -225,8 +229,9 @@ class Soak:
                 last = time.monotonic()
                 self.levels.append(level(self.storm.server))
                 if tell:
-                    files, memory = self.levels[-1]
-                    print(f"{(last - begin) / 60:.1f} min: {files} open files, {memory / 1e6:.0f} MB", flush=True)
+                    files, memory, mapped = self.levels[-1]
+                    held = f"{memory / 1e6:.1f} MB of memory, {mapped / 1e6:.1f} MB of files"
+                    print(f"{(last - begin) / 60:.1f} min: {files} open files, {held}", flush=True)
 
     @contextlib.contextmanager
     def _clients(self) -> Iterator[None]:
@@ -259,8 +264,9 @@ class Soak:
         first, *during, last = self.levels
         if last.files > first.files + SLACK:
             found.append(f"{last.files} open files stay, of {first.files}")
-        early, late = during[: max(1, len(during) // 3)], during[-1]
-        if late.memory > 1.3 * max(one.memory for one in early) + 50_000_000:
+        begin = min(_LEVEL_AFTER, len(during) // 2)
+        early, late = during[begin : begin + 5], during[-5:]
+        if min(one.memory for one in late) > (1 + _GROWTH) * max(one.memory for one in early):
             found.append(f"memory grows: {[one.memory for one in self.levels]}")
         return found
 

@@ -28,6 +28,7 @@ import msgspec
 import pytest
 import requests
 from channels import Package, make_package
+from inprocess import collect
 
 from snapmirror import clock, codec
 from snapmirror.conda import Conda
@@ -283,6 +284,22 @@ def test_what_resolves_to_a_forgotten_snapshot_is_gone_and_names_its_neighbours(
                 assert ids[0] in answer.text
                 assert ids[2] in answer.text
         assert server.get("/2026-11-17/main/").status_code == 200
+
+
+def test_what_gc_has_taken_a_moment_after_it_was_forgotten_is_gone_and_not_damaged(built: Built) -> None:
+    """The server looks at the store twice a second; what it then believes to be kept may have been taken since."""
+    first = built.publish({"main": {"noarch": [OLD, LIB]}}, at="20261118T010000Z")
+    built.publish({"main": {"noarch": [NEW]}}, at="20261119T010000Z")
+    with served(built) as server:
+        assert server.get(f"/{first}/main/noarch/{LIB.filename}").status_code == 200
+        time.sleep(1.2)  # so that names can change unseen no more
+        assert server.get("/-/readyz").status_code == 200
+        forget(built, first)
+        with built.open(write=True) as store:
+            collect(store)
+        for path in (OLD.filename, LIB.filename, "repodata.json"):
+            answer = server.get(f"/{first}/main/noarch/{path}")
+            assert (answer.status_code, first in answer.text) == (410, True)
 
 
 def test_the_longest_repo_path_wins_and_an_id_knows_only_its_own_repos(built: Built) -> None:

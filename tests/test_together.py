@@ -571,6 +571,29 @@ def test_what_is_written_right_after_a_folder_was_read_is_seen(tmp_path: Path) -
         assert store.catalog().pins.keys() == {"soon", "later"}
 
 
+def test_a_pin_that_is_moved_to_a_new_snapshot_while_the_store_is_read_names_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, repo = made(tmp_path / "chan", "lib")
+    root = tmp_path / "store"
+    sync_one(root, repo)
+    channel.add(make_package("new"))
+    channel.publish()
+
+    def seal_and_pin() -> None:
+        sync_one(root, repo)
+        with store_at(root) as other:
+            newest = other.catalog().records[-1].id
+            other.snapshots.write_pin(Pin(name="paper", snapshot=newest, set=newest))
+
+    with store_at(root) as store:
+        done = meanwhile(monkeypatch, "snapmirror.store.snapshots:Folder.read", seal_and_pin, after=True)
+        found = store.catalog()
+        assert done
+        assert found.resolve("paper", "chan", store.now()).id == found.pins["paper"].snapshot
+        found.verify()
+
+
 def test_a_sync_that_dies_while_it_publishes_takes_no_repo_out_of_current(tmp_path: Path) -> None:
     _, repo = made(tmp_path / "chan", "lib")
     _, other = made(tmp_path / "other", "data")

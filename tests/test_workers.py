@@ -12,9 +12,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from channels import make_package
-from serving import free_port
+from serving import free_port, memory_of
 from test_serve import Built, Served, built, eventually
 
 from snapmirror.errors import UsageError
@@ -329,6 +330,26 @@ def test_a_worker_that_dies_is_replaced(built: Built) -> None:
         for _ in range(20):
             assert running.served.get(FILE).content == TOOL.data
         assert running.end() == 0
+
+
+def test_pages_of_the_whole_store_are_forgotten_when_it_changes(built: Built) -> None:
+    """A year of syncs must not lie in memory as lists of snapshots, each with one more than the one before."""
+    built.publish({"main": {"noarch": [TOOL]}}, at="20261101T000000Z")
+    with serving(built) as running, built.open(write=True) as store:
+        [worker] = running.workers()
+        record = store.catalog().records[0]
+        repos = {"main": record.repos["main"], **{f"repo{place}": record.repos["main"] for place in range(100)}}
+        for number in range(2, 62):
+            made = msgspec.structs.replace(
+                record, id=f"20261101T00{number // 60:02}{number % 60:02}Z", number=number, repos=repos
+            )
+            store.snapshots.write(made)
+            assert running.served.get(f"/{made.id}/main/noarch/{TOOL.filename}").content == TOOL.data
+            answer = running.served.get("/-/snapshots.json")
+            assert len(answer.json()["snapshots"]) == number
+            if number == 30:
+                before = memory_of(worker).anonymous
+        assert memory_of(worker).anonymous < before + 8 * len(answer.content)  # all of them: 23 times
 
 
 def test_a_record_that_becomes_unreadable_is_reported_and_all_else_is_served(built: Built) -> None:

@@ -93,8 +93,8 @@ class FolderAnswer:
     """A folder to be listed."""
 
     place: Place | None
-    #: equal keys, equal pages
-    key: Hashable
+    #: equal keys, equal pages; None: it is made of the whole view
+    key: Hashable | None
     #: makes the page; reads the whole directory, so not in the event loop
     page: Callable[[], bytes]
 

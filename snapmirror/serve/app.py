@@ -8,7 +8,7 @@ from aiohttp import web
 
 from .. import codec
 from ..ecosystem import Ecosystem, Want
-from ..errors import Forgotten, SelectorError, SnapmirrorError, UsageError
+from ..errors import DamagedError, Forgotten, SelectorError, SnapmirrorError, UsageError
 from ..store.catalog import CURRENT
 from ..store.store import Store
 from . import internal
@@ -66,8 +66,8 @@ class Server:
         self._watch = Watch(store, live.states) if live else Watch(store)
         self._puller = puller
         self._fresh = Fresh(store, live, origins) if live else None
-        self._present = self._begin(self._watch.view())
         self._bodies = Bodies()
+        self._present = self._begin(self._watch.view())
         self._sender = Sender(store, BlobSender(store, settings.accel, puller), self._bodies)
         self._snapshots = internal.Snapshots(store)
         self._guard = Guard(settings.auth) if settings.auth else None
@@ -75,7 +75,8 @@ class Server:
         self._draining = False
 
     def _begin(self, view: View) -> Present:
-        return Present(Resolver(self._store, self._ecosystems, view, self._public_url, self._origins), {}, {})
+        resolver = Resolver(self._store, self._ecosystems, view, self._public_url, self._origins)
+        return Present(resolver, {}, {}, self._bodies.beside())
 
     def drain(self) -> None:
         """From now on every answer is the last of its connection, and says so; nobody waits for upstreams for long."""
@@ -121,6 +122,19 @@ class Server:
         present = self._look(path)
         if (reply := self._sender.send_ready(request, path, present)) is not None:
             return reply
+        try:
+            return await self._answer(request, path, present)
+        except (Refused, DamagedError) as error:
+            if (isinstance(error, Refused) and error.status != 503) or self._watch.problem:
+                raise
+            self._watch.renew()  # what is missing may be of a snapshot that was forgotten a moment ago
+            anew = self._look(path)
+            if anew is present:
+                raise
+            return await self._answer(request, path, anew)
+
+    async def _answer(self, request: web.BaseRequest, path: str, present: Present) -> Reply:
+        """Answer from a view. Raises Refused, DamagedError."""
         if path.startswith(internal.PREFIX):
             return await self._internal(request, path, present)
         if self._watch.problem and not present.resolver.view.catalog.entries:
@@ -217,7 +231,7 @@ class Server:
             raise unknown from None
 
     async def _internal(self, request: web.BaseRequest, path: str, present: Present) -> Reply:
-        view = present.resolver.view
+        view, bodies = present.resolver.view, present.bodies
         cache = NO_STORE
         match path.removeprefix(internal.PREFIX):
             case "healthz":
@@ -227,12 +241,11 @@ class Server:
                     raise Refused(503, self._watch.problem or "there is no snapshot yet")
                 body = in_memory(codec.to_json({"status": "ready", "newest": view.catalog.records[-1].id}))
             case "snapshots.json":
-                key = ("snapshots", view.number)
-                body = await self._bodies.get(key, lambda: in_memory(self._snapshots.document(view.catalog)))
+                body = await bodies.get("snapshots", lambda: in_memory(self._snapshots.document(view.catalog)))
                 cache = SHORT
             case "copies.json":
                 changed = self._store.layout.snapshots.stat().st_mtime_ns
-                body = await self._bodies.get(("copies", view.number, changed), lambda: in_memory(self._stored.listing()))
+                body = await bodies.get(("copies", changed), lambda: in_memory(self._stored.listing()))
                 cache = NO_STORE
             case name if name.startswith(FOLDERS):
                 return self._stored.answer(request, name, view)
@@ -240,22 +253,22 @@ class Server:
                 return await self._client_settings(request, path, present)
             case _:
                 raise Refused(404, f"{path}: there is no such page")
-        return await self._sender.send_text(request, path, body, JSON, None, present, cache)
+        return await self._sender.send_text(request, path, body, JSON, None, present, bodies, cache)
 
     async def _client_settings(self, request: web.BaseRequest, path: str, present: Present) -> Reply:
         """`/-/config/<selector>/condarc` and the like; where we are is what the client calls us, unless we are told."""
         view = present.resolver.view
         try:
             base = self._public_url.rstrip("/") or internal.address(request.scheme, request.host)
-            body = await self._bodies.get(
-                ("config", view.number, base, path),
+            body = await present.bodies.get(
+                ("config", base, path),
                 lambda: in_memory(internal.client_settings(self._store, self._ecosystems, view.catalog, base, path)),
             )
         except Forgotten as error:
             raise Refused(410, str(error)) from None
         except UsageError as error:
             raise Refused(404, str(error)) from None
-        return await self._sender.send_text(request, path, body, _TEXT, None, present)
+        return await self._sender.send_text(request, path, body, _TEXT, None, present, present.bodies)
 
 
 def _path(target: str) -> str:

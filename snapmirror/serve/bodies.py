@@ -43,11 +43,16 @@ def in_memory(data: bytes, further: tuple[str, ...] = ()) -> Body:
 class Bodies:
     """A bounded cache in front of functions that make bodies. To be used in one event loop, but for `peek`."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: ThreadPoolExecutor | None = None) -> None:
+        """threads: of another one, to be shared"""
         self._kept: OrderedDict[Hashable, Body] = OrderedDict()
         self._bytes = 0
         self._running: dict[Hashable, asyncio.Task[Body]] = {}
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="bodies")
+        self._threads = threads or ThreadPoolExecutor(_THREADS, thread_name_prefix="bodies")
+
+    def beside(self) -> "Bodies":
+        """An empty cache with the same threads, for what is of no use any more when a view of the store is replaced."""
+        return Bodies(self._threads)
 
     def close(self) -> None:
         """Wait for what is being made."""

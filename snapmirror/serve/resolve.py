@@ -96,7 +96,7 @@ class Resolver:
         """What a path names. folder: whether it ends in a slash"""
         if not segments:
             repos = sorted(self._answering(CURRENT))
-            return FolderAnswer(None, self.view.number, lambda: listing.root(self.view.catalog, repos, self._public_url))
+            return FolderAnswer(None, None, lambda: listing.root(self.view.catalog, repos, self._public_url))
         selected = self._catalog.is_selector(segments[0])
         selector, inner = (segments[0], segments[1:]) if selected else (CURRENT, segments)
         try:

@@ -49,6 +49,8 @@ class Present(NamedTuple):
     ready: dict[str, Ready]
     #: (raw path, and form of a page; coding) -> headers, of everything else that was
     heads: dict[tuple[str, str], Head]
+    #: what is made of the whole view
+    bodies: Bodies
 
 
 class Sender:
@@ -83,8 +85,9 @@ class Sender:
             case DocumentAnswer():
                 return await self._send_document(request, path, answer, present)
             case FolderAnswer(place, key, page):
-                body = await self._bodies.get(("page", key), lambda: in_memory(page()))
-                return await self.send_text(request, path, body, _HTML, place, present)
+                bodies = present.bodies if key is None else self._bodies
+                body = await bodies.get(("page", key), lambda: in_memory(page()))
+                return await self.send_text(request, path, body, _HTML, place, present, bodies)
             case PageAnswer():
                 return await self._send_page(request, path, answer, present)
             case ElsewhereAnswer(place, url):
@@ -149,7 +152,7 @@ class Sender:
         key = ("made", page.path, page.leaf, form, answer.site) if page.leaf else ("made", page.path, answer.directory, form)
         body = await self._bodies.get(key, make)
         return await self.send_text(
-            request, f"{path} {form}", body, form, answer.place, present, vary="Accept, Accept-Encoding"
+            request, f"{path} {form}", body, form, answer.place, present, self._bodies, vary="Accept, Accept-Encoding"
         )
 
     async def send_text(
@@ -160,13 +163,17 @@ class Sender:
         media: str,
         place: Place | None,
         present: Present,
+        bodies: Bodies,
         cache: str = SHORT,
         vary: str = "Accept-Encoding",
     ) -> Reply:
-        """The answer for a text in memory, under the coding that the request asks for. cache, vary: those header fields"""
+        """The answer for a text in memory, under the coding that the request asks for.
+
+        bodies: keeps the coded form; cache, vary: those header fields
+        """
         coding = _coding(request)
         if coding:
-            body = await self._bodies.coded(body, coding)
+            body = await bodies.coded(body, coding)
         head_ = _head(present, (path, coding), body, lambda body: head(body, place, media, cache, coding=coding, vary=vary))
         return respond(request, head_, body, place)
 

@@ -43,8 +43,6 @@ class _Later(NamedTuple):
 class View(NamedTuple):
     """The state that answers are made of. What is cached for one view is dropped with it."""
 
-    #: counts views, so that it can be part of a key
-    number: int
     #: the snapshots
     catalog: Catalog
     #: the same, with what was read since because somebody asked
@@ -69,7 +67,7 @@ class Watch:
         self.problem = ""
         self._next_look = 0.0
         self._seen: tuple[int | None, ...] = ()
-        self._view = View(0, Catalog(), Catalog(), {}, frozenset(), store.now())
+        self._view = View(Catalog(), Catalog(), {}, frozenset(), store.now())
         self.view()
 
     def view(self, selector: str = "") -> View:
@@ -111,7 +109,7 @@ class Watch:
         if catalog is not view.catalog or (denied, later) != (view.denied, self._later) or now >= view.expires:
             self._later = later
             files = view.denied_files if denied == view.denied else frozenset(map(bytes.fromhex, denied))
-            self._view = View(view.number + 1, catalog, _answering(catalog, later), denied, files, _expires(catalog, now))
+            self._view = View(catalog, _answering(catalog, later), denied, files, _expires(catalog, now))
         if self.problem:
             _log.info("the store can be read again")
             self.problem = ""

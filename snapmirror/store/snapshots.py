@@ -132,6 +132,11 @@ class Snapshots:
         Raises DamagedError if one of them can't be read.
         """
         entries, pins = self._entries.read(), self._pins.read()
+        while any(self._layout.record(pin.snapshot) not in entries for pin in pins.values()):
+            again = self._entries.read()  # in between, a snapshot may have been sealed and a pin moved to it
+            if again is entries:
+                break
+            entries, pins = again, self._pins.read()
         known = self._known
         if entries is not known.entries or pins is not known.pins:
             known = _Known(entries, pins, _catalog(entries, pins))
