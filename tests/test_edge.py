@@ -287,6 +287,8 @@ BLOB = hashlib.sha256(TOOL.data).hexdigest()
 EVERYTHING = ["/", "/2026-11-20/main/", "/current/main/noarch/", FILE.decode(), f"/-/blobs/{BLOB}", f"/-/snapshots/{ID}.json"]
 EVERYTHING += [f"/current/main/noarch/repodata{ending}" for ending in (".json", ".json.zst", "_shards.msgpack.zst")]
 EVERYTHING += ["/-/readyz", "/-/snapshots.json", "/-/copies.json", "/-/config/current/condarc"]
+#: nothing of it is on demand
+EAGER = '[[repo]]\nkind = "conda"\npath = "main"\nupstream = "http://127.0.0.1:9/main"\nsubdirs = ["noarch"]\n'
 
 #: becomes nobody once all is loaded: the code may lie where nobody can read
 SERVE = "import _strptime, fractions, os, sys, zoneinfo; "
@@ -301,7 +303,7 @@ def test_a_user_who_may_write_nothing_can_serve(tmp_path: Path) -> None:
         built = Built(Path(folder) / "store")
         built.publish({"main": {"noarch": [TOOL, LARGE]}}, at=ID, keep_documents=False)
         config = Path(folder) / "snapmirror.toml"
-        config.write_text(f'store = "{built.root}"\n')
+        config.write_text(f'store = "{built.root}"\n{EAGER}')
         command = [sys.executable, "-c", SERVE, "snapmirror", "serve", "--port", "0", "-c", str(config)]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr
@@ -320,7 +322,7 @@ def test_nothing_of_the_store_is_opened_for_writing(tmp_path: Path) -> None:
     built = Built(tmp_path / "store")
     built.publish({"main": {"noarch": [TOOL, LARGE]}}, at=ID, keep_documents=False)
     config, log = tmp_path / "snapmirror.toml", tmp_path / "calls"
-    config.write_text(f'store = "{built.root}"\n')
+    config.write_text(f'store = "{built.root}"\n{EAGER}')
     command = ["strace", "-f", "-qq", "-y", "-s", "4096", "-e", "trace=%file,%desc", "-o", str(log), sys.executable]
     command += ["-m", "snapmirror", "serve", "--port", "0", "-c", str(config)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
