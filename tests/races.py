@@ -433,6 +433,12 @@ class Storm:
             if tree["snapshot"]:
                 self._sealed[tree["snapshot"]] = ([repo], before, dict(self.upstreams.numbers))
 
+    def export(self, seams: Seams) -> None:
+        """All snapshots into a file, unless one of them is forgotten meanwhile."""
+        file = self._root / "export.tar"
+        self.run("export", ["--to", str(file)], seams, 2)
+        file.unlink(missing_ok=True)
+
     def _some(self) -> str:
         kept = [id_ for id_, one in self.known.items() if not one.forgotten]
         return self.chance.choice(kept)
@@ -458,6 +464,8 @@ class Storm:
             lambda seams: self.run("unpin", [SOMETIMES], seams, 2),
             lambda seams: self.run("check", [], seams),
             lambda seams: self.run("check", ["--read-data"], seams),
+            lambda seams: self.run("check", ["--repair"], seams),
+            self.export,
             lambda seams: self.run("reindex", [], seams, 4),
             lambda seams: self.run("tree", [tree], seams, 2),
             lambda seams: self.adopt(adopted, seams),
