@@ -233,7 +233,26 @@ def test_every_record_that_cannot_be_read_is_named_and_the_rest_is_checked(mirro
         assert all(f"snapshots/{name}: can't be read" in said.out for name in names)
         assert "notes.txt" in said.out
         assert "run `snapmirror check`" not in said.out + said.err
+    mirror.run("reindex")  # where the index is damaged too, no check can begin without it
     assert list((mirror.store_path / "published").iterdir())  # trees of a record that can't be read stay
+
+
+def test_the_newest_record_is_missed_and_nothing_is_deleted_until_it_is_back(mirror: Mirror, channel: Channel) -> None:
+    """No gap in the numbers tells: its tree does."""
+    mirror.sync("--seal-as", "2026-01-01")
+    channel.add(make_package("more"))
+    channel.publish()
+    mirror.sync()
+    before = mirror.published()
+    newest = mirror.store_path / "snapshots" / f"{mirror.snapshots()[-1]}.json"
+    record = newest.read_bytes()
+    newest.unlink()
+    for verb in (["check"], ["check", "--repair"], ["gc", "--grace", "0s"]):
+        said = mirror.run(*verb, status=5)
+        assert f"snapshots/{newest.name}: is missing" in said.out + said.err
+    newest.write_bytes(record)
+    sound(mirror)
+    assert mirror.published() == before
 
 
 def test_a_blob_is_not_taken_away_because_the_index_has_another_blake3_of_it(mirror: Mirror) -> None:

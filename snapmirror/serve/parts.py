@@ -11,10 +11,10 @@ from typing import Protocol
 _STEP = 64 << 10
 #: the same of a file that is on its way: a turn of the loop for every step costs a seventh of the processor time of a miss
 COMING_STEP = 512 << 10
-
-
 #: the same over TLS
 _ENCRYPTED_STEP = 256 << 10
+#: seconds between two looks at a client that has not yet taken all that was encrypted for it
+_MOMENT = 0.01
 #: waits until what was written is on its way
 Drain = Callable[[], Awaitable[None]]
 
@@ -108,7 +108,18 @@ async def send_file(
                 count(file.tell() - start - sent)
 
 
-def unbuffer(transport: asyncio.Transport) -> None:
+async def flush(transport: asyncio.Transport, drain: Drain) -> None:
+    """Wait until all that was written is with the kernel: what is not may be lost when the server ends."""
+    if transport.get_write_buffer_size():
+        _unbuffer(transport)
+        await drain()
+    # What asyncio has encrypted is in the buffer of a second transport, for which nothing public stands.
+    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    while below and below.get_write_buffer_size():  # noqa: ASYNC110 (it has no event)
+        await asyncio.sleep(_MOMENT)
+
+
+def _unbuffer(transport: asyncio.Transport) -> None:
     """From now on draining waits until all that was written has left the transport."""
     # asyncio's TLS pauses from `high` on, not above it: at 0 it pauses for nothing, and nothing ends that
     transport.set_write_buffer_limits(high=1 if transport.get_extra_info("ssl_object") else 0)
@@ -118,7 +129,7 @@ async def _send_encrypted(
     transport: asyncio.Transport, drain: Drain, descriptor: int, start: int, length: int, count: Callable[[int], None]
 ) -> None:
     """See send_file. Here bytes have to pass through this process, for what sendfile sends goes out as it is."""
-    unbuffer(transport)
+    _unbuffer(transport)
     sent = 0
     while sent < length:
         if transport.is_closing():

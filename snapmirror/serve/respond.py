@@ -4,7 +4,6 @@ Headers are written here and not by aiohttp's Response, and what never changes o
 is a third of the time of a small request.
 """
 
-import asyncio
 import html
 import http
 import logging
@@ -25,7 +24,7 @@ from .. import codec
 from . import negotiate
 from .answers import UNCACHED, Cache, Place
 from .bodies import Body
-from .parts import FilePart, Missing, Part, open_whole, read_small, unbuffer
+from .parts import FilePart, Missing, Part, flush, open_whole, read_small
 
 _log = logging.getLogger(__name__)
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -137,27 +136,21 @@ class Reply(web.StreamResponse):
             try:
                 if not await content.send(transport, request.writer.drain):  # nobody may take it for the whole
                     transport.abort()
+                await flush(transport, request.writer.drain)
             finally:
                 self._body_length = content.sent
             return
         body = content or b""
         transport.write(start + body[:_JOINED])
-        await _flush(transport, request)
+        await flush(transport, request.writer.drain)
         self._body_length = min(len(body), _JOINED)
         for step in range(_JOINED, len(body), _JOINED):
             transport.write(memoryview(body)[step : step + _JOINED])
-            await _flush(transport, request)
+            await flush(transport, request.writer.drain)
             self._body_length = min(len(body), step + _JOINED)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Everything was sent."""
-
-
-async def _flush(transport: asyncio.Transport, request: web.BaseRequest) -> None:
-    """Wait until all that was written is with the kernel: what is not may be lost when the server ends."""
-    if transport.get_write_buffer_size():
-        unbuffer(transport)
-        await request.writer.drain()
 
 
 def _connection(request: web.BaseRequest, keep_alive: bool) -> bytes:

@@ -80,7 +80,8 @@ class Catalog:
     def verify(self) -> None:
         """Raise DamagedError if a snapshot has been lost: what it held would look like what nothing refers to.
 
-        Every publication has the next number, and a forgotten one keeps its own; so only the newest can be lost unseen.
+        Every publication has the next number, and a forgotten one keeps its own; so only the newest can be lost
+        unseen, which `Published.lost` looks for.
         """
         for problem in self.losses():
             raise problem

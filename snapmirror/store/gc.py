@@ -178,6 +178,8 @@ def plan(
     The caller holds the store's lock. Raises DamagedError if a root can't be read or has been lost.
     """
     catalog.verify()
+    for lost in store.published.lost(catalog):
+        raise lost
     forgotten = list({record.id: record for record in [*forget, *plan_retention(catalog, retention)]}.values())
     after = catalog.forgetting(forgotten, store.now())
     limit = spared_after(store, grace)

@@ -10,7 +10,7 @@ All of it is derived from the records and the tree objects; whoever writes next 
 import contextlib
 import os
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -89,8 +89,7 @@ class Published:
         if trees:
             selectors = [CURRENT, *catalog.pins, *_past_days(min(trees), present)]
             wanted = {name: self._target(catalog, name, present, trees) for name in selectors}
-        with os.scandir(self._layout.published) as entries:
-            standing = {entry.name: os.readlink(entry.path) for entry in entries if entry.is_symlink()}
+        standing = self._selectors()
         for name, target in wanted.items():
             if target and standing.get(name) != target:
                 fs.replace_link(self._layout.published / name, target)
@@ -102,6 +101,18 @@ class Published:
             if snapshot not in kept:
                 fs.discard_tree(self._layout.published / snapshot)
         self._drop_views({target for target in wanted.values() if target})
+
+    def lost(self, catalog: Catalog) -> Iterator[DamagedError]:
+        """The newest record, if it is gone, which no gap in the numbers tells: links are put there only after it."""
+        for target in sorted(set(self._selectors().values())):
+            if clock.from_id(target) and target not in catalog.by_id:
+                problem = "is missing, and links in published/ lead to its tree; restore it from a backup"
+                yield DamagedError(f"snapshots/{target}.json", problem)
+
+    def _selectors(self) -> dict[str, str]:
+        """{`current`, day or pin: id, or path of a view, to which it leads}"""
+        with os.scandir(self._layout.published) as entries:
+            return {entry.name: os.readlink(entry.path) for entry in entries if entry.is_symlink()}
 
     def _target(self, catalog: Catalog, selector: str, present: datetime, trees: Mapping[str, Links]) -> str | None:
         """What a selector's link points to: a snapshot's tree if that says it all, else a view; None if nothing."""

@@ -102,7 +102,7 @@ def _enter_leaves(sources: Sources, index: Index) -> int:
 
 def _leaves(sources: Sources) -> set[Digest]:
     """Every leaf that a record, a live state or a sync refers to; what can't be read is left to `check`."""
-    records = sources.snapshots.catalog().records
+    records = sources.snapshots.readable()[0].records
     directories = {state.blob for record in records for repo in record.repos.values() for state in repo.directories.values()}
     directories |= sources.live.directories
     buckets: set[Digest] = set()

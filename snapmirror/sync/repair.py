@@ -129,7 +129,8 @@ def repair(
         catalog, unreadable = store.snapshots.readable()
         for record in catalog.records:
             done += _mend_tree(store, ecosystems, record, plain=plain)
-        if not unreadable:  # else it would take the trees of such a record for those of one that is not kept
+        # Else it would take the trees of such a record for those of one that is not kept.
+        if not unreadable and not list(store.published.lost(catalog)):
             store.published.refresh(catalog, store.now())
     return done
 
