@@ -316,6 +316,8 @@ class Storm:
         self._ahead = 0
         self._clock.write_text("0")
         self.slow = False
+        #: see `Seams`, of the server
+        self.room = 0
         #: operations by kind, with their exit statuses
         self.counts: Counter[str] = Counter()
         self.wrong: list[str] = []
@@ -341,7 +343,8 @@ class Storm:
             self.mirror.write()
             self.sync(list(REPOS), Seams())
             self.run("pin", [ALWAYS, "current"], Seams())
-            program, seams = [Path(__file__).with_name("seams.py")], Seams(self.chance.randrange(2**32), 0.1, str(self._clock))
+            program = [Path(__file__).with_name("seams.py")]
+            seams = Seams(self.chance.randrange(2**32), 0.1, str(self._clock), room=self.room)
             with server(
                 self.mirror.config, "--workers", "4", program=program, environment=seams.environment | {"SNAPMIRROR_DEBUG": "1"}
             ) as (self.url, process):
