@@ -254,11 +254,15 @@ def test_status_of_a_mirror_that_is_as_it_should_be(mirror: Mirror) -> None:
     assert (repo["outcome"], repo["late"], repo["max_age"]) == ("complete", False, "1d")
     assert found["free"] > 0
     assert "chan: read 2" in mirror.run("status").out
+
+
+def test_check_says_when_bytes_were_read(mirror: Mirror) -> None:
+    mirror.sync()
+    found = mirror.run("check", "--json").json
     assert (found["never_read"] > 3, found["oldest_read"]) == (True, None)
-    mirror.run("check", "--read-data")
-    found = mirror.run("status", "--json").json
+    found = mirror.run("check", "--read-data", "--json").json
     assert (found["never_read"], len(found["oldest_read"])) == (0, 16)
-    assert "every byte was compared with its name at 2" in mirror.run("status").out
+    assert "bytes were last compared with their names at 2" in mirror.run("check").out
 
 
 def test_status_before_the_first_sync(mirror: Mirror) -> None:

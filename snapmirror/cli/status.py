@@ -1,7 +1,6 @@
 """snapmirror status: how old the mirror is, how large, what is withheld."""
 
 import itertools
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,7 +11,6 @@ from .. import clock, units
 from ..ecosystem import Repo
 from ..errors import SelectorError
 from ..store.catalog import CURRENT, Catalog
-from ..store.check import ages
 from ..store.records import Record, RepoState, place_of
 from ..store.store import Store
 from .context import ConfigOption, JsonOption, opened, output, output_json, printable
@@ -49,17 +47,10 @@ def _summary(store: Store, configured: Sequence[Repo]) -> dict[str, Any]:
         "files": sum(repo["files"] for repo in repos.values()),
         "bytes": sum(repo["bytes"] for repo in repos.values()),
         "free": shutil.disk_usage(store.layout.root).free,
-        **_checked(store),
         "withheld": _withheld(store, catalog, current) if current else {},
         "lost": [lost for digest, lost in store.live.lost().items() if store.blobs.size(digest) is None],
         "blocked": [host for host in store.live.blocked() if host.until > clock.to_id(store.now())],
     }
-
-
-def _checked(store: Store) -> dict[str, Any]:
-    """How long ago bytes were read; nothing where the index is not there or is another user's: only its owner may open it."""
-    never, oldest = ages(store) if os.access(store.layout.index, os.W_OK) else (None, None)
-    return {"never_read": never, "oldest_read": oldest}
 
 
 def _current(store: Store, catalog: Catalog) -> Record | None:
@@ -143,10 +134,5 @@ def _print(summary: dict[str, Any]) -> None:
         output(f"lost: {printable(lost.name)}: since {lost.since}: {printable(lost.problem)}")
     for host in summary["blocked"]:
         output(f"left alone until {host.until}: {host.host}: {printable(host.problem)}")
-    if summary["never_read"]:
-        output(f"{units.plural(summary['never_read'], 'blob')} never read since stored: see snapmirror check --read-data")
-    if summary["oldest_read"]:
-        others = "every other" if summary["never_read"] else "every"
-        output(f"{others} byte was compared with its name at {summary['oldest_read']} or later")
     total = f"{units.plural(summary['files'], 'file')}, {units.size(summary['bytes'])}"
     output(f"in total: {total}; free on the store's disk: {units.size(summary['free'])}")
