@@ -80,8 +80,10 @@ def structure(store: Store, leaf_files: LeafFiles) -> Iterator[Problem]:
     blobs = {blob.digest: blob for blob in store.blobs.list()}
     yield from _folder(store, blobs)
     yield from _directories(store, catalog, _Walk(store, leaf_files, blobs))
-    for loss in [] if unreadable else [*catalog.losses(), *store.published.lost(catalog)]:
-        yield Problem(loss.what, loss.problem)
+    there = {error.what for error in unreadable}
+    for loss in [*([] if unreadable else catalog.losses()), *store.published.lost(catalog)]:
+        if loss.what not in there:
+            yield Problem(loss.what, loss.problem)
     yield from _denied(store)
     yield from _syncing(store)
     yield from _index(store, blobs)
