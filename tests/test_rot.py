@@ -63,8 +63,8 @@ class Harmed(NamedTuple):
         """Whether any line names it, or it means what it has meant before."""
         if self.kind == "index.lmdb":
             return "index" in said
-        if self.kind == "published" and self.wrong is None:  # a check names the first of a folder; all of it is made again
-            return "published/" in said
+        if self.kind == "published" and "published/" in said:  # a check names the first of a folder; all of it is made again
+            return True
         if self.path.parent.name == "snapshots" and self.wrong is None and "snapshots/: the record number" in said:
             return True  # what is gone without a trace has no name
         names = [f"{self.path.parent.name}/{self.path.stem}" if self.kind == "snapshots" else self.path.name]

@@ -10,6 +10,7 @@ from ..errors import DamagedError, UsageError
 from ..store import check as checking
 from ..store.check import Listed, Problem
 from ..store.needed import needed_by, runs
+from ..store.signed import signatures
 from ..store.store import Store
 from ..sync.givers import giver
 from ..sync.repair import repair as mend
@@ -102,7 +103,7 @@ def _find_problems(store: Store, key: "PrivateKey | None", limit: float | None, 
     with store.lock_only(waiting):
         problems = [
             *checking.structure(store, _leaf_files),
-            *checking.signatures(store, key),
+            *signatures(store, key),
             *tree_problems(store, ECOSYSTEMS),
         ]
         taken = [f"quarantined {digest.hex()}" for digest in checking.take_away(store, problems)]

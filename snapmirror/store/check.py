@@ -16,7 +16,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
@@ -32,12 +31,11 @@ from .records import place_of
 from .store import Store
 from .trees import leads_out
 
-if TYPE_CHECKING:
-    from .signatures import PrivateKey
-
 _PIECE = 1 << 20
-#: blobs that wait to be read: so many that the threads need not wait while a result is looked at
-_AHEAD = 64
+#: blobs, and bytes, that a thread reads in one go: of small files handing over takes as long as reading
+_GROUP, _GROUP_BYTES = 16, 1 << 20
+#: groups that wait to be read: so many that the threads need not wait while results are looked at
+_AHEAD = 4
 #: seconds between two commits to the index: a process that dies has read for so long in vain
 _NOTED = 5.0
 #: what a file system says of bytes that it has lost. Other errors, such as too many open files, say nothing of the blob: it
@@ -82,40 +80,14 @@ def structure(store: Store, leaf_files: LeafFiles) -> Iterator[Problem]:
     blobs = {blob.digest: blob for blob in store.blobs.list()}
     yield from _folder(store, blobs)
     yield from _directories(store, catalog, _Walk(store, leaf_files, blobs))
-    for loss in [] if unreadable else [*catalog.losses(), *store.published.lost(catalog)]:
-        yield Problem(loss.what, loss.problem)
+    there = {error.what for error in unreadable}
+    for loss in [*([] if unreadable else catalog.losses()), *store.published.lost(catalog)]:
+        if loss.what not in there:
+            yield Problem(loss.what, loss.problem)
     yield from _denied(store)
     yield from _syncing(store)
     yield from _index(store, blobs)
     yield from _trees(store)
-
-
-def signatures(store: Store, key: "PrivateKey | None") -> Iterator[Problem]:
-    """Signatures that are missing, that are none, and that do not match their records.
-
-    key: what those by it are compared with; of others only the form can be told, as in a copy, or from before a change of keys
-    """
-    for record in store.snapshots.readable()[0].records:
-        files = store.snapshots.files(record.id)
-        if not files or (files.signature is None and not record.signed):
-            continue
-        if problem := _signature(files.record, files.signature, record.signed or "", key):
-            yield Problem(f"snapshots/{record.id}.sig", f"{problem}; restore it from a backup or a replica")
-
-
-def _signature(record: bytes, signature: bytes | None, signer: str, key: "PrivateKey | None") -> str:
-    """What is wrong with a signature, empty if nothing is known to be. signer: of whom the record says it, if it does"""
-    from .signatures import key_of  # its library takes 0.1 s to load
-
-    if signature is None:
-        return f"is missing, and the record says that the key {signer} has signed it"
-    try:
-        id_ = key_of(signature)
-    except ValueError as error:
-        return f"is no signature: {error}"
-    if signer and id_ != signer:
-        return f"is by the key {id_}, and the record says that {signer} has signed it"
-    return key.public.problem(record, signature) if key and key.public.id == id_ else ""
 
 
 def _folder(store: Store, blobs: Mapping[Digest, BlobInfo]) -> Iterator[Problem]:
@@ -285,6 +257,10 @@ def ages(store: Store) -> tuple[int, str | None]:
     return checked.count(0), clock.to_id(clock.from_seconds(oldest)) if oldest else None
 
 
+#: blobs with their rows
+_Group = list[tuple[Digest, BlobRow]]
+
+
 def read_data(store: Store, seconds: float | None) -> Iterator[Problem | int]:
     """Compare every blob with its name, those checked longest ago first; yields of each its bytes, or the problem.
 
@@ -295,26 +271,27 @@ def read_data(store: Store, seconds: float | None) -> Iterator[Problem | int]:
     order = [(blob, rows.get(blob.digest, BlobRow(blob.size))._replace(size=blob.size)) for blob in store.blobs.list()]
     order.sort(key=lambda item: (item[1].checked, item[0].inode))
     end = None if seconds is None else time.monotonic() + seconds
-    queue = iter((blob.digest, row) for blob, row in order)
+    queue = _groups((blob.digest, row) for blob, row in order)
     good: dict[Digest, BlobRow] = {}
     noted = time.monotonic()
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         more_time = True  # at first: however short the time is, a run gets on
-        running: deque[tuple[Digest, int, Future[BlobRow | None]]] = deque()
+        running: deque[tuple[_Group, Future[list[BlobRow | None]]]] = deque()
         try:
             while True:
                 if more_time:
                     more = islice(queue, _AHEAD - len(running))
-                    running.extend((digest, row.size, pool.submit(_read, store, digest, row)) for digest, row in more)
+                    running.extend((group, pool.submit(_read_all, store, group)) for group in more)
                 if not running:
                     return
-                digest, size, reading = running.popleft()
-                if fresh := reading.result():
-                    good[digest] = fresh
-                    yield size
-                elif store.blobs.size(digest) is not None:  # else gc took it meanwhile
-                    quarantine(store, digest)
-                    yield Problem(f"blob {digest.hex()}", "held other bytes than its name says; quarantined", digest)
+                group, reading = running.popleft()
+                for (digest, row), fresh in zip(group, reading.result(), strict=True):
+                    if fresh:
+                        good[digest] = fresh
+                        yield row.size
+                    elif store.blobs.size(digest) is not None:  # else gc took it meanwhile
+                        quarantine(store, digest)
+                        yield Problem(f"blob {digest.hex()}", "held other bytes than its name says; quarantined", digest)
                 now = time.monotonic()
                 more_time = end is None or now < end
                 if now - noted >= _NOTED:
@@ -322,6 +299,21 @@ def read_data(store: Store, seconds: float | None) -> Iterator[Problem | int]:
                     good, noted = {}, now
         finally:
             _note(store, good, rows)
+
+
+def _groups(order: Iterable[tuple[Digest, BlobRow]]) -> Iterator[_Group]:
+    group: _Group = []
+    for item in order:
+        group.append(item)
+        if len(group) == _GROUP or sum(row.size for _, row in group) >= _GROUP_BYTES:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _read_all(store: Store, group: _Group) -> list[BlobRow | None]:
+    return [_read(store, digest, row) for digest, row in group]
 
 
 def _note(store: Store, good: Mapping[Digest, BlobRow], known: Container[Digest]) -> None:
