@@ -5,12 +5,14 @@ again, undisturbed; a gc of all that a week would make old; and a last look. Wha
 """
 
 import argparse
+import contextlib
 import functools
 import hashlib
 import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -42,6 +44,8 @@ FULL = ("ENOSPC", "EDQUOT", "LMDB no space")
 HORRORS = ("Traceback", "internal error", "fault of snapmirror", "Exception ignored")
 #: verbs of which a second run has nothing to do, and says so
 ONCE = ("forget", "unpin", "allow", "pin", "export")
+#: names with a dot that belong to a store
+USUAL = ("published/.trees", "published/.views", "locks/.index", "locks/.trees", "locks/.copies")
 _WEEK = 8 * 86400
 #: lets a process be struck from outside
 STRACE = ("strace", "--follow-forks", "--quiet=all", "--output", os.devnull)
@@ -94,15 +98,14 @@ def look(world: World) -> Look:
         except SnapmirrorError as error:
             problems = [f"check fails: {error}"]
         rows = sorted(digest.hex() for digest, _ in store.index.blobs())
-    strays = [
-        path for path in root.rglob(".*") if path.name not in (".trees", ".views", ".index") and path.parent.name != "locks"
-    ]
+    strays = [os.path.join(folder, name) for folder, folders, files in os.walk(root) for name in folders + files]
+    strays = [path for path in strays if os.path.basename(path)[0] == "." and not path.endswith(USUAL)]
     rest = {
         "index": rows,
         "trees": sorted(path.name for path in (root / "published/.trees").iterdir()),
         "incoming": sorted(path.name for path in (root / "incoming").iterdir() if path.name != "CACHEDIR.TAG"),
         "syncing": sorted(path.name for path in (root / "syncing").iterdir()),
-        "strays": sorted(path.relative_to(root).as_posix() for path in strays),
+        "strays": sorted(os.path.relpath(path, root) for path in strays),
     }
     return Look(problems, answers, effect, blobs, rest)
 
@@ -239,8 +242,9 @@ class Judge:
         #: what a damaged store answered while it was whole
         self._whole = self._look_at("two").answers if command.damaged else self._before.answers
         self.kinds: list[str] = []
-        #: fingerprint of what was left -> what came of it: a state is judged once
+        #: fingerprint of what was left, and of that after the next run -> what came of it: a state is judged once
         self._known: dict[str, dict[str, Any]] = {}
+        self._later_known: dict[str, dict[str, Any]] = {}
         status, said, undisturbed = self._try(None)
         assert (status, undisturbed["status"]) in ((command.status, command.status), (command.status, 2)), (
             status,
@@ -275,8 +279,11 @@ class Judge:
             raise AssertionError(f"looking ended with {status}: {(self._world.root / 'judge').read_text()[-1500:]}")
         return json.loads(told.read_text())
 
-    def _try(self, strike: Strike) -> tuple[int, str, dict[str, Any]]:
-        """Exit status and messages of the process that was struck, and what came after."""
+    def _try(self, strike: Strike, files: int | None = None) -> tuple[int, str, dict[str, Any]]:
+        """Exit status and messages of the process that was struck, and what came after.
+
+        files: how many it may open; None: as many as it likes
+        """
         world, command = self._world, self._command
         counted = world.root / "counted"
         counted.unlink(missing_ok=True)
@@ -286,7 +293,8 @@ class Judge:
             steps.install()
             self.broken()
             try:
-                return world.execute(command)
+                with few_files(files):
+                    return world.execute(command)
             finally:
                 counted.write_text(json.dumps([steps.kinds, steps.struck]), encoding="utf-8")
                 world.say_what_is_loaded()
@@ -294,7 +302,7 @@ class Judge:
         self._begin()
         status = in_child(struck, world.root / "said")
         self._kinds_now, self._struck_now = json.loads(counted.read_text()) if counted.exists() else ([], False)
-        if strike is None:
+        if strike is None and files is None:
             self.kinds = self._kinds_now
             world.load()
         return status, (world.root / "said").read_text(), self._came_of_it()
@@ -306,6 +314,9 @@ class Judge:
     def _came_of_it(self) -> dict[str, Any]:
         self._world.asked()
         state, after = self._told(self._afterwards)
+        if after is not None:
+            later = after.pop("later")
+            after |= self._later_known.setdefault(after.pop("finished"), later)
         return self._known.setdefault(state, after)
 
     def _afterwards(self) -> tuple[str, dict[str, Any] | None]:
@@ -317,14 +328,19 @@ class Judge:
         left = look(world)
         status = world.execute(self._command)
         asked = world.asked()
+        finished = fingerprint(world)
+        later = None if finished in self._later_known else self._collected()
+        return state, {"left": left, "status": status, "asked": asked, "finished": finished, "later": later}
+
+    def _collected(self) -> dict[str, Any]:
+        world = self._world
         again = look(world)
         long_ago = time.time() - _WEEK
         for folder in ("incoming", "syncing"):
             for path in (world.store / folder).iterdir():
                 os.utime(path, (long_ago, long_ago))
         collected = execute(world, "gc", "--grace", "0s")
-        end = look(world)
-        return state, {"left": left, "status": status, "asked": asked, "again": again, "collected": collected, "end": end}
+        return {"again": again, "collected": collected, "end": look(world)}
 
     def kill(self, at: int, when: str) -> list[str]:
         """What was wrong after a kill at a step; None of it if the process was through before."""
@@ -380,8 +396,14 @@ class Judge:
     def fail(self, at: int, error: str, *, lasts: bool = False) -> list[str] | None:
         """What was wrong after an error at a step; None if it was not reached."""
         status, said, after = self._try(Fail(at, error, lasts))
-        if not self._struck_now:
-            return None
+        return self._failed(status, said, error, after) if self._struck_now else None
+
+    def starve(self, files: int) -> list[str]:
+        """What was wrong with a process that may open only so many files, for reading and writing, and connections."""
+        status, said, after = self._try(None, files)
+        return self._failed(status, said, "", after)
+
+    def _failed(self, status: int, said: str, error: str, after: dict[str, Any]) -> list[str]:
         wrong = self._ended_well(status, said, error) + self._left(after) + self._later(after)
         if status == 0 and self._command.status == 0 and Look(*after["left"]).effect != self._after.effect:
             wrong.append(f"it said that it was done, and was not: {said!r}")
@@ -503,7 +525,7 @@ def campaign(folder: Path, names: list[str], share: tuple[int, int], most: Most,
     with world(folder) as made:
         for name in names:
             judge, count = Judge(made, BY_NAME[name]), counts.setdefault(name, Count())
-            for how, wrong in _tries(judge, share, most, seed):
+            for number, (how, wrong) in enumerate(_tries(judge, share, most, seed), 1):
                 count.kills += how.startswith("killed")
                 count.real += how.startswith("killed by strace")
                 count.errors += not how.startswith("killed")
@@ -511,6 +533,8 @@ def campaign(folder: Path, names: list[str], share: tuple[int, int], most: Most,
                 count.violations += told
                 for one in told:
                     print(f"  {one}", flush=True)
+                if not number % 200:
+                    print(f"{name}: {number} tried so far", flush=True)
             count.states = judge.states
             print(f"{name}: {count.kills} kills, {count.errors} errors, {len(count.violations)} violations", flush=True)
     return counts
@@ -530,6 +554,8 @@ def _tries(judge: Judge, share: tuple[int, int], most: Most, seed: int) -> Itera
             wrong = judge.fail(at, error, lasts=lasts)
             if wrong is not None:
                 yield f"{error}{' for good' if lasts else ''} at {kinds[at]} {at}", wrong
+    for files in _share(list(range(2, 2 + most.errors)) if judge.is_program else [], share):
+        yield f"{files} files that can be opened", judge.starve(files)
 
 
 def _share(what: list[Any], share: tuple[int, int]) -> list[Any]:
@@ -552,6 +578,20 @@ def table(counts: dict[str, Count]) -> str:
         tried = f"{count.kills:>11} {count.real:>9} {count.errors:>6}"
         lines.append(f"{name:<18} {tried} {count.states:>11} {len(count.violations):>10}")
     return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def few_files(most: int | None) -> Iterator[None]:
+    """While it lasts this process can open only so many files; None: as many as before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most is not None:
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:

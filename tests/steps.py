@@ -73,6 +73,7 @@ ERRORS: dict[str, tuple[str, ...]] = {
     "EROFS": _CHANGES,
     "EACCES": _CHANGES,
     "EMFILE": ("open",),
+    "ENFILE": ("open",),
     "EMLINK": ("link", "mkdir"),
     "EXDEV": ("link", "rename"),
     "SHORT": ("write",),

@@ -39,6 +39,12 @@ def test_a_kill_or_an_error_at_any_step_costs_nothing_that_was_published(name: s
         assert not judge.fail(at, error, lasts=lasts), (at, error, lasts, judge.kinds[at])
 
 
+def test_a_process_that_may_open_few_files_says_so(small: World) -> None:
+    judge = Judge(small, BY_NAME["sync"])
+    for files in (3, 10):
+        assert judge.starve(files) == []
+
+
 # The test of the test: in each of these the program is broken in the process that is struck
 
 

@@ -35,6 +35,7 @@ from snapmirror.conda import Conda
 from snapmirror.ecosystem import Ecosystem
 from snapmirror.serve.app import Server
 from snapmirror.serve.settings import Serve
+from snapmirror.serve.tls import context_of
 from snapmirror.serve.view import View
 from snapmirror.serve.workers import listen, serving
 from snapmirror.store import directories, seal
@@ -179,7 +180,8 @@ def served(built: Built, settings: Serve | None = None, ecosystem: Ecosystem = C
 
     async def main() -> None:
         with built.open() as store:
-            async with serving(Server(store, {"conda": ecosystem}, settings or Serve(), {}, None), sockets):
+            server = Server(store, {"conda": ecosystem}, settings or Serve(), {}, None)
+            async with serving(server, sockets, tls=context_of(settings or Serve())):
                 ready.set()
                 await ended.wait()
 

@@ -74,6 +74,8 @@ upstream = "{url}/chan"
 """
 #: of upstream; in the last there are more files than are made durable one by one
 STATES = (1, 2, 3)
+#: seconds after which a process that is still running is killed: it hangs
+PATIENCE = 300
 MANY = 24
 SYNCED = ("chan", "py", "built", "lazy")
 snapmirror.cli.command_line()  # loads all verbs, before this process is forked
@@ -298,6 +300,7 @@ def forked(action: Callable[[], Any], messages: Path) -> int:
             os.dup2(out, 2)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)  # pytest has put another in its place
+            signal.alarm(PATIENCE)
             status = action() or 0
         except BaseException:
             traceback.print_exc()
@@ -403,6 +406,8 @@ def _serve_copies(store: Path, log: Path, told: int) -> None:
             server.log = os.open(log, os.O_WRONLY | os.O_APPEND)
             async with serving(server, [listener]):
                 os.write(told, f"http://127.0.0.1:{listener.getsockname()[1]}\n".encode())
-                await asyncio.Event().wait()  # until it is killed
+                while os.getppid() != 1:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(1)
+        os._exit(0)
 
     asyncio.run(serve())
