@@ -24,6 +24,8 @@ from urllib.parse import urlsplit
 from races import ALWAYS, KEPT, REPOS, Storm, forgotten, judge, known_ids, records, state
 from serving import memory_of
 
+from snapmirror import clock
+
 #: seconds between two requests of a client, on average
 THINK = 4.0
 #: open files that a worker may have more than in the beginning: of the store, which come and go
@@ -57,6 +59,8 @@ class Client:
         self._chance = chance
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
+        #: what was asked for last
+        self._asked = ""
         self.counts: Counter[str] = Counter()
         self.wrong: list[str] = []
 
@@ -68,7 +72,7 @@ class Client:
                 async with asyncio.timeout(60):
                     await self._ask()
             except (OSError, EOFError, ValueError, AssertionError) as error:
-                self.wrong.append(f"{type(error).__name__}: {error}")
+                self.wrong.append(f"{self._asked}: {type(error).__name__}: {error}")
                 self._close()
         self._close()
 
@@ -79,6 +83,7 @@ class Client:
 
     async def _get(self, path: str, method: str = "GET", **headers: str) -> Answer:
         lines = [f"{method} {path} HTTP/1.1", "Host: mirror", *(f"{name}: {value}" for name, value in headers.items())]
+        self._asked = f"{clock.now():%H:%M:%S} {lines[0]}"
         if self._writer is None:
             self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
             self.counts["connections"] += 1
