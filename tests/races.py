@@ -316,6 +316,8 @@ class Storm:
         self._ahead = 0
         self._clock.write_text("0")
         self.slow = False
+        #: see `Seams`, of the server
+        self.room = 0
         #: operations by kind, with their exit statuses
         self.counts: Counter[str] = Counter()
         self.wrong: list[str] = []
@@ -341,7 +343,8 @@ class Storm:
             self.mirror.write()
             self.sync(list(REPOS), Seams())
             self.run("pin", [ALWAYS, "current"], Seams())
-            program, seams = [Path(__file__).with_name("seams.py")], Seams(self.chance.randrange(2**32), 0.1, str(self._clock))
+            program = [Path(__file__).with_name("seams.py")]
+            seams = Seams(self.chance.randrange(2**32), 0.1, str(self._clock), room=self.room)
             with server(
                 self.mirror.config, "--workers", "4", program=program, environment=seams.environment | {"SNAPMIRROR_DEBUG": "1"}
             ) as (self.url, process):
@@ -433,6 +436,12 @@ class Storm:
             if tree["snapshot"]:
                 self._sealed[tree["snapshot"]] = ([repo], before, dict(self.upstreams.numbers))
 
+    def export(self, seams: Seams) -> None:
+        """All snapshots into a file, unless one of them is forgotten meanwhile."""
+        file = self._root / "export.tar"
+        self.run("export", ["--to", str(file)], seams, 2)
+        file.unlink(missing_ok=True)
+
     def _some(self) -> str:
         kept = [id_ for id_, one in self.known.items() if not one.forgotten]
         return self.chance.choice(kept)
@@ -458,6 +467,8 @@ class Storm:
             lambda seams: self.run("unpin", [SOMETIMES], seams, 2),
             lambda seams: self.run("check", [], seams),
             lambda seams: self.run("check", ["--read-data"], seams),
+            lambda seams: self.run("check", ["--repair"], seams),
+            self.export,
             lambda seams: self.run("reindex", [], seams, 4),
             lambda seams: self.run("tree", [tree], seams, 2),
             lambda seams: self.adopt(adopted, seams),

@@ -40,6 +40,9 @@ class Seams:
     pause: float = 0.0
     #: it stops at the seam whose path ends with this, not at one by its number
     stop_by: str = ""
+    #: bytes of pages and documents that a server keeps at most, if not as many as it does by itself: so that what still grows
+    #: when so many are there is no cache
+    room: int = 0
     #: names of functions here that break the program
     broken: str = ""
 
@@ -54,8 +57,7 @@ def install() -> None:
     here = Seams(**json.loads(os.environ[NAME]))
     if here.clock:
         _jump(Path(here.clock))
-    if here.broken:
-        BROKEN[here.broken]()
+    _change(here)
     chance, count, lock = random.Random(here.seed), 0, threading.Lock()
 
     def seam(path: object = "") -> None:
@@ -85,6 +87,16 @@ def install() -> None:
                 seam("commit")
 
     Index._transaction = transaction  # type: ignore[method-assign]
+
+
+def _change(here: Seams) -> None:
+    """Change the program as is asked for."""
+    if here.room:
+        from snapmirror.serve import bodies
+
+        bodies._ROOM = here.room
+    if here.broken:
+        BROKEN[here.broken]()
 
 
 def _with(real: Callable[..., Any], seam: Callable[[object], None], place: int) -> Callable[..., Any]:

@@ -28,6 +28,8 @@ from serving import memory_of
 THINK = 4.0
 #: open files that a worker may have more than in the beginning: of the store, which come and go
 SLACK = 24
+#: bytes that a worker keeps of pages and documents, a thousandth of what it does by itself: filled within minutes
+_ROOM = 256 << 10
 #: looks, one a minute, after which memory is to be level, and by what share of it it may still grow
 _LEVEL_AFTER, _GROWTH = 5, 0.05
 
@@ -201,6 +203,7 @@ class Soak:
 
     def __init__(self, root: Path, seed: int, connections: int) -> None:
         self.storm = Storm(root, seed)
+        self.storm.room = _ROOM
         self._seed = seed
         self._connections = connections
         #: of every so many seconds; the first is from before the clients came, the last from after they left

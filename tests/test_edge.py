@@ -1,11 +1,13 @@
 """The server's edge: what no client of ours would send, from raw sockets. A clear refusal or a close; nobody else notices."""
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -20,8 +22,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving import server
 from test_serve import Built, Served, served
+from test_tls import certify
 
 from snapmirror.serve import patience
+from snapmirror.serve.settings import Serve
 
 TOOL = make_package("tool")
 LARGE = make_package("large", payload=os.urandom(16_000_000))
@@ -208,36 +212,46 @@ def test_who_pipelines_and_reads_nothing_fills_no_memory(target: Target) -> None
 # Time
 
 
-def slow_reader(port: int, path: str) -> socket.socket:
+def slow_reader(port: int, path: str, trusting: ssl.SSLContext | None) -> socket.socket:
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
     client.settimeout(PATIENT)
     client.connect(("127.0.0.1", port))
+    if trusting:
+        client = trusting.wrap_socket(client, server_hostname="localhost", suppress_ragged_eofs=False)
     client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     return client
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what a client has taken")
-def test_who_takes_nothing_is_cut_off_and_who_takes_little_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_who_takes_nothing_is_cut_off_and_who_takes_little_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
+) -> None:
     built = Built(tmp_path / "store")
     built.publish({"main": {"noarch": [TOOL, LARGE]}}, at=ID)
     monkeypatch.setattr(patience, "PATIENCE", 2.0)  # instead of two minutes
-    with served(built) as running:
+    settings, trusting = Serve(port=0), None
+    if tls:
+        certify(tmp_path)
+        settings = Serve(port=0, cert=str(tmp_path / "cert.pem"), key=str(tmp_path / "key.pem"))
+        trusting = ssl.create_default_context(cafile=settings.cert)
+    with served(built, settings) as running:
         port = int(running.url.rsplit(":", 1)[1])
         path = f"/current/main/noarch/{LARGE.filename}"
-        silent, slow = slow_reader(port, path), slow_reader(port, path)
+        silent, slow = slow_reader(port, path, trusting), slow_reader(port, path, trusting)
         took = b""
         for _ in range(60):
             took += slow.recv(100_000)
             time.sleep(0.1)
-        with pytest.raises(ConnectionError):  # noqa: PT012
+        with pytest.raises((ConnectionError, ssl.SSLEOFError)):  # noqa: PT012
             while silent.recv(1 << 20):
                 pass
         while not took.endswith(LARGE.data[-1000:]):
             part = slow.recv(1 << 20)
             assert part
             took += part
-        assert running.get(FILE.decode()).content == TOOL.data
+        assert tls or running.get(FILE.decode()).content == TOOL.data
         silent.close()
         slow.close()
 
@@ -255,7 +269,26 @@ def test_who_sends_no_whole_request_is_not_waited_for(tmp_path: Path, monkeypatc
             assert silent.recv(1) == b""
 
 
+def test_a_body_without_end_is_not_waited_for(target: Target) -> None:
+    """The answer comes before it, and the end some seconds later."""
+    with target.connect() as client:
+        client.sendall(b"GET /-/healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 200 OK")
+        with pytest.raises(ConnectionError):  # noqa: PT012
+            for _ in range(600):
+                client.sendall(b"a")
+                time.sleep(0.1)
+
+
 # Without rights
+
+BLOB = hashlib.sha256(TOOL.data).hexdigest()
+#: one of every kind of answer
+EVERYTHING = ["/", "/2026-11-20/main/", "/current/main/noarch/", FILE.decode(), f"/-/blobs/{BLOB}", f"/-/snapshots/{ID}.json"]
+EVERYTHING += [f"/current/main/noarch/repodata{ending}" for ending in (".json", ".json.zst", "_shards.msgpack.zst")]
+EVERYTHING += ["/-/readyz", "/-/snapshots.json", "/-/copies.json", "/-/config/current/condarc"]
+#: nothing of it is on demand
+EAGER = '[[repo]]\nkind = "conda"\npath = "main"\nupstream = "http://127.0.0.1:9/main"\nsubdirs = ["noarch"]\n'
 
 #: becomes nobody once all is loaded: the code may lie where nobody can read
 SERVE = "import _strptime, fractions, os, sys, zoneinfo; "
@@ -270,7 +303,7 @@ def test_a_user_who_may_write_nothing_can_serve(tmp_path: Path) -> None:
         built = Built(Path(folder) / "store")
         built.publish({"main": {"noarch": [TOOL, LARGE]}}, at=ID, keep_documents=False)
         config = Path(folder) / "snapmirror.toml"
-        config.write_text(f'store = "{built.root}"\n')
+        config.write_text(f'store = "{built.root}"\n{EAGER}')
         command = [sys.executable, "-c", SERVE, "snapmirror", "serve", "--port", "0", "-c", str(config)]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr
@@ -278,7 +311,7 @@ def test_a_user_who_may_write_nothing_can_serve(tmp_path: Path) -> None:
             assert "serving on" in line
             running = Served(line.split()[-1].rstrip("/"))
             try:
-                for path in ("/", FILE.decode(), "/current/main/noarch/repodata.json", "/-/snapshots.json"):
+                for path in EVERYTHING:
                     assert running.get(path).status_code == 200, path
             finally:
                 process.terminate()
@@ -289,13 +322,13 @@ def test_nothing_of_the_store_is_opened_for_writing(tmp_path: Path) -> None:
     built = Built(tmp_path / "store")
     built.publish({"main": {"noarch": [TOOL, LARGE]}}, at=ID, keep_documents=False)
     config, log = tmp_path / "snapmirror.toml", tmp_path / "calls"
-    config.write_text(f'store = "{built.root}"\n')
+    config.write_text(f'store = "{built.root}"\n{EAGER}')
     command = ["strace", "-f", "-qq", "-y", "-s", "4096", "-e", "trace=%file,%desc", "-o", str(log), sys.executable]
     command += ["-m", "snapmirror", "serve", "--port", "0", "-c", str(config)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         running = Served(process.stderr.readline().split()[-1].rstrip("/"))
-        for path in ("/", FILE.decode(), "/current/main/noarch/repodata.json", "/-/snapshots.json"):
+        for path in EVERYTHING:
             assert running.get(path).status_code == 200, path
         [serving] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(int(serving), signal.SIGTERM)

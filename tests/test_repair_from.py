@@ -5,8 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import requests
 from channels import Channel, make_package
 from mirror import Mirror
+from serving import serving
 from test_damage import LIB, blob, overwrite, sound
 from upstream import Upstream
 
@@ -168,6 +170,9 @@ def test_a_wrong_length_alone_takes_a_file_away_at_once(mirror: Mirror) -> None:
     assert not blob(mirror).exists()
     assert not (mirror.tree("chan/noarch") / "lib-1.0-0.conda").exists()
     assert (mirror.store_path / "quarantine" / LIB.hex()).exists()
+    with serving(mirror.store_path) as url:
+        answer = requests.get(f"{url}/chan/noarch/lib-1.0-0.conda", timeout=30)
+        assert (answer.status_code, "in quarantine" in answer.text) == (503, True)
 
 
 def copied_and_altered(folder: Path) -> None:

@@ -65,6 +65,8 @@ class Harmed(NamedTuple):
             return "index" in said
         if self.kind == "published" and self.wrong is None:  # a check names the first of a folder; all of it is made again
             return "published/" in said
+        if self.path.parent.name == "snapshots" and self.wrong is None and "snapshots/: the record number" in said:
+            return True  # what is gone without a trace has no name
         names = [f"{self.path.parent.name}/{self.path.stem}" if self.kind == "snapshots" else self.path.name]
         names += [sha256(self.right).hex(), sha256(content(self.path.name, self.right)).hex()]
         return self.is_harmless() or any(name in said for name in names)
@@ -205,7 +207,7 @@ class Rot:
         if status:
             status, more = self.check("--repair", "--from", self.other)
             said += more
-        assert status == 0, (said, story)
+        assert status == 0, (said[-5000:], story)
         assert trees(self.mirror, list(self.trees)) == self.trees, story
         changed = [path.name for path, data in self.backup.items() if path.read_bytes() != data]
         assert not changed, (changed, story)
@@ -224,16 +226,16 @@ def test_whatever_rots_is_found_mended_and_not_served(mirror: Mirror, channel: C
     mirror.run_bare("key", "generate", str(mirror.root / "mirror.key"))
     mirror.settings |= {"publish": {"plain": True}, "sign": {"key": "mirror.key"}}
     mirror.sync("--seal-as", "2026-01-01")
-    channel.add(*(make_package(f"more{number}") for number in range(6)))
+    channel.add(*(make_package(f"more{number}") for number in range(25)))
     channel.publish()
     mirror.sync("--seal-as", "2026-01-02")
     mirror.run("pin", "paper", mirror.snapshots()[0])
     mirror.run("check", "--read-data")
     rot, rng = Rot(mirror), random.Random(int(os.environ.get("SNAPMIRROR_SEED", "1")))
-    left = 1000 if os.environ.get("SNAPMIRROR_LONG") else 16
+    left, at_once = (1000, 50) if os.environ.get("SNAPMIRROR_LONG") else (16, 16)
     while left > 0:
-        left -= rot.one_round(rng, min(16, left))
+        left -= rot.one_round(rng, min(at_once, left))
+        if table := os.environ.get("SNAPMIRROR_TABLE"):
+            Path(table).write_text(rot.table(), encoding="utf-8")
     with serving(mirror.store_path) as url:
         assert answers(url, list(rot.right)) == rot.right
-    if table := os.environ.get("SNAPMIRROR_TABLE"):
-        Path(table).write_text(rot.table(), encoding="utf-8")

@@ -35,6 +35,8 @@ from snapmirror.conda import Conda
 from snapmirror.ecosystem import Ecosystem
 from snapmirror.serve.app import Server
 from snapmirror.serve.settings import Serve
+from snapmirror.serve.tls import context_of
+from snapmirror.serve.view import View
 from snapmirror.serve.workers import listen, serving
 from snapmirror.store import directories, seal
 from snapmirror.store.blobs import LocalBlobs
@@ -178,7 +180,8 @@ def served(built: Built, settings: Serve | None = None, ecosystem: Ecosystem = C
 
     async def main() -> None:
         with built.open() as store:
-            async with serving(Server(store, {"conda": ecosystem}, settings or Serve(), {}, None), sockets):
+            server = Server(store, {"conda": ecosystem}, settings or Serve(), {}, None)
+            async with serving(server, sockets, tls=context_of(settings or Serve())):
                 ready.set()
                 await ended.wait()
 
@@ -650,6 +653,29 @@ def test_large_directories_of_many_dates_do_not_fill_the_memory(built: Built) ->
             assert store.metadata.directory(hashlib.sha256(blob).digest()).document.kind == "pypi"
         large = sum(isinstance(one, Directory) and len(one.buckets) == 1 << 18 for one in gc.get_objects())
         assert large <= 1 + 4
+
+
+def test_a_view_that_is_replaced_is_gone_at_once(built: Built) -> None:
+    """With thousands of snapshots it is megabytes, which must not wait until Python looks for cycles."""
+    gc.collect()
+    gc.disable()
+    before = views()
+    try:
+        with served(built) as server:
+            for day in range(11, 16):
+                id_ = built.publish({"main": {"noarch": [NEW]}}, at=f"202611{day}T010000Z")
+                for path in ("", f"{id_}/", "current/main/", "main/noarch/", "main/noarch/shards/", "-/snapshots.json"):
+                    assert server.get(f"/{path}").status_code in (200, 404)
+                for path in (NEW.filename, OLD.filename, "repodata.json"):
+                    assert server.get(f"/{id_}/main/noarch/{path}").status_code == (404 if path == OLD.filename else 200)
+            assert views() <= before + 1
+    finally:
+        gc.enable()
+
+
+def views() -> int:
+    """How many views of stores are in memory."""
+    return sum(isinstance(one, View) for one in gc.get_objects())
 
 
 def test_long_paths_of_nothing_are_not_kept_in_memory(built: Built) -> None:

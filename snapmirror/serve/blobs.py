@@ -40,7 +40,8 @@ class BlobSender:
         if size is None:
             if answer.fetchable:
                 return None
-            raise Missing("is missing")
+            aside = (self._store.layout.quarantine / answer.digest.hex()).exists()
+            raise Missing("was found to hold wrong bytes, and is in quarantine" if aside else "is missing")
         if answer.size not in (None, size):
             raise Missing(f"has {size} bytes instead of {answer.size}")
         body = Body(_etag(answer), size, None, self._store.blobs.path(answer.digest))

@@ -6,9 +6,10 @@ to a folder on disk. One resolver serves one view of the store, so that whatever
 
 import logging
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
+from typing import TypeVar
 
 from .. import addresses, clock
 from ..ecosystem import Ecosystem, FileAt, LeafAt, PageAt, PageMoved, Site
@@ -40,6 +41,8 @@ from .search import Search
 from .settings import Origin, Origins
 from .view import View, snapshot_of
 
+K = TypeVar("K")
+V = TypeVar("V")
 _log = logging.getLogger(__name__)
 #: answers that are remembered, of paths and of searches
 _ANSWERS = 65_536
@@ -53,7 +56,11 @@ _DEEPEST = 64
 
 
 class Resolver:
-    """Answers for the paths of one view."""
+    """Answers for the paths of one view.
+
+    What it remembers must not refer back to it: a view that is replaced, with a catalog of thousands of snapshots, would wait
+    for Python's collector of cycles, which counts objects and not bytes.
+    """
 
     def __init__(
         self, store: Store, ecosystems: Mapping[str, Ecosystem], view: View, public_url: str, origins: Origins
@@ -65,17 +72,22 @@ class Resolver:
         self._catalog = view.answering
         self._origins = origins
         self._public_url = public_url.rstrip("/")
-        self._search = Search(store, ecosystems, view, self._listed)
-        self._resolve_cached = lru_cache(_ANSWERS)(self._resolve)
-        self._search_cached = lru_cache(_MISSES)(self._search.answer)
+        self._search = Search(store, ecosystems, view)
+        self._answers: dict[str, Answer] = {}
+        self._found: dict[UnlistedAnswer, Answer | None] = {}
 
     def resolve(self, path: str) -> Answer:
         """What a raw path (still percent-encoded, without a query) names. Raises Refused."""
-        return self._resolve_cached(path) if len(path) <= _ORDINARY else self._resolve(path)
+        return _remembered(self._answers, _ANSWERS, path, self._resolve) if len(path) <= _ORDINARY else self._resolve(path)
 
     def search(self, unlisted: UnlistedAnswer) -> Answer | None:
         """What an UnlistedAnswer comes to, None if there is no such thing. Raises Refused, DamagedError."""
-        return self._search_cached(unlisted) if len(unlisted.inner) <= _ORDINARY else self._search.answer(unlisted)
+        if len(unlisted.inner) > _ORDINARY:
+            return self._looked_for(unlisted)
+        return _remembered(self._found, _MISSES, unlisted, self._looked_for)
+
+    def _looked_for(self, unlisted: UnlistedAnswer) -> Answer | None:
+        return self._search.answer(unlisted, self._listed)
 
     def _resolve(self, path: str) -> Answer:
         segments, folder = split(path)
@@ -96,7 +108,7 @@ class Resolver:
         """What a path names. folder: whether it ends in a slash"""
         if not segments:
             repos = sorted(self._answering(CURRENT))
-            return FolderAnswer(None, None, lambda: listing.root(self.view.catalog, repos, self._public_url))
+            return FolderAnswer(None, None, partial(listing.root, self.view.catalog, repos, self._public_url))
         selected = self._catalog.is_selector(segments[0])
         selector, inner = (segments[0], segments[1:]) if selected else (CURRENT, segments)
         try:
@@ -221,11 +233,12 @@ class Resolver:
         if not rest:
             key = (title, state.digest, state.since, *(one.digest for other, one in states.directories.items() if not other))
             rows = partial(listing.beside, self._store, self._ecosystems, states, name)
-            return FolderAnswer(place, key, lambda: listing.directory(title, self._store, ecosystem, state, rows()))
+            store = self._store
+            return FolderAnswer(place, key, lambda: listing.directory(title, store, ecosystem, state, rows()))
         if rest == listing.leaf_folder(ecosystem):
             title += f"{rest}/"
             key = (title, state.digest, "")
-            return FolderAnswer(place, key, lambda: listing.leaves(title, self._store, ecosystem, state))
+            return FolderAnswer(place, key, partial(listing.leaves, title, self._store, ecosystem, state))
         if folder:
             raise Refused(404, f"{rest}: is no folder of {place_of(repo, name)}", place)
         for document, derived in reader.document.documents.items():
@@ -258,6 +271,18 @@ class Resolver:
                 known = origin or Origin(document.kind)
                 source = source_of(ecosystem, file, name, document.origin, known.upstreams, known.alike)
                 return replace(found, fetchable=Fetchable(source, origin, f"{name}/{rest}".lstrip("/")))
+
+
+def _remembered(known: dict[K, V], most: int, key: K, make: Callable[[K], V]) -> V:
+    """What `make` has returned for a key, or returns now. When so many are remembered, all are forgotten."""
+    try:
+        return known[key]
+    except KeyError:
+        made = make(key)
+    if len(known) >= most:
+        known.clear()
+    known[key] = made
+    return made
 
 
 def _file(place: Place, ecosystem: Ecosystem, file: File, *, immutable: bool) -> BlobAnswer:

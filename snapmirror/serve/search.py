@@ -15,6 +15,8 @@ from .answers import Answer, BlobAnswer, Place, Refused, UnlistedAnswer, refuse_
 from .view import View, snapshot_of
 
 _log = logging.getLogger(__name__)
+#: what a directory lists at a path, found by the name that the file or the leaf there tells
+Listed = Callable[[Place, str, str, DirectoryReader, str], Answer | None]
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -32,26 +34,18 @@ class _Directory(NamedTuple):
 class Search:
     """Looks in one view of the store. It may take a while, so not in the event loop."""
 
-    def __init__(
-        self,
-        store: Store,
-        ecosystems: Mapping[str, Ecosystem],
-        view: View,
-        listed: Callable[[Place, str, str, DirectoryReader, str], Answer | None],
-    ) -> None:
+    def __init__(self, store: Store, ecosystems: Mapping[str, Ecosystem], view: View) -> None:
         self._store = store
         self._ecosystems = ecosystems
         self._view = view
-        #: what a directory lists at a path, found by the name that the file or the leaf there tells
-        self._listed = listed
 
-    def answer(self, unlisted: UnlistedAnswer) -> Answer | None:
+    def answer(self, unlisted: UnlistedAnswer, listed: Listed) -> Answer | None:
         """A file, or a leaf, None if there is no such thing. Raises Refused, DamagedError."""
         directories = list(self._directories(unlisted))
-        found = self._by_name(unlisted, directories) if unlisted.current else None
+        found = self._by_name(unlisted, directories, listed) if unlisted.current else None
         return found or self._by_digest(unlisted, directories)
 
-    def _by_name(self, unlisted: UnlistedAnswer, directories: Iterable[_Directory]) -> Answer | None:
+    def _by_name(self, unlisted: UnlistedAnswer, directories: Iterable[_Directory], listed: Listed) -> Answer | None:
         """Look in the kept snapshots, newest first: clients fetch an index and its files in separate requests, and lock
         files name files long gone.
         """
@@ -65,7 +59,7 @@ class Search:
                     if leaf in seen:
                         continue
                     seen.add(leaf)
-                if answer := self._listed(place, unlisted.repo, name, reader, rest):
+                if answer := listed(place, unlisted.repo, name, reader, rest):
                     return answer
             except (DamagedError, KeyError) as error:
                 _log_passed_over(unlisted, place, error)

@@ -63,6 +63,8 @@ class BlobInfo(NamedTuple):
     stored: float
     #: whether its permissions, or that it is a link to a file elsewhere, let others change it
     changeable: bool = False
+    #: what was stored together has numbers, and on most disks places, beside each other
+    inode: int = 0
 
 
 class Blobs(Protocol):
@@ -238,7 +240,9 @@ class LocalBlobs:
                             found = entry.stat()
                             if stat.S_ISREG(found.st_mode):
                                 changeable = bool(found.st_mode & 0o222) or entry.is_symlink()
-                                yield BlobInfo(bytes.fromhex(entry.name), found.st_size, found.st_mtime, changeable)
+                                yield BlobInfo(
+                                    bytes.fromhex(entry.name), found.st_size, found.st_mtime, changeable, found.st_ino
+                                )
 
     def foreign(self) -> Iterator[Path]:
         """What is in the folder and is no blob. A blob that is being put under its name is passed over."""

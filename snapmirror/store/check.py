@@ -10,8 +10,9 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
     from .signatures import PrivateKey
 
 _PIECE = 1 << 20
-#: blobs between two looks at the clock
-_BATCH = 64
+#: blobs that wait to be read: so many that the threads need not wait while a result is looked at
+_AHEAD = 64
+#: seconds between two commits to the index: a process that dies has read for so long in vain
+_NOTED = 5.0
 #: what a file system says of bytes that it has lost. Other errors, such as too many open files, say nothing of the blob: it
 #: must not be taken out of the store for them
 _LOST = {errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)}
@@ -289,25 +292,42 @@ def read_data(store: Store, seconds: float | None) -> Iterator[Problem | int]:
     its problem is yielded. Needs no lock.
     """
     rows = dict(store.index.blobs())
-    order = [(blob.digest, rows.get(blob.digest, BlobRow(blob.size))._replace(size=blob.size)) for blob in store.blobs.list()]
-    order.sort(key=lambda item: item[1].checked)
+    order = [(blob, rows.get(blob.digest, BlobRow(blob.size))._replace(size=blob.size)) for blob in store.blobs.list()]
+    order.sort(key=lambda item: (item[1].checked, item[0].inode))
     end = None if seconds is None else time.monotonic() + seconds
-    queue = iter(order)
+    queue = iter((blob.digest, row) for blob, row in order)
+    good: dict[Digest, BlobRow] = {}
+    noted = time.monotonic()
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        while batch := list(islice(queue, _BATCH)):
-            good: dict[Digest, BlobRow] = {}
-            for (digest, row), fresh in zip(batch, pool.map(lambda item: _read(store, *item), batch), strict=True):
-                if fresh is None:
-                    if store.blobs.size(digest) is not None:  # else gc took it meanwhile
-                        quarantine(store, digest)
-                        yield Problem(f"blob {digest.hex()}", "held other bytes than its name says; quarantined", digest)
-                    continue
-                good[digest] = fresh
-                yield row.size
-            store.held(digest for digest in good if digest not in rows)
-            store.index.mark_checked(good)
-            if end is not None and time.monotonic() >= end:
-                return
+        more_time = True  # at first: however short the time is, a run gets on
+        running: deque[tuple[Digest, int, Future[BlobRow | None]]] = deque()
+        try:
+            while True:
+                if more_time:
+                    more = islice(queue, _AHEAD - len(running))
+                    running.extend((digest, row.size, pool.submit(_read, store, digest, row)) for digest, row in more)
+                if not running:
+                    return
+                digest, size, reading = running.popleft()
+                if fresh := reading.result():
+                    good[digest] = fresh
+                    yield size
+                elif store.blobs.size(digest) is not None:  # else gc took it meanwhile
+                    quarantine(store, digest)
+                    yield Problem(f"blob {digest.hex()}", "held other bytes than its name says; quarantined", digest)
+                now = time.monotonic()
+                more_time = end is None or now < end
+                if now - noted >= _NOTED:
+                    _note(store, good, rows)
+                    good, noted = {}, now
+        finally:
+            _note(store, good, rows)
+
+
+def _note(store: Store, good: Mapping[Digest, BlobRow], known: Container[Digest]) -> None:
+    """Enter when blobs were read. known: those that had a row before"""
+    store.held(digest for digest in good if digest not in known)
+    store.index.mark_checked(good)
 
 
 def read_documents(store: Store) -> Iterator[Problem]:
