@@ -73,7 +73,7 @@ $(VENV)/installed-fuzz: pyproject.toml | $(VENV)/made
 # Debian packages for tests and measurements, as root on Debian only. What can't be had is no failure: what needs it skips, and
 # names the program.
 $(VENV)/debian: PACKAGES = $(DEBIAN)
-$(VENV)/debian-bench: PACKAGES = $(DEBIAN) wrk:wrk
+$(VENV)/debian-bench: PACKAGES = $(DEBIAN) wrk:wrk restic:restic
 $(VENV)/debian $(VENV)/debian-bench: | $(VENV)/made
 	@if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ] && command -v apt-get >/dev/null; then \
 		missing=; \

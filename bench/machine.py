@@ -9,6 +9,7 @@ from pathlib import Path
 _PROGRAMS = {
     "nginx": ("nginx", "-v"),
     "wrk": ("wrk", "-v"),
+    "restic": ("restic", "version"),
     "curl": ("curl", "--version"),
     "rsync": ("rsync", "--version"),
     "cp": ("cp", "--version"),

@@ -8,7 +8,6 @@ unpacked: they are random.
 import json
 import os
 import random
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from typing import Any
 from snapmirror.store import check
 from snapmirror.store.store import Store
 
-from .measure import Bar, Result, Work, child, in_turn, run
+from .measure import Bar, Result, Work, child, in_turn, need, run
 
 CAT = Bar("scrub 20,000 files of 20 kB, 16 of 32 MB: bytes/s", "cat to /dev/null", least=0.9, unit="MB/s")
 RESTIC = Bar("  the same", "restic check --read-data", least=3.0, unit="MB/s")
@@ -27,6 +26,7 @@ BARS = (CAT, RESTIC)
 
 def measure(work: Work) -> Iterator[Result]:
     """The store and the repository stay; each round reads all of them."""
+    need("restic")
     store, repository = work.folder / "store", work.folder / "restic"
     small, large = work.size(20_000, 300), work.size(16, 1)
     total = child(__name__, "prepare", store, json.dumps([small, large]))["bytes"] / 1e6
@@ -51,10 +51,6 @@ def measure(work: Work) -> Iterator[Result]:
         restic("check", "--read-data")
         return total / (time.perf_counter() - began)
 
-    if not shutil.which("restic"):
-        scrubbed, read = in_turn(work.runs, ours, cat)
-        yield Result(CAT, scrubbed, read, rate=True)
-        return
     restic("init")
     restic("backup", store / "blobs")
     scrubbed, read, checked = in_turn(work.runs, ours, cat, peer)

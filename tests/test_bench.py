@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("repodata", "selection", "index", "download", "trees", "adopt", "serving", "pages", "pull", "history")
+NAMES = ("repodata", "selection", "index", "download", "trees", "adopt", "serving", "pages", "pull", "history", "scrub")
 
 
 def bench(name: str) -> ModuleType:

@@ -38,6 +38,8 @@ JSON = "application/json"
 _MAX_READY = 65_536
 #: what may stand in a query as it is
 _QUERY = "!$%&'()*+,/:;=?@"
+#: how often a document is looked for whose file goes away meanwhile
+_TRIES = 3
 _ENDINGS = {"": "", "gzip": GZIP, "zstd": ".zst"}
 
 
@@ -128,15 +130,14 @@ class Sender:
             cache = IMMUTABLE if answer.immutable else SHORT
             return head(body, answer.place, answer.media, cache, modified=modified, coding=coding, vary=vary)
 
-        for attempt in (1, 2):
+        for _ in range(_TRIES):
             body = await self._documents.get(wanted, suffix)
             try:
                 return respond(request, _head(present, (path, coding), body, make_head), body, answer.place)
-            except Missing:  # the next sync has tidied up between two requests
+            except Missing as error:  # a sync has tidied up since it was found; it is made again
                 self._documents.forget(answer.derived, suffix)
-                if attempt == 2:
-                    raise
-        raise AssertionError("unreachable")
+                gone = str(error)
+        raise damaged(answer.place, f"{answer.name}{suffix}", gone)
 
     async def _send_page(self, request: web.BaseRequest, path: str, answer: PageAnswer, present: Present) -> Reply:
         """A page in the form that the client asks for."""
