@@ -168,33 +168,29 @@ def _header(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE) -> bytes:
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
-@pytest.mark.parametrize(
-    "member",
-    [
-        _header("../../evil"),
-        _header("/etc/evil"),
-        _header("blobs/" + "0" * 64, kind=tarfile.SYMTYPE),
-        _header("blobs/" + "0" * 64, kind=tarfile.DIRTYPE),
-        _header("blobs/" + "0" * 64, size=1 << 62),
-        _header("snapshots/20261101T000000Z.json"),  # a second one
-        _header("x" * 90, kind=tarfile.GNUTYPE_LONGNAME),
-        _header("pax", kind=tarfile.XHDTYPE),
-        b"no header at all".ljust(512),
-    ],
-    ids=["dots", "absolute", "link", "folder", "huge", "twice", "long name", "pax", "garbage"],
-)
-def test_a_hostile_tar_is_refused(member: bytes, source: Mirror, replica: Mirror, tmp_path: Path) -> None:
+HOSTILE = {
+    "dots": _header("../../evil"),
+    "absolute": _header("/etc/evil"),
+    "a link": _header("blobs/" + "0" * 64, kind=tarfile.SYMTYPE),
+    "a folder": _header("blobs/" + "0" * 64, kind=tarfile.DIRTYPE),
+    "huge": _header("blobs/" + "0" * 64, size=1 << 62),
+    "a second record": _header("snapshots/20261101T000000Z.json"),
+    "a long name": _header("x" * 90, kind=tarfile.GNUTYPE_LONGNAME),
+    "pax": _header("pax", kind=tarfile.XHDTYPE),
+    "garbage": b"no header at all".ljust(512),
+}
+
+
+def test_a_hostile_tar_is_refused(source: Mirror, replica: Mirror, tmp_path: Path) -> None:
     target = tmp_path / "export.tar"
     source.run("export", "--to", str(target))
     content = target.read_bytes()
-    target.write_bytes(content[:-1024] + member + bytes(1024))
-    message = replica.run("import", str(target), status=1).err
-    assert str(target) in message
-    assert replica.snapshots() == []
+    members = [content[:-1024] + member + bytes(1024) for member in HOSTILE.values()]
+    for hostile in (*members, b"", bytes(512), bytes(1024), content[:512], content[:700], b"x" * 5000):
+        target.write_bytes(hostile)
+        assert str(target) in replica.run("import", str(target), status=1).err
+        assert replica.snapshots() == []
     assert not list(tmp_path.rglob("evil"))
-    for nonsense in (b"", bytes(512), bytes(1024), content[:512], content[:700], b"x" * 5000):
-        target.write_bytes(nonsense)
-        replica.run("import", str(target), status=1)
 
 
 @pytest.mark.parametrize(

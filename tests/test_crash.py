@@ -19,6 +19,8 @@ from snapmirror.store import gc, seal
 from snapmirror.store.snapshots import Snapshots
 from snapmirror.store.store import Store
 
+pytestmark = pytest.mark.proof
+
 #: kills, and errors, of each command
 SAMPLE = 1
 

@@ -28,6 +28,8 @@ from snapmirror.store.index import BlobRow, Index
 from snapmirror.store.store import Store
 from snapmirror.transfer.download import Source
 
+pytestmark = pytest.mark.proof
+
 #: as `make power` has it
 _LONG = bool(os.environ.get("SNAPMIRROR_LONG"))
 #: a day is long enough ago for `--seal-as`, and few days have links in `published/`

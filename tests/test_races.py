@@ -7,6 +7,8 @@ from races import REPOS, Storm, play
 from seams import BROKEN, Seams
 from soak import Soak, raise_limit
 
+pytestmark = pytest.mark.proof
+
 
 def test_rounds_of_everything_at_once_answer_as_the_model_says(tmp_path: Path) -> None:
     storm = play(tmp_path, seed=1, seconds=60, rounds=2)

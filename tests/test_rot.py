@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 import requests
 from channels import Channel, make_package
 from mirror import Mirror
@@ -19,6 +20,8 @@ from serving import serving
 
 from snapmirror import codec
 from snapmirror.digests import sha256
+
+pytestmark = pytest.mark.proof
 
 #: what a damage does to the bytes of a file; the other bytes are those of some other file
 Harm = Callable[[random.Random, bytes, bytes], bytes | None]

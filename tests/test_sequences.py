@@ -16,6 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from races import ALWAYS, REPOS, SOMETIMES, Storm, records, state
 from seams import Seams
 
+pytestmark = pytest.mark.proof
+
 REPO = st.sampled_from(list(REPOS))
 #: places among the kept snapshots, from the newest on
 PLACE = st.integers(0, 5)

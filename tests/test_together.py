@@ -188,6 +188,20 @@ LINKING = "snapmirror.store.trees:Trees.build"
 SYNCED = "snapmirror.sync.engine:Sync._synced"
 
 
+def test_trees_are_made_when_the_gc_that_began_before_is_over(mirror: Mirror) -> None:
+    """It has found nobody whom it would have to spare, and takes what looks like what nobody needs."""
+    mirror.sync()
+    with mirror.store() as store, store.lock(None):  # as gc does
+        for path in (*store.layout.trees.iterdir(), *store.layout.documents.iterdir()):
+            fs.remove_tree(path) if path.is_dir() else fs.unlink(path)
+        process = mirror.start("tree", "current")
+        assert process.stderr
+        assert "waiting" in process.stderr.readline()
+        assert not list(store.layout.documents.iterdir())
+    mirror.finish(process)
+    assert list(mirror.tree("chan/noarch").iterdir())
+
+
 @pytest.mark.parametrize("publish", [TREES, NO_TREES], ids=["trees", "no trees"])
 @pytest.mark.parametrize("what", ["repo", "package"])
 def test_what_comes_back_just_when_gc_takes_it_is_fetched_again(

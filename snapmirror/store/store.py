@@ -156,13 +156,21 @@ class Store:
     @contextlib.contextmanager
     def lock_trees(self, waiting: locks.Waiting | None) -> Iterator[None]:
         """While it is held, gc spares trees and documents that nothing refers to yet, as it does while a sync runs."""
-        with locks.hold(self.layout.locks / ".trees", "the trees", waiting=waiting):
+        with self._hold_spared(self.layout.locks / ".trees", "the trees", waiting):
             yield
 
     @contextlib.contextmanager
     def lock_copies(self, waiting: locks.Waiting | None) -> Iterator[None]:
         """Held by who brings snapshots of another store into this one. While it is, gc spares trees and documents too."""
-        with locks.hold(self.layout.locks / ".copies", "the copying of snapshots", waiting=waiting):
+        with self._hold_spared(self.layout.locks / ".copies", "the copying of snapshots", waiting):
+            yield
+
+    @contextlib.contextmanager
+    def _hold_spared(self, path: Path, what: str, waiting: locks.Waiting | None) -> Iterator[None]:
+        """Hold a lock that makes gc spare what is made, from when the gc is over that began before (a sync registers then)."""
+        with locks.hold(path, what, waiting=waiting):
+            with self.lock_only(waiting):
+                pass
             yield
 
     def put(self, data: Sequence[bytes]) -> None:

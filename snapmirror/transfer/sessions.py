@@ -1,10 +1,11 @@
 """What a request to an upstream is made with: retries, credentials, certificates, proxies; each host may have its own."""
 
 import logging
+import ssl
 import threading
 import urllib.parse
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import requests
 from requests.auth import AuthBase
@@ -97,7 +98,7 @@ def new_session(rules_of: Callable[[str], HostRules], settings: Download, patien
     patience: seconds that a pause before another try may take
     """
     session = _Session(rules_of)
-    retry = Retry(
+    retry = _Retry(
         total=settings.retries,
         status_forcelist=_RETRIED,
         allowed_methods={"GET", "HEAD"},
@@ -114,6 +115,24 @@ def new_session(rules_of: Callable[[str], HostRules], settings: Download, patien
     session.trust_env = False  # see rules_for
     session.headers["Accept-Encoding"] = "identity"
     return session
+
+
+class _Retry(Retry):
+    """Does not try again what stays as it is: a certificate that is not trusted is to urllib3 like a broken connection."""
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: Any = None,
+        error: Exception | None = None,
+        *more: Any,
+        **others: Any,
+    ) -> Self:
+        """See Retry."""
+        if error and error.args and isinstance(error.args[0], ssl.SSLCertVerificationError):
+            raise error
+        return super().increment(method, url, response, error, *more, **others)
 
 
 class _Session(requests.Session):
