@@ -149,7 +149,7 @@ rot: $(VENV)/installed-test
 
 .PHONY: fuzz
 fuzz: $(VENV)/installed-fuzz
-	$(BIN)/python tests/fuzz/run.py $(FUZZ_SECONDS) $(FUZZ)
+	$(BIN)/python tests/fuzz/run.py $(FUZZ_SECONDS) $(if $(SHORT),1,0) $(FUZZ)
 
 # of what was last committed; which tests run what is found out once a commit, and mutants that were tried are not tried again
 MUTANTS ?= --most 300

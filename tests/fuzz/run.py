@@ -1,4 +1,4 @@
-"""Runs the targets under atheris, each in a process of its own: `python tests/fuzz/run.py SECONDS [TARGET …]`.
+"""Runs the targets under atheris, each in a process of its own: `python tests/fuzz/run.py SECONDS SEED [TARGET …]`.
 
 What libFuzzer finds (`crash-…`, `timeout-…`, `oom-…`) is left in build/fuzz/<target>, and ends the run with status 1. An input
 that lasts over a second is a hang; a process that takes over a gigabyte is stopped.
@@ -43,8 +43,8 @@ def _quiet(run: Callable[[bytes], None]) -> Callable[[bytes], Any]:
     return run
 
 
-def main(seconds: int, names: list[str]) -> int:
-    """Run targets one after the other for so many seconds each, and print what came of it; the exit status."""
+def main(seconds: int, seed: int, names: list[str]) -> int:
+    """Run targets one after the other for so many seconds each, and print what came of it; the exit status. seed: 0 for any"""
     from fuzz.targets import TARGETS
 
     total = failed = 0
@@ -52,6 +52,7 @@ def main(seconds: int, names: list[str]) -> int:
     for name in names or sorted(TARGETS):
         options = [
             f"-max_total_time={seconds}",
+            f"-seed={seed}",
             "-timeout=1",
             f"-rss_limit_mb={_RSS_MB}",
             "-print_final_stats=1",
@@ -82,4 +83,4 @@ if __name__ == "__main__":
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     if sys.argv[1] == "--one":
         fuzz(sys.argv[2], sys.argv[3:])
-    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))
