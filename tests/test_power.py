@@ -257,7 +257,7 @@ def told(run: Run) -> None:
 def test_no_promise_is_broken(prepared: Prepared, make: Callable[[Prepared], Run]) -> None:
     run = make(prepared)
     run.record()
-    run.explore(states=2400 if _LONG else 80, again=100 if _LONG else 25)
+    run.explore(states=1700 if _LONG else 80, again=100 if _LONG else 25)
     told(run)
     assert not run.violations, run.violations[0]
 
