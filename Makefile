@@ -145,7 +145,10 @@ soak: $(VENV)/installed-test
 
 .PHONY: rot
 rot: $(VENV)/installed-test
-	$(PROOF) -s --numprocesses 0 tests/test_rot.py
+	@mkdir -p build
+	SNAPMIRROR_TABLE=$(CURDIR)/build/rot.txt $(PROOF) --numprocesses 0 tests/test_rot.py
+	@printf '%-16s %8s %8s %8s\n' files damaged told silent
+	@cat build/rot.txt
 
 .PHONY: fuzz
 fuzz: $(VENV)/installed-fuzz
