@@ -242,6 +242,20 @@ def test_every_record_that_cannot_be_read_is_named_and_the_rest_is_checked(mirro
     assert list((mirror.store_path / "published").iterdir())  # trees of a record that can't be read stay
 
 
+def test_a_record_in_which_a_name_has_rotted_is_named(mirror: Mirror) -> None:
+    """It can be read, and says another thing than the tree that was made of it."""
+    mirror.sync()
+    (path,) = (mirror.store_path / "snapshots").iterdir()
+    right = path.read_bytes()
+    for wrong in (right.replace(b'"noarch"', b'"noarcg"'), right.replace(b'"chan"', b'"chao"')):
+        overwrite(path, wrong)
+        for arguments in ([], ["--repair"]):
+            said = mirror.run("check", *arguments, status=5).out
+            assert f"published/{path.stem}/chan/noarch: is published, and the record lists nothing there" in said
+    overwrite(path, right)
+    mirror.run("check")
+
+
 def test_the_newest_record_is_missed_and_nothing_is_deleted_until_it_is_back(mirror: Mirror, channel: Channel) -> None:
     """No gap in the numbers tells: its tree does."""
     mirror.sync("--seal-as", "2026-01-01")

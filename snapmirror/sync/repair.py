@@ -142,7 +142,10 @@ def tree_problems(store: Store, ecosystems: Mapping[str, Ecosystem]) -> Iterator
     for record in catalog.records:
         for place, link in store.published.links(record.id).items():
             tree = link.split("/")[0]
-            if tree not in seen and store.trees.path(tree).is_dir():
+            if not _lists(record, place):
+                problem = "is published, and the record lists nothing there; restore the record from a backup or a replica"
+                yield Problem(f"published/{record.id}/{place}", problem)
+            elif tree not in seen and store.trees.path(tree).is_dir():
                 seen.add(tree)
                 with contextlib.suppress(DamagedError):  # of a leaf, which `check` names
                     trees, name = _at(store, ecosystems, record, place)
@@ -199,6 +202,12 @@ def _sha256_of(path: Path) -> Digest:
         return hashlib.file_digest(file, "sha256").digest()
 
 
+def _lists(record: Record, place: str) -> bool:
+    """Whether a record, which may have rotted, lists a directory to which a place may belong."""
+    path = max((path for path in record.repos if f"{place}/".startswith(f"{path}/")), key=len, default=None)
+    return path is not None and not {place[len(path) + 1 :], ""}.isdisjoint(record.repos[path].directories)
+
+
 def _at(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record, place: str) -> tuple[RepoTrees, str]:
     """The trees of the repo that has a place, and the name of the directory to which it belongs. Raises DamagedError."""
     path = max((path for path in record.repos if f"{place}/".startswith(f"{path}/")), key=len)
@@ -212,6 +221,8 @@ def _mend_tree(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record
     links, done = store.published.links(record.id), []
     for place, link in list(links.items()):
         tree = link.split("/")[0]
+        if not _lists(record, place):
+            continue  # the check names it
         try:
             trees, name = _at(store, ecosystems, record, place)
             if store.trees.path(tree).is_dir() and _wrong_in(store, trees, name, tree) is None:
