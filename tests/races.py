@@ -304,6 +304,22 @@ class Known:
     forgotten: bool = False
 
 
+@contextlib.contextmanager
+def beside(work: Callable[..., None], *given: Any) -> Iterator[list[Any]]:
+    """`work(*given, over, told)` in a process of its own; after the block the list holds what that has told."""
+    context = multiprocessing.get_context("spawn")
+    over, told = context.Event(), context.Queue()
+    process = context.Process(target=work, args=(*given, over, told))
+    process.start()
+    found: list[Any] = []
+    try:
+        yield found
+    finally:
+        over.set()
+        found += told.get(timeout=180)
+        process.join(60)
+
+
 class Storm:
     """One store, and all that is done to it."""
 
@@ -367,17 +383,11 @@ class Storm:
     @contextlib.contextmanager
     def read(self) -> Iterator[None]:
         """Ask the server all the time, in a process of its own."""
-        context = multiprocessing.get_context("spawn")
-        over, told = context.Event(), context.Queue()
-        seed = self.chance.randrange(2**32)
-        process = context.Process(target=read, args=(self.url, self.mirror.store_path, seed, over, told))
-        process.start()
         try:
-            yield
+            with beside(read, self.url, self.mirror.store_path, self.chance.randrange(2**32)) as told:
+                yield
         finally:
-            over.set()
-            counts, wrong = told.get(timeout=120)
-            process.join(60)
+            counts, wrong = told
             self.counts.update({f"answers {status}": count for status, count in counts.items()})
             self.wrong += wrong
 

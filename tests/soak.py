@@ -8,7 +8,6 @@ more open files than in the beginning, and their memory must be level after the 
 import argparse
 import asyncio
 import contextlib
-import multiprocessing
 import os
 import random
 import resource
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from races import ALWAYS, KEPT, REPOS, Storm, forgotten, judge, known_ids, records, state
+from races import ALWAYS, KEPT, REPOS, Storm, beside, forgotten, judge, known_ids, records, state
 from serving import memory_of
 
 from snapmirror import clock
@@ -243,17 +242,11 @@ class Soak:
 
     @contextlib.contextmanager
     def _clients(self) -> Iterator[None]:
-        context = multiprocessing.get_context("spawn")
-        over, told = context.Event(), context.Queue()
-        given = (self.storm.url, self.storm.mirror.store_path, self._seed, self._connections, over, told)
-        process = context.Process(target=ask, args=given)
-        process.start()
         try:
-            yield
+            with beside(ask, self.storm.url, self.storm.mirror.store_path, self._seed, self._connections) as told:
+                yield
         finally:
-            over.set()
-            counts, wrong = told.get(timeout=180)
-            process.join(60)
+            counts, wrong = told
             self.counts += counts
             self.wrong += wrong
 
