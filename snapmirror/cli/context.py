@@ -16,6 +16,7 @@ from ..errors import ConfigError, UsageError
 from ..store.catalog import RESERVED, Catalog
 from ..store.store import Store
 from . import config as configuration
+from . import stores
 from .config import Config
 
 _Value = TypeVar("_Value")
@@ -70,20 +71,12 @@ def opened(
     file = find_config(path)
     config = configuration.load(file, _upstream(path))
     key = config.sign.read_key() if sign else None  # first: what can't be signed need not be fetched
-    if create and create_store(config.store_path):
-        say(f"created the store {config.store_path}")
-    with Store.open(config.store_path, write=write, index=config.index_path, key=key) as store:
+    if create and stores.create(config):
+        say(f"created the store {config.store}")
+    with stores.opener(config, write=write, key=key)() as store:
         if not allow_clashes:
             _refuse_clashes(config, store.catalog(), file)
         yield config, store
-
-
-def create_store(folder: Path) -> bool:
-    """Make a store unless there is one; whether it was made. Raises StoreError if the folder holds anything else."""
-    if (folder / "snapmirror.json").exists():
-        return False
-    Store.create(folder)
-    return True
 
 
 def _refuse_clashes(config: Config, catalog: Catalog, file: Path) -> None:

@@ -18,6 +18,7 @@ from ..transfer.notes import StoreNotes
 from .config import Config
 from .context import ConfigOption, find_config, opened, say
 from .ecosystems import ECOSYSTEMS
+from .stores import opener
 
 
 def serve(
@@ -36,7 +37,7 @@ def serve(
         with opened(path, write=False, create=create) as (found, _):
             on_demand = any(repo.download == "on-demand" for repo in found.repo)
             on_request = any(repo.metadata == "on-request" for repo in found.repo)
-            open_store = partial(Store.open, found.store_path, write=on_demand or on_request, index=found.index_path)
+            open_store = opener(found, write=on_demand or on_request)
             open_store().close()  # here first: what is wrong is said once, and not by every worker
             return serving.Setup(
                 settings=_override(found.serve, given),

@@ -1,0 +1,161 @@
+"""Blobs as objects `blobs/ab/<64 hex>`. Those that are metadata, and were made or read here, lie in the cache as well."""
+
+import errno
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryFile
+from threading import Lock
+from typing import BinaryIO
+
+from ..digests import Digest, is_hex_digest, sha256
+from ..errors import DamagedError
+from ..store import fs
+from ..store.blobs import BlobInfo, LocalBlobs, Original, Staged
+from ..store.layout import Layout
+from .objects import Objects
+
+#: sizes that a process remembers, of objects that it has asked for
+_MOST = 1 << 18
+
+
+class RemoteBlobs(LocalBlobs):
+    """Fulfils store.blobs.Blobs. What lies in the cache is there as an object too, unless a gc elsewhere has removed it:
+    `forget` is told of that.
+    """
+
+    def __init__(self, layout: Layout, objects: Objects, delete: Callable[[str], None], ahead: Callable[[], timedelta]) -> None:
+        """delete: removes an object by its key, as long as nobody else may write
+        ahead: by how much this machine's clock is ahead of the service's
+        """
+        super().__init__(layout)
+        self._objects = objects
+        self._delete = delete
+        self._ahead = ahead
+        self._sizes: OrderedDict[Digest, int] = OrderedDict()
+        self._lock = Lock()
+
+    def put(self, data: Sequence[bytes]) -> list[Staged]:
+        named = {sha256(one): one for one in data}
+        new = [digest for digest in named if self._known(digest) is None]
+        for _ in self._objects.threads.map(lambda digest: self._objects.put(key_of(digest), named[digest]), new):
+            pass
+        return super().put(data)
+
+    def admit(self, staged: Sequence[Staged]) -> None:
+        for _ in self._objects.threads.map(lambda one: self._objects.put(key_of(one.sha256), one.path), staged):
+            pass
+        for one in staged:  # nobody here needs the bytes any more
+            self._remember(one.sha256, one.size)
+            fs.unlink(one.path)
+
+    def link(self, originals: Sequence[Original]) -> list[OSError | None]:
+        return [OSError(errno.EXDEV, "is not on the store's disk") for _ in originals]
+
+    def sync_names(self, digests: Iterable[Digest]) -> None:
+        """The cache need not outlive a power cut; what is torn is read again."""
+
+    def read(self, digest: Digest) -> bytes:
+        try:
+            return super().read(digest)
+        except DamagedError:  # not in the cache, or torn
+            content = self._objects.get(key_of(digest))
+        if content is None:
+            raise DamagedError(f"blob {digest.hex()}", "is missing")
+        if sha256(content) != digest:
+            raise DamagedError(f"blob {digest.hex()}", "holds other bytes than its name says")
+        fs.unlink(self.path(digest))
+        super().put([content])
+        return content
+
+    def open(self, digest: Digest) -> BinaryIO:
+        try:
+            return open(self.path(digest), "rb")
+        except FileNotFoundError:
+            pass
+        size = self.size(digest)
+        copy = TemporaryFile(dir=self._incoming)  # noqa: SIM115
+        try:
+            for piece in self._objects.pieces(key_of(digest), 0, size or 0, size or 0):
+                copy.write(piece)
+        except FileNotFoundError:
+            copy.close()
+            raise DamagedError(f"blob {digest.hex()}", "is missing") from None
+        except BaseException:
+            copy.close()
+            raise
+        copy.seek(0)
+        return copy
+
+    def size(self, digest: Digest) -> int | None:
+        if (size := self._known(digest)) is None and (size := self._objects.size(key_of(digest))) is not None:
+            self._remember(digest, size)
+        return size
+
+    def _known(self, digest: Digest) -> int | None:
+        """Bytes of a blob that is known to be there without asking."""
+        if (size := super().size(digest)) is not None:
+            return size
+        with self._lock:
+            if digest in self._sizes:
+                self._sizes.move_to_end(digest)
+            return self._sizes.get(digest)
+
+    def _remember(self, digest: Digest, size: int) -> None:
+        with self._lock:
+            self._sizes[digest] = size
+            while len(self._sizes) > _MOST:
+                self._sizes.popitem(last=False)
+
+    def forget(self, digests: Iterable[Digest]) -> None:
+        """Drop what the cache knows of blobs that were removed."""
+        for digest in digests:
+            with self._lock:
+                self._sizes.pop(digest, None)
+            fs.unlink(self.path(digest))
+
+    def delete(self, digest: Digest) -> int:
+        self.forget([digest])
+        size = self._objects.size(key_of(digest))
+        if size is not None:
+            self._delete(key_of(digest))
+        return size or 0
+
+    def delete_many(self, digests: Iterable[Digest]) -> int:
+        """Remove blobs, several at a time; the bytes freed."""
+        return sum(self._objects.threads.map(self.delete, digests))
+
+    def list(self) -> Iterator[BlobInfo]:
+        ahead = self._ahead().total_seconds()
+        for one in self._objects.list("blobs"):
+            if (digest := digest_of(one.key)) is not None:
+                yield BlobInfo(digest, one.size, one.modified.timestamp() + ahead)
+
+    def foreign(self) -> Iterator[Path]:
+        for one in self._objects.list("blobs"):
+            if digest_of(one.key) is None:
+                yield self._layout.root / one.key
+
+    def protect(self, digest: Digest) -> None:
+        """Nobody writes to an object."""
+
+    def set_aside(self, digest: Digest) -> None:
+        """Move a blob to `quarantine/`."""
+        content = self._objects.get(key_of(digest))
+        self.forget([digest])
+        if content is not None:
+            self._objects.put(f"quarantine/{digest.hex()}", content)
+            self._delete(key_of(digest))
+
+
+def key_of(digest: Digest) -> str:
+    """The key of a blob."""
+    name = digest.hex()
+    return f"blobs/{name[:2]}/{name}"
+
+
+def digest_of(key: str) -> Digest | None:
+    """The digest of the blob that has a key, None if it can't be one's."""
+    folder, _, name = key.rpartition("/")
+    return bytes.fromhex(name) if is_hex_digest(name) and folder == f"blobs/{name[:2]}" else None
