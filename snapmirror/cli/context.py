@@ -56,6 +56,11 @@ def _upstream(path: Path | None) -> str:
     return "" if named_otherwise else os.environ.get("TUNASYNC_UPSTREAM_URL", "")
 
 
+def read_config(path: Path | None) -> Config:
+    """The configuration. path: what `--config` names. Raises ConfigError."""
+    return configuration.load(find_config(path), _upstream(path))
+
+
 @contextlib.contextmanager
 def opened(
     path: Path | None, *, write: bool, create: bool = False, allow_clashes: bool = False, sign: bool = False
@@ -69,7 +74,7 @@ def opened(
     allow_clashes: do not refuse a repo and a pin of one name: the verb may be what ends that
     """
     file = find_config(path)
-    config = configuration.load(file, _upstream(path))
+    config = read_config(path)
     key = config.sign.read_key() if sign else None  # first: what can't be signed need not be fetched
     if create and stores.create(config):
         say(f"created the store {config.store}")

@@ -1,8 +1,9 @@
 """snapmirror serve: answer for every snapshot over HTTP."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -15,8 +16,9 @@ from ..sync.live import LiveMetadata
 from ..transfer.hosts import CarefulHttp, Hosts
 from ..transfer.http import HURRIED
 from ..transfer.notes import StoreNotes
+from .apart import apart
 from .config import Config
-from .context import ConfigOption, find_config, opened, say
+from .context import ConfigOption, find_config, opened, read_config, say
 from .ecosystems import ECOSYSTEMS
 from .stores import opener
 
@@ -34,23 +36,37 @@ def serve(
     from ..serve import workers as serving  # aiohttp takes 0.2 s to load, and no other verb needs it
 
     def configured(*, create: bool = False) -> serving.Setup:
-        with opened(path, write=False, create=create) as (found, _):
-            on_demand = any(repo.download == "on-demand" for repo in found.repo)
-            on_request = any(repo.metadata == "on-request" for repo in found.repo)
-            open_store = opener(found, write=on_demand or on_request)
-            open_store().close()  # here first: what is wrong is said once, and not by every worker
-            return serving.Setup(
-                settings=_override(found.serve, given),
-                open_store=open_store,
-                origins=origins_of(ECOSYSTEMS, found.repo),
-                download=found.download,
-                live=partial(_live, found) if on_request else None,
-                on_demand=on_demand,
-            )
+        found = read_config(path)
+        # Here first: what is wrong is said once, and not by every worker.
+        _try(path, create=create) if not found.is_remote else apart(partial(_try, path, create=create), "opens the store")
+        on_request = any(repo.metadata == "on-request" for repo in found.repo)
+        return serving.Setup(
+            settings=_override(found.serve, given),
+            open_store=_opener(found),
+            origins=origins_of(ECOSYSTEMS, found.repo),
+            download=found.download,
+            live=partial(_live, found) if on_request else None,
+            on_demand=_on_demand(found),
+        )
 
     setup = configured(create=True)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     raise typer.Exit(serving.run(setup, ECOSYSTEMS, reload=configured, say=say))
+
+
+def _try(path: Path, *, create: bool) -> None:
+    """Open the store as workers will. create: make it if it is missing"""
+    with opened(path, write=False, create=create) as (found, _):
+        _opener(found)().close()
+
+
+def _opener(config: Config) -> Callable[[], Store]:
+    """What opens the store in a worker."""
+    return opener(config, write=_on_demand(config) or any(repo.metadata == "on-request" for repo in config.repo))
+
+
+def _on_demand(config: Config) -> bool:
+    return any(repo.download == "on-demand" for repo in config.repo)
 
 
 def _live(config: Config, store: Store, hosts: Hosts) -> LiveMetadata:

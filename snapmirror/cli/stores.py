@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import units
 from ..errors import UsageError
 from ..remote.settings import parse_address
 from ..store.store import Store
@@ -21,7 +22,14 @@ def opener(config: Config, *, write: bool, key: "PrivateKey | None" = None) -> C
         return partial(Store.open, Path(config.store), write=write, index=config.index_path, key=key)
     opened = _remote().open_remote
     return partial(
-        opened, parse_address(config.store), config.s3, config.store_path, write=write, index=config.index_path, key=key
+        opened,
+        parse_address(config.store),
+        config.s3,
+        config.store_path,
+        write=write,
+        index=config.index_path,
+        key=key,
+        hot=units.parse_size(config.serve.cache_size),
     )
 
 

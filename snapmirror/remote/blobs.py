@@ -1,23 +1,27 @@
 """Blobs as objects `blobs/ab/<64 hex>`. Those that are metadata, and were made or read here, lie in the cache as well."""
 
+import contextlib
 import errno
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryFile
-from threading import Lock
 from typing import BinaryIO
 
 from ..digests import Digest, is_hex_digest, sha256
 from ..errors import DamagedError
 from ..store import fs
 from ..store.blobs import BlobInfo, LocalBlobs, Original, Staged
+from ..store.far import NotHere
 from ..store.layout import Layout
 from .objects import Objects
 
 #: sizes that a process remembers, of objects that it has asked for
 _MOST = 1 << 18
+#: blobs that are fetched side by side before they are written, together
+_EXPECTED = 512
 
 
 class RemoteBlobs(LocalBlobs):
@@ -34,7 +38,8 @@ class RemoteBlobs(LocalBlobs):
         self._delete = delete
         self._ahead = ahead
         self._sizes: OrderedDict[Digest, int] = OrderedDict()
-        self._lock = Lock()
+        self._lock = threading.Lock()
+        self._thread = threading.local()
 
     def put(self, data: Sequence[bytes]) -> list[Staged]:
         named = {sha256(one): one for one in data}
@@ -56,18 +61,45 @@ class RemoteBlobs(LocalBlobs):
     def sync_names(self, digests: Iterable[Digest]) -> None:
         """The cache need not outlive a power cut; what is torn is read again."""
 
+    @contextlib.contextmanager
+    def hurried(self) -> Iterator[None]:
+        """See store.far.Far."""
+        self._thread.hurried = True
+        try:
+            yield
+        finally:
+            self._thread.hurried = False
+
     def read(self, digest: Digest) -> bytes:
         try:
             return super().read(digest)
         except DamagedError:  # not in the cache, or torn
-            content = self._objects.get(key_of(digest))
+            if getattr(self._thread, "hurried", False):
+                raise NotHere from None
+        content = self.read_object(digest)
+        self._keep([content])
+        return content
+
+    def read_object(self, digest: Digest) -> bytes:
+        """The bytes of a blob, from the service. Raises DamagedError."""
+        content = self._objects.get(key_of(digest))
         if content is None:
             raise DamagedError(f"blob {digest.hex()}", "is missing")
         if sha256(content) != digest:
             raise DamagedError(f"blob {digest.hex()}", "holds other bytes than its name says")
-        fs.unlink(self.path(digest))
-        super().put([content])
         return content
+
+    def _keep(self, contents: Sequence[bytes]) -> None:
+        for content in contents:
+            fs.unlink(self.path(sha256(content)))  # torn, perhaps, and of the right size
+        super().put(contents)
+
+    def expect(self, digests: Iterable[Digest]) -> None:
+        new = [digest for digest in digests if not self.path(digest).exists()]
+        for start in range(0, len(new), _EXPECTED):
+            batch = new[start : start + _EXPECTED]
+            found = [content for _, content in self._objects.get_many(map(key_of, batch))]
+            self._keep([one for digest, one in zip(batch, found, strict=True) if one is not None and sha256(one) == digest])
 
     def open(self, digest: Digest) -> BinaryIO:
         try:

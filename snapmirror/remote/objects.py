@@ -8,12 +8,12 @@ written before. `If-Match`, and conditions at the end of a multipart upload, are
 import contextlib
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import obstore
 import requests
@@ -26,6 +26,8 @@ from .settings import S3, Address
 #: requests at a time: of objects of 1 kB a local gateway takes 330 a second one by one, and 1,100 so
 _AT_ONCE = 16
 _RETRIES = 6
+#: bytes of a piece that is sent on
+_STREAMED = 256 << 10
 #: seconds after which a request that keeps failing is given up
 _PATIENCE = 60
 _CODE = re.compile(r"<Code>(\w+)</Code>")
@@ -123,6 +125,14 @@ class Objects:
             else:
                 found = self._store.get(key, options={"range": (start, start + count)})
             for piece in found.stream(min_chunk_size=1 << 20):
+                yield bytes(piece)
+
+    async def stream(self, key: str, start: int, count: int, size: int) -> AsyncIterator[bytes]:
+        """As `pieces`, in an event loop."""
+        with self._errors(key):
+            options: Any = {} if (start, count) == (0, size) else {"range": (start, start + count)}
+            found = await self._store.get_async(key, options=options)
+            async for piece in found.stream(min_chunk_size=_STREAMED):
                 yield bytes(piece)
 
     def size(self, key: str) -> int | None:

@@ -22,6 +22,7 @@ from ..store.store import Store
 from ..store.syncing import Registration
 from .blobs import RemoteBlobs
 from .copies import Copies, Swept, number_of, swept_key
+from .far import FarBlobs
 from .files import RemoteFiles
 from .lease import Lease
 from .objects import Objects
@@ -49,7 +50,10 @@ class RemoteStore(Store):
 
     blobs: RemoteBlobs
 
-    def __init__(self, cache: Layout, objects: Objects, now: clock.Clock, key: "PrivateKey | None" = None) -> None:
+    def __init__(
+        self, cache: Layout, objects: Objects, now: clock.Clock, key: "PrivateKey | None" = None, hot: int = 0
+    ) -> None:
+        """hot: bytes of files that a server keeps in the cache"""
         super().__init__(cache, now, key)
         self.objects = objects
         self._ahead: timedelta | None = None
@@ -60,6 +64,7 @@ class RemoteStore(Store):
         self.metadata = Metadata(self.blobs)
         self.snapshots = Snapshots(cache, key, files)
         self.denied = Denied(cache, files)
+        self.far = FarBlobs(cache, objects, self.blobs, hot, self._copies.changed, self._copies.pull)
 
     @classmethod
     def open_remote(
@@ -72,8 +77,10 @@ class RemoteStore(Store):
         now: clock.Clock = clock.now,
         index: Path | None = None,
         key: "PrivateKey | None" = None,
+        hot: int = 0,
     ) -> "RemoteStore":
-        """Open a store, and bring its copies up to date. The arguments are those of `Store.open`, and the cache's folder.
+        """Open a store, and bring its copies up to date. The arguments are those of `Store.open`, and the cache's folder, and
+        how many bytes of files a server keeps in it.
 
         Raises ObjectError, StoreError if there is none, it is of an unknown format, or is not fit for several writers.
         """
@@ -83,8 +90,9 @@ class RemoteStore(Store):
             _begin_cache(paths, objects)
             if write:
                 probe(objects, rounds=1)
-            store = cls(paths, objects, now, key)
-            store.refresh()
+            store = cls(paths, objects, now, key, hot)
+            if store._copies.changed():
+                store._copies.pull()
         except BaseException:
             objects.close()
             raise
@@ -111,12 +119,6 @@ class RemoteStore(Store):
     def close(self) -> None:
         super().close()
         self.objects.close()
-
-    def refresh(self) -> bool:
-        """Bring the copies up to date if anybody has told of a change; whether somebody had."""
-        if changed := self._copies.changed():
-            self._copies.pull()
-        return changed
 
     @contextlib.contextmanager
     def lock_only(self, waiting: locks.Waiting | None) -> Iterator[None]:

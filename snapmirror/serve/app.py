@@ -1,5 +1,6 @@
 """The server of one process: takes a request, sees to it that what it is about is fresh, and has `send` answer it."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -27,6 +28,8 @@ from .view import View, Watch
 
 _log = logging.getLogger(__name__)
 _TEXT = "text/plain; charset=utf-8"
+#: seconds between two looks at what other machines have published
+_FOLLOW = 2.0
 
 
 class _Asked(NamedTuple):
@@ -68,15 +71,28 @@ class Server:
         self._fresh = Fresh(store, live, origins) if live else None
         self._bodies = Bodies()
         self._present = self._begin(self._watch.view())
-        self._sender = Sender(store, BlobSender(store, settings.accel, puller), self._bodies)
+        self._sender = Sender(store, BlobSender(store, settings, puller), self._bodies)
         self._snapshots = internal.Snapshots(store)
         self._guard = Guard(settings.auth) if settings.auth else None
-        self._stored = Stored(store, settings.accel)
+        self._stored = Stored(store, settings)
         self._draining = False
 
     def _begin(self, view: View) -> Present:
         resolver = Resolver(self._store, self._ecosystems, view, self._public_url, self._origins)
         return Present(resolver, {}, {}, self._bodies.beside())
+
+    async def follow(self) -> None:
+        """Learn of what other machines publish, again and again: a store of objects is not watched by looking at its files."""
+        failed = False
+        while far := self._store.far:
+            await asyncio.sleep(_FOLLOW)
+            try:
+                await asyncio.to_thread(far.refresh)
+                failed = False
+            except SnapmirrorError as error:
+                if not failed:
+                    _log.error("serving what was last read: %s", error)
+                failed = True
 
     def drain(self) -> None:
         """From now on every answer is the last of its connection, and says so; nobody waits for upstreams for long."""
@@ -248,7 +264,7 @@ class Server:
                 body = await bodies.get(("copies", changed), lambda: in_memory(self._stored.listing()))
                 cache = NO_STORE
             case name if name.startswith(FOLDERS):
-                return self._stored.answer(request, name, view)
+                return await self._stored.answer(request, name, view)
             case name if name.startswith(internal.CONFIG):
                 return await self._client_settings(request, path, present)
             case _:

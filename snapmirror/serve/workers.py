@@ -352,7 +352,7 @@ async def serving(
     handler = Connections(server.handle, logger=_http_log, **log)
     runner = web.ServerRunner(handler, shutdown_timeout=_DRAIN)
     await runner.setup()
-    watching = asyncio.create_task(Patience(handler).watch())
+    tasks = [asyncio.create_task(Patience(handler).watch()), asyncio.create_task(server.follow())]
     try:
         for listener in listeners:
             await web.SockSite(runner, listener, backlog=_BACKLOG, ssl_context=tls).start()
@@ -360,5 +360,6 @@ async def serving(
     finally:
         server.drain()
         await runner.cleanup()
-        watching.cancel()
+        for task in tasks:
+            task.cancel()
         await server.close()

@@ -89,6 +89,10 @@ class Blobs(Protocol):
         """Make the names of blobs durable that a process has given which died, perhaps, before it did so itself."""
         ...
 
+    def expect(self, digests: Iterable[Digest]) -> None:
+        """Blobs that are going to be read, many of them: from afar they come side by side."""
+        ...
+
     def read(self, digest: Digest) -> bytes:
         """All bytes of a blob, compared with its name. Raises DamagedError if it is not there or holds others."""
         ...
@@ -205,6 +209,9 @@ class LocalBlobs:
     def sync_names(self, digests: Iterable[Digest]) -> None:
         for folder in {self.path(digest).parent for digest in digests}:
             fs.sync_folder(folder)
+
+    def expect(self, digests: Iterable[Digest]) -> None:
+        """They are at hand."""
 
     def read(self, digest: Digest) -> bytes:
         with self.open(digest) as file:

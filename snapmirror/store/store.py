@@ -15,6 +15,7 @@ from .catalog import Catalog
 from .denied import Denied
 from .directories import Metadata
 from .documents import Documents
+from .far import Far
 from .fetched import Fetched
 from .index import BlobRow, Index, LeafKey, problem
 from .layout import Layout
@@ -48,6 +49,8 @@ class Store:
         self.trees = Trees(paths)
         self.documents = Documents(paths)
         self.published = Published(paths)
+        #: where blobs are that are not files of this machine; None: all are
+        self.far: Far | None = None
         self._index: Index | None = None
         self._opening = threading.Lock()
 
