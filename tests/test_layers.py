@@ -55,6 +55,7 @@ CLOCKS = {
     ("clock.py", "datetime.now"): "the one source",
     ("store/syncing.py", "time.time"): "the age of a file, against its mtime",
     ("store/snapshots.py", "time.time_ns"): "the age of a folder, against its mtime",
+    ("remote/far.py", "time.time"): "the age of a file, against its mtime",
     ("serve/respond.py", "time.time"): "the Date field, once for each of thousands of answers a second",
     ("serve/access.py", "time.time"): "the access log, likewise",
 }
