@@ -7,8 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import BinaryIO
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, cast
 
 from ..digests import Digest, is_hex_digest, sha256
 from ..errors import DamagedError
@@ -22,6 +22,8 @@ from .objects import Objects
 _MOST = 1 << 18
 #: blobs that are fetched side by side before they are written, together
 _EXPECTED = 512
+#: bytes of a blob that is opened
+_IN_MEMORY = 8 << 20
 
 
 class RemoteBlobs(LocalBlobs):
@@ -102,14 +104,11 @@ class RemoteBlobs(LocalBlobs):
             self._keep([one for digest, one in zip(batch, found, strict=True) if one is not None and sha256(one) == digest])
 
     def open(self, digest: Digest) -> BinaryIO:
+        """The object itself, whatever the cache has: who wants to know that it is right has to read it."""
+        copy = cast(BinaryIO, SpooledTemporaryFile(_IN_MEMORY, dir=self._incoming))  # noqa: SIM115
         try:
-            return open(self.path(digest), "rb")
-        except FileNotFoundError:
-            pass
-        size = self.size(digest)
-        copy = TemporaryFile(dir=self._incoming)  # noqa: SIM115
-        try:
-            for piece in self._objects.pieces(key_of(digest), 0, size or 0, size or 0):
+            size = self._objects.size(key_of(digest)) or 0
+            for piece in self._objects.pieces(key_of(digest), 0, size, size):
                 copy.write(piece)
         except FileNotFoundError:
             copy.close()
@@ -172,13 +171,19 @@ class RemoteBlobs(LocalBlobs):
     def protect(self, digest: Digest) -> None:
         """Nobody writes to an object."""
 
-    def set_aside(self, digest: Digest) -> None:
-        """Move a blob to `quarantine/`."""
-        content = self._objects.get(key_of(digest))
+    def is_taken(self, digest: Digest) -> bool:
+        return self._objects.size(key_of(digest)) is not None
+
+    def set_aside(self, digest: Digest) -> int:
+        """It is moved to the cache's `quarantine/`."""
         self.forget([digest])
-        if content is not None:
-            self._objects.put(f"quarantine/{digest.hex()}", content)
-            self._delete(key_of(digest))
+        content = self._objects.get(key_of(digest))
+        if content is None:
+            raise FileNotFoundError
+        aside = self._layout.quarantine / digest.hex()
+        fs.replace(aside, content)
+        self._objects.delete(key_of(digest))
+        return aside.stat().st_ino
 
 
 def key_of(digest: Digest) -> str:

@@ -6,6 +6,8 @@ from ..errors import ObjectError
 from .objects import Objects
 
 _WRITERS = 16
+#: where the objects lie that are created for this
+PROBES = "probe/"
 
 
 def probe(objects: Objects, rounds: int) -> None:
@@ -14,7 +16,7 @@ def probe(objects: Objects, rounds: int) -> None:
     rounds: of many at once
     """
     for tries in (2, *(_WRITERS,) * rounds):
-        key = f"probe/{secrets.token_hex(8)}"
+        key = f"{PROBES}{secrets.token_hex(8)}"
         try:
             first = [] if tries > 2 else [_attempt(objects, key)]
             made = [*first, *objects.threads.map(lambda key: _attempt(objects, key), [key] * (tries - len(first)))]

@@ -26,7 +26,7 @@ from .far import FarBlobs
 from .files import RemoteFiles
 from .lease import Lease
 from .objects import Objects
-from .probe import probe
+from .probe import PROBES, probe
 from .settings import S3, Address
 
 if TYPE_CHECKING:
@@ -108,7 +108,10 @@ class RemoteStore(Store):
         try:
             if objects.get(_FORMAT_KEY) is not None:
                 return False
-            if (other := next(objects.list(""), None)) is not None:
+            other = next((one for one in objects.list("") if not one.key.startswith(PROBES)), None)
+            if other is not None:
+                if objects.get(_FORMAT_KEY) is not None:  # another machine was a moment faster
+                    return False
                 problem = f"is neither a store nor empty, for it holds {other.key}; choose another prefix for `store`"
                 raise ObjectError(str(address), "", problem)
             probe(objects, rounds=3)

@@ -109,6 +109,14 @@ class Blobs(Protocol):
         """Remove a blob; the bytes freed, 0 if it was not there."""
         ...
 
+    def is_taken(self, digest: Digest) -> bool:
+        """Whether there is anything in a blob's place, be it a blob or not."""
+        ...
+
+    def set_aside(self, digest: Digest) -> int:
+        """Move what is in a blob's place to `quarantine/`, durably; its inode there. Raises FileNotFoundError."""
+        ...
+
     def list(self) -> Iterator[BlobInfo]:
         """Every blob, in no order."""
         ...
@@ -237,6 +245,17 @@ class LocalBlobs:
     def delete(self, digest: Digest) -> int:
         size = self.size(digest)
         return size or 0 if fs.unlink(self.path(digest)) else 0
+
+    def is_taken(self, digest: Digest) -> bool:
+        return os.path.lexists(self.path(digest))
+
+    def set_aside(self, digest: Digest) -> int:
+        path, aside = self.path(digest), self._layout.quarantine / digest.hex()
+        if path.is_dir() or aside.is_dir():  # what is in a blob's place may be anything
+            aside = aside.with_name(f"{aside.name}.{secrets.token_hex(4)}")
+        fs.rename(path, aside)
+        fs.sync_folder(path.parent)
+        return os.lstat(aside).st_ino
 
     def list(self) -> Iterator[BlobInfo]:
         for number in range(256):
