@@ -47,7 +47,7 @@ from snapmirror.transfer import settings as transfer
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "man").iterdir())
 NOT_RUN = "# not run by the tests: "
-TABLES = ("download", "retention", "publish", "sign", "serve")
+TABLES = ("s3", "download", "retention", "publish", "sign", "serve")
 #: options that every command has
 COMMON = {"--config": "FILE", "--help": ""}
 
@@ -197,6 +197,7 @@ def test_json_keys(tmp_path: Path) -> None:
         "export": ["--to", "all.tar"],
         "import": ["all.tar"],
         "replicate": ["store", "--config", "replica.toml"],
+        "migrate": ["store", "moved"],
     }
     (tmp_path / "replica.toml").write_text('store = "replica"\n', encoding="utf-8")
     run("deny", "greetings", "greeting-data", "--reason", "a test", folder=tmp_path)

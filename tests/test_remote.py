@@ -27,6 +27,8 @@ from snapmirror.remote.settings import S3, parse_address
 from snapmirror.remote.store import RemoteStore
 from snapmirror.store.records import Record
 
+#: not in `make test`, which has the shortest of them, and one of each kind
+objects = pytest.mark.objects
 #: as `make objects` has it
 _REAL = bool(os.environ.get("SNAPMIRROR_OBJECTS"))
 _REASON = can_ceph() if _REAL else "a real gateway: make objects"
@@ -103,6 +105,7 @@ def test_the_first_sync_makes_the_store_and_any_machine_has_it(
     assert mirror.run("diff", "paper", "current", "--exit-code").status == 0
 
 
+@objects
 def test_it_answers_as_a_store_on_a_disk_does(
     mirror: Mirror, tmp_path: Path, channel: Channel, service: Service, store: str, upstream: Upstream
 ) -> None:
@@ -127,6 +130,7 @@ def test_it_answers_as_a_store_on_a_disk_does(
         assert files_of(url, "current") == answers["current"]
 
 
+@objects
 def test_parts_of_a_large_file_come_as_they_are_asked_for(
     mirror: Mirror, channel: Channel, upstream: Upstream, service: Service, store: str
 ) -> None:
@@ -161,6 +165,7 @@ def test_clients_are_sent_to_the_service_for_files_if_it_is_so_configured(
         assert requests.head(f"{url}/current/chan/noarch/{name}", allow_redirects=False, timeout=30).status_code == 200
 
 
+@objects
 def test_what_one_machine_publishes_others_serve_within_seconds(
     mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream
 ) -> None:
@@ -191,6 +196,7 @@ def _until(is_so: Callable[[], bool], seconds: float = 20) -> bool:
     return False
 
 
+@objects
 @pytest.mark.parametrize("writers", [2, pytest.param(16, marks=pytest.mark.skipif(not _REAL, reason="make objects"))])
 def test_syncs_of_several_machines_at_once_publish_all(
     tmp_path: Path, service: Service, store: str, upstream: Upstream, channel: Channel, writers: int
@@ -209,6 +215,7 @@ def test_syncs_of_several_machines_at_once_publish_all(
     assert machines[0].run("check", "--read-data").status == 0
 
 
+@objects
 def test_a_writer_that_was_thought_dead_seals_on_top_of_what_was_published_meanwhile(
     mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +271,7 @@ def test_gc_notes_what_is_of_no_use_and_removes_it_when_nobody_can_come_for_it(
     mirror.run("check", "--read-data")
 
 
+@objects
 def test_a_cache_can_be_thrown_away_and_one_of_another_store_is_refused(
     mirror: Mirror, service: Service, store: str, tmp_path: Path, upstream: Upstream
 ) -> None:
@@ -277,6 +285,7 @@ def test_a_cache_can_be_thrown_away_and_one_of_another_store_is_refused(
     assert "is a cache of another store" in mirror.sync(status=1).err
 
 
+@objects
 def test_an_object_that_was_changed_behind_our_back_is_never_served_and_is_mended(
     mirror: Mirror, channel: Channel, service: Service, store: str, upstream: Upstream
 ) -> None:
@@ -304,6 +313,32 @@ def test_an_object_that_was_changed_behind_our_back_is_never_served_and_is_mende
         assert requests.get(f"{url}/current/chan/noarch/{package.filename}", timeout=30).content == package.data
 
 
+@objects
+def test_snapshots_migrate_from_a_folder_and_back(
+    tmp_path: Path, service: Service, store: str, upstream: Upstream, channel: Channel
+) -> None:
+    local = Mirror(tmp_path / "local")
+    local.add("chan", f"{upstream.url}/chan", subdirs=["linux-64"])
+    local.sync()
+    local.run("pin", "paper", "current")
+    local.sync()
+    remote = machine(tmp_path / "remote", service, store, upstream)
+    table = {"s3": remote.settings["s3"]}
+    local.settings |= table
+    local.env["XDG_CACHE_HOME"] = str(tmp_path / "caches")
+    moved = local.run("migrate", str(local.store_path), f"s3://{store}", "--json").json
+    assert moved["snapshots"] == local.snapshots()
+    assert "nothing to do" in local.run("migrate", str(local.store_path), f"s3://{store}").out
+    remote.run("check", "--read-data")
+    assert remote.run("snapshots").out == local.run("snapshots").out
+    local.run("migrate", f"s3://{store}", "again")
+    again = Mirror(tmp_path / "again")
+    again.settings["store"] = str(local.root / "again")
+    assert again.run("snapshots").out == local.run("snapshots").out
+    again.run("check", "--read-data")
+    assert "is the store that snapshots" in local.run("migrate", f"s3://{store}", f"s3://{store}/", status=2).err
+
+
 # What can be wrong with a service --------------------------------------------------------------------------------------
 
 
@@ -322,6 +357,7 @@ def test_a_service_that_ignores_conditions_is_refused(mirror: Mirror, service: S
     assert service.keys(store) == {}
 
 
+@objects
 def test_a_versioned_bucket_is_refused_where_it_ignores_conditions(mirror: Mirror, service: Service) -> None:
     if not service.strict:
         pytest.skip("this service honours them there too")
@@ -329,6 +365,7 @@ def test_a_versioned_bucket_is_refused_where_it_ignores_conditions(mirror: Mirro
     assert "without versioning" in " ".join(mirror.sync(status=1).err.split())
 
 
+@objects
 def test_a_missing_bucket_wrong_keys_and_nobody_there_are_said(mirror: Mirror, service: Service, store: str) -> None:
     service.use(mirror, "there-is-no-such-bucket/x")
     assert "there is no such bucket; create it" in mirror.sync(status=1).err
@@ -342,12 +379,14 @@ def test_a_missing_bucket_wrong_keys_and_nobody_there_are_said(mirror: Mirror, s
     assert "is no address of a store" in mirror.sync(status=2).err
 
 
+@objects
 def test_a_prefix_that_holds_anything_else_is_refused(mirror: Mirror, service: Service, store: str) -> None:
     bucket, _, prefix = store.partition("/")
     service.client.put_object(Bucket=bucket, Key=f"{prefix}/photos/cat.jpg", Body=b"meow")
     assert "it holds photos/cat.jpg; choose another prefix" in mirror.sync(status=1).err
 
 
+@objects
 def test_a_service_that_is_busy_or_cuts_connections_is_asked_again(
     mirror: Mirror, service: Service, store: str, channel: Channel
 ) -> None:

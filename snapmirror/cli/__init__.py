@@ -45,6 +45,7 @@ VERBS = {
     "export": "copies",
     "import": "copies",
     "replicate": "copies",
+    "migrate": "copies",
     "key": "key",
     "verify": "verify",
 }

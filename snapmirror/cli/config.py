@@ -15,7 +15,7 @@ import msgspec
 from .. import clock, units
 from ..digests import sha256
 from ..ecosystem import Repo
-from ..errors import ConfigError
+from ..errors import ConfigError, UsageError
 from ..remote.settings import S3, is_remote, parse_address
 from ..serve.settings import Serve
 from ..store.catalog import RESERVED
@@ -121,15 +121,33 @@ def load(path: Path, upstream: str = "") -> Config:
 def _remote(path: Path, base: Path, config: Config, repos: list[AnyRepo]) -> Config:
     """The configuration of an object store: with a cache, and without trees, which are links to files."""
     with _explained(path, "key store"):
-        address = parse_address(config.store)
+        address = str(parse_address(config.store))
     for repo in repos:
         if repo.download == "on-demand" or repo.metadata == "on-request":
             problem = 'fetches when it is asked, which only a store on a disk can; use download = "eager" or "redirect"'
             raise ConfigError(path, f"[[repo]] {repo.path}", problem)
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snapmirror"
-    cache = base / config.cache if config.cache else caches / f"{address.bucket}-{sha256(str(address).encode()).hex()[:16]}"
+    cache = str(base / config.cache) if config.cache else _cache_of(address)
     publish = msgspec.structs.replace(config.publish, trees=[])
-    return msgspec.structs.replace(config, store=str(address), cache=str(cache), publish=publish)
+    return msgspec.structs.replace(config, store=address, cache=cache, publish=publish)
+
+
+def with_store(config: Config, store: str) -> Config:
+    """The same configuration with another store. Raises UsageError for what is none."""
+    if not is_remote(store):
+        return msgspec.structs.replace(config, store=str(Path(store).absolute()), index=None)
+    try:
+        address = str(parse_address(store))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    cache = config.cache if address == config.store else _cache_of(address)
+    publish = msgspec.structs.replace(config.publish, trees=[])
+    return msgspec.structs.replace(config, store=address, cache=cache, index=None, publish=publish)
+
+
+def _cache_of(address: str) -> str:
+    """Where the cache of a store lies if nothing is said: one for each address."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return str(caches / "snapmirror" / sha256(address.encode()).hex()[:16])
 
 
 def _serve(base: Path, serve: Serve) -> Serve:
