@@ -3,9 +3,13 @@
 `make objects` runs all of it against a gateway of Ceph too, where that is installed.
 """
 
+import contextlib
 import hashlib
 import os
 import random
+import signal
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +22,8 @@ import requests
 from channels import Channel, Package, make_package
 from mirror import Mirror
 from services import Service, can_ceph, ceph, moto, tampered
-from serving import server
+from serving import free_port, server
+from test_web_servers import example, nginx
 from upstream import Upstream
 
 from snapmirror.errors import LockedError, ObjectError, Overtaken
@@ -197,6 +202,53 @@ def _until(is_so: Callable[[], bool], seconds: float = 20) -> bool:
 
 
 @objects
+@objects
+def test_servers_behind_nginx_are_replaced_one_by_one_and_no_request_is_lost(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream
+) -> None:
+    mirror.sync()
+    fleet = [machine(tmp_path / f"server{one}", service, store, upstream) for one in range(3)]
+    for one in fleet:
+        one.settings["serve"] = {"port": free_port()}
+        one.write()
+    text = example("nginx-fleet.conf", {"listen 80;": f"listen 127.0.0.1:{(port := free_port())};"})
+    lines = [line for line in text.splitlines() if not line.strip().startswith("server 10.")]
+    servers = "".join(f"server 127.0.0.1:{one.settings['serve']['port']} max_fails=1 fail_timeout=2s;" for one in fleet)
+    text = "\n".join(lines).replace("keepalive 64;", f"{servers} keepalive 64;")
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    answers: list[int] = []
+    ended = threading.Event()
+
+    def ask(url: str) -> None:
+        with requests.Session() as session:
+            while not ended.is_set():
+                for name in ("linux-64/repodata.json", "noarch/lib-1.0-0.conda"):
+                    answers.append(session.get(f"{url}/current/chan/{name}", timeout=30).status_code)
+
+    with contextlib.ExitStack() as stack:
+        running = [stack.enter_context(_started(one)) for one in fleet]
+        url = stack.enter_context(nginx(folder, port, text))
+        asking = [threading.Thread(target=ask, args=(url,)) for _ in range(4)]
+        for thread in asking:
+            thread.start()
+        for one, process in zip(fleet, running, strict=True):
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+            stack.enter_context(_started(one))
+        before = len(answers)
+        assert _until(lambda: len(answers) > before + 50)
+        ended.set()
+        for thread in asking:
+            thread.join()
+    assert set(answers) == {200}
+
+
+@contextlib.contextmanager
+def _started(machine: Mirror) -> "Iterator[subprocess.Popen[str]]":
+    with server(machine.config, "--port", str(machine.settings["serve"]["port"])) as (_, process):
+        yield process
+
+
 @pytest.mark.parametrize("writers", [2, pytest.param(16, marks=pytest.mark.skipif(not _REAL, reason="make objects"))])
 def test_syncs_of_several_machines_at_once_publish_all(
     tmp_path: Path, service: Service, store: str, upstream: Upstream, channel: Channel, writers: int
