@@ -23,6 +23,7 @@ help:
 	@echo 'make demo      mirror a small channel and two projects of PyPI, and serve them for $(DEMO_SECONDS) s (DEMO_SECONDS=n)'
 	@echo 'make test      run the tests (JOBS=n: in n processes; TESTS=tests/test_x.py: only these)'
 	@echo 'make objects   run the tests of stores of objects, on moto and on a gateway of Ceph'
+	@echo 'make objects-races  four writers and two gcs at once on a gateway of Ceph, ROUNDS=$(ROUNDS) (SHORT=1: 5)'
 	@echo 'make fleet     play a day of 50 clients and an index that fails one time in twenty, on a clock of its own'
 	@echo 'make faults    try a bad index, crowds of clients, kills and a full disk on snapmirror and on other proxies'
 	@echo 'make chaos     mirror a bad upstream with snapmirror and with other programs, while a client installs'
@@ -118,6 +119,11 @@ long: $(VENV)/installed-test $(VENV)/debian
 .PHONY: objects
 objects: $(VENV)/installed-test $(VENV)/debian-objects
 	SNAPMIRROR_OBJECTS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) -rs tests/test_remote.py
+
+ROUNDS ?= $(if $(SHORT),5,1000)
+.PHONY: objects-races
+objects-races: $(VENV)/installed-test $(VENV)/debian-objects
+	$(BIN)/python tests/races_objects.py --rounds $(ROUNDS)
 
 # What tries to break the promises (docs/proof.md); SHORT=1: a sample of each, which CI runs
 SHORT ?=

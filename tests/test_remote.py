@@ -328,6 +328,7 @@ def test_a_cache_can_be_thrown_away_and_one_of_another_store_is_refused(
     mirror: Mirror, service: Service, store: str, tmp_path: Path, upstream: Upstream
 ) -> None:
     mirror.sync()
+    assert list((tmp_path / "one" / "cache" / "blobs").glob("??/*"))  # metadata is at hand
     (tmp_path / "one" / "cache").rename(tmp_path / "old")
     mirror.sync()
     assert len(mirror.snapshots()) == 2

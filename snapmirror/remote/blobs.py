@@ -36,6 +36,7 @@ class RemoteBlobs(LocalBlobs):
         ahead: by how much this machine's clock is ahead of the service's
         """
         super().__init__(layout)
+        self._cache = LocalBlobs(layout)
         self._objects = objects
         self._delete = delete
         self._ahead = ahead
@@ -48,7 +49,7 @@ class RemoteBlobs(LocalBlobs):
         new = [digest for digest in named if self._known(digest) is None]
         for _ in self._objects.threads.map(lambda digest: self._objects.put(key_of(digest), named[digest]), new):
             pass
-        return super().put(data)
+        return self._cache.put(data)
 
     def admit(self, staged: Sequence[Staged]) -> None:
         for _ in self._objects.threads.map(lambda one: self._objects.put(key_of(one.sha256), one.path), staged):
@@ -74,7 +75,7 @@ class RemoteBlobs(LocalBlobs):
 
     def read(self, digest: Digest) -> bytes:
         try:
-            return super().read(digest)
+            return self._cache.read(digest)
         except DamagedError:  # not in the cache, or torn
             if getattr(self._thread, "hurried", False):
                 raise NotHere from None
@@ -94,7 +95,7 @@ class RemoteBlobs(LocalBlobs):
     def _keep(self, contents: Sequence[bytes]) -> None:
         for content in contents:
             fs.unlink(self.path(sha256(content)))  # torn, perhaps, and of the right size
-        super().put(contents)
+        self._cache.put(contents)
 
     def expect(self, digests: Iterable[Digest]) -> None:
         new = [digest for digest in digests if not self.path(digest).exists()]
@@ -126,7 +127,7 @@ class RemoteBlobs(LocalBlobs):
 
     def _known(self, digest: Digest) -> int | None:
         """Bytes of a blob that is known to be there without asking."""
-        if (size := super().size(digest)) is not None:
+        if (size := self._cache.size(digest)) is not None:
             return size
         with self._lock:
             if digest in self._sizes:

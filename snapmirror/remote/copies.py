@@ -129,7 +129,7 @@ class Copies:
         if folder == "snapshots":
             return self._write_entry(key, data)
         path = self._layout.pages(name.removesuffix(".json")) if folder == "pages" else self._layout.root / folder / name
-        if folder != "syncing" or not path.exists():  # ours is locked, and what others lock we see by its age
+        if folder != "syncing" or not locks.is_held(path):  # ours is locked, and so newer than what was listed
             fs.replace(path, data)
         return path
 
