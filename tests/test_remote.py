@@ -30,6 +30,7 @@ from snapmirror.errors import LockedError, ObjectError, Overtaken
 from snapmirror.remote import lease as leases
 from snapmirror.remote.settings import S3, parse_address
 from snapmirror.remote.store import RemoteStore
+from snapmirror.store import syncing
 from snapmirror.store.records import Record
 
 #: not in `make test`, which has the shortest of them, and one of each kind
@@ -321,6 +322,22 @@ def test_gc_notes_what_is_of_no_use_and_removes_it_when_nobody_can_come_for_it(
     other.sync()
     assert other.run("check", "--read-data").status == 0
     mirror.run("check", "--read-data")
+
+
+def test_a_gc_elsewhere_sees_what_a_sync_is_about_to_publish_each_time_that_it_is_written(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream
+) -> None:
+    mirror.sync()
+    with opened(mirror) as ours, opened(machine(tmp_path / "two", service, store, upstream)) as theirs:
+        entry = ours.registration()
+        for digest in (bytes(32), bytes([1] * 32)):  # planned, then finished
+            with ours.lock(None):
+                entry.write([digest])
+            with theirs.lock(None):
+                assert [one.directories for one in syncing.entries(theirs.layout)] == [(digest,)]
+        entry.remove()
+        with theirs.lock(None):
+            assert list(syncing.entries(theirs.layout)) == []
 
 
 @objects
