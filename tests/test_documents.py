@@ -191,6 +191,7 @@ def test_json_keys(tmp_path: Path) -> None:
     arguments = {
         "show": ["current"],
         "diff": ["current", "current"],
+        "log": ["hello-snapmirror"],
         "forget": ["--retention"],
         "adopt": ["upstream", "--repo", "greetings"],
         "prefetch": ["demand", "--spec", "hello-snapmirror"],

@@ -32,6 +32,7 @@ VERBS = {
     "snapshots": "snapshots",
     "show": "snapshots",
     "diff": "diff",
+    "log": "log",
     "pin": "pin",
     "unpin": "pin",
     "deny": "deny",

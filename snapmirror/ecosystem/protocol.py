@@ -158,13 +158,15 @@ class Leaves(Protocol):
     addressed: bool = False
     #: whether `supplement` may make files that upstream lacks
     supplements: bool = False
+    #: the key of a record that says whether upstream has yanked the file, perhaps with the reason (PEP 592); empty if none does
+    yank: str = ""
 
     def files(self, leaf: bytes) -> tuple[File, ...]:
         """The files that a leaf lists. Raises ValueError for bytes that are no leaf."""
         ...
 
     def records(self, leaf: bytes) -> Iterator[tuple[str, bytes]]:
-        """Each file that a leaf lists: its name, and the canonical bytes of its record. `diff` compares these."""
+        """Each file that a leaf lists: its name, and its record as canonical MessagePack. `diff` and `log` compare these."""
         ...
 
     def leaf_of(self, file: str) -> str:

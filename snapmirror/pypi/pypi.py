@@ -28,6 +28,7 @@ class Pypi(Ecosystem):
     kind = "pypi"
     form = 1
     supplements = True
+    yank = "yanked"
     unknowable = "projects and files deleted since, and what was yanked or quarantined then"
     read_by_leaf = True
     addressed = True

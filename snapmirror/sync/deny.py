@@ -14,6 +14,7 @@ from ..store.denied import DeniedFile
 from ..store.directories import DirectoryReader
 from ..store.records import Record
 from ..store.store import Store
+from . import named
 
 
 @dataclass
@@ -86,10 +87,7 @@ def _leaves(ecosystem: Ecosystem, reader: DirectoryReader, spec: str) -> Iterato
         yield from reader.leaves.items()
         return
     with contextlib.suppress(ValueError):  # it names nothing here, and may name something beside it
-        naming = ecosystem.naming(spec)
-        for name in {naming.leaf, naming.leaf.lower(), reader.name_of(naming.text)}:
-            if name and (leaf := reader.leaf(name)):
-                yield name, leaf
+        yield from named.leaves(reader, ecosystem.naming(spec))
 
 
 def _files(ecosystem: Ecosystem, content: bytes, spec: str) -> Collection[File]:
@@ -102,8 +100,7 @@ def _files(ecosystem: Ecosystem, content: bytes, spec: str) -> Collection[File]:
 def _covers(ecosystem: Ecosystem, spec: str, leaf: str, file: File) -> bool:
     if is_hex_digest(spec):
         return file.sha256 == bytes.fromhex(spec)
-    naming = ecosystem.naming(spec)
-    return naming.text == file.name or naming.covers(leaf, file.name)
+    return named.covers(ecosystem.naming(spec), leaf, file.name)
 
 
 def complete(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record) -> None:
