@@ -190,8 +190,9 @@ def test_json_keys(tmp_path: Path) -> None:
     assert set(stated) == {name for name, options in commands().items() if "--json" in options}
     arguments = {
         "show": ["current"],
-        "diff": ["current", "current"],
+        "diff": ["current", "current", "--for", "lock.txt"],
         "log": ["hello-snapmirror"],
+        "which": ["lock.txt"],
         "forget": ["--retention"],
         "adopt": ["upstream", "--repo", "greetings"],
         "prefetch": ["demand", "--spec", "hello-snapmirror"],
@@ -199,13 +200,18 @@ def test_json_keys(tmp_path: Path) -> None:
         "import": ["all.tar"],
         "replicate": ["store", "--config", "replica.toml"],
     }
+    statuses = {"which": 1}
     (tmp_path / "replica.toml").write_text('store = "replica"\n', encoding="utf-8")
+    lacking = "https://x.example/greetings/noarch/no-such-1.0-0.conda"
+    (tmp_path / "lock.txt").write_text(f"@EXPLICIT\n{lacking}\n", encoding="utf-8")
     run("deny", "greetings", "greeting-data", "--reason", "a test", folder=tmp_path)
     live = Live(Layout(tmp_path / "store"))
     live.note_lost(bytes(32), Lost(name="a-1.0-0.conda", since="20260101T000000Z", problem="is gone"))
     live.note_blocked(Blocked(host="localhost", until="99990101T000000Z", problem="fails"))
     printed = {
-        name: json.loads(run(name, "--json", *arguments.get(name, []), folder=tmp_path)) for name in stated if name != "verify"
+        name: json.loads(run(name, "--json", *arguments.get(name, []), folder=tmp_path, status=statuses.get(name, 0)))
+        for name in stated
+        if name != "verify"
     }
     run("key", "generate", "a.key", folder=tmp_path)
     with server(tmp_path / "snapmirror.toml") as (url, _):  # the snapshot is not signed

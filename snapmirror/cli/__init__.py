@@ -33,6 +33,7 @@ VERBS = {
     "show": "snapshots",
     "diff": "diff",
     "log": "log",
+    "which": "which",
     "pin": "pin",
     "unpin": "pin",
     "deny": "deny",

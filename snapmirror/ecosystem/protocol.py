@@ -25,6 +25,7 @@ from ..errors import UsageError
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
 from .clients import Client
+from .environments import Environment, Mirrored
 from .pages import Pages
 from .values import DocumentPlan, FileAt, LeafAt, Naming, Needed, Want, Wishes
 
@@ -104,6 +105,13 @@ class Reads(Protocol):
         if repos of this kind state no dependencies.
         """
         raise UsageError(f"{repo.path}: repos of kind {repo.kind} state no dependencies, so there is nothing to prefetch")
+
+    def environment(self, path: Path, mirrored: Mirrored) -> Environment | None:
+        """What a lock, or another file that describes an environment, asks of snapshots; None if it is of another ecosystem.
+
+        Raises OSError, ValueError for a file that can't be read, UsageError if more must be said.
+        """
+        return None
 
     # Repos that depend on each other
 

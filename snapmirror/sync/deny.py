@@ -1,7 +1,7 @@
 """Which files of the kept snapshots a rule of the deny list stands for."""
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -73,7 +73,7 @@ def _search(ecosystem: Ecosystem, reader: DirectoryReader, spec: str, found: Fou
     listing = False
     for name, leaf in _leaves(ecosystem, reader, spec):
         if leaf not in known:
-            files = [file for file in _files(ecosystem, reader.read(leaf), spec) if _covers(ecosystem, spec, name, file)]
+            files = _files(ecosystem, reader.read(leaf), spec, name)
             for file in files:
                 found.take(name, file)
             known[leaf] = bool(files)
@@ -90,17 +90,12 @@ def _leaves(ecosystem: Ecosystem, reader: DirectoryReader, spec: str) -> Iterato
         yield from named.leaves(reader, ecosystem.naming(spec))
 
 
-def _files(ecosystem: Ecosystem, content: bytes, spec: str) -> Collection[File]:
-    """The files of a leaf. Nearly no leaf has a SHA-256, and to look for its bytes is quicker than to decode all of them."""
-    if is_hex_digest(spec) and bytes.fromhex(spec) not in content and spec.encode() not in content:
-        return ()
-    return ecosystem.files(content)
-
-
-def _covers(ecosystem: Ecosystem, spec: str, leaf: str, file: File) -> bool:
+def _files(ecosystem: Ecosystem, content: bytes, spec: str, leaf: str) -> list[File]:
+    """Those of the files of a leaf that a spec stands for. leaf: its name"""
     if is_hex_digest(spec):
-        return file.sha256 == bytes.fromhex(spec)
-    return named.covers(ecosystem.naming(spec), leaf, file.name)
+        return named.with_digest(ecosystem, content, bytes.fromhex(spec))
+    naming = ecosystem.naming(spec)
+    return [file for file in ecosystem.files(content) if named.covers(naming, leaf, file.name)]
 
 
 def complete(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record) -> None:
