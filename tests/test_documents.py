@@ -180,6 +180,7 @@ def test_json_keys(tmp_path: Path) -> None:
         upstream = (tmp_path / "upstream").as_uri()
         config_.write(f'[[repo]]\nkind = "conda"\npath = "demand"\nupstream = "{upstream}"\ndownload = "on-demand"\n')
     run("sync", folder=tmp_path)
+    first = run("snapshots", folder=tmp_path).split()[0]
     page = manual("snapmirror.1")
     stated = {
         name.removeprefix("JSON of "): {word for line in lines for word in re.findall(r"\bVa (\w+)", line)}
@@ -193,6 +194,16 @@ def test_json_keys(tmp_path: Path) -> None:
         "diff": ["current", "current", "--for", "lock.txt"],
         "log": ["hello-snapmirror"],
         "which": ["lock.txt"],
+        "bisect": [
+            "--good",
+            first,
+            "--bad",
+            "current",
+            "--",
+            "sh",
+            "-c",
+            f'case "$SNAPMIRROR_URL" in */{first}) ;; *) exit 1; esac',
+        ],
         "forget": ["--retention"],
         "adopt": ["upstream", "--repo", "greetings"],
         "prefetch": ["demand", "--spec", "hello-snapmirror"],
@@ -475,7 +486,8 @@ def test_commands_in_documents_have_only_options_that_there_are() -> None:
     assert len(uses) > 20
     for verb, rest in uses:
         assert verb in known, verb
-        options = {word.partition("=")[0] for word in rest.split() if word.startswith("--")}
+        ours = rest.partition(" -- ")[0]  # what follows is another command
+        options = {word.partition("=")[0] for word in ours.split() if word.startswith("--")}
         assert options <= set(known[verb]), f"snapmirror {verb}{rest}"
 
 

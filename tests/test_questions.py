@@ -1,4 +1,4 @@
-"""Questions that only a mirror with a memory can answer: `log`, `which`, `diff --for`, `bisect`."""
+"""Questions that only a mirror with a memory can answer: `log`, `which`, `diff --for`."""
 
 import json
 import shutil
@@ -25,6 +25,7 @@ from snapmirror.store.directories import Metadata, bucket_of
 from snapmirror.store.layout import Layout
 from snapmirror.store.store import Store
 from snapmirror.sync import compare, history
+from snapmirror.sync.settings import Publish
 from snapmirror.sync.which import Lack, Questions, Which
 
 DAYS = [f"202405{day:02}T120000Z" for day in range(1, 10)]
@@ -42,7 +43,7 @@ def happened(text: str) -> list[str]:
 def seal(mirror: Mirror, day: int, *repos: Any) -> None:
     """Sync, in this process, a snapshot of a day."""
     with store_at(mirror.store_path) as store:
-        sync(store, *repos, seal_as=DAYS[day - 1], allow_shrink=True)
+        sync(store, *repos, seal_as=DAYS[day - 1], allow_shrink=True, publish=Publish(trees=[]))
 
 
 def of(channel: Channel) -> CondaRepo:
@@ -260,7 +261,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         for day in range(1, 7):
             _turn(day, channel, index, made)
             channel.publish()
-            sync(made.store, *made.repos, seal_as=DAYS[day - 1], allow_shrink=True)
+            sync(made.store, *made.repos, seal_as=DAYS[day - 1], allow_shrink=True, publish=Publish(trees=[]))
         yield made
 
 

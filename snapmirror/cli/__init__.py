@@ -34,6 +34,7 @@ VERBS = {
     "diff": "diff",
     "log": "log",
     "which": "which",
+    "bisect": "bisect",
     "pin": "pin",
     "unpin": "pin",
     "deny": "deny",

@@ -48,10 +48,15 @@ def diff(
         for id_, lacking in ((found.old, found.missing_old), (found.new, found.missing_new)):
             if lacking:
                 say(f"{id_} lacks {named(lacking)}")
-        for mark, names in (("+", found.added), ("-", found.removed), ("~", found.changed)):
-            for name in names:
-                output(f"{mark} {printable(name)}")
+        print_changes(found)
     raise typer.Exit(1 if exit_code and (found.added or found.removed or found.changed) else 0)
+
+
+def print_changes(found: Differences) -> None:
+    """One line for each file that differs."""
+    for mark, names in (("+", found.added), ("-", found.removed), ("~", found.changed)):
+        for name in names:
+            output(f"{mark} {printable(name)}")
 
 
 def _compare(

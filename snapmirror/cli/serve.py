@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -18,6 +18,9 @@ from ..transfer.notes import StoreNotes
 from .config import Config
 from .context import ConfigOption, find_config, opened, say
 from .ecosystems import ECOSYSTEMS
+
+if TYPE_CHECKING:
+    from ..serve.workers import Setup
 
 
 def serve(
@@ -34,22 +37,29 @@ def serve(
 
     def configured(*, create: bool = False) -> serving.Setup:
         with opened(path, write=False, create=create) as (found, _):
-            on_demand = any(repo.download == "on-demand" for repo in found.repo)
-            on_request = any(repo.metadata == "on-request" for repo in found.repo)
-            open_store = partial(Store.open, found.store_path, write=on_demand or on_request, index=found.index_path)
-            open_store().close()  # here first: what is wrong is said once, and not by every worker
-            return serving.Setup(
-                settings=_override(found.serve, given),
-                open_store=open_store,
-                origins=origins_of(ECOSYSTEMS, found.repo),
-                download=found.download,
-                live=partial(_live, found) if on_request else None,
-                on_demand=on_demand,
-            )
+            return setup_of(found, _override(found.serve, given))
 
     setup = configured(create=True)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     raise typer.Exit(serving.run(setup, ECOSYSTEMS, reload=configured, say=say))
+
+
+def setup_of(config: Config, settings: Serve) -> "Setup":
+    """What a server has to know. Raises StoreError where the store can't be opened as the repos need it."""
+    from ..serve.workers import Setup  # see above
+
+    on_demand = any(repo.download == "on-demand" for repo in config.repo)
+    on_request = any(repo.metadata == "on-request" for repo in config.repo)
+    open_store = partial(Store.open, config.store_path, write=on_demand or on_request, index=config.index_path)
+    open_store().close()  # here first: what is wrong is said once, and not by every worker
+    return Setup(
+        settings=settings,
+        open_store=open_store,
+        origins=origins_of(ECOSYSTEMS, config.repo),
+        download=config.download,
+        live=partial(_live, config) if on_request else None,
+        on_demand=on_demand,
+    )
 
 
 def _live(config: Config, store: Store, hosts: Hosts) -> LiveMetadata:
