@@ -218,12 +218,12 @@ def test_ends_that_can_not_be_meant_so(mirrored: Mirrored) -> None:
         Bisection(mirrored.catalog, last, first)
     with pytest.raises(UsageError, match="hold the same"):
         Bisection(mirrored.catalog, mirrored.catalog.by_id[DAYS[3]], mirrored.catalog.by_id[DAYS[4]])  # type: ignore[arg-type]
-    for statuses, problem in (
-        ({DAYS[0]: 3}, f"{DAYS[0]} is not good: the command ended with status 3 there"),
-        ({DAYS[-1]: 0}, f"{DAYS[-1]} is not bad: the command ended with status 0 there"),
-        ({DAYS[0]: 125}, f"{DAYS[0]} can't be skipped"),
-    ):
-        mirrored.bisect(*exits(statuses), status=2).line(problem)
+    search = Bisection(mirrored.catalog, first, last)
+    assert (search.verify(first, 0), search.verify(last, 127)) == ("good", "bad")
+    for end, status, problem in ((first, 3, "is not good"), (last, 0, "is not bad"), (first, 125, "can't be skipped")):
+        with pytest.raises(UsageError, match=f"{end.id} {problem}: the command ended with status {status} there"):
+            search.verify(end, status)
+    mirrored.bisect("true", status=2).line(f"{DAYS[-1]} is not bad: the command ended with status 0 there")
     mirrored.bisect("true", good="2020-01-01", status=2).line("2020-01-01: there is no snapshot")
     mirrored.bisect("true", options=("--url", "ftp://x"), status=2).line("--url ftp://x: write a URL")
 
@@ -233,5 +233,3 @@ def test_commands_that_can_not_go_on(mirrored: Mirrored) -> None:
     ended = mirrored.bisect(*exits({DAYS[-1]: 1, DAYS[8]: 128}), status=1)
     ended.line(f"the command ended with status 128 at {DAYS[8]}, so the search ends")
     mirrored.bisect("sh", "-c", "kill -9 $$", status=1).line(f"the command was ended by signal 9 at {DAYS[0]}")
-    found = mirrored.bisect(*exits(dict.fromkeys(DAYS[3:], 127)))  # as when the shell finds no program: bad
-    assert found.out.startswith(f"{DAYS[3]} is the first bad snapshot")

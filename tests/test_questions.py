@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from channels import Channel, Package, make_package
-from inprocess import store_at, sync
+from inprocess import forget, store_at, sync, ticking
 from mirror import Mirror
 from pypi_index import Index
 from upstream import Upstream
@@ -35,6 +35,12 @@ def happened(text: str) -> list[str]:
     """The lines that `log` prints, with the number of the day for the snapshot."""
     lines = (line.split() for line in text.splitlines())
     return [" ".join([str(DAYS.index(id_) + 1), *rest]) for id_, *rest in lines]
+
+
+def told(store: Store, name: str, *repos: str) -> list[str]:
+    """The day and the kind of each event."""
+    events = history.log(store, ECOSYSTEMS, store.catalog(), name, repos).events
+    return [f"{DAYS.index(event.snapshot) + 1} {event.what}" for event in events]
 
 
 # log
@@ -84,11 +90,11 @@ def test_the_history_of_a_package(mirror: Mirror, channel: Channel) -> None:
     assert (one["repo"], one["file"], one["what"], len(one["was"])) == ("chan", new, "changed", 64)
     digest = mirror.shards("chan/linux-64")["tool"]["packages.conda"]["tool-2.0-0.conda"]["sha256"].hex()
     assert one["was"] != one["sha256"] == digest
-    assert happened(mirror.run("log", "tool==2.0").out) == [before[1], changed]
-    assert happened(mirror.run("log", "tool-1.0-0.conda").out) == [before[0], before[2], vanished]
-
-    mirror.run("forget", DAYS[3])  # what it alone showed is shown by the next one
-    assert happened(mirror.run("log", "tool==2.0").out)[1].startswith(f"5 changed {new}: ")
+    with store_at(mirror.store_path) as store:
+        assert told(store, "tool==2.0", "chan") == ["2 appeared", "4 changed"]
+        assert told(store, "tool-1.0-0.conda", "chan") == ["1 appeared", "3 hot-fixed", "6 vanished"]
+        forget(store, DAYS[3])  # what it alone showed is shown by the next one
+        assert told(store, "tool==2.0", "chan") == ["2 appeared", "5 changed"]
 
 
 def test_the_history_of_a_project(tmp_path: Path) -> None:
@@ -108,45 +114,47 @@ def test_the_history_of_a_project(tmp_path: Path) -> None:
         del files[0]
         index.touch("my-tool")
         seal(mirror, 3, *repos)
-    for written in ("my-tool", "My_Tool"):
-        assert happened(mirror.run("log", written).out) == [
-            f"1 appeared pypi/{one}",
-            f"1 appeared pypi/{two}",
-            f"1 yanked pypi/{two}",
-            rf"2 yanked pypi/{one}: it breaks\ntools",
-            f"2 unyanked pypi/{two}",
-            f"3 vanished pypi/{one}",
-        ]
-    assert happened(mirror.run("log", "my-tool==2").out) == [
+    assert happened(mirror.run("log", "My_Tool").out) == [
+        f"1 appeared pypi/{one}",
         f"1 appeared pypi/{two}",
         f"1 yanked pypi/{two}",
+        rf"2 yanked pypi/{one}: it breaks\ntools",
         f"2 unyanked pypi/{two}",
+        f"3 vanished pypi/{one}",
     ]
+    with store_at(mirror.store_path) as store:
+        assert told(store, "my-tool==2", "own", "pypi") == ["1 appeared", "1 yanked", "2 unyanked"]
     mirror.run("log", "my-tool", "own", status=2).line("my-tool: no kept snapshot lists it in own")
 
 
-def test_log_says_that_a_file_is_withheld_or_its_repo_gone(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
-    mirror.add("two", f"{upstream.url}/chan", subdirs=["linux-64"])
-    mirror.sync()
-    (channel.root / "noarch" / "lib-1.0-0.conda").write_bytes(b"not what is listed")
-    channel.hotfix("lib-1.0-0.conda", sha256="0" * 64, md5="0" * 32)
-    channel.publish()
-    mirror.sync("chan", status=3)
-    del mirror.repos[1]
-    mirror.sync(status=None)
-    one, two = (json["events"][-1] for json in (mirror.run("log", "lib", repo, "--json").json for repo in ("chan", "two")))
-    assert (one["what"], one["snapshot"]) == ("vanished", mirror.snapshots()[1])
-    assert "the metadata says" in one["reason"]
-    assert (two["what"], two["snapshot"], two["reason"]) == ("vanished", mirror.snapshots()[2], None)
+def test_log_says_that_a_file_is_withheld_or_its_repo_gone(tmp_path: Path, channel: Channel) -> None:
+    one = of(channel)
+    two = msgspec.structs.replace(one, path="two")
+    with store_at(tmp_path / "store", ticking()) as store:
+        sync(store, one, two)
+        (channel.root / "noarch" / "lib-1.0-0.conda").write_bytes(b"not what is listed")
+        channel.hotfix("lib-1.0-0.conda", sha256="0" * 64, md5="0" * 32)
+        channel.publish()
+        sync(store, one, two, only=["chan"])
+        sync(store, one)
+        catalog = store.catalog()
+        ids = [record.id for record in catalog.records]
+        withheld, gone = (history.log(store, ECOSYSTEMS, catalog, "lib", {repo}).events[-1] for repo in ("chan", "two"))
+    assert (withheld.what, withheld.snapshot, withheld.previous) == ("vanished", ids[1], ids[0])
+    assert withheld.reason
+    assert "the metadata says" in withheld.reason
+    assert (gone.what, gone.snapshot, gone.reason) == ("vanished", ids[2], None)
 
 
-def test_log_of_what_is_nowhere(mirror: Mirror) -> None:
-    mirror.run_bare("init", str(mirror.root))
-    mirror.run("log", "tool", status=2).line("tool: no kept snapshot lists it in any repo")
-    mirror.sync()
+def test_log_of_what_is_nowhere(mirror: Mirror, channel: Channel) -> None:
+    with store_at(mirror.store_path) as store:
+        with pytest.raises(UsageError, match="tool: no kept snapshot lists it in any repo"):
+            told(store, "tool")
+        sync(store, of(channel))
+        with pytest.raises(UsageError, match="'to ol !' names nothing: write a package's name"):
+            told(store, "to ol !", "chan")
     mirror.run("log", "toool", status=2).line("toool: no kept snapshot lists it in chan")
     mirror.run("log", "tool", "nowhere", status=2).line("nowhere: no kept snapshot holds a repo at or below it", "chan")
-    mirror.run("log", "to ol !", status=2).line("'to ol !' names nothing: write a package's name")
 
 
 class Counting(LocalBlobs):
@@ -460,7 +468,8 @@ def test_files_that_describe_nothing(world: World, tmp_path: Path, name: str, te
 def test_what_is_denied_or_forgotten(mirror: Mirror, channel: Channel) -> None:
     for day in range(1, 5):
         seal(mirror, day, of(channel))
-    mirror.run("forget", DAYS[1], DAYS[2])
+    with store_at(mirror.store_path) as store:
+        forget(store, *DAYS[1:3])
     assert mirror.run("which", "tool-1.0-0.conda").out == f"holds  {DAYS[0]} .. {DAYS[3]}  2 snapshots, 2 forgotten\n"
     mirror.run("deny", "chan", "tool", "--reason", "malware")
     assert mirror.run("which", "tool-1.0-0.conda", status=1).out.endswith("tool-1.0-0.conda (it is denied: malware)\n")

@@ -192,9 +192,19 @@ def _in_order(repos: Collection[str], channels: Sequence[str]) -> tuple[list[str
     """The repos that are these channels, in the order of the channels, and the channels that no repo is."""
     found: list[str] = []
     strange: list[str] = []
-    for channel in (one for text in channels for one in (_DEFAULTS if text == "defaults" else (text,)) if text != "nodefaults"):
-        name = urllib.parse.unquote(urllib.parse.urlsplit(channel).path).strip("/") if "://" in channel else channel.strip("/")
-        its = [repo for repo in repos if f"/{repo}".endswith(f"/{name}") or f"/{name}".endswith(f"/{repo}")]
+    for channel in (one for one in channels if one != "nodefaults"):
+        names = _DEFAULTS if channel == "defaults" else (_name_of(channel),)
+        its = [repo for name in names for repo in sorted(repos) if _ends_with(repo, name) or _ends_with(name, repo)]
         found += its
         strange += [] if its else [channel]
     return list(dict.fromkeys(found)) or sorted(repos), strange
+
+
+def _name_of(channel: str) -> str:
+    """The name of a channel, or the path in its URL."""
+    path = urllib.parse.unquote(urllib.parse.urlsplit(channel).path) if "://" in channel else channel
+    return path.strip("/")
+
+
+def _ends_with(path: str, end: str) -> bool:
+    return f"/{path}".endswith(f"/{end}")
