@@ -46,7 +46,7 @@ class CommandEnded(SnapmirrorError):
 
 
 def bisect(
-    command: Annotated[list[str], typer.Argument(metavar="CMD...", help="What to run, after `--`; its exit status decides.")],
+    command: Annotated[list[str], typer.Argument(metavar="CMD", help="What to run, after `--`; its exit status decides.")],
     good: Annotated[str, typer.Option("--good", metavar="SNAPSHOT", help="With this one the command succeeds.")],
     bad: Annotated[str, typer.Option("--bad", metavar="SNAPSHOT", help="With this later one it fails.")],
     url: Annotated[

@@ -24,6 +24,8 @@ _SOLUTIONS = 8
 _DEFAULTS = ("pkgs/main", "pkgs/r", "pkgs/msys2")
 #: {(number of a channel, directory, name): the leaf that it has under that name}
 _Looked = dict[tuple[int, str, str], Digest | None]
+#: {(directory, leaf): those of its files that a lock names, each with its MD5}
+_Known = dict[tuple[str, Digest], Mapping[str, tuple[Held, Digest | None]]]
 
 
 def reads(path: Path) -> bool:
@@ -57,17 +59,19 @@ class Lock(Environment):
         if not self._files:
             raise ValueError(f"it is for {', '.join(sorted(strange))}, which no snapshot has")
         self._records = records
-        #: {(directory, leaf): those of its files that are asked for, each with its MD5}
-        self._known: dict[tuple[str, Digest], Mapping[str, tuple[Held, Digest | None]]] = {}
+        self._known: _Known = {}
 
     def find(self, directories: Mapping[Place, DirectoryReader]) -> Found:
         """See Environment.find."""
         files: dict[str, Mapping[At, Held]] = {}
         missing: dict[str, str] = {}
+        before, self._known = self._known, {}
         for directory, wanted in self._files.items():
             readers = {repo: reader for (repo, name), reader in directories.items() if name == directory}
             for file, digest in wanted.items():
-                listings = {repo: found for repo, reader in readers.items() if (found := self._look(directory, reader, file))}
+                listings = {
+                    repo: found for repo, reader in readers.items() if (found := self._look(directory, reader, file, before))
+                }
                 right = {
                     (repo, directory, file): held
                     for repo, (held, md5) in listings.items()
@@ -79,17 +83,19 @@ class Lock(Environment):
                     missing[f"{directory}/{file}"] = OTHER if listings else ABSENT
         return Found(files, missing)
 
-    def _look(self, directory: str, reader: DirectoryReader, file: str) -> tuple[Held, Digest | None] | None:
+    def _look(self, directory: str, reader: DirectoryReader, file: str, before: _Known) -> tuple[Held, Digest | None] | None:
         digest = reader.leaf(reader.name_of(file) or names.leaf_of(file))
         if digest is None:
             return None
-        if (directory, digest) not in self._known:
-            content, wanted = reader.read(digest), self._files[directory]
-            records = self._records(content)
-            self._known[directory, digest] = {
-                one.name: (Held(one.sha256, records[one.name]), one.other) for one in leaf.files(content) if one.name in wanted
-            }
-        return self._known[directory, digest].get(file)
+        key = directory, digest
+        if key not in self._known:
+            self._known[key] = before[key] if key in before else self._read(directory, reader.read(digest))
+        return self._known[key].get(file)
+
+    def _read(self, directory: str, content: bytes) -> Mapping[str, tuple[Held, Digest | None]]:
+        records = self._records(content)
+        wanted = self._files[directory]
+        return {one.name: (Held(one.sha256, records[one.name]), one.other) for one in leaf.files(content) if one.name in wanted}
 
 
 class Solving(Environment):
@@ -129,7 +135,15 @@ class Solving(Environment):
 
         found = self._solve(directories, packages)
         self._solved = [(looked, found), *self._solved[: _SOLUTIONS - 1]]
+        self._forget(looked, found)
         return found
+
+    def _forget(self, looked: _Looked, found: Found) -> None:
+        """Forget the leaves that were not looked into this time: of a history of years all would be too many."""
+        used = {(channel, directory, digest) for (channel, directory, _), digest in looked.items()}
+        self._packages = {key: made for key, made in self._packages.items() if key in used}
+        held = {id(one) for files in found.files.values() for one in files.values()}
+        self._held = {key: one for key, one in self._held.items() if id(one) in held}
 
     def _look(self, directories: Mapping[Place, DirectoryReader], channel: int, directory: str, name: str) -> Digest | None:
         reader = directories.get((self._repos[channel], directory))

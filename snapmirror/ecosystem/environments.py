@@ -34,7 +34,7 @@ class Found(NamedTuple):
 
 
 class Environment(Protocol):
-    """What one file asks for. It remembers what it has found out about leaves, so ask it of one snapshot after the other."""
+    """What one file asks for. It remembers what the last snapshot came to, leaf by leaf: ask it of one after the other."""
 
     #: the kind of the directories that it is looked for in; empty for any
     kind: str

@@ -37,6 +37,10 @@ class _Answer(NamedTuple):
     why: str
 
 
+#: by project and page: what that has of each wish
+_Known = dict[tuple[str, Digest], Mapping[str, _Answer]]
+
+
 class Requirements(Environment):
     """What one file asks for."""
 
@@ -64,16 +68,16 @@ class Requirements(Environment):
             self._wishes[project] = {text: asked for text, asked in wishes.items() if text not in strange}
         if not any(self._wishes.values()):
             raise ValueError("it names nothing that is for this mirror")
-        #: by project and page: what that has of each wish
-        self._known: dict[tuple[str, Digest], Mapping[str, _Answer]] = {}
+        self._known: _Known = {}
 
     def find(self, directories: Mapping[Place, DirectoryReader]) -> Found:
         """See Environment.find."""
         files: dict[str, Mapping[At, Held]] = {}
         missing: dict[str, str] = {}
+        before, self._known = self._known, {}
         for project, wishes in self._wishes.items():
             pages = [
-                (at, self._of_page(project, reader, page))
+                (at, self._of_page(project, reader, page, before))
                 for at, reader in directories.items()
                 if (page := reader.leaf(project))
             ]
@@ -86,11 +90,14 @@ class Requirements(Environment):
                     missing[text] = OTHER if OTHER in reasons else ABSENT
         return Found(files, missing)
 
-    def _of_page(self, project: str, reader: DirectoryReader, page: Digest) -> Mapping[str, _Answer]:
-        if (project, page) not in self._known:
+    def _of_page(self, project: str, reader: DirectoryReader, page: Digest, before: _Known) -> Mapping[str, _Answer]:
+        key = project, page
+        if key not in self._known and key in before:
+            self._known[key] = before[key]
+        elif key not in self._known:
             content = reader.read(page)
-            self._known[project, page] = self._answers(project, listed(content), self._records(content))
-        return self._known[project, page]
+            self._known[key] = self._answers(project, listed(content), self._records(content))
+        return self._known[key]
 
     def _answers(self, project: str, there: Sequence[Listed], records: Mapping[str, bytes]) -> dict[str, _Answer]:
         sums = {one.filename: bytes.fromhex(one.sha256) if one.sha256 else None for one in there}

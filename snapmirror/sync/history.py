@@ -31,7 +31,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     #: id of the first snapshot that shows it
     snapshot: str
-    #: id of the kept snapshot of the repo before that, which does not show it yet; None if that one is the first
+    #: id of the kept snapshot before that, which does not show it yet; None if that is the first of the repo
     previous: str | None
     what: What
     #: path of the repo
@@ -100,7 +100,7 @@ class _History:
         self.namings: dict[str, Naming | None] = {}
         #: why it means nothing somewhere
         self.problem = ""
-        #: {repo: id of its last snapshot}
+        #: {repo: id of the last snapshot, once there is one of the repo}
         self._previous: dict[str, str] = {}
         #: {repo: {directory: what its last snapshot said}}
         self._seen: dict[str, dict[str, _Seen]] = {}
@@ -119,7 +119,8 @@ class _History:
                 seen[name] = now = self._look(directories.get(name), before)
                 if now.files is not before.files:
                     yield from self._events(record.id, repo, name, before, now)
-            self._previous[repo] = record.id
+            if held or repo in self._previous:
+                self._previous[repo] = record.id
 
     def _look(self, state: DirectoryState | None, before: _Seen) -> _Seen:
         if state is None:

@@ -99,28 +99,32 @@ class Questions:
 
     def which(self, text: str) -> Which:
         """Which snapshots have all of what a text names: a lock or an environment file, any other file on this machine, the
-        name of a file in the mirror, or a SHA-256 in hexadecimal.
+        name of a file in the mirror, or a SHA-256 in hexadecimal. Raises UsageError, DamagedError.
 
-        A snapshot counts with what it holds itself; one of those that were sealed for the past is passed over if it holds no
-        repo that has any of it. What is denied counts as missing. Raises UsageError, DamagedError.
+        It opens whatever file of this machine the text names: it is for whoever may read that anyway.
         """
         path = Path(text)
         if path.is_file():
             if environment := self.environment(path):
-                return self._answer(text, environment)
+                return self.answer(text, environment)
             sha256 = sha256_of(path)
-            by_name = self._answer(text, OneFile(self._ecosystems, path.name, sha256))
+            by_name = self.answer(text, OneFile(self._ecosystems, path.name, sha256))
             if by_name.holds:
                 return by_name
-            anywhere = self._answer(text, OneFile(self._ecosystems, "", sha256))
+            anywhere = self.answer(text, OneFile(self._ecosystems, "", sha256))
             return anywhere if anywhere.holds else by_name  # which says if other bytes have that name
         if is_hex_digest(text.lower()):
-            return self._answer(text, OneFile(self._ecosystems, "", bytes.fromhex(text)))
+            return self.answer(text, OneFile(self._ecosystems, "", bytes.fromhex(text)))
         if path.name != text or text.endswith(_DESCRIBING):
             raise UsageError(f"{text}: there is no such file here; write a file of the mirror without a folder, or its SHA-256")
-        return self._answer(text, OneFile(self._ecosystems, text, None))
+        return self.answer(text, OneFile(self._ecosystems, text, None))
 
-    def _answer(self, text: str, environment: Environment) -> Which:
+    def answer(self, text: str, environment: Environment) -> Which:
+        """Which snapshots have all of what an environment, or `OneFile`, asks for. text: what to call it
+
+        A snapshot counts with what it holds itself; one of those that were sealed for the past is passed over if it holds no
+        repo that has any of it. What is denied counts as missing. Raises DamagedError.
+        """
         denied = reasons(self._store.denied.rules())
         missing: dict[str, Mapping[str, str]] = {}
         before: tuple[object, Found] | None = None
