@@ -131,6 +131,7 @@ def test_log_says_that_a_file_is_withheld_or_its_repo_gone(tmp_path: Path, chann
     one = of(channel)
     two = msgspec.structs.replace(one, path="two")
     with store_at(tmp_path / "store", ticking()) as store:
+        sync(store, one)
         sync(store, one, two)
         (channel.root / "noarch" / "lib-1.0-0.conda").write_bytes(b"not what is listed")
         channel.hotfix("lib-1.0-0.conda", sha256="0" * 64, md5="0" * 32)
@@ -139,11 +140,13 @@ def test_log_says_that_a_file_is_withheld_or_its_repo_gone(tmp_path: Path, chann
         sync(store, one)
         catalog = store.catalog()
         ids = [record.id for record in catalog.records]
-        withheld, gone = (history.log(store, ECOSYSTEMS, catalog, "lib", {repo}).events[-1] for repo in ("chan", "two"))
-    assert (withheld.what, withheld.snapshot, withheld.previous) == ("vanished", ids[1], ids[0])
+        *_, withheld = history.log(store, ECOSYSTEMS, catalog, "lib", {"chan"}).events
+        added, gone = history.log(store, ECOSYSTEMS, catalog, "lib", {"two"}).events
+    assert (withheld.what, withheld.snapshot, withheld.previous) == ("vanished", ids[2], ids[1])
     assert withheld.reason
     assert "the metadata says" in withheld.reason
-    assert (gone.what, gone.snapshot, gone.reason) == ("vanished", ids[2], None)
+    assert (added.what, added.snapshot, added.previous) == ("appeared", ids[1], None)
+    assert (gone.what, gone.snapshot, gone.reason) == ("vanished", ids[3], None)
 
 
 def test_log_of_what_is_nowhere(mirror: Mirror, channel: Channel) -> None:
