@@ -47,6 +47,8 @@ WRITERS = {
     ("transfer/download.py", "open"): "the partial file, locked while it is written",
     ("transfer/download.py", "os.fchmod"): "the partial file, when it may be written to again",
     ("serve/access.py", "open"): "the access log, which is not of the store",
+    ("cli/bisect.py", "Path.mkdir"): "a temporary folder",
+    ("cli/bisect.py", "Path.write_text"): "settings of clients, in a temporary folder",
     ("cli/init.py", "open"): "a new configuration, which is not of the store",
     ("cli/init.py", "Path.mkdir"): "the folder of a new configuration, which is not of the store",
 }

@@ -1,10 +1,10 @@
 """snapmirror serve: answer for every snapshot over HTTP."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -21,6 +21,9 @@ from .config import Config
 from .context import ConfigOption, find_config, opened, read_config, say
 from .ecosystems import ECOSYSTEMS
 from .stores import opener
+
+if TYPE_CHECKING:
+    from ..serve.workers import Setup
 
 
 def serve(
@@ -39,15 +42,7 @@ def serve(
         found = read_config(path)
         # Here first: what is wrong is said once, and not by every worker.
         _try(path, create=create) if not found.is_remote else apart(partial(_try, path, create=create), "opens the store")
-        on_request = any(repo.metadata == "on-request" for repo in found.repo)
-        return serving.Setup(
-            settings=_override(found.serve, given),
-            open_store=_opener(found),
-            origins=origins_of(ECOSYSTEMS, found.repo),
-            download=found.download,
-            live=partial(_live, found) if on_request else None,
-            on_demand=_on_demand(found),
-        )
+        return setup_of(found, _override(found.serve, given))
 
     setup = configured(create=True)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
@@ -57,16 +52,23 @@ def serve(
 def _try(path: Path, *, create: bool) -> None:
     """Open the store as workers will. create: make it if it is missing"""
     with opened(path, write=False, create=create) as (found, _):
-        _opener(found)().close()
+        setup_of(found, found.serve).open_store().close()
 
 
-def _opener(config: Config) -> Callable[[], Store]:
-    """What opens the store in a worker."""
-    return opener(config, write=_on_demand(config) or any(repo.metadata == "on-request" for repo in config.repo))
+def setup_of(config: Config, settings: Serve) -> "Setup":
+    """What a server has to know."""
+    from ..serve.workers import Setup  # see above
 
-
-def _on_demand(config: Config) -> bool:
-    return any(repo.download == "on-demand" for repo in config.repo)
+    on_demand = any(repo.download == "on-demand" for repo in config.repo)
+    on_request = any(repo.metadata == "on-request" for repo in config.repo)
+    return Setup(
+        settings=settings,
+        open_store=opener(config, write=on_demand or on_request),
+        origins=origins_of(ECOSYSTEMS, config.repo),
+        download=config.download,
+        live=partial(_live, config) if on_request else None,
+        on_demand=on_demand,
+    )
 
 
 def _live(config: Config, store: Store, hosts: Hosts) -> LiveMetadata:

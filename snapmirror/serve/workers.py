@@ -143,7 +143,7 @@ class Supervisor:
 
     def _announce(self) -> None:
         scheme = "https" if self._tls else "http"
-        addresses = [f"{scheme}://{_authority(listener)}/" for listener in self._listeners[0]]
+        addresses = [f"{scheme}://{authority(listener)}/" for listener in self._listeners[0]]
         self._say(f"serving on {' and '.join(addresses)}")
 
     def _start(self, number: int) -> None:
@@ -173,12 +173,7 @@ class Supervisor:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # for the supervisor
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        setup = self._setup
-        store = setup.open_store()  # and never closed: threads that wait for an upstream have it, until the process ends
-        hosts = hosts_of(store)
-        puller = Puller(store, setup.download, hosts) if setup.on_demand else None
-        live = setup.live(store, hosts) if setup.live else None
-        server = Server(store, self._ecosystems, setup.settings, setup.origins, puller, live)
+        server = server_of(self._setup, self._ecosystems)
         asyncio.run(work(self._listeners[number], server, self._alive, self._access, self._tls))
 
     def _reap(self) -> list[int]:
@@ -252,6 +247,15 @@ class Supervisor:
         return 0
 
 
+def server_of(setup: Setup, ecosystems: Mapping[str, Ecosystem]) -> Server:
+    """What answers requests in one process."""
+    store = setup.open_store()  # and never closed: threads that wait for an upstream have it, until the process ends
+    hosts = hosts_of(store)
+    puller = Puller(store, setup.download, hosts) if setup.on_demand else None
+    live = setup.live(store, hosts) if setup.live else None
+    return Server(store, ecosystems, setup.settings, setup.origins, puller, live)
+
+
 def _allow_connections() -> None:
     """A connection is an open file, and the usual limit of 1,024 is meant for programs that use select."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -323,7 +327,8 @@ def _bound(family: int, address: Any, port: int, *, shared: bool) -> socket.sock
     return made
 
 
-def _authority(listener: socket.socket) -> str:
+def authority(listener: socket.socket) -> str:
+    """Where a socket listens, as URLs have it: `127.0.0.1:8080`."""
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
