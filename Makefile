@@ -136,7 +136,7 @@ SOAK_SECONDS ?= $(if $(SHORT),60,1800)
 .PHONY: crash
 crash: $(VENV)/installed-test $(VENV)/debian
 	PYTHONPATH=tests $(BIN)/python tests/crashes.py $(if $(SHORT),--kills 8 --errors 1 --strace 1)
-	$(PROOF) tests/test_crash.py
+	$(PROOF) -m 'proof$(if $(SHORT), and not long)' tests/test_crash.py tests/test_killed.py tests/test_small_disk.py tests/test_adopt.py
 
 .PHONY: power
 power: $(VENV)/installed-test

@@ -350,6 +350,7 @@ def adopt_in_process(root: Path, repo: CondaRepo, tree: Path) -> None:
         assert status == 0
 
 
+@pytest.mark.proof
 def test_dying_at_any_call_that_changes_the_disk(tmp_path: Path, tree: Path) -> None:
     """The tree is as it was, the store is sound, and the next run completes it."""
     base, before = tmp_path / "base", state(tree)
@@ -394,6 +395,7 @@ def test_a_file_with_as_many_names_as_its_file_system_allows_is_copied(
         ]
 
 
+@pytest.mark.proof
 def test_kill_9_and_go_on(mirror: Mirror, tree: Path, channel: Channel) -> None:
     channel.add(*(make_package(f"big{number}", payload=random.randbytes(400_000)) for number in range(60)))
     channel.publish()

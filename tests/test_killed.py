@@ -19,6 +19,9 @@ from snapmirror.conda import CondaRepo
 from snapmirror.store import check, fs
 from snapmirror.store.store import Store
 
+#: `make crash`, with what kills at every step
+pytestmark = pytest.mark.proof
+
 
 def problems(root: Path) -> list[check.Problem]:
     with Store.open(root, write=True) as store, store.lock(None):

@@ -88,6 +88,7 @@ def test_a_plan_that_does_not_fit_is_refused_before_the_first_byte(disk: Path, t
         assert run.ids() == []
 
 
+@pytest.mark.proof
 def test_a_disk_that_fills_up_leaves_current_and_is_freed_by_forget_and_gc(disk: Path, tmp_path: Path) -> None:
     channel = Channel(tmp_path / "channel")
     with Upstream(channel.root) as upstream:
