@@ -28,8 +28,9 @@ def from_id(text: str) -> datetime | None:
     """The instant that an id names, or None if the text has not the form of an id or is no real time."""
     if not _ID.fullmatch(text):
         return None
-    try:
-        return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    year, month, day, hour, minute, second = map(int, (text[:4], text[4:6], text[6:8], text[9:11], text[11:13], text[13:15]))
+    try:  # strptime takes five times as long, and records come by thousands
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
 

@@ -92,7 +92,7 @@ class Watch:
 
     def _is_news(self, selector: str) -> bool:
         """Whether a selector is an id later than all that are known."""
-        entries = self._view.catalog.entries  # compared first: to parse an id takes 7 of the 100 µs of a small file
+        entries = self._view.catalog.entries  # compared first: it is asked at every request
         return (not entries or selector > entries[-1].id) and clock.from_id(selector) is not None
 
     def _look(self) -> None:

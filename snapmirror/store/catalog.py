@@ -6,6 +6,7 @@ that does not list it is the answer "not there". A tombstone is never passed ove
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -133,9 +134,9 @@ class Catalog:
 
         selector: what is asked for, for the message. Raises SelectorError if there is none, Forgotten if it was forgotten.
         """
-        for entry in reversed(self.entries):
-            if entry.id > limit:
-                continue
+        # What has come since a date long ago is not gone through.
+        for place in reversed(range(bisect_right(self.entries, limit, key=lambda entry: entry.id))):
+            entry = self.entries[place]
             if repo is None or repo in entry.repos:
                 return self._kept(entry, selector, repo)
             if not entry.partial:

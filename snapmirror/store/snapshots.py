@@ -31,13 +31,14 @@ class _Read(NamedTuple, Generic[T]):
 
     #: what `settled_at` said before
     settled: int | None
-    files: dict[Path, tuple[_State, T]]
-    values: dict[Path, T]
+    files: dict[str, tuple[_State, T]]
+    values: dict[str, T]
 
 
 class Folder(Generic[T]):
     """A folder of small files that are only ever replaced as a whole. A file is decoded again when it was replaced, and the
-    folder is looked through again when a name in it was changed.
+    folder is looked through again when a name in it was changed. Files are known by their names: ten years have thousands of
+    records, and to make a Path of each would take most of the time of a look.
     """
 
     def __init__(self, path: Path, load: Callable[[Path], T], ending: str = ".json") -> None:
@@ -47,8 +48,8 @@ class Folder(Generic[T]):
         self._ending = ending
         self._read = _Read[T](None, {}, {})  # replaced as a whole: several threads ask
 
-    def read(self) -> dict[Path, T]:
-        """What every file holds now; the same object as the last time if nothing has changed.
+    def read(self) -> dict[str, T]:
+        """{name: what the file holds now}; the same object as the last time if nothing has changed.
 
         Raises what `load` raises, and DamagedError for a link to nothing.
         """
@@ -56,18 +57,18 @@ class Folder(Generic[T]):
         before = self._read
         if settled is None or settled != before.settled:
             files = self._files(before.files)
-            values = before.values if files == before.files else {path: value for path, (_, value) in files.items()}
+            values = before.values if files == before.files else {name: value for name, (_, value) in files.items()}
             self._read = before = _Read(settled, files, values)
         return before.values
 
-    def readable(self) -> tuple[dict[Path, T], list[DamagedError]]:
+    def readable(self) -> tuple[dict[str, T], list[DamagedError]]:
         """What those files hold that can be read, and what is wrong with the others."""
-        found: dict[Path, T] = {}
+        found: dict[str, T] = {}
         problems: list[DamagedError] = []
         for name in self._names():
             try:
                 if one := self._file(name, {}):
-                    found[self._path / name] = one[1]
+                    found[name] = one[1]
             except DamagedError as error:
                 problems.append(error)
         return found, problems
@@ -76,18 +77,17 @@ class Folder(Generic[T]):
         with os.scandir(self._path) as scan:
             return sorted(entry.name for entry in scan if entry.name.endswith(self._ending) and not entry.name.startswith("."))
 
-    def _files(self, known: Mapping[Path, tuple[_State, T]]) -> dict[Path, tuple[_State, T]]:
-        found = ((self._path / name, self._file(name, known)) for name in self._names())
-        return {path: one for path, one in found if one}
+    def _files(self, known: Mapping[str, tuple[_State, T]]) -> dict[str, tuple[_State, T]]:
+        return {name: one for name in self._names() if (one := self._file(name, known))}
 
-    def _file(self, name: str, known: Mapping[Path, tuple[_State, T]]) -> tuple[_State, T] | None:
+    def _file(self, name: str, known: Mapping[str, tuple[_State, T]]) -> tuple[_State, T] | None:
         """What a file holds, None if it was taken away since the names were read, as a pin may be."""
-        path = self._path / name
+        path = f"{self._path}/{name}"
         try:
             status = os.stat(path)
             state = (status.st_ino, status.st_mtime_ns, status.st_size)
-            held = known.get(path)
-            return held if held and held[0] == state else (state, self._load(path))
+            held = known.get(name)
+            return held if held and held[0] == state else (state, self._load(self._path / name))
         except FileNotFoundError:
             if os.path.lexists(path):  # else gc would take what only this record holds for what nobody needs
                 raise DamagedError(f"{self._path.name}/{name}", "is a link to nothing") from None
@@ -110,8 +110,8 @@ def settled_at(folder: Path) -> int | None:
 class _Known(NamedTuple):
     """The last catalog, and what it was made of."""
 
-    entries: dict[Path, Entry]
-    pins: dict[Path, Pin]
+    entries: dict[str, Entry]
+    pins: dict[str, Pin]
     catalog: Catalog
 
 
@@ -134,7 +134,7 @@ class Snapshots:
         Raises DamagedError if one of them can't be read.
         """
         entries, pins = self._entries.read(), self._pins.read()
-        while any(self._layout.record(pin.snapshot) not in entries for pin in pins.values()):
+        while any(self._layout.record(pin.snapshot).name not in entries for pin in pins.values()):
             again = self._entries.read()  # in between, a snapshot may have been sealed and a pin moved to it
             if again is entries:
                 break
@@ -153,7 +153,7 @@ class Snapshots:
 
     def pages(self) -> dict[str, Pages]:
         """{snapshot: what was told of its time later}. Raises DamagedError."""
-        return {path.stem: pages for path, pages in self._pages.read().items()}
+        return {name.removesuffix(".pages"): pages for name, pages in self._pages.read().items()}
 
     def files(self, snapshot: str) -> Copied | None:
         """The very bytes of a record, which are what is signed, and of what lies beside it; None if there is none, or a
@@ -220,7 +220,7 @@ class Snapshots:
         fs.sync_folder(self._layout.pins)
 
 
-def _catalog(entries: Mapping[Path, Entry], pins: Mapping[Path, Pin]) -> Catalog:
+def _catalog(entries: Mapping[str, Entry], pins: Mapping[str, Pin]) -> Catalog:
     by_id = sorted(entries.values(), key=lambda entry: entry.id)
     return Catalog(tuple(by_id), {pin.name: pin for pin in pins.values()})
 
