@@ -7,11 +7,12 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 ROOT = Path(__file__).resolve().parent.parent
 #: seconds after which any single step is given up
@@ -146,6 +147,33 @@ def run(command: Sequence[str | Path], *, folder: Path | None = None) -> str:
     if done.returncode:
         raise RuntimeError(f"{command[0]} ended with status {done.returncode}: {done.stderr.strip()[-2000:]}")
     return done.stdout
+
+
+class Cost(NamedTuple):
+    """What a program has taken from its start to its end."""
+
+    #: by the clock
+    seconds: float
+    #: of processors, with those of its children
+    cpu: float
+    #: peak memory of the largest process, MB
+    peak: float
+
+
+def cost(command: Sequence[str | Path]) -> Cost:
+    """Run a program to its end; what it took. Raises RuntimeError with what it said if it fails."""
+    with tempfile.TemporaryFile() as said:
+        began = time.perf_counter()
+        started = subprocess.Popen([str(part) for part in command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, usage = os.wait4(started.pid, 0)
+        seconds = time.perf_counter() - began
+        started.returncode = os.waitstatus_to_exitcode(status)
+        if started.returncode:
+            said.seek(0)
+            text = said.read().decode(errors="replace").strip()[-2000:]
+            raise RuntimeError(f"{command[0]} ended with status {started.returncode}: {text}")
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit / 1e6)
 
 
 def child(module: str, *arguments: str | Path) -> dict[str, Any]:

@@ -14,7 +14,20 @@ from typing import cast
 from . import machine
 from .measure import ROOT, Bar, Measurement, Result, Skip, Work, remove, spread
 
-NAMES = ("repodata", "selection", "index", "download", "trees", "adopt", "serving", "pages", "pull", "history", "scrub")
+NAMES = (
+    "repodata",
+    "selection",
+    "index",
+    "download",
+    "trees",
+    "adopt",
+    "serving",
+    "pages",
+    "pull",
+    "history",
+    "scrub",
+    "years",
+)
 _HEADINGS = ("what", "ours", "peer", "ratio", "bar", "")
 
 
@@ -41,7 +54,7 @@ def main() -> None:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the bars; takes about a quarter of an hour.")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the bars; takes about twenty minutes.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; none: all")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works, its figures mean nothing")
     parser.add_argument("--runs", type=int, help="rounds, of which the median is taken (5; with --quick 1)")

@@ -45,12 +45,12 @@ def write(path: Path, records: int = RECORDS, names: int = NAMES, seed: int = SE
     """Write a repodata.json, record by record. The same arguments make the same bytes."""
     random = Random(seed)
     packages = _packages(random, records, names)
-    specs = _specs(random, [package.name for package in packages])
+    known = specs(random, [package.name for package in packages])
     with path.open("w", encoding="ascii", buffering=1 << 20) as file:
         file.write(f'{{"info":{{"subdir":"{subdir}"}}')
         for section in (_BZ2, _CONDA):
             file.write(f',"{section.key}":{{')
-            members = itertools.chain.from_iterable(_members(random, one, section, specs, subdir) for one in packages)
+            members = itertools.chain.from_iterable(_members(random, one, section, known, subdir) for one in packages)
             file.write(next(members, ""))
             file.writelines(f",{member}" for member in members)
             file.write("}")
@@ -72,7 +72,7 @@ def _packages(random: Random, records: int, names: int) -> list[_Package]:
     return [_Package(name, 1 + share) for name, share in zip(sorted(chosen), shares, strict=True)]
 
 
-def _specs(random: Random, names: list[str]) -> list[str]:
+def specs(random: Random, names: list[str]) -> list[str]:
     """Specs that records depend on, as JSON strings."""
     found = [
         '"__glibc >=2.17,<3.0.a0"',

@@ -12,7 +12,20 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("repodata", "selection", "index", "download", "trees", "adopt", "serving", "pages", "pull", "history", "scrub")
+NAMES = (
+    "repodata",
+    "selection",
+    "index",
+    "download",
+    "trees",
+    "adopt",
+    "serving",
+    "pages",
+    "pull",
+    "history",
+    "scrub",
+    "years",
+)
 
 
 def bench(name: str) -> ModuleType:

@@ -146,8 +146,10 @@ class _Walk:
         self._store = store
         self._leaf_files = leaf_files
         self._blobs = blobs
-        #: directories and buckets
+        #: directories, and buckets in any of them
         self._seen: set[Digest] = set()
+        #: buckets in an eager one
+        self._eager: set[Digest] = set()
         #: leaves, with the mode of a directory that they were seen in
         self._leaves: set[tuple[Digest, str]] = set()
 
@@ -161,9 +163,10 @@ class _Walk:
         except DamagedError as error:
             yield Problem(error.what, f"{error.problem}; it is the directory {place}", digest)
             return
+        # An eager directory walks a bucket again that was seen in one that keeps no files: none of them was looked for there.
+        seen = self._eager if document.mode == "eager" else self._seen
         for bucket in document.buckets:
-            # An eager directory walks it again: where it was seen in one that keeps no files, none of them was looked for.
-            if bucket in self._seen and document.mode != "eager":
+            if bucket in seen:
                 continue
             try:
                 leaves = self._store.metadata.bucket(bucket).leaves
@@ -171,6 +174,7 @@ class _Walk:
                 yield Problem(error.what, f"{error.problem}; it is a bucket of {place}", bucket)
                 continue
             self._seen.add(bucket)
+            seen.add(bucket)
             for name, leaf in leaves.items():
                 if (leaf, document.mode) not in self._leaves:
                     self._leaves.add((leaf, document.mode))

@@ -98,13 +98,14 @@ class Reader:
         self._leaf_digests = leaf_digests
         self._leaves: dict[Digest, tuple[Digest, ...]] = {}
         self._files: dict[Digest, tuple[Digest, ...]] = {}
-        #: one object for each digest of a file: every version of a leaf has most of them again
+        #: one object for each digest: every version of a leaf has most files again, and of a bucket most leaves
         self._known: dict[Digest, Digest] = {}
 
     def leaves(self, bucket: Digest) -> tuple[Digest, ...]:
         """The leaves of a bucket. Raises DamagedError."""
         if bucket not in self._leaves:
-            self._leaves[bucket] = tuple(self.metadata.bucket(bucket).leaves.values())
+            found = self.metadata.bucket(bucket).leaves.values()
+            self._leaves[bucket] = tuple(self._known.setdefault(leaf, leaf) for leaf in found)
         return self._leaves[bucket]
 
     def files(self, kind: str, leaf: Digest) -> tuple[Digest, ...]:

@@ -17,6 +17,8 @@ def needed_by(store: Store, catalog: Catalog, leaf_files: LeafFiles, blobs: Coll
     What only a bucket or leaf that can't be read would tell is not known: it is that blob that the snapshot is named for.
     """
     found: dict[Digest, list[str]] = {blob: [] for blob in blobs}
+    if not found:
+        return found
     needs = _Needs(store, leaf_files, frozenset(blobs))
     for record in catalog.records:
         states = (state for repo in record.repos.values() for state in repo.directories.values())
@@ -33,6 +35,8 @@ class _Needs:
         self._leaf_files = leaf_files
         self._blobs = blobs
         self._directories: dict[Digest, frozenset[Digest]] = {}
+        #: by mode
+        self._buckets: dict[str, dict[Digest, frozenset[Digest]]] = {}
         self._leaves: dict[tuple[Digest, str], frozenset[Digest]] = {}
 
     def of(self, directory: Digest) -> frozenset[Digest]:
@@ -45,11 +49,18 @@ class _Needs:
         yield from self._blobs & {digest}
         with contextlib.suppress(DamagedError):
             document = self._metadata.directory(digest).document
-            yield from self._blobs & set(document.buckets)
+            known = self._buckets.setdefault(document.mode, {})
             for bucket in document.buckets:
-                with contextlib.suppress(DamagedError):
-                    for leaf in self._metadata.bucket(bucket).leaves.values():
-                        yield from self._of_leaf(leaf, document)
+                if bucket not in known:
+                    known[bucket] = self._of_bucket(bucket, document)
+                yield from known[bucket]
+
+    def _of_bucket(self, bucket: Digest, document: Directory) -> frozenset[Digest]:
+        found = set(self._blobs & {bucket})
+        with contextlib.suppress(DamagedError):
+            for leaf in self._metadata.bucket(bucket).leaves.values():
+                found |= self._of_leaf(leaf, document)
+        return frozenset(found)
 
     def _of_leaf(self, leaf: Digest, document: Directory) -> frozenset[Digest]:
         key = leaf, document.mode

@@ -1,0 +1,307 @@
+"""Years of a large channel: what every step costs as history grows.
+
+A made-up channel (see `channel`) gets a snapshot a day for ten years. At the end of years 1, 2, 5 and 10 each figure is taken
+in a fresh process, on the store as it is then: of verbs the seconds of the processor, of the server those of the clock. The
+notes show each figure against the years, and whether it grows no more than what it lists or goes through. The channel has a
+part of conda-forge's names, each with as many files as there: a figure that grows with what changes or is held is `1 / scale`
+times as large of the whole.
+
+    python -m bench.years FOLDER [--scale N]     the same by itself, at any scale
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import statistics
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from snapmirror.conda import Conda
+from snapmirror.store.store import Store
+
+from . import channel
+from .channel import PARTS, REPO, Day, Size
+from .measure import Bar, Result, Work, child, cost, number, remove, run
+from .servers import await_port, free_port, process
+
+SCALE = 0.01
+_MODULE = "bench.years"
+#: parts of the time at which is measured: years 1, 2, 5 and 10
+_CHECKPOINTS = (0.1, 0.2, 0.5, 1.0)
+_QUICK = (1.0,)
+_PATIENCE = 60.0
+#: what figures may grow with
+_COUNTS = ("names", "files", "touched", "listed", "blobs")
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+class Figure(NamedTuple):
+    """One thing that is measured at every checkpoint."""
+
+    bar: Bar
+    #: what it may grow with: the snapshots that are held, or one of `_COUNTS`
+    driver: str
+
+
+def _figure(what: str, unit: str, driver: str) -> Figure:
+    return Figure(Bar(what, unit=unit), driver)
+
+
+FIGURES = {
+    "seal": _figure("seal a day: CPU", "ms", "names"),
+    "sync": _figure("  a real sync of a day: CPU", "s", "files"),
+    "sync_peak": _figure("  its peak memory", "MB", "files"),
+    "metadata": _figure("metadata a day: mean of the last year", "kB", "listed"),
+    "metadata_leaves": _figure("  leaves", "kB", "listed"),
+    "metadata_buckets": _figure("  buckets", "kB", "touched"),
+    "metadata_directories": _figure("  directories", "kB", "names"),
+    "metadata_record": _figure("  records", "kB", "touched"),
+    "metadata_usual": _figure("  of usual days", "kB", "listed_usual"),
+    "metadata_storm": _figure("  of a day that touches most names", "kB", "files"),
+    "snapshots": _figure("snapshots", "s", "snapshots_held"),
+    "diff_days": _figure("diff of two days", "s", "touched"),
+    "diff_years": _figure("diff of two years", "s", "files"),
+    "start": _figure("start of serve", "s", "snapshots_held"),
+    "memory": _figure("  its memory", "MB", "snapshots_held"),
+    "first": _figure("first request to a date", "ms", "names"),
+    "next": _figure("  the next one", "ms", "names"),
+    "forget": _figure("forget --dry-run", "s", "blobs"),
+    "gc": _figure("gc --dry-run", "s", "blobs"),
+    "gc_peak": _figure("  its peak memory", "MB", "blobs"),
+    "check": _figure("check", "s", "blobs"),
+    "check_peak": _figure("  its peak memory ", "MB", "blobs"),
+    "reindex": _figure("reindex", "s", "blobs"),
+    "reindex_peak": _figure("  its peak memory  ", "MB", "blobs"),
+}
+BARS = [figure.bar for figure in FIGURES.values()]
+
+#: {what is measured or counted: its value} at one checkpoint
+_Found = dict[str, float]
+
+
+def measure(work: Work) -> Iterator[Result]:
+    """One round: the history takes longer than what is measured of it."""
+    size = Size().scaled(0.0005).within(30) if work.quick else Size().scaled(SCALE)
+    scale = size.files / Size().files
+    found = _measure(work.folder, scale, size.days, _QUICK if work.quick else _CHECKPOINTS)
+    work.note(f"ten years at a scale of {scale:g}", _plots(found))
+    for key, figure in FIGURES.items():
+        if key in found[-1]:
+            yield Result(figure.bar, [found[-1][key]])
+
+
+def _measure(folder: Path, scale: float, days: int, checkpoints: Sequence[float]) -> list[_Found]:
+    """What is found at every checkpoint, in the order of time."""
+    found: list[_Found] = []
+    size = (str(scale), str(days))
+    held = 0
+    for end in (round(part * days) for part in checkpoints):
+        one: _Found = {}
+        while held < end:
+            held = min(held + 365, end)
+            one |= child(_MODULE, "grow", folder / "store", *size, str(held))
+        one |= _figures(folder, size)
+        print(
+            f"years: {one['snapshots_held']:.0f} snapshots held, the last year made in {one['seconds']:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+        found.append(one)
+    return found
+
+
+def _figures(folder: Path, size: Sequence[str]) -> _Found:
+    """Every figure of a store as it stands, of each a fresh process."""
+    root = folder / "store"
+    found: _Found = {"seal": child(_MODULE, "seal", root, *size)["seconds"] * 1000}
+    days = sorted(path.stem for path in (root / "snapshots").iterdir())
+    config = _configure(folder, root, "http://127.0.0.1:9/conda-forge")
+
+    def verb(key: str, *arguments: str, peak: bool = False) -> None:
+        took = cost([sys.executable, "-m", "snapmirror", *arguments, "-c", str(config)])
+        found[key] = took.cpu
+        if peak:
+            found[f"{key}_peak"] = took.peak
+
+    verb("snapshots", "snapshots")
+    verb("diff_days", "diff", days[-2], days[-1])
+    verb("diff_years", "diff", days[-min(len(days), 2 * 365 + 1)], days[-1])
+    verb("forget", "forget", "--dry-run", days[0])
+    verb("gc", "gc", "--dry-run", peak=True)
+    verb("check", "check", peak=True)
+    verb("reindex", "reindex", peak=True)
+    return {**found, **_serve(config, days), **_sync(folder)}
+
+
+def _configure(folder: Path, root: Path, upstream: str) -> Path:
+    config = folder / f"{root.name}.toml"
+    config.write_text(
+        f'store = "{root}"\n[serve]\nport = 0\n[[repo]]\nkind = "conda"\npath = "{REPO}"\nupstream = "{upstream}"\n'
+        f'subdirs = {json.dumps(list(Size().subdirs))}\ndownload = "redirect"\n'
+    )
+    return config
+
+
+def _serve(config: Path, days: Sequence[str]) -> _Found:
+    """A server that has just started: dates from all over the time, each asked for twice."""
+    output, began = config.with_suffix(".log"), time.perf_counter()
+    with process([sys.executable, "-m", "snapmirror", "serve", "-c", str(config)], output) as started:
+        while not (address := re.search(r"http://127\.0\.0\.1:\d+", output.read_text())):
+            if started.poll() is not None or time.perf_counter() > began + _PATIENCE:
+                raise RuntimeError(f"serve does not start: {output.read_text()[-2000:]}")
+            time.sleep(0.01)
+        found = {"start": time.perf_counter() - began}
+        first, again = [], []
+        for id_ in days[len(days) // 10 :: max(1, len(days) // 8)]:
+            url = f"{address[0]}/{id_[:4]}-{id_[4:6]}-{id_[6:8]}/{REPO}/linux-64/repodata_shards.msgpack.zst"
+            first.append(_asked(url))
+            again.append(_asked(url))
+        found |= {"first": statistics.median(first), "next": statistics.median(again)}
+        found["memory"] = int(run(["ps", "-o", "rss=", "-p", str(started.pid)])) / 1000
+    return found
+
+
+def _asked(url: str) -> float:
+    """Milliseconds that an answer takes."""
+    began = time.perf_counter()
+    with urllib.request.urlopen(url, timeout=_PATIENCE) as answer:
+        answer.read()
+    return (time.perf_counter() - began) * 1000
+
+
+def _sync(folder: Path) -> _Found:
+    """A sync as an operator runs it, of the newest day, into a copy of the store that was synced of the day before like that.
+
+    The leaves of that day are in the store already; all else is as it would be on the next one.
+    """
+    root = folder / "copy"
+    _copy(folder / "store", root)
+    port = free_port()
+    config = _configure(folder, root, f"http://127.0.0.1:{port}/{REPO}")
+    server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(folder), str(port)]
+    try:
+        with process(server, folder / "http.log") as started:
+            await_port(port, started, folder / "http.log")
+            for before in (2, 1):
+                child(_MODULE, "upstream", folder / "store", folder / REPO, str(before))
+                took = cost([sys.executable, "-m", "snapmirror", "sync", "--allow-shrink", "-c", str(config)])
+    finally:
+        remove(root)
+        remove(folder / REPO)
+    return {"sync": took.cpu, "sync_peak": took.peak}
+
+
+def _copy(root: Path, other: Path) -> None:
+    """A copy of a store, whose blobs are the same files."""
+    remove(other)
+    shutil.copytree(root, other, ignore=shutil.ignore_patterns("blobs"), symlinks=True)
+    shutil.copytree(root / "blobs", other / "blobs", copy_function=os.link)
+
+
+def _plots(found: Sequence[_Found]) -> str:
+    """A line for each figure: its values, their course, and what it grows with."""
+    heads = [f"{one['snapshots_held']:.0f}" for one in found]
+    lines = [("snapshots", *heads, "", "grows"), *(_line(figure, key, found) for key, figure in FIGURES.items())]
+    lines += [(f"({name})", *(number(one[name]) for one in found), "", "") for name in _COUNTS]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:-1], widths[1:], strict=False))])
+        + f"  {line[-1]}"
+        for line in lines
+    )
+
+
+def _line(figure: Figure, key: str, found: Sequence[_Found]) -> tuple[str, ...]:
+    values = [one.get(key) for one in found]
+    known = [(value, one[figure.driver]) for value, one in zip(values, found, strict=True) if value is not None]
+    top = max((value for value, _ in known), default=0.0) or 1.0
+    course = "".join(" " if value is None else _BARS[round(value / top * (len(_BARS) - 1))] for value in values)
+    what = f"{figure.bar.what}, {figure.bar.unit}"
+    return (what, *("-" if value is None else number(value) for value in values), course, _verdict(known, figure.driver))
+
+
+def _verdict(points: Sequence[tuple[float, float]], driver: str) -> str:
+    """How a figure grows with what drives it. points: (figure, driver), in the order of time"""
+    if len(points) < 2:
+        return ""
+    (first, _), (before, less), (last, most) = points[0], points[-2], points[-1]
+    if last <= 1.25 * first:
+        return "not"
+    in_proportion = last - before <= 1.1 * (last / most) * (most - less)  # what comes last costs no more than what came before
+    return f"as {driver}" if in_proportion else f"MORE than {driver}"
+
+
+# In processes of their own
+
+
+def _grow(root: Path, size: Size, days: int) -> _Found:
+    """Add days until there are so many; what the days of the last year have come to, and what there is then."""
+    began = time.process_time()
+    with channel.opened(root, size) as growing:
+        added = [growing.add() for _ in range(days - growing.days)]
+        counts = growing.counts()
+    last = added[-365:]
+    storms = [day for day in added if day.storm]
+    found = {"seconds": time.process_time() - began, "metadata": _kilobytes(last), **counts}
+    found |= {name: statistics.mean(getattr(day, name) for day in last) for name in ("touched", "listed")}
+    found |= {f"metadata_{part}": _kilobytes(last, part) for part in PARTS}
+    usual = [day for day in last if not day.storm] or last
+    found |= {"metadata_usual": _kilobytes(usual), "listed_usual": statistics.mean(day.listed for day in usual)}
+    if storms:
+        found["metadata_storm"] = _kilobytes(storms[-1:])
+    return found
+
+
+def _kilobytes(days: Sequence[Day], part: str = "") -> float:
+    """What a day takes on the average; part: of all of it"""
+    return statistics.mean(sum(getattr(day, name) for name in ([part] if part else PARTS)) for day in days) / 1000
+
+
+def _seal(root: Path, size: Size) -> _Found:
+    """One day more; the seconds of the processor."""
+    with channel.opened(root, size) as growing:
+        began = time.process_time()
+        growing.add()
+        return {"seconds": time.process_time() - began}
+
+
+def _upstream(root: Path, folder: Path, before: int) -> _Found:
+    """Write the repodata.json files of a channel. before: 1 for the newest snapshot, 2 for the one before"""
+    with Store.open(root, write=False) as store:
+        for name, state in store.catalog().records[-before].repos[REPO].directories.items():
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            content = Conda().derive(store.metadata.directory(state.blob), "repodata.json")
+            (folder / name / "repodata.json").write_bytes(content)
+    return {}
+
+
+def main() -> None:
+    """One step, printed as JSON; or all of it in a folder."""
+    name, *rest = sys.argv[1:]
+    if name == "grow":
+        print(json.dumps(_grow(Path(rest[0]), _size(*rest[1:3]), int(rest[3]))))
+    elif name == "seal":
+        print(json.dumps(_seal(Path(rest[0]), _size(*rest[1:3]))))
+    elif name == "upstream":
+        print(json.dumps(_upstream(Path(rest[0]), Path(rest[1]), int(rest[2]))))
+    else:
+        parser = argparse.ArgumentParser(prog="python -m bench.years", description="Make years of history, and measure them.")
+        parser.add_argument("folder", type=Path, help="an empty or missing one; the history stays in FOLDER/store")
+        parser.add_argument("--scale", type=float, default=SCALE, help="part of conda-forge's names, files and changes")
+        arguments = parser.parse_args()
+        arguments.folder.mkdir(parents=True, exist_ok=True)
+        print(_plots(_measure(arguments.folder, arguments.scale, Size().days, _CHECKPOINTS)))
+
+
+def _size(scale: str, days: str) -> Size:
+    return Size().scaled(float(scale)).within(int(days))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Long histories: those that are made up for measuring are real ones, and what goes through all days reads nothing twice."""
+
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import astuple
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from serving import serving
+from test_bench import bench
+
+from snapmirror import codec
+from snapmirror.cli.check import _leaf_files
+from snapmirror.conda import Conda
+from snapmirror.conda.flat import FlatReading
+from snapmirror.digests import Digest, sha256
+from snapmirror.store import check, seal
+from snapmirror.store.directories import Amendment, Bucket, Directory, Metadata, amend, assemble
+from snapmirror.store.needed import needed_by
+from snapmirror.store.store import Store
+
+HISTORY = Path(__file__).resolve().parents[2] / "shared" / "data" / "main-linux-aarch64"
+DAYS = 40
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a made-up channel of some days."""
+    root = tmp_path_factory.mktemp("years") / "store"
+    channel = bench("channel")
+    with channel.opened(root, channel.Size().scaled(0.0005).within(DAYS)) as growing:
+        for _ in range(DAYS):
+            growing.add()
+    return root
+
+
+def test_what_is_made_up_is_what_a_sync_would_have_made(made_up: Path) -> None:
+    with Store.open(made_up, write=True) as store:
+        with store.lock(None) as catalog:
+            assert list(check.structure(store, _leaf_files)) == []
+        assert len(catalog.records) == DAYS
+        directories = catalog.records[-1].repos["conda-forge"].directories
+        for state in directories.values():
+            reader = store.metadata.directory(state.blob)
+            reading = FlatReading(f"{reader.document.origin}repodata.json", Conda().derive(reader, "repodata.json"), "", None)
+            drafts = list(reading.drafts(reading.sources))
+            assert {draft.name: draft.content for draft in drafts} == dict(reader.contents())
+            files = [file for draft in drafts for file in draft.files]
+            assert (len(files), sum(file.size or 0 for file in files)) == (reader.document.files, reader.document.size)
+        assert sum(store.metadata.directory(state.blob).document.files for state in directories.values()) > 1000
+
+
+def test_a_server_answers_for_any_day_of_it(made_up: Path) -> None:
+    with serving(made_up) as url:
+        for day in ("2015-01-10", "2015-02-09", "current"):
+            with urllib.request.urlopen(f"{url}/{day}/conda-forge/noarch/repodata_shards.msgpack.zst") as answer:
+                shards = codec.from_msgpack(codec.decompress(answer.read(), 1 << 20))["shards"]
+            name, digest = next(iter(shards.items()))
+            with urllib.request.urlopen(f"{url}/{day}/conda-forge/noarch/shards/{digest.hex()}.msgpack.zst") as answer:
+                records = codec.from_msgpack(codec.decompress(answer.read(), 1 << 20))["packages.conda"]
+            assert records
+            assert {record["name"] for record in records.values()} == {name}
+
+
+def test_the_same_calls_make_the_same_history(tmp_path: Path) -> None:
+    channel = bench("channel")
+    for root in (tmp_path / "one", tmp_path / "other"):
+        for _ in range(2):
+            with channel.opened(root, channel.Size().scaled(0.0002).within(8)) as growing:
+                growing.add()
+                growing.add()
+    one, other = ((tmp_path / root / "snapshots" / "20150104T010000Z.json").read_bytes() for root in ("one", "other"))
+    assert one == other
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not HISTORY.exists(), reason="the recorded channels (../shared) are not beside the project")
+def test_the_growth_is_that_of_a_real_channel() -> None:
+    growth = bench("growth")
+    assert astuple(growth.fit(HISTORY)) == pytest.approx(astuple(growth.Growth()), rel=0.005)
+
+
+def test_a_figure_grows_as_what_it_goes_through_or_more() -> None:
+    verdict = bench("years")._verdict
+    assert verdict([(1.0, 10), (1.1, 20), (1.2, 100)], "blobs") == "not"
+    assert verdict([(1.0, 10), (2.0, 20), (10.5, 100)], "blobs") == "as blobs"
+    assert verdict([(1.0, 10), (4.0, 20), (100.0, 100)], "blobs") == "MORE than blobs"
+
+
+class Counted(Metadata):
+    """Counts how often a bucket is asked for."""
+
+    asked = 0
+
+    def bucket(self, digest: Digest) -> Bucket:
+        self.asked += 1
+        return super().bucket(digest)
+
+
+@pytest.fixture
+def long_history(tmp_path: Path) -> Iterator[tuple[Store, Digest, int]]:
+    """Thirty days of an eager directory of 64 names, of which one changes each day; a leaf of the last ten days; and how many
+    buckets there are.
+    """
+    now = datetime(2020, 1, 1, tzinfo=UTC)
+    directory = Directory(kind="conda", form=Conda.form, mode="eager", origin="https://upstream.invalid/")
+    Store.create(tmp_path / "store", now=lambda: now)
+    buckets: set[Digest] = set()
+    with Store.open(tmp_path / "store", write=True, now=lambda: now) as store:
+        before = None
+        for day in range(30):
+            now += timedelta(days=1)
+            names = range(64) if before is None else [day]
+            made = {f"name{name}": codec.compress(codec.to_msgpack({"removed": [f"x{day}"], "x": name}), 3) for name in names}
+            leaves = {name: sha256(leaf) for name, leaf in made.items()}
+            assembled = (
+                amend(before, directory, 64, Amendment(list(leaves), leaves, (), {}))
+                if before
+                else assemble(directory, leaves, {}, {})
+            )
+            assert assembled
+            store.put([*made.values(), *assembled.blobs.values()])
+            before = store.metadata.directory(assembled.digest)
+            buckets.update(before.document.buckets)
+            read = seal.Read(assembled.digest.hex(), "20200101T000000Z")
+            with store.lock(None) as catalog:
+                seal.seal(store, catalog, {"chan": seal.Synced("conda", {"noarch": read}, {}, {})}, ["chan"], None)
+            if day == 20:
+                changed = leaves["name20"]
+        store.metadata = Counted(store.blobs)
+        yield store, changed, len(buckets)
+
+
+def test_check_reads_what_the_days_have_in_common_once(long_history: tuple[Store, Digest, int]) -> None:
+    store, _, buckets = long_history
+    assert isinstance(store.metadata, Counted)
+    with store.lock(None):
+        assert list(check.structure(store, _leaf_files)) == []
+    assert store.metadata.asked == buckets
+
+
+def test_who_needs_a_blob_is_told_by_reading_a_bucket_once(long_history: tuple[Store, Digest, int]) -> None:
+    store, leaf, buckets = long_history
+    assert isinstance(store.metadata, Counted)
+    found = needed_by(store, store.catalog(), _leaf_files, [leaf])
+    assert found == {leaf: [record.id for record in store.catalog().records[20:]]}
+    assert store.metadata.asked == buckets
+    assert needed_by(store, store.catalog(), _leaf_files, []) == {}
+    assert store.metadata.asked == buckets
