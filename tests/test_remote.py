@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -26,8 +26,10 @@ from serving import free_port, server
 from test_web_servers import example, nginx
 from upstream import Upstream
 
+from snapmirror import clock
 from snapmirror.errors import LockedError, ObjectError, Overtaken
 from snapmirror.remote import lease as leases
+from snapmirror.remote.objects import Objects
 from snapmirror.remote.settings import S3, parse_address
 from snapmirror.remote.store import RemoteStore
 from snapmirror.store import syncing
@@ -470,10 +472,42 @@ def test_a_service_that_is_busy_or_cuts_connections_is_asked_again(
             told[key] = told.get(key, 0) + 1
             if method == "PUT" and "blobs/" in path and told[key] == 1:
                 return -1 if "partNumber" in path else 503
+            if method == "PUT" and "snapshots/" in path and told[key] == 1:
+                return 409  # two at once, says the service, and neither has been done
         return None
 
     with tampered(service, tamper) as endpoint:
         service.use(mirror, store, endpoint=endpoint)
         mirror.sync(timeout=120)
         mirror.run("check", "--read-data", timeout=120)
+        assert len(mirror.snapshots()) == 1
     assert any("partNumber" in key for key in told)
+
+
+@objects
+def test_a_clock_that_is_wrong_is_said_before_anything_is_written(mirror: Mirror, service: Service, store: str) -> None:
+    mirror.sync()
+    address = parse_address(mirror.settings["store"])
+    before = service.keys(store, "snapshots/")
+    settings, cache = S3(**mirror.settings["s3"]), Path(mirror.settings["cache"])
+    with RemoteStore.open_remote(address, settings, cache, write=True, now=_twenty_minutes_ahead) as ahead:
+        said = r"this machine's clock is 0:(19|20):\d+.* ahead of the service's; set it right"
+        with pytest.raises(ObjectError, match=said), ahead.lock(None):
+            pass
+    assert service.keys(store, "snapshots/") == before
+    mirror.sync()
+
+
+def _twenty_minutes_ahead() -> datetime:
+    return clock.now() + timedelta(minutes=20)
+
+
+@objects
+def test_listings_of_many_pages_are_read_to_their_end(mirror: Mirror, service: Service, store: str) -> None:
+    objects = Objects(parse_address(f"s3://{store}"), S3(**mirror.settings["s3"]))
+    keys = [f"many/{number:05d}" for number in range(2345)]
+    for _ in objects.threads.map(lambda key: objects.put(key, b""), keys):
+        pass
+    assert [one.key for one in objects.list("many")] == keys
+    assert [one.key for one in objects.list("many", after="many/02000")] == keys[2001:]
+    objects.close()
