@@ -14,6 +14,8 @@ from ..store.catalog import CURRENT
 from ..store.store import Store
 from . import internal
 from .answers import Refused
+from .api import PREFIX as API
+from .api import Api, ApiSender
 from .auth import Guard
 from .blobs import BlobSender
 from .bodies import Bodies, in_memory
@@ -54,10 +56,13 @@ class Server:
         origins: Origins,
         puller: Puller | None,
         live: Live | None = None,
+        *,
+        api: Api,
     ) -> None:
         """origins: of the configured repos
         puller: fetches the files that are asked for; None if no repo is configured so
         live: the same for metadata
+        api: answers questions of programs
         """
         self._store = store
         self._origins = origins
@@ -70,6 +75,7 @@ class Server:
         self._puller = puller
         self._fresh = Fresh(store, live, origins) if live else None
         self._bodies = Bodies()
+        self._api = ApiSender(api)
         self._present = self._begin(self._watch.view())
         self._sender = Sender(store, BlobSender(store, settings, puller), self._bodies)
         self._snapshots = internal.Snapshots(store)
@@ -79,7 +85,7 @@ class Server:
 
     def _begin(self, view: View) -> Present:
         resolver = Resolver(self._store, self._ecosystems, view, self._public_url, self._origins)
-        return Present(resolver, {}, {}, self._bodies.beside())
+        return Present(resolver, {}, {}, self._bodies.beside(), self._api.beside())
 
     async def follow(self) -> None:
         """Learn of what other machines publish, again and again: a store of objects is not watched by looking at its files."""
@@ -105,6 +111,7 @@ class Server:
     async def close(self) -> None:
         """Wait for threads, but not for upstreams."""
         self._bodies.close()
+        self._api.close()
         if self._puller:
             await self._puller.close()
         if self._fresh:
@@ -265,6 +272,8 @@ class Server:
                 cache = NO_STORE
             case name if name.startswith(FOLDERS):
                 return await self._stored.answer(request, name, view)
+            case name if name.startswith(API):
+                return await self._api.answer(request, name.removeprefix(API), view.catalog, present.asked)
             case name if name.startswith(internal.CONFIG):
                 return await self._client_settings(request, path, present)
             case _:

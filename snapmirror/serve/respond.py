@@ -165,9 +165,14 @@ def _date(now: int) -> bytes:
     return formatdate(now, usegmt=True).encode() + b"\r\n"
 
 
-def problem(request: web.BaseRequest, status: int, text: str, place: Place | None = None, *fields: str) -> Reply:
-    """An answer without a representation: a sentence, never kept by caches. fields: further header lines."""
-    media, content = _said(request.headers.get("Accept", ""), text)
+def problem(
+    request: web.BaseRequest, status: int, text: str, place: Place | None = None, *fields: str, media: str = ""
+) -> Reply:
+    """An answer without a representation: a sentence, never kept by caches.
+
+    fields: further header lines; media: in which form, instead of that which the request asks for
+    """
+    media, content = _said(media or request.headers.get("Accept", ""), text)
     lines = [f"Cache-Control: {NO_STORE}", *_place_lines(place), *fields]
     lines += [f"Content-Type: {media}", "X-Content-Type-Options: nosniff", f"Content-Length: {len(content)}"]
     return Reply(status, _lines(lines), None if request.method == "HEAD" else content)

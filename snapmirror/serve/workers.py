@@ -25,6 +25,7 @@ from ..store.store import Store
 from ..transfer.hosts import Hosts
 from ..transfer.settings import Download
 from .access import AccessLog
+from .api import Api
 from .app import Server
 from .fresh import Live
 from .patience import Connections, Patience
@@ -60,6 +61,8 @@ class Setup(NamedTuple):
     live: Callable[[Store, Hosts], Live] | None
     #: whether files are fetched when they are asked for: then the store is written to
     on_demand: bool
+    #: makes what answers questions of programs
+    api: Callable[[Store], Api]
 
 
 def run(
@@ -253,7 +256,7 @@ def server_of(setup: Setup, ecosystems: Mapping[str, Ecosystem]) -> Server:
     hosts = hosts_of(store)
     puller = Puller(store, setup.download, hosts) if setup.on_demand else None
     live = setup.live(store, hosts) if setup.live else None
-    return Server(store, ecosystems, setup.settings, setup.origins, puller, live)
+    return Server(store, ecosystems, setup.settings, setup.origins, puller, live, api=setup.api(store))
 
 
 def _allow_connections() -> None:
