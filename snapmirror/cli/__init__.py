@@ -29,6 +29,7 @@ VERBS = {
     "token": "token",
     "schedule": "schedule",
     "status": "status",
+    "doctor": "doctor",
     "snapshots": "snapshots",
     "show": "snapshots",
     "diff": "diff",

@@ -55,6 +55,11 @@ def _upstream(path: Path | None) -> str:
     return "" if named_otherwise else os.environ.get("TUNASYNC_UPSTREAM_URL", "")
 
 
+def configured(path: Path | None) -> Config:
+    """The configuration alone. path: what `--config` names. Raises ConfigError."""
+    return configuration.load(find_config(path), _upstream(path))
+
+
 @contextlib.contextmanager
 def opened(
     path: Path | None, *, write: bool, create: bool = False, allow_clashes: bool = False, sign: bool = False
