@@ -50,8 +50,9 @@ class GcPlan:
     trees: Sequence[str]
     #: blobs that nothing refers to
     blobs: Sized
-    #: blobs that stay
+    #: blobs that stay, and their bytes
     kept: int
+    kept_bytes: int
     #: digests of the documents that stay in the cache
     documents: Collection[Digest]
     #: files that were fetched on request and make room for others (see `eviction`)
@@ -186,7 +187,7 @@ def plan(
     states = store.live.states()
     stale = {path for path in states if on_request is not None and path not in on_request and store.live.written(path) <= limit}
     reached = mark(reader, roots(store, after.records, (state for path, state in states.items() if path not in stale)))
-    kept, blobs = _sort(store, reached, limit)
+    kept, kept_bytes, blobs = _sort(store, reached, limit)
     return GcPlan(
         forget=forgotten,
         dead_syncs=[entry.path for entry in syncing.entries(store.layout) if entry.expired],
@@ -195,6 +196,7 @@ def plan(
         trees=_expired(store, after, store.now() - keep_trees),
         blobs=blobs,
         kept=kept,
+        kept_bytes=kept_bytes,
         documents=set(current_documents(store, after)),
     )
 
@@ -204,15 +206,16 @@ def spared_after(store: Store, grace: timedelta) -> float:
     return (store.now() - grace).timestamp() if grace else math.inf
 
 
-def _sort(store: Store, reached: Collection[Digest], limit: float) -> tuple[int, Sized]:
-    """How many blobs stay, and those that go."""
-    kept, going = 0, []
+def _sort(store: Store, reached: Collection[Digest], limit: float) -> tuple[int, int, Sized]:
+    """How many blobs stay, their bytes, and those that go."""
+    kept, kept_bytes, going = 0, 0, []
     for blob in store.blobs.list():
         if blob.digest in reached or blob.stored > limit:
             kept += 1
+            kept_bytes += blob.size
         else:
             going.append((blob.digest, blob.size))
-    return kept, going
+    return kept, kept_bytes, going
 
 
 def _expired(store: Store, after: Catalog, limit: datetime) -> list[str]:
