@@ -123,7 +123,10 @@ def test_every_option_has_its_place_in_the_manual_and_no_other_has() -> None:
     for name, options in known.items():
         common = {"--help": ""} if name in ("init", "key", "token", "verify") else COMMON
         assert {**stated_options(page.subsections[name]), **common} == options, name
-    assert stated_options(page.subsections["Common options"]) == {**COMMON, "--version": ""}
+    assert stated_options(page.subsections["Common options"]) == {
+        **COMMON,
+        **dict.fromkeys(("--version", "--install-completion", "--show-completion"), ""),
+    }
 
 
 def test_synopsis() -> None:

@@ -7,14 +7,18 @@ import typer
 from ..errors import SnapmirrorError, UsageError
 from ..store.store import Store
 from ..sync import compare
-from .context import ConfigOption, JsonOption, opened, output, output_json, printable, say
+from .context import ConfigOption, JsonOption, complete_repo, complete_snapshot, opened, output, output_json, printable, say
 from .ecosystems import ECOSYSTEMS
 
 
 def diff(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="`current`, a date, a time, an id or a pin.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The same, of the newer one.")],
-    repo: Annotated[str | None, typer.Argument(metavar="[REPO]", help="Only repos at or below this path.")] = None,
+    old: Annotated[
+        str, typer.Argument(metavar="OLD", help="`current`, a date, a time, an id or a pin.", autocompletion=complete_snapshot)
+    ],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The same, of the newer one.", autocompletion=complete_snapshot)],
+    repo: Annotated[
+        str | None, typer.Argument(metavar="[REPO]", help="Only repos at or below this path.", autocompletion=complete_repo)
+    ] = None,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Status 1 if they differ, 0 if not, 2 for any failure.")
     ] = False,

@@ -13,7 +13,7 @@ from ..store.store import Store
 from ..sync.engine import Sync
 from ..sync.report import DirectoryReport, RepoReport, Report
 from ..sync.settings import Options
-from .context import ConfigOption, JsonOption, choose, opened, output, output_json, say, time_id, waiting
+from .context import ConfigOption, JsonOption, choose, complete_repo, opened, output, output_json, say, time_id, waiting
 from .ecosystems import ECOSYSTEMS
 from .progress import progress
 
@@ -22,7 +22,10 @@ _NAMED = 20
 
 
 def sync(
-    repos: Annotated[list[str] | None, typer.Argument(metavar="[REPO]...", help="Paths: the repos at or below them.")] = None,
+    repos: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[REPO]...", help="Paths: the repos at or below them.", autocompletion=complete_repo),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")] = False,
     seal_as: Annotated[
         str | None,
