@@ -1,5 +1,6 @@
 """snapmirror sync: read upstreams and seal a snapshot."""
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from .. import units
 from ..ecosystem import Repo
-from ..errors import UsageError
+from ..errors import SnapmirrorError, UsageError
 from ..store.records import place_of
 from ..store.store import Store
 from ..sync.engine import Sync
@@ -71,7 +72,8 @@ def _noted(store: Store, run: Sync, chosen: Sequence[Repo]) -> Report:
         report = run.run(chosen)
         noted.outcomes = {path: repo.outcome for path, repo in report.repos.items()}
     if report.snapshot:
-        store.outcomes.note_held(*store.index.totals())
+        with contextlib.suppress(SnapmirrorError, OSError):  # the snapshot is there, whatever ails the index
+            store.outcomes.note_held(*store.index.totals())
     return report
 
 
