@@ -22,6 +22,8 @@ DEBIAN := apache2:apache2 curl:curl mandoc:mandoc nginx:nginx-light openssl:open
 help:
 	@echo 'make demo      mirror a small channel and two projects of PyPI, and serve them for $(DEMO_SECONDS) s (DEMO_SECONDS=n)'
 	@echo 'make test      run the tests (JOBS=n: in n processes; TESTS=tests/test_x.py: only these)'
+	@echo 'make objects   run the tests of stores of objects, on moto and on a gateway of Ceph'
+	@echo 'make objects-races  four writers and two gcs at once on a gateway of Ceph, ROUNDS=$(ROUNDS) (SHORT=1: 5)'
 	@echo 'make fleet     play a day of 50 clients and an index that fails one time in twenty, on a clock of its own'
 	@echo 'make faults    try a bad index, crowds of clients, kills and a full disk on snapmirror and on other proxies'
 	@echo 'make chaos     mirror a bad upstream with snapmirror and with other programs, while a client installs'
@@ -74,7 +76,8 @@ $(VENV)/installed-fuzz: pyproject.toml | $(VENV)/made
 # names the program.
 $(VENV)/debian: PACKAGES = $(DEBIAN)
 $(VENV)/debian-bench: PACKAGES = $(DEBIAN) wrk:wrk restic:restic
-$(VENV)/debian $(VENV)/debian-bench: | $(VENV)/made
+$(VENV)/debian-objects: PACKAGES = ceph-mon:ceph-mon ceph-osd:ceph-osd ceph:ceph-common radosgw:radosgw uuidgen:uuid-runtime curl:curl
+$(VENV)/debian $(VENV)/debian-bench $(VENV)/debian-objects: | $(VENV)/made
 	@if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ] && command -v apt-get >/dev/null; then \
 		missing=; \
 		for pair in $(PACKAGES); do \
@@ -105,12 +108,22 @@ demo: $(VENV)/installed
 TESTS ?= tests
 .PHONY: test
 test: $(VENV)/installed-test $(VENV)/debian
-	$(BIN)/python -m pytest --numprocesses $(JOBS) -m 'not long and not proof' $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) -m 'not long and not proof and not objects' $(TESTS)
 
 .PHONY: long
 long: $(VENV)/installed-test $(VENV)/debian
 	SNAPMIRROR_LONG=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --timeout 3600 \
 		tests/test_adopt.py tests/test_real_data.py
+
+# of a store of objects: on moto, and on a gateway of Ceph where that can be installed
+.PHONY: objects
+objects: $(VENV)/installed-test $(VENV)/debian-objects
+	SNAPMIRROR_OBJECTS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) -rs tests/test_remote.py
+
+ROUNDS ?= $(if $(SHORT),5,1000)
+.PHONY: objects-races
+objects-races: $(VENV)/installed-test $(VENV)/debian-objects
+	$(BIN)/python tests/races_objects.py --rounds $(ROUNDS)
 
 # What tries to break the promises (docs/proof.md); SHORT=1: a sample of each, which CI runs
 SHORT ?=

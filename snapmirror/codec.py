@@ -50,6 +50,11 @@ def to_msgpack(value: Any) -> bytes:
     return _MSGPACK.encode(value)
 
 
+def from_msgpack(data: bytes) -> Any:
+    """The value of what `to_msgpack` made."""
+    return msgspec.msgpack.decode(data)
+
+
 def to_json(value: Any) -> bytes:
     """Canonical JSON."""
     return _JSON.encode(value)

@@ -10,7 +10,9 @@
     │   ├── UnknownFormat            1  a store of another version
     │   ├── DiskFull                 1  no space left while writing
     │   └── ClockError               1  the newest snapshot lies in the future
+    ├── ObjectError                  1  the object store could not be used
     ├── LockedError                  4  another process holds the store or a repo
+    │   └── Overtaken                4  it has published something since we looked
     ├── DamagedError                 5  what the store says of itself is not true
     ├── PlanTooLarge                 1  a plan that does not fit on the disk
     ├── HelperEnded                  1  somebody ended a process that worked for this one
@@ -135,6 +137,20 @@ class ClockError(StoreError):
         super().__init__(path, f"the newest snapshot {newest} is ahead of the clock ({now}): set the clock right")
 
 
+class ObjectError(SnapmirrorError):
+    """The service that holds a store's objects could not be used."""
+
+    def __init__(self, address: str, code: str, problem: str) -> None:
+        #: `s3://bucket/prefix`, or that of an object
+        self.address = address
+        #: what the service calls the error, `NoSuchBucket` say; empty if it said nothing
+        self.code = code
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.address}: {self.problem}" + (f" ({self.code})" if self.code else "")
+
+
 class LockedError(SnapmirrorError):
     """Another process holds a lock and we were told not to wait."""
 
@@ -146,6 +162,10 @@ class LockedError(SnapmirrorError):
 
     def __str__(self) -> str:
         return f"{self.what} is locked by another process; try again when it has ended"
+
+
+class Overtaken(LockedError):
+    """Another process has published under the number that was ours, while we were thought to be dead."""
 
 
 class DamagedError(SnapmirrorError):

@@ -31,6 +31,14 @@ class File(msgspec.Struct, frozen=True, gc=False):
         """The same with other values in some fields."""
         return msgspec.structs.replace(self, **changes)
 
+    def is_as(self, other: "File") -> bool:
+        """Whether another record speaks of the same bytes, as far as both say."""
+        if self.sha256 and other.sha256:
+            return self.sha256 == other.sha256
+        if self.other and other.other:
+            return self.other == other.other
+        return self.size == other.size
+
 
 class Draft(NamedTuple):
     """A leaf as read from upstream, before its files are fetched and verified."""

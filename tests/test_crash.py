@@ -60,7 +60,7 @@ def _rows_before_blobs() -> None:
 
 def _files_before_rows() -> None:
     def sweep(store: Store, blobs: Any) -> int:
-        freed = sum(gc._delete(store, digest) for digest, _ in blobs)
+        freed = sum(store.delete(digest) for digest, _ in blobs)
         store.index.drop_blobs(digest for digest, _ in blobs)
         return freed
 

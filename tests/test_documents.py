@@ -47,7 +47,7 @@ from snapmirror.transfer import settings as transfer
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "man").iterdir())
 NOT_RUN = "# not run by the tests: "
-TABLES = ("download", "retention", "publish", "sign", "serve")
+TABLES = ("s3", "download", "retention", "publish", "sign", "serve")
 #: options that every command has
 COMMON = {"--config": "FILE", "--help": ""}
 
@@ -183,6 +183,7 @@ def test_json_keys(tmp_path: Path) -> None:
         upstream = (tmp_path / "upstream").as_uri()
         config_.write(f'[[repo]]\nkind = "conda"\npath = "demand"\nupstream = "{upstream}"\ndownload = "on-demand"\n')
     run("sync", folder=tmp_path)
+    first = run("snapshots", folder=tmp_path).split()[0]
     page = manual("snapmirror.1")
     stated = {
         name.removeprefix("JSON of "): {word for line in lines for word in re.findall(r"\bVa (\w+)", line)}
@@ -193,16 +194,31 @@ def test_json_keys(tmp_path: Path) -> None:
     assert set(stated) == {name for name, options in commands().items() if "--json" in options}
     arguments = {
         "show": ["current"],
-        "diff": ["current", "current"],
+        "diff": ["current", "current", "--for", "lock.txt"],
+        "log": ["hello-snapmirror"],
+        "which": ["lock.txt"],
+        "bisect": [
+            "--good",
+            first,
+            "--bad",
+            "current",
+            "--",
+            "sh",
+            "-c",
+            f'case "$SNAPMIRROR_URL" in */{first}) ;; *) exit 1; esac',
+        ],
         "forget": ["--retention"],
         "adopt": ["upstream", "--repo", "greetings"],
         "prefetch": ["demand", "--spec", "hello-snapmirror"],
         "export": ["--to", "all.tar"],
         "import": ["all.tar"],
         "replicate": ["store", "--config", "replica.toml"],
+        "migrate": ["store", "moved"],
     }
-    statuses = {"doctor": None}  # that of this machine
+    statuses = {"doctor": None, "which": 1}  # the former is that of this machine
     (tmp_path / "replica.toml").write_text('store = "replica"\n', encoding="utf-8")
+    lacking = "https://x.example/greetings/noarch/no-such-1.0-0.conda"
+    (tmp_path / "lock.txt").write_text(f"@EXPLICIT\n{lacking}\n", encoding="utf-8")
     run("deny", "greetings", "greeting-data", "--reason", "a test", folder=tmp_path)
     live = Live(Layout(tmp_path / "store"))
     live.note_lost(bytes(32), Lost(name="a-1.0-0.conda", since="20260101T000000Z", problem="is gone"))
@@ -474,7 +490,8 @@ def test_commands_in_documents_have_only_options_that_there_are() -> None:
     assert len(uses) > 20
     for verb, rest in uses:
         assert verb in known, verb
-        options = {word.partition("=")[0] for word in rest.split() if word.startswith("--")}
+        ours = rest.partition(" -- ")[0]  # what follows is another command
+        options = {word.partition("=")[0] for word in ours.split() if word.startswith("--")}
         assert options <= set(known[verb]), f"snapmirror {verb}{rest}"
 
 

@@ -177,7 +177,7 @@ def test_a_nested_record_is_withheld_or_can_be_read_again() -> None:
 def test_an_environment_file_names_packages_as_texts(tmp_path: Path) -> None:
     """YAML reads `yes` as true; it is a name like any other."""
     (tmp_path / "environment.yml").write_text("dependencies:\n- yes\n- python >=3\n-\n")
-    assert wanted._read(tmp_path / "environment.yml").specs == ["yes", "python >=3"]
+    assert wanted.read_file(tmp_path / "environment.yml").specs == ["yes", "python >=3"]
 
 
 def test_a_configuration_in_brackets_says_so(tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ WRITERS = {
     ("transfer/download.py", "open"): "the partial file, locked while it is written",
     ("transfer/download.py", "os.fchmod"): "the partial file, when it may be written to again",
     ("serve/access.py", "open"): "the access log, which is not of the store",
+    ("cli/bisect.py", "Path.mkdir"): "a temporary folder",
+    ("cli/bisect.py", "Path.write_text"): "settings of clients, in a temporary folder",
     ("cli/init.py", "open"): "a new configuration, which is not of the store",
     ("cli/init.py", "Path.mkdir"): "the folder of a new configuration, which is not of the store",
 }
@@ -55,6 +57,7 @@ CLOCKS = {
     ("clock.py", "datetime.now"): "the one source",
     ("store/syncing.py", "time.time"): "the age of a file, against its mtime",
     ("store/snapshots.py", "time.time_ns"): "the age of a folder, against its mtime",
+    ("remote/far.py", "time.time"): "the age of a file, against its mtime",
     ("serve/respond.py", "time.time"): "the Date field, once for each of thousands of answers a second",
     ("serve/access.py", "time.time"): "the access log, likewise",
 }

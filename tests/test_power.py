@@ -307,7 +307,7 @@ def _a_record_before_its_directories() -> None:
 
 def _files_before_their_index_rows() -> None:
     def sweep(store: Store, blobs: gc_.Sized) -> int:
-        freed = sum(gc_._delete(store, digest) for digest, _ in blobs)
+        freed = sum(store.delete(digest) for digest, _ in blobs)
         store.index.drop_blobs(digest for digest, _ in blobs)
         return freed
 

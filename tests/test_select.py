@@ -330,7 +330,7 @@ def test_environment_file_keeps_its_specs_and_all_that_they_need(tmp_path: Path,
 # Selections that can't be meant so
 
 
-@pytest.mark.parametrize("mistake", ["nothing", "unknown file", "other bytes", "not a lock", "no file", "no spec"])
+@pytest.mark.parametrize("mistake", ["nothing", "unknown file", "other bytes", "other MD5", "not a lock", "no file", "no spec"])
 def test_selection_that_can_not_be_meant_so_changes_nothing_and_is_named(
     tmp_path: Path, mirror: Mirror, upstream: Upstream, own: Channel, mistake: str
 ) -> None:
@@ -341,10 +341,12 @@ def test_selection_that_can_not_be_meant_so_changes_nothing_and_is_named(
     lock = tmp_path / "lock"
     lock.mkdir()
     other = Package(LIB.filename, b"", {**LIB.record, "sha256": "0" * 64})
+    (lock / "md5.txt").write_text(f"@EXPLICIT\nhttps://example.org/own/noarch/{LIB.filename}#{'0' * 32}\n")
     select, said = {
         "nothing": ({"include": ["lib >7"]}, "keeps nothing"),
         "unknown file": ({"include_from": [write_lock(tmp_path, "explicit", LIB, unknown)]}, f"noarch/{unknown.filename}"),
         "other bytes": ({"include_from": [write_lock(lock, "explicit", other)]}, f"noarch/{LIB.filename}"),
+        "other MD5": ({"include_from": [str(lock / "md5.txt")]}, f"noarch/{LIB.filename}"),
         "not a lock": ({"include_from": [__file__]}, "can't be used"),
         "no file": ({"include_from": ["nowhere.yml"]}, "No such file"),
         "no spec": ({"include": ["tool >=="]}, "is no MatchSpec"),

@@ -33,6 +33,9 @@ VERBS = {
     "snapshots": "snapshots",
     "show": "snapshots",
     "diff": "diff",
+    "log": "log",
+    "which": "which",
+    "bisect": "bisect",
     "pin": "pin",
     "unpin": "pin",
     "deny": "deny",
@@ -46,6 +49,7 @@ VERBS = {
     "export": "copies",
     "import": "copies",
     "replicate": "copies",
+    "migrate": "copies",
     "key": "key",
     "verify": "verify",
 }

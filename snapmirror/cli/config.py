@@ -13,8 +13,10 @@ from typing import Any
 import msgspec
 
 from .. import clock, units
+from ..digests import sha256
 from ..ecosystem import Repo
-from ..errors import ConfigError
+from ..errors import ConfigError, UsageError
+from ..remote.settings import S3, is_remote, parse_address
 from ..serve.settings import Serve
 from ..store.catalog import RESERVED
 from ..store.records import place_of
@@ -53,9 +55,13 @@ class Sign(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True
 class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
     """A whole configuration. In one that `load` has returned, paths are absolute and each repo is one of its own."""
 
+    #: a folder, or `s3://bucket/prefix`
     store: str = "store"
     #: where the LMDB index lies, if the store is on a network disk
     index: str | None = None
+    #: of an object store: the folder of what this machine keeps of it, which can be thrown away
+    cache: str = ""
+    s3: S3 = S3()
     #: how many bytes `gc` leaves of what was fetched on demand and can be had again, such as `200GB`; empty: all
     max_cache: str = ""
     download: Download = Download()
@@ -70,9 +76,14 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
             units.parse_size(self.max_cache)
 
     @property
+    def is_remote(self) -> bool:
+        """Whether the store is no folder."""
+        return is_remote(self.store)
+
+    @property
     def store_path(self) -> Path:
-        """The store's folder."""
-        return Path(self.store)
+        """The store's folder; of an object store that of its cache."""
+        return Path(self.cache if self.is_remote else self.store)
 
     @property
     def index_path(self) -> Path | None:
@@ -94,15 +105,49 @@ def load(path: Path, upstream: str = "") -> Config:
     repos = _repos(path, base, config.repo, upstream if len(config.repo) == 1 else "")
     if config.serve.auth and (taken := next((repo.path for repo in repos if repo.path.split("/")[0] == "t"), None)):
         raise ConfigError(path, f"[[repo]] {taken}", "path begins with 't', after which URLs have a token ([serve.auth])")
+    if is_remote(config.store):
+        config = _remote(path, base, config, repos)
     return msgspec.structs.replace(
         config,
-        store=str(base / config.store),
+        store=config.store if config.is_remote else str(base / config.store),
         index=str(base / config.index) if config.index else None,
         download=config.download.found(base, os.environ),
         serve=_serve(base, config.serve),
         sign=Sign(key=str(base / config.sign.key) if config.sign.key else ""),
         repo=repos,
     )
+
+
+def _remote(path: Path, base: Path, config: Config, repos: list[AnyRepo]) -> Config:
+    """The configuration of an object store: with a cache, and without trees, which are links to files."""
+    with _explained(path, "key store"):
+        address = str(parse_address(config.store))
+    for repo in repos:
+        if repo.download == "on-demand" or repo.metadata == "on-request":
+            problem = 'fetches when it is asked, which only a store on a disk can; use download = "eager" or "redirect"'
+            raise ConfigError(path, f"[[repo]] {repo.path}", problem)
+    cache = str(base / config.cache) if config.cache else _cache_of(address)
+    publish = msgspec.structs.replace(config.publish, trees=[])
+    return msgspec.structs.replace(config, store=address, cache=cache, publish=publish)
+
+
+def with_store(config: Config, store: str) -> Config:
+    """The same configuration with another store. Raises UsageError for what is none."""
+    if not is_remote(store):
+        return msgspec.structs.replace(config, store=str(Path(store).absolute()), index=None)
+    try:
+        address = str(parse_address(store))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    cache = config.cache if address == config.store else _cache_of(address)
+    publish = msgspec.structs.replace(config.publish, trees=[])
+    return msgspec.structs.replace(config, store=address, cache=cache, index=None, publish=publish)
+
+
+def _cache_of(address: str) -> str:
+    """Where the cache of a store lies if nothing is said: one for each address."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return str(caches / "snapmirror" / sha256(address.encode()).hex()[:16])
 
 
 def _serve(base: Path, serve: Serve) -> Serve:

@@ -16,6 +16,7 @@ from ..errors import ConfigError, SnapmirrorError, UsageError
 from ..store.catalog import CURRENT, RESERVED, Catalog, is_pin_name
 from ..store.store import Store
 from . import config as configuration
+from . import stores
 from .config import Config
 
 _Value = TypeVar("_Value")
@@ -54,22 +55,22 @@ def _upstream(path: Path | None) -> str:
     return "" if named_otherwise else os.environ.get("TUNASYNC_UPSTREAM_URL", "")
 
 
-def configured(path: Path | None) -> Config:
-    """The configuration alone. path: what `--config` names. Raises ConfigError."""
+def read_config(path: Path | None) -> Config:
+    """The configuration. path: what `--config` names. Raises ConfigError."""
     return configuration.load(find_config(path), _upstream(path))
 
 
 def complete_repo(context: typer.Context, incomplete: str) -> list[str]:
     """For the shell: the paths of configured repos that begin so."""
     with contextlib.suppress(SnapmirrorError, OSError):
-        return [repo.path for repo in configured(context.params.get("config")).repo if repo.path.startswith(incomplete)]
+        return [repo.path for repo in read_config(context.params.get("config")).repo if repo.path.startswith(incomplete)]
     return []
 
 
 def complete_snapshot(context: typer.Context, incomplete: str) -> list[str]:
     """For the shell: selectors that begin so: `current`, pins, days and ids, the newest first."""
     with contextlib.suppress(SnapmirrorError, OSError):
-        with Store.open(configured(context.params.get("config")).store_path, write=False) as store:
+        with stores.opener(read_config(context.params.get("config")), write=False)() as store:
             catalog = store.catalog()
         ids = [record.id for record in reversed(catalog.records)]
         days = dict.fromkeys(f"{id_[:4]}-{id_[4:6]}-{id_[6:8]}" for id_ in ids)
@@ -101,22 +102,14 @@ def opened(
     allow_clashes: do not refuse a repo and a pin of one name: the verb may be what ends that
     """
     file = find_config(path)
-    config = configuration.load(file, _upstream(path))
+    config = read_config(path)
     key = config.sign.read_key() if sign else None  # first: what can't be signed need not be fetched
-    if create and create_store(config.store_path):
-        say(f"created the store {config.store_path}")
-    with Store.open(config.store_path, write=write, index=config.index_path, key=key) as store:
+    if create and stores.create(config):
+        say(f"created the store {config.store}")
+    with stores.opener(config, write=write, key=key)() as store:
         if not allow_clashes:
             _refuse_clashes(config, store.catalog(), file)
         yield config, store
-
-
-def create_store(folder: Path) -> bool:
-    """Make a store unless there is one; whether it was made. Raises StoreError if the folder holds anything else."""
-    if (folder / "snapmirror.json").exists():
-        return False
-    Store.create(folder)
-    return True
 
 
 def _refuse_clashes(config: Config, catalog: Catalog, file: Path) -> None:

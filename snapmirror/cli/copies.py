@@ -1,4 +1,4 @@
-"""snapmirror replicate, export and import: copies of snapshots, over the network or in files."""
+"""snapmirror replicate, migrate, export and import: copies of snapshots, over the network or in files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +14,13 @@ from ..sync.copying import Check, Copying, CopyReport
 from ..sync.exporting import Export
 from ..sync.fetch import Progress
 from ..sync.importing import ExportFile
-from ..sync.origins import Folder, Server
+from ..sync.origins import Opened, Server
 from ..transfer.http import Http
-from .config import Config
-from .context import ConfigOption, JsonOption, opened, output, output_json, parsed, waiting
+from .config import Config, with_store
+from .context import ConfigOption, JsonOption, opened, output, output_json, parsed, read_config, say, waiting
 from .ecosystems import ECOSYSTEMS
 from .progress import progress
+from .stores import create, opener
 
 SnapshotsOption = Annotated[
     list[str] | None,
@@ -31,7 +32,9 @@ KeyOption = Annotated[
 
 
 def replicate(
-    origin: Annotated[str, typer.Argument(metavar="URL|DIR", help="Another snapmirror, or the folder of its store.")],
+    origin: Annotated[
+        str, typer.Argument(metavar="URL|DIR", help="Another snapmirror, or its store: a folder, or s3://bucket/prefix.")
+    ],
     snapshots: SnapshotsOption = None,
     key: KeyOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print which snapshots would come, and bring nothing.")] = False,
@@ -45,12 +48,42 @@ def replicate(
             if origin.startswith(("http://", "https://")):
                 report = copying.run(Server(origin, http, store), snapshots or [], dry_run=dry_run)
             else:
-                folder = Path(origin).absolute()
-                if folder.exists() and folder.samefile(store.layout.root):
-                    raise UsageError(f"{origin}: is the store of this configuration; name another one")
-                with Store.open(folder, write=False) as other:
-                    report = copying.run(Folder(other, http, store), snapshots or [], dry_run=dry_run)
+                there = with_store(settings, origin)
+                _refuse_itself(origin, there, settings)
+                with opener(there, write=False)() as other:
+                    report = copying.run(Opened(origin, other, http, store), snapshots or [], dry_run=dry_run)
     _print(report, as_json=json)
+
+
+def migrate(
+    from_: Annotated[str, typer.Argument(metavar="FROM", help="A store: its folder, or s3://bucket/prefix.")],
+    to: Annotated[str, typer.Argument(metavar="TO", help="Another one, which is made if there is none.")],
+    json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Bring all snapshots of one store into another, of the same kind or not. Run again, it goes on where it was."""
+    settings = read_config(config)
+    there, here = with_store(settings, from_), with_store(settings, to)
+    _refuse_itself(from_, there, here)
+    if create(here):
+        say(f"created the store {here.store}")
+    with (
+        opener(there, write=False)() as other,
+        opener(here, write=True)() as store,
+        progress() as bars,
+        Http(settings.download, bars.message, now=store.now) as http,
+    ):
+        report = _copying(store, here, bars).run(Opened(there.store, other, http, store), [])
+    _print(report, as_json=json)
+
+
+def _refuse_itself(origin: str, there: Config, here: Config) -> None:
+    """Raise UsageError if two stores are one."""
+    same = there.store == here.store
+    if not (there.is_remote or here.is_remote):
+        same = all(Path(one.store).exists() for one in (there, here)) and Path(there.store).samefile(here.store)
+    if same:
+        raise UsageError(f"{origin}: is the store that snapshots are to be brought into; name another one")
 
 
 def export(

@@ -1,14 +1,20 @@
 """snapmirror diff: what changed between two snapshots."""
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from ..errors import SnapmirrorError, UsageError
 from ..store.store import Store
 from ..sync import compare
+from ..sync.compare import Differences
+from ..sync.which import Questions
+from .config import Config
 from .context import ConfigOption, JsonOption, complete_repo, complete_snapshot, opened, output, output_json, printable, say
 from .ecosystems import ECOSYSTEMS
+from .which import PlatformOption, named
 
 
 def diff(
@@ -19,6 +25,11 @@ def diff(
     repo: Annotated[
         str | None, typer.Argument(metavar="[REPO]", help="Only repos at or below this path.", autocompletion=complete_repo)
     ] = None,
+    for_: Annotated[
+        Path | None,
+        typer.Option("--for", metavar="FILE", help="Only what changes for a lock, requirements.txt or environment.yml."),
+    ] = None,
+    platform: PlatformOption = "",
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Status 1 if they differ, 0 if not, 2 for any failure.")
     ] = False,
@@ -26,9 +37,10 @@ def diff(
     config: ConfigOption = None,
 ) -> None:
     """Show the files that were added, removed or changed between two snapshots."""
+    only = repo.strip("/") if repo else None
     try:
-        with opened(config, write=False) as (_, store):
-            found = _compare(store, old, new, repo.strip("/") if repo else None)
+        with opened(config, write=False) as (settings, store):
+            found = _compare(settings, store, (old, new), only, for_, platform)
     except SnapmirrorError as error:
         if not exit_code:
             raise
@@ -37,20 +49,36 @@ def diff(
     if json:
         output_json(found)
     else:
-        for mark, key in (("+", "added"), ("-", "removed"), ("~", "changed")):
-            for name in found[key]:
-                output(f"{mark} {printable(name)}")
-    different = any(found[key] for key in ("added", "removed", "changed"))
-    raise typer.Exit(1 if exit_code and different else 0)
+        for id_, lacking in ((found.old, found.missing_old), (found.new, found.missing_new)):
+            if lacking:
+                say(f"{id_} lacks {named(lacking)}")
+        print_changes(found)
+    raise typer.Exit(1 if exit_code and (found.added or found.removed or found.changed) else 0)
 
 
-def _compare(store: Store, old: str, new: str, only: str | None) -> dict[str, Any]:
-    """The differences as `--json` prints them; only: of repos at or below this path. Raises UsageError, DamagedError."""
+def print_changes(found: Differences) -> None:
+    """One line for each file that differs."""
+    for mark, names in (("+", found.added), ("-", found.removed), ("~", found.changed)):
+        for name in names:
+            output(f"{mark} {printable(name)}")
+
+
+def _compare(
+    settings: Config, store: Store, selectors: Sequence[str], only: str | None, file: Path | None, platform: str
+) -> Differences:
+    """selectors: of the old and the new one; only: of repos at or below this path; file: of that environment
+
+    Raises UsageError, DamagedError.
+    """
     catalog, now = store.catalog(), store.now()
-    before, after = catalog.view(old, now), catalog.view(new, now)
+    before, after = (catalog.view(selector, now) for selector in selectors)
     paths = {path for path in {**before.repos, **after.repos} if only is None or path == only or path.startswith(f"{only}/")}
     if only and not paths:
         known = ", ".join(sorted({**before.repos, **after.repos}))
         raise UsageError(f"{only}: neither {before.id} nor {after.id} holds a repo at or below it (they hold: {known})")
-    changes = compare.records(store, ECOSYSTEMS, before, after, paths)
-    return {"old": before.id, "new": after.id, **changes}
+    if file is None:
+        return compare.records(store, ECOSYSTEMS, before, after, paths)
+    environment = Questions(store, ECOSYSTEMS, catalog, settings.repo, platform).environment(file)
+    if environment is None:
+        raise UsageError(f"--for {file}: that is no lock, requirements or environment file, as far as its name tells")
+    return compare.environments(store, environment, before, after, paths)

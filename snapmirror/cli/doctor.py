@@ -7,12 +7,13 @@ from pathlib import Path
 import typer
 
 from .. import clock
-from ..errors import UsageError
+from ..errors import ObjectError, UsageError
 from ..findings import Finding
 from ..store import suitable
 from ..store.layout import Layout
+from . import stores
 from .config import Config
-from .context import ConfigOption, JsonOption, configured, output, output_json, printable
+from .context import ConfigOption, JsonOption, output, output_json, printable, read_config
 from .ecosystems import ECOSYSTEMS
 
 _FAILED, _WARNED = 1, 3
@@ -20,7 +21,7 @@ _FAILED, _WARNED = 1, 3
 
 def doctor(json: JsonOption = False, config: ConfigOption = None) -> None:
     """Look whether all is as it should be here and at upstreams, and say what to do. Status 3 for a warning, 1 for worse."""
-    settings = configured(config)
+    settings = read_config(config)
     found = []
     for finding in findings(settings):
         found.append(finding)
@@ -38,6 +39,8 @@ def findings(config: Config) -> Iterator[Finding]:
     from ..serve import port  # aiohttp and requests take long to load
     from ..sync import reach
 
+    if config.is_remote:
+        yield _objects(config)
     yield from suitable.findings(Layout(config.store_path, config.index_path), clock.now)
     yield suitable.space(config.store_path, config.download.room)
     yield port.finding(config.serve)
@@ -46,6 +49,16 @@ def findings(config: Config) -> Iterator[Finding]:
     if not config.repo:
         yield Finding("repos", "warn", "the configuration has no [[repo]]", "add one, as snapmirror.toml(5) describes")
     yield from reach.findings(ECOSYSTEMS, config.repo, config.download, clock.now)
+
+
+def _objects(config: Config) -> Finding:
+    """The store, if it is no folder; what else is told of one is then of its cache."""
+    try:
+        there = stores.there(config)
+    except (ObjectError, UsageError) as error:
+        return Finding("objects", "fail", str(error), "see that the address, [s3] and the credentials are right")
+    found = "is a store" if there else "can be asked, and is no store yet; the first `snapmirror sync` makes it one"
+    return Finding("objects", "ok", f"{config.store} {found}")
 
 
 def _key(config: Config) -> Finding:

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from .context import create_store, say
+from .context import say
 from .presets import PRESETS
+from .stores import create_folder
 
 
 def init(
@@ -23,7 +24,7 @@ def init(
     if config.exists():
         raise UsageError(f"{config} exists; edit it, or name another folder")
     directory.mkdir(parents=True, exist_ok=True)
-    created = create_store(directory / "store")
+    created = create_folder(directory / "store")
     with config.open("x", encoding="utf-8") as file:
         file.write(PRESETS[preset])
     store = f"{'created' if created else 'kept'} the store {directory / 'store'}"

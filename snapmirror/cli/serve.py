@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -15,9 +16,14 @@ from ..sync.live import LiveMetadata
 from ..transfer.hosts import CarefulHttp, Hosts
 from ..transfer.http import HURRIED
 from ..transfer.notes import StoreNotes
+from .apart import apart
 from .config import Config
-from .context import ConfigOption, find_config, opened, say
+from .context import ConfigOption, find_config, opened, read_config, say
 from .ecosystems import ECOSYSTEMS
+from .stores import opener
+
+if TYPE_CHECKING:
+    from ..serve.workers import Setup
 
 
 def serve(
@@ -33,23 +39,36 @@ def serve(
     from ..serve import workers as serving  # aiohttp takes 0.2 s to load, and no other verb needs it
 
     def configured(*, create: bool = False) -> serving.Setup:
-        with opened(path, write=False, create=create) as (found, _):
-            on_demand = any(repo.download == "on-demand" for repo in found.repo)
-            on_request = any(repo.metadata == "on-request" for repo in found.repo)
-            open_store = partial(Store.open, found.store_path, write=on_demand or on_request, index=found.index_path)
-            open_store().close()  # here first: what is wrong is said once, and not by every worker
-            return serving.Setup(
-                settings=_override(found.serve, given),
-                open_store=open_store,
-                origins=origins_of(ECOSYSTEMS, found.repo),
-                download=found.download,
-                live=partial(_live, found) if on_request else None,
-                on_demand=on_demand,
-            )
+        found = read_config(path)
+        # Here first: what is wrong is said once, and not by every worker.
+        _try(path, create=create) if not found.is_remote else apart(partial(_try, path, create=create), "opens the store")
+        return setup_of(found, _override(found.serve, given))
 
     setup = configured(create=True)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     raise typer.Exit(serving.run(setup, ECOSYSTEMS, reload=configured, say=say))
+
+
+def _try(path: Path, *, create: bool) -> None:
+    """Open the store as workers will. create: make it if it is missing"""
+    with opened(path, write=False, create=create) as (found, _):
+        setup_of(found, found.serve).open_store().close()
+
+
+def setup_of(config: Config, settings: Serve) -> "Setup":
+    """What a server has to know."""
+    from ..serve.workers import Setup  # see above
+
+    on_demand = any(repo.download == "on-demand" for repo in config.repo)
+    on_request = any(repo.metadata == "on-request" for repo in config.repo)
+    return Setup(
+        settings=settings,
+        open_store=opener(config, write=on_demand or on_request),
+        origins=origins_of(ECOSYSTEMS, config.repo),
+        download=config.download,
+        live=partial(_live, config) if on_request else None,
+        on_demand=on_demand,
+    )
 
 
 def _live(config: Config, store: Store, hosts: Hosts) -> LiveMetadata:

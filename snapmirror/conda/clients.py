@@ -174,8 +174,15 @@ def _pixi(mirror: Mirror, repos: Sequence[Mirrored]) -> str:
     )
 
 
+#: conda and mamba take each of their settings from the environment too
+_OVERRULING = tuple(
+    f"{client}_{setting}"
+    for client in ("CONDA", "MAMBA")
+    for setting in ("CHANNELS", "CHANNEL_ALIAS", "DEFAULT_CHANNELS", "CUSTOM_CHANNELS", "MIRRORED_CHANNELS")
+)
+
 CLIENTS = (
-    Client("conda", "condarc", _condarc, remembers=True),
-    Client("mamba", "mambarc", _mambarc),
+    Client("conda", "condarc", _condarc, remembers=True, variable="CONDARC", overruling=_OVERRULING),
+    Client("mamba", "mambarc", _mambarc, variable="MAMBARC", overruling=_OVERRULING),
     Client("pixi", "pixi.toml", _pixi),
 )

@@ -95,7 +95,7 @@ class Wanted(NamedTuple):
 
     #: none: everything, or the files alone if there are some
     include: Specs
-    #: {directory: {file: SHA-256 if known}}, to be kept exactly
+    #: {directory: {file: SHA-256, or else MD5, if known}}, to be kept exactly
     files: Mapping[str, Mapping[str, Digest | None]]
     #: whether also what kept records depend on
     dependencies: bool
@@ -140,7 +140,7 @@ class Closure:
             shelf.read(by_name)
             for name, found in by_name.items():
                 for record in shelf.records(name):
-                    if record.file in found and files[record.file] in (None, record.sha256):
+                    if record.file in found and files[record.file] in (None, record.sha256, record.md5):
                         yield from self._keep(name, shelf, record)
 
     def _include(self) -> Iterator[Listed]:

@@ -12,6 +12,7 @@ from .. import codec
 from ..digests import Digest
 from ..ecosystem import DocumentPlan, Ecosystem, FileAt, Follower, LeafAt, Naming, Needed, TreeReader, Want, Wishes
 from ..ecosystem.clients import Client
+from ..ecosystem.environments import Environment, Mirrored
 from ..errors import DamagedError
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
@@ -121,6 +122,15 @@ class Conda(Ecosystem):
         from . import needed
 
         return needed.needed(repo, readings, wishes, present)
+
+    def environment(self, path: Path, mirrored: Mirrored) -> Environment | None:
+        """See Ecosystem.environment: pixi.lock, conda-lock.yml, explicit lists; environment.yml is solved."""
+        if path.suffix not in (".txt", ".yml", ".yaml", ".lock"):
+            return None
+        from . import environment
+
+        reads = environment.reads(path)
+        return environment.environment(path, mirrored, lambda content: dict(self.records(content))) if reads else None
 
     def settle(self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int]) -> bytes:
         """See Ecosystem.settle."""

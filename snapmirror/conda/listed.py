@@ -26,6 +26,8 @@ class _Facts(msgspec.Struct, gc=False):
     indexed_timestamp: Any = None
     size: Any = None
     sha256: Any = None
+    md5: Any = None
+    track_features: Any = None
     fn: Any = None
     url: Any = None
 
@@ -68,6 +70,11 @@ class Listed:
         return self._facts.sha256 if isinstance(self._facts.sha256, bytes) else None
 
     @property
+    def md5(self) -> bytes | None:
+        """None if it is not stated."""
+        return self._facts.md5 if isinstance(self._facts.md5, bytes) else None
+
+    @property
     def time(self) -> float | None:
         """See leaf.listed_at."""
         return listed_at(self._facts.indexed_timestamp, self._facts.timestamp)
@@ -77,7 +84,18 @@ class Listed:
         """The specs of what it needs, and of what its extras need (`extra_depends`, CEP 44)."""
         extras = self._facts.extra_depends
         more = [spec for specs in extras.values() for spec in _texts(specs)] if isinstance(extras, dict) else []
-        return _texts(self._facts.depends) + more
+        return self.requires + more
+
+    @property
+    def requires(self) -> list[str]:
+        """The specs of what it needs in any case."""
+        return _texts(self._facts.depends)
+
+    @property
+    def features(self) -> list[str]:
+        """Its `track_features` (CEP 34): builds with fewer of them are preferred."""
+        stated = self._facts.track_features
+        return stated.replace(",", " ").split() if isinstance(stated, str) else _texts(stated)
 
     @property
     def constrains(self) -> list[str]:

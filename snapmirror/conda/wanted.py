@@ -7,7 +7,7 @@ explicit lists             a URL a line, below `@EXPLICIT`, perhaps with `#<md5>
 
 import re
 import urllib.parse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,15 +19,18 @@ from .closure import Shelf
 from .settings import CondaRepo
 from .specs import Spec, locked
 
-_SHA256 = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
+#: a SHA-256, or an MD5
+_HASH = re.compile(r"(?:sha256:)?([0-9a-f]{64})|([0-9a-f]{32})")
 
 
 class Included(NamedTuple):
     """What one file asks for, or what all files of one repo ask for together."""
 
     specs: list[str]
-    #: {directory: {file: SHA-256 if known}}
+    #: {directory: {file: SHA-256, or else MD5, if known}}
     files: dict[str, dict[str, Digest | None]]
+    #: of an environment file, as it names them
+    channels: Sequence[str] = ()
 
 
 class IncludeFiles:
@@ -44,7 +47,7 @@ class IncludeFiles:
         for name in repo.select.include_from:
             if name not in self._read:
                 try:
-                    self._read[name] = _read(Path(name))
+                    self._read[name] = read_file(Path(name))
                 except (OSError, ValueError) as error:
                     problem = error.strerror if isinstance(error, OSError) else error
                     raise SelectionError(repo.path, f"includes from {name}, which can't be used: {problem}") from None
@@ -68,9 +71,15 @@ class IncludeFiles:
                     raise SelectionError(self._named_by[name], problem)
 
 
-def _read(path: Path) -> Included:
+def is_explicit(text: str) -> bool:
+    """Whether a text is an explicit list (CEP 23)."""
+    return any(line.strip() == "@EXPLICIT" for line in text.splitlines())
+
+
+def read_file(path: Path) -> Included:
+    """What one file asks for. Raises ValueError for a file that is none of these, OSError for one that can't be read."""
     text = path.read_text(encoding="utf-8")
-    if any(line.strip() == "@EXPLICIT" for line in text.splitlines()):
+    if is_explicit(text):
         return _of_urls(_explicit(text))
     try:
         # everything is text: a package may be called `yes`, and no merges are expanded
@@ -81,7 +90,9 @@ def _read(path: Path) -> Included:
         reason = " ".join(str(error).split())  # it quotes the file, over several lines
         raise ValueError(f"it is not YAML, and has no line @EXPLICIT: {reason}") from None
     if isinstance(content, Mapping) and isinstance(content.get("dependencies"), list):
-        return Included(_specs(content["dependencies"]), {})
+        channels = content.get("channels")
+        texts = [one for one in channels if isinstance(one, str)] if isinstance(channels, list) else []
+        return Included(_specs(content["dependencies"]), {}, texts)
     return _of_urls(locked(path))
 
 
@@ -89,7 +100,10 @@ def _specs(dependencies: list[object]) -> list[str]:
     """The specs of an environment file, without channels: these are configured. Raises ValueError for what is no spec."""
     specs = [text.rpartition("::")[2] for text in dependencies if isinstance(text, str) and text]
     for text in specs:
-        Spec(text)
+        try:
+            Spec(text)
+        except ValueError as error:
+            raise ValueError(f"{text!r} is no MatchSpec: {error}") from None
     return specs
 
 
@@ -97,8 +111,8 @@ def _explicit(text: str) -> Iterable[tuple[str, Digest | None]]:
     for line in text.splitlines():
         url, _, digest = line.strip().partition("#")
         if "://" in url:
-            found = _SHA256.fullmatch(digest)
-            yield url, bytes.fromhex(found[1]) if found else None
+            found = _HASH.fullmatch(digest)
+            yield url, bytes.fromhex(found[1] or found[2]) if found else None
 
 
 def _of_urls(locked_: Iterable[tuple[str, Digest | None]]) -> Included:

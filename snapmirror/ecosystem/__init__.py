@@ -7,6 +7,7 @@ part of a directory; a *file* is one artefact that a leaf lists.
 protocol    the methods of an ecosystem, in three parts: Reads, Leaves, Shows
 repo        the keys of a `[[repo]]` that all kinds have
 values      what the methods take and give
+environments  what locks and environment files ask of snapshots
 pages       pages in several forms
 clients     settings of the programs that use a mirror
 """

@@ -50,6 +50,10 @@ class Client(NamedTuple):
     settings: Callable[[Mirror, Sequence[Mirrored]], str]
     #: whether it knows packages by the URL that they came from, so that it must be told of the old URLs (`Mirror.was`)
     remembers: bool = False
+    #: the environment variable that names a file of its settings; empty if there is none
+    variable: str = ""
+    #: environment variables by which it would use other channels or indexes than its settings say
+    overruling: Sequence[str] = ()
 
 
 def about(mirror: Mirror, client: str, file: str, label: str, names: Iterable[str], used: Sequence[str] = ()) -> list[str]:

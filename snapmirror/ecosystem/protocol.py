@@ -25,6 +25,7 @@ from ..errors import UsageError
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
 from .clients import Client
+from .environments import Environment, Mirrored
 from .pages import Pages
 from .values import DocumentPlan, FileAt, LeafAt, Naming, Needed, Want, Wishes
 
@@ -105,6 +106,13 @@ class Reads(Protocol):
         """
         raise UsageError(f"{repo.path}: repos of kind {repo.kind} state no dependencies, so there is nothing to prefetch")
 
+    def environment(self, path: Path, mirrored: Mirrored) -> Environment | None:
+        """What a lock, or another file that describes an environment, asks of snapshots; None if it is of another ecosystem.
+
+        Raises OSError, ValueError for a file that can't be read, UsageError if more must be said.
+        """
+        return None
+
     # Repos that depend on each other
 
     def selected_with(self, repo: Any) -> Collection[str]:
@@ -158,13 +166,15 @@ class Leaves(Protocol):
     addressed: bool = False
     #: whether `supplement` may make files that upstream lacks
     supplements: bool = False
+    #: the key of a record that says whether upstream has yanked the file, perhaps with the reason (PEP 592); empty if none does
+    yank: str = ""
 
     def files(self, leaf: bytes) -> tuple[File, ...]:
         """The files that a leaf lists. Raises ValueError for bytes that are no leaf."""
         ...
 
     def records(self, leaf: bytes) -> Iterator[tuple[str, bytes]]:
-        """Each file that a leaf lists: its name, and the canonical bytes of its record. `diff` compares these."""
+        """Each file that a leaf lists: its name, and its record as canonical MessagePack. `diff` and `log` compare these."""
         ...
 
     def leaf_of(self, file: str) -> str:

@@ -38,4 +38,10 @@ def _is_merged(repo: Mirrored) -> bool:
     return any("merged" in directory.info for directory in repo.directories.values())
 
 
-CLIENTS = (Client("pip", "pip.conf", _pip), Client("uv", "uv.toml", _uv))
+_PIP_OVERRULING = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX")
+_UV_OVERRULING = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_CONFIG")
+
+CLIENTS = (
+    Client("pip", "pip.conf", _pip, variable="PIP_CONFIG_FILE", overruling=_PIP_OVERRULING),
+    Client("uv", "uv.toml", _uv, variable="UV_CONFIG_FILE", overruling=_UV_OVERRULING),
+)

@@ -13,6 +13,7 @@ from .. import codec, units
 from ..digests import Digest
 from ..ecosystem import Ecosystem, FileAt, LeafAt, Naming, Needed, Pages, Want, Wishes
 from ..ecosystem.clients import Client
+from ..ecosystem.environments import Environment, Mirrored
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
 from . import leaf, names, naming, upstream
@@ -28,6 +29,7 @@ class Pypi(Ecosystem):
     kind = "pypi"
     form = 1
     supplements = True
+    yank = "yanked"
     unknowable = "projects and files deleted since, and what was yanked or quarantined then"
     read_by_leaf = True
     addressed = True
@@ -111,6 +113,15 @@ class Pypi(Ecosystem):
         from . import needed
 
         return needed.needed(repo, readings[""], wishes, present)
+
+    def environment(self, path: Path, mirrored: Mirrored) -> Environment | None:
+        """See Ecosystem.environment: requirements.txt, pylock.toml, uv.lock."""
+        if path.suffix not in (".txt", ".in", ".toml", ".lock"):
+            return None
+        from . import environment
+
+        reads = environment.reads(path)
+        return environment.Requirements(path, mirrored, lambda content: dict(self.records(content))) if reads else None
 
     def settle(self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int]) -> bytes:
         """See Ecosystem.settle."""

@@ -99,16 +99,9 @@ def read(repo: PypiRepo, lines: Sequence[str] = ()) -> Wanted:
     for name in repo.requirements:
         path = Path(name)
         try:
-            if path.name == "uv.lock":
-                _read_uv(path, wanted)
-            elif is_valid_pylock_path(path):
-                _read_pylock(path, wanted)
-            else:
-                _read_lines(path, wanted, machines, "constraint" in path.name.lower(), ())
+            _read(path, wanted, machines)
         except OSError as error:
             raise SelectionError(repo.path, f"reads {error.filename or path}, which can't be read: {error.strerror}") from None
-        except RecursionError:
-            raise SelectionError(repo.path, f"reads {path}, which is nested too deeply") from None
         except ValueError as error:  # also for what is no TOML or no UTF-8
             raise SelectionError(repo.path, f"reads {path}: {error}") from None
     for line in lines:
@@ -118,6 +111,26 @@ def read(repo: PypiRepo, lines: Sequence[str] = ()) -> Wanted:
             raise SelectionError(repo.path, f"can't look for that: {error}") from None
     wanted.bounds = {name: _bounds(stated, machines.count) for name, stated in wanted.constraints.items()}
     return wanted
+
+
+def read_file(path: Path, machines: Machines) -> Wanted:
+    """What one file asks for. Raises ValueError for what is none of these, OSError for what can't be read."""
+    wanted = Wanted()
+    _read(path, wanted, machines)
+    wanted.bounds = {name: _bounds(stated, machines.count) for name, stated in wanted.constraints.items()}
+    return wanted
+
+
+def _read(path: Path, wanted: Wanted, machines: Machines) -> None:
+    try:
+        if path.name == "uv.lock":
+            _read_uv(path, wanted)
+        elif is_valid_pylock_path(path):
+            _read_pylock(path, wanted)
+        else:
+            _read_lines(path, wanted, machines, "constraint" in path.name.lower(), ())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _bounds(stated: Sequence[_Constraint], machines: int) -> tuple[SpecifierSet, ...]:

@@ -144,9 +144,10 @@ class Rules:
             return "prereleases"
         if not select.yanked and one.is_yanked:
             return "yanked"
-        return self._machine_rule(one, named) or self._size_or_age_rule(project, one)
+        return self.machine_rule(one, named) or self._size_or_age_rule(project, one)
 
-    def _machine_rule(self, one: Listed, named: Named) -> str | None:
+    def machine_rule(self, one: Listed, named: Named) -> str | None:
+        """The key by which a file is dropped that is for other machines; None if it may be for the right ones."""
         if self._select.python:
             targets = [python for python in self._pythons if platforms.means(one.requires_python or "", python)]
             if not targets or (named.kind == "wheel" and not any(platforms.runs(tag, targets) for tag in named.tags)):

@@ -32,6 +32,8 @@ from .view import View, Watch
 
 _log = logging.getLogger(__name__)
 _TEXT = "text/plain; charset=utf-8"
+#: seconds between two looks at what other machines have published
+_FOLLOW = 2.0
 
 
 class _Asked(NamedTuple):
@@ -79,17 +81,30 @@ class Server:
         self._fresh = Fresh(store, live, origins, self.counts.refreshed) if live else None
         self._bodies = Bodies()
         self._present = self._begin(self._watch.view())
-        self._sender = Sender(store, BlobSender(store, settings.accel, puller), self._bodies)
+        self._sender = Sender(store, BlobSender(store, settings, puller), self._bodies)
         self._snapshots = internal.Snapshots(store)
         self._metrics = Metrics(store, regions, origins, self._snapshots)
         self._guard = Guard(settings.auth) if settings.auth else None
-        self._stored = Stored(store, settings.accel)
+        self._stored = Stored(store, settings)
         self._draining = False
 
     def _begin(self, view: View) -> Present:
         resolver = Resolver(self._store, self._ecosystems, view, self._public_url, self._origins)
         self._places = Places(view.answering, self._origins)
         return Present(resolver, {}, {}, self._bodies.beside())
+
+    async def follow(self) -> None:
+        """Learn of what other machines publish, again and again: a store of objects is not watched by looking at its files."""
+        failed = False
+        while far := self._store.far:
+            await asyncio.sleep(_FOLLOW)
+            try:
+                await asyncio.to_thread(far.refresh)
+                failed = False
+            except SnapmirrorError as error:
+                if not failed:
+                    _log.error("serving what was last read: %s", error)
+                failed = True
 
     def drain(self) -> None:
         """From now on every answer is the last of its connection, and says so; nobody waits for upstreams for long."""
@@ -270,7 +285,7 @@ class Server:
                 data, media = await asyncio.to_thread(self._metrics.document, accept, view, what)
                 return respond(request, head(made := in_memory(data), None, media, NO_STORE, vary="Accept"), made, None)
             case name if name.startswith(FOLDERS):
-                return self._stored.answer(request, name, view)
+                return await self._stored.answer(request, name, view)
             case name if name.startswith(internal.CONFIG):
                 return await self._client_settings(request, path, present)
             case _:

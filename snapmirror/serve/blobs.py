@@ -10,9 +10,11 @@ from ..store.store import Store
 from .answers import HIT, BlobAnswer, Place, Refused
 from .bodies import Body
 from .coming import Coming
+from .far import FarPart, FarSender
 from .parts import Missing
 from .pull import Puller
 from .respond import IMMUTABLE, SHORT, Head, Reply, head, respond, respond_unsized
+from .settings import Serve
 
 
 class Ready(NamedTuple):
@@ -28,13 +30,35 @@ class Ready(NamedTuple):
 class BlobSender:
     """Answers of one process that are blobs."""
 
-    def __init__(self, store: Store, accel: str, puller: Puller | None) -> None:
-        """See settings.Serve.accel and Server."""
+    def __init__(self, store: Store, settings: Serve, puller: Puller | None) -> None:
+        """puller: see Server"""
         self._store = store
-        self._accel = accel
+        self._accel = settings.accel
         self._puller = puller
+        self._far = FarSender(store.far, settings.redirect) if store.far else None
 
-    def prepare(self, answer: BlobAnswer) -> Ready | None:
+    async def answer(self, request: web.BaseRequest, answer: BlobAnswer) -> tuple[Reply, Ready | None]:
+        """The answer for a blob, and what can be sent again if it is asked for again. Raises Missing, Refused."""
+        if self._far:
+            return await self._answer_far(request, answer, self._far)
+        ready = self._prepare(answer)
+        if ready is None:
+            return await self._send_coming(request, answer), None
+        return self.send(request, ready), ready
+
+    async def _answer_far(self, request: web.BaseRequest, answer: BlobAnswer, far: FarSender) -> tuple[Reply, Ready | None]:
+        if reply := far.redirect(request, answer):
+            return reply, None
+        body = await far.body(answer.digest, answer.size)
+        if answer.size not in (None, body.size):
+            raise Missing(f"has {body.size} bytes instead of {answer.size}")
+        ready = Ready(_head(body, answer), body, answer.place, None)
+        reply = self.send(request, ready)
+        if isinstance(reply.content, FarPart):
+            reply.cache = reply.content
+        return reply, ready if body.path and not far.redirects else None
+
+    def _prepare(self, answer: BlobAnswer) -> Ready | None:
         """Work out the answer for a blob; None for one that is not held and can be fetched. Raises Missing."""
         size = self._store.blobs.size(answer.digest)
         if size is None:
@@ -55,7 +79,7 @@ class BlobSender:
         reply.cache = HIT
         return reply
 
-    async def send_coming(self, request: web.BaseRequest, answer: BlobAnswer) -> Reply:
+    async def _send_coming(self, request: web.BaseRequest, answer: BlobAnswer) -> Reply:
         """The answer for a file that is not held and can be fetched: it goes out while it arrives. Raises Refused, Missing."""
         assert answer.fetchable is not None
         source, origin, path = answer.fetchable
@@ -76,7 +100,7 @@ class BlobSender:
         elif size is None and request.version < (1, 1):  # it knows no chunks: where the connection ends, the file would end
             whole = coming(0, None)
             await whole.end()
-            if (ready := self.prepare(answer)) is None:
+            if (ready := self._prepare(answer)) is None:
                 raise Missing("was fetched and is gone again")
             reply = self.send(request, ready)
             reply.cache = whole

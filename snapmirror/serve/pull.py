@@ -269,7 +269,7 @@ class Transfer:
 
     def _refuse_too_large(self) -> None:
         """Raise PlanTooLarge if the file would not leave `min_free` on the disk, as a sync does."""
-        size, available = self.source.file.size or 0, self._means.http.settings.room(self._store.layout.root)
+        size, available = self.source.file.size or 0, self._store.room(self._means.http.settings.room)
         if size > available:
             raise PlanTooLarge(self.source.file.name, size, available)
 

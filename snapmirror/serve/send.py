@@ -9,9 +9,11 @@ from typing import NamedTuple
 from aiohttp import web
 
 from .. import clock
+from ..store.far import NotHere
 from ..store.store import Store
 from . import negotiate
 from .answers import (
+    Answer,
     BlobAnswer,
     DocumentAnswer,
     ElsewhereAnswer,
@@ -75,7 +77,7 @@ class Sender:
 
     async def send(self, request: web.BaseRequest, path: str, present: Present) -> Reply:
         """The answer for a raw path. Raises Refused, DamagedError."""
-        answer = present.resolver.resolve(path)
+        answer = await self._resolve(path, present.resolver)
         if isinstance(answer, UnlistedAnswer):
             found = await asyncio.to_thread(present.resolver.search, answer)
             if found is None:
@@ -100,12 +102,19 @@ class Sender:
             case _:
                 raise AssertionError(f"no way to answer {answer!r}")
 
+    async def _resolve(self, path: str, resolver: Resolver) -> Answer:
+        """What a path names; in a thread if what tells that has to come from afar."""
+        if self._store.far is None:
+            return resolver.resolve(path)
+        try:
+            with self._store.far.hurried():
+                return resolver.resolve(path)
+        except NotHere:
+            return await asyncio.to_thread(resolver.resolve, path)
+
     async def _send_blob(self, request: web.BaseRequest, path: str, answer: BlobAnswer, present: Present) -> Reply:
         try:
-            ready = self._blobs.prepare(answer)
-            if ready is None:
-                return await self._blobs.send_coming(request, answer)
-            reply = self._blobs.send(request, ready)
+            reply, ready = await self._blobs.answer(request, answer)
         except Missing as error:
             name = f"blob {answer.digest.hex()}"
             _log.error("%s: %s: %s", path, name, error)
@@ -113,7 +122,7 @@ class Sender:
         except Refused as refused:  # of a transfer, which does not know for which snapshot it is
             refused.place = answer.place
             raise
-        if len(present.ready) < _MAX_READY:
+        if ready and len(present.ready) < _MAX_READY:
             present.ready[path] = ready
         return reply
 

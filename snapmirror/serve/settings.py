@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -89,14 +90,28 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: PEM files: a certificate, with those that lead to a root, and its key; empty for plain HTTP
     cert: str = ""
     key: str = ""
+    #: of an object store: whether files pass through us, or clients are sent to the service for them
+    files: Literal["proxy", "redirect"] = "proxy"
+    #: for how long the URL is good to which a client is sent
+    redirect_for: str = "1h"
+    #: how many bytes of files of an object store are kept in its cache
+    cache_size: str = "10GB"
     #: who may read; empty for everybody
     auth: dict[str, Token] = {}
+
+    @property
+    def redirect(self) -> timedelta | None:
+        """For how long such a URL is good; None if nobody is sent elsewhere."""
+        return units.parse_duration(self.redirect_for) if self.files == "redirect" else None
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port {self.port} is none: write 0 to 65535")
         if not 1 <= self.workers <= 256:
             raise ValueError(f"{self.workers} workers: write 1 to 256")
+        units.parse_size(self.cache_size)
+        if not timedelta(minutes=1) <= units.parse_duration(self.redirect_for) <= timedelta(days=7):
+            raise ValueError(f"redirect_for is {self.redirect_for!r}; write 1m to 7d")
         if bool(self.cert) != bool(self.key):
             there, missing = ("cert", "key") if self.cert else ("key", "cert")
             raise ValueError(f"{there} is given and {missing} is not: TLS needs both")

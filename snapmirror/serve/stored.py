@@ -3,14 +3,16 @@
 from aiohttp import web
 
 from .. import codec
-from ..digests import is_hex_digest
+from ..digests import Digest, is_hex_digest
 from ..errors import Forgotten
 from ..store.listing import listing_of
 from ..store.store import Store
 from .answers import HIT, Refused, refuse_denied
 from .bodies import Body, in_memory
+from .far import FarSender
 from .parts import Missing
 from .respond import IMMUTABLE, SHORT, Reply, head, respond
+from .settings import Serve
 from .view import View
 
 #: below `/-/`
@@ -23,16 +25,16 @@ _TEXT = "text/plain; charset=utf-8"
 class Stored:
     """Answers of one process with what lies in the store, as it is."""
 
-    def __init__(self, store: Store, accel: str) -> None:
-        """accel: see settings.Serve"""
+    def __init__(self, store: Store, settings: Serve) -> None:
         self._store = store
-        self._accel = accel
+        self._accel = settings.accel
+        self._far = FarSender(store.far, None) if store.far else None
 
     def listing(self) -> bytes:
         """What a copy begins with: all snapshots, pins and denials, see `store.listing`. Raises DamagedError."""
         return codec.to_json(listing_of(self._store))
 
-    def answer(self, request: web.BaseRequest, name: str, view: View) -> Reply:
+    async def answer(self, request: web.BaseRequest, name: str, view: View) -> Reply:
         """The answer for a path below `/-/`. Raises Refused.
 
         Who knows a digest has it from a record, a directory or a leaf. A blob that is held is given to whoever names it, of a
@@ -40,25 +42,31 @@ class Stored:
         """
         folder, _, rest = name.partition("/")
         if folder == "blobs" and is_hex_digest(rest):
-            return self._blob(request, rest, view)
+            return await self._blob(request, rest, view)
         id_, _, ending = rest.rpartition(".")
         if folder == "snapshots" and ending in ("json", "sig", "pages"):
             return self._snapshot(request, id_, ending, view)
         raise Refused(404, f"/-/{name}: there is no such page")
 
-    def _blob(self, request: web.BaseRequest, name: str, view: View) -> Reply:
+    async def _blob(self, request: web.BaseRequest, name: str, view: View) -> Reply:
         digest = bytes.fromhex(name)
         refuse_denied(view, digest, f"blob {name}", None)
-        size = self._store.blobs.size(digest)
-        if size is None:
-            raise Refused(404, f"blob {name}: is not held")
-        body = Body(f'"{name}"', size, None, self._store.blobs.path(digest))
         try:
+            body = await self._body(digest)
             reply = respond(request, head(body, None, _BYTES, IMMUTABLE), body, None, self._accel)
         except Missing as error:  # gc, or somebody who damages the store, came in between
             raise Refused(404, f"blob {name}: {error}") from None
         reply.cache = HIT
         return reply
+
+    async def _body(self, digest: Digest) -> Body:
+        """Raises Missing, Refused."""
+        if self._far:
+            return await self._far.body(digest, 0)  # whether it is a file or metadata it does not say
+        size = self._store.blobs.size(digest)
+        if size is None:
+            raise Missing("is not held")
+        return Body(f'"{digest.hex()}"', size, None, self._store.blobs.path(digest))
 
     def _snapshot(self, request: web.BaseRequest, id_: str, ending: str, view: View) -> Reply:
         if id_ not in view.catalog.by_id:

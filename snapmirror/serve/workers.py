@@ -147,7 +147,7 @@ class Supervisor:
 
     def _announce(self) -> None:
         scheme = "https" if self._tls else "http"
-        addresses = [f"{scheme}://{_authority(listener)}/" for listener in self._listeners[0]]
+        addresses = [f"{scheme}://{authority(listener)}/" for listener in self._listeners[0]]
         self._say(f"serving on {' and '.join(addresses)}")
 
     def _start(self, number: int) -> None:
@@ -179,13 +179,7 @@ class Supervisor:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # for the supervisor
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        setup = self._setup
-        store = setup.open_store()  # and never closed: threads that wait for an upstream have it, until the process ends
-        hosts = hosts_of(store)
-        counts = Counts(region)
-        puller = Puller(store, setup.download, hosts, counts.pulled) if setup.on_demand else None
-        live = setup.live(store, hosts) if setup.live else None
-        server = Server(store, self._ecosystems, setup.settings, setup.origins, puller, live, self._regions, counts)
+        server = server_of(self._setup, self._ecosystems, self._regions, Counts(region))
         asyncio.run(work(self._listeners[number], server, self._alive, self._access, self._tls))
 
     def _reap(self) -> list[int]:
@@ -261,6 +255,19 @@ class Supervisor:
         return 0
 
 
+def server_of(
+    setup: Setup, ecosystems: Mapping[str, Ecosystem], regions: Regions | None = None, counts: Counts | None = None
+) -> Server:
+    """What answers requests in one process. regions, counts: see Server"""
+    regions = regions or Regions()
+    counts = counts or Counts(regions.free())
+    store = setup.open_store()  # and never closed: threads that wait for an upstream have it, until the process ends
+    hosts = hosts_of(store)
+    puller = Puller(store, setup.download, hosts, counts.pulled) if setup.on_demand else None
+    live = setup.live(store, hosts) if setup.live else None
+    return Server(store, ecosystems, setup.settings, setup.origins, puller, live, regions, counts)
+
+
 def _allow_connections() -> None:
     """A connection is an open file, and the usual limit of 1,024 is meant for programs that use select."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -332,7 +339,8 @@ def _bound(family: int, address: Any, port: int, *, shared: bool) -> socket.sock
     return made
 
 
-def _authority(listener: socket.socket) -> str:
+def authority(listener: socket.socket) -> str:
+    """Where a socket listens, as URLs have it: `127.0.0.1:8080`."""
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -361,7 +369,7 @@ async def serving(
     handler = Connections(server.handle, server.counts.answered, logger=_http_log, **log)
     runner = web.ServerRunner(handler, shutdown_timeout=_DRAIN)
     await runner.setup()
-    watching = asyncio.create_task(Patience(handler).watch())
+    tasks = [asyncio.create_task(Patience(handler).watch()), asyncio.create_task(server.follow())]
     try:
         for listener in listeners:
             await web.SockSite(runner, listener, backlog=_BACKLOG, ssl_context=tls).start()
@@ -369,5 +377,6 @@ async def serving(
     finally:
         server.drain()
         await runner.cleanup()
-        watching.cancel()
+        for task in tasks:
+            task.cancel()
         await server.close()

@@ -89,6 +89,10 @@ class Blobs(Protocol):
         """Make the names of blobs durable that a process has given which died, perhaps, before it did so itself."""
         ...
 
+    def expect(self, digests: Iterable[Digest]) -> None:
+        """Blobs that are going to be read, many of them: from afar they come side by side."""
+        ...
+
     def read(self, digest: Digest) -> bytes:
         """All bytes of a blob, compared with its name. Raises DamagedError if it is not there or holds others."""
         ...
@@ -103,6 +107,14 @@ class Blobs(Protocol):
 
     def delete(self, digest: Digest) -> int:
         """Remove a blob; the bytes freed, 0 if it was not there."""
+        ...
+
+    def is_taken(self, digest: Digest) -> bool:
+        """Whether there is anything in a blob's place, be it a blob or not."""
+        ...
+
+    def set_aside(self, digest: Digest) -> int:
+        """Move what is in a blob's place to `quarantine/`, durably; its inode there. Raises FileNotFoundError."""
         ...
 
     def list(self) -> Iterator[BlobInfo]:
@@ -206,6 +218,9 @@ class LocalBlobs:
         for folder in {self.path(digest).parent for digest in digests}:
             fs.sync_folder(folder)
 
+    def expect(self, digests: Iterable[Digest]) -> None:
+        """They are at hand."""
+
     def read(self, digest: Digest) -> bytes:
         with self.open(digest) as file:
             content = file.read()
@@ -230,6 +245,17 @@ class LocalBlobs:
     def delete(self, digest: Digest) -> int:
         size = self.size(digest)
         return size or 0 if fs.unlink(self.path(digest)) else 0
+
+    def is_taken(self, digest: Digest) -> bool:
+        return os.path.lexists(self.path(digest))
+
+    def set_aside(self, digest: Digest) -> int:
+        path, aside = self.path(digest), self._layout.quarantine / digest.hex()
+        if path.is_dir() or aside.is_dir():  # what is in a blob's place may be anything
+            aside = aside.with_name(f"{aside.name}.{secrets.token_hex(4)}")
+        fs.rename(path, aside)
+        fs.sync_folder(path.parent)
+        return os.lstat(aside).st_ino
 
     def list(self) -> Iterator[BlobInfo]:
         for number in range(256):

@@ -7,7 +7,6 @@ from it: a blob goes to `quarantine/`, a document out of the cache.
 import contextlib
 import errno
 import os
-import secrets
 import stat
 import time
 from collections import deque
@@ -365,7 +364,7 @@ def take_away(store: Store, problems: Iterable[Problem]) -> list[Digest]:
     """Quarantine the blobs that problems are of and that hold wrong bytes, or are no files; which these were."""
     gone = []
     for digest in {problem.blob for problem in problems if problem.blob}:
-        if os.path.lexists(store.blobs.path(digest)) and not (store.blobs.size(digest) is not None and is_whole(store, digest)):
+        if store.blobs.is_taken(digest) and not (store.blobs.size(digest) is not None and is_whole(store, digest)):
             quarantine(store, digest)
             gone.append(digest)
     return gone
@@ -378,16 +377,11 @@ def is_whole(store: Store, digest: Digest) -> bool:
 
 def quarantine(store: Store, digest: Digest) -> None:
     """Move a blob out of the store and of every tree; the row goes first, as in every deletion."""
-    path = store.blobs.path(digest)
     with contextlib.suppress(FileNotFoundError):
         store.index.drop_blobs([digest])
-        aside = store.layout.quarantine / digest.hex()
-        if path.is_dir() or aside.is_dir():  # what is in a blob's place may be anything
-            aside = aside.with_name(f"{aside.name}.{secrets.token_hex(4)}")
-        fs.rename(path, aside)
-        fs.sync_folder(path.parent)
+        inode = store.blobs.set_aside(digest)
         store.drop_absent([digest])
-        _take_out_of_trees(store, os.lstat(aside).st_ino)
+        _take_out_of_trees(store, inode)
 
 
 def _take_out(store: Store, document: Path) -> None:

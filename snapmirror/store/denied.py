@@ -14,6 +14,7 @@ import msgspec
 
 from ..digests import Digest, is_hex_digest
 from . import fs
+from .files import Files
 from .layout import Layout
 from .records import Hex, decode
 from .snapshots import Folder
@@ -51,8 +52,10 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 class Denied:
     """Reads and writes the rules."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, files: Files | None = None) -> None:
+        """files: changes the files"""
         self._folder = layout.denied
+        self._changes = files or Files()
         self._files = Folder(layout.denied, _read)
 
     def rules(self) -> list[Rule]:
@@ -63,11 +66,11 @@ class Denied:
 
     def write(self, rule: Rule) -> None:
         """Write a rule, in the place of one of the same repo and spec. The caller holds the store's lock."""
-        fs.replace(self._path(rule), msgspec.json.format(msgspec.json.encode(rule), indent=1) + b"\n")
+        self._changes.replace(self._path(rule), msgspec.json.format(msgspec.json.encode(rule), indent=1) + b"\n")
 
     def remove(self, rule: Rule) -> None:
         """Take a rule away, durably. The caller holds the store's lock."""
-        fs.unlink(self._path(rule))
+        self._changes.remove(self._path(rule))
         fs.sync_folder(self._folder)
 
     def _path(self, rule: Rule) -> Path:

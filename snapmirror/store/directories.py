@@ -7,7 +7,7 @@ must not depend on the version of a compressor, and the digests in them do not c
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from threading import Lock
 from typing import Any, NamedTuple
@@ -252,6 +252,10 @@ class Metadata:
         """A directory. Raises DamagedError if it can't be read."""
         return DirectoryReader(self, digest, self._directories.get(digest))
 
+    def expect(self, blobs: Iterable[Digest]) -> None:
+        """Many buckets or leaves are going to be read."""
+        self._blobs.expect(blobs)
+
     def bucket(self, digest: Digest) -> Bucket:
         """A bucket. Raises DamagedError if it can't be read."""
         found: Bucket = self._bucket(digest)
@@ -332,11 +336,13 @@ class DirectoryReader:
     def leaves(self) -> dict[str, Digest]:
         """Every name and its leaf, sorted by name."""
         found: dict[str, Digest] = {}
+        self._metadata.expect(self.document.buckets)
         for bucket in self.document.buckets:
             found.update(self._metadata.bucket(bucket).leaves)
         return dict(sorted(found.items()))
 
     def contents(self) -> Iterator[tuple[str, bytes]]:
         """Every name with the canonical bytes of its leaf, sorted by name."""
+        self._metadata.expect(self.leaves.values())
         for name, leaf in self.leaves.items():
             yield name, self._metadata.leaf(leaf)

@@ -57,6 +57,8 @@ class GcPlan:
     documents: Collection[Digest]
     #: files that were fetched on request and make room for others (see `eviction`)
     evicted: Sized = ()
+    #: blobs that nothing refers to and that readers may still come for: a later gc removes them
+    condemned: Collection[Digest] = ()
 
     @property
     def bytes(self) -> int:
@@ -187,16 +189,18 @@ def plan(
     states = store.live.states()
     stale = {path for path in states if on_request is not None and path not in on_request and store.live.written(path) <= limit}
     reached = mark(reader, roots(store, after.records, (state for path, state in states.items() if path not in stale)))
-    kept, kept_bytes, blobs = _sort(store, reached, limit)
+    kept, kept_bytes, unused = _sort(store, reached, limit)
+    ripe = store.ripe(unused, limit)
     return GcPlan(
         forget=forgotten,
         dead_syncs=[entry.path for entry in syncing.entries(store.layout) if entry.expired],
         stale_states=stale,
         stale_notes=[digest for digest in store.live.lost() if digest not in reached or store.blobs.size(digest) is not None],
         trees=_expired(store, after, store.now() - keep_trees),
-        blobs=blobs,
-        kept=kept,
-        kept_bytes=kept_bytes,
+        blobs=list(ripe.items()),
+        kept=kept + len(unused) - len(ripe),
+        kept_bytes=kept_bytes + sum(unused.values()) - sum(ripe.values()),
+        condemned=unused.keys() - ripe.keys(),
         documents=set(current_documents(store, after)),
     )
 
@@ -206,15 +210,15 @@ def spared_after(store: Store, grace: timedelta) -> float:
     return (store.now() - grace).timestamp() if grace else math.inf
 
 
-def _sort(store: Store, reached: Collection[Digest], limit: float) -> tuple[int, int, Sized]:
-    """How many blobs stay, their bytes, and those that go."""
-    kept, kept_bytes, going = 0, 0, []
+def _sort(store: Store, reached: Collection[Digest], limit: float) -> tuple[int, int, dict[Digest, int]]:
+    """How many blobs stay, their bytes, and those that nothing refers to, with their bytes."""
+    kept, kept_bytes, going = 0, 0, {}
     for blob in store.blobs.list():
         if blob.digest in reached or blob.stored > limit:
             kept += 1
             kept_bytes += blob.size
         else:
-            going.append((blob.digest, blob.size))
+            going[blob.digest] = blob.size
     return kept, kept_bytes, going
 
 
@@ -232,8 +236,9 @@ def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
     """
     freed = store.clear_partials(_PARTIALS_SECONDS)
     store.fetched.tidy(_PARTIALS_SECONDS, lambda digest: store.blobs.size(digest) is not None)
+    store.condemn(planned.condemned)
     for entry in planned.dead_syncs:
-        fs.unlink(entry)
+        store.drop_registration(entry)
     for path in planned.stale_states:
         store.live.drop(path)
     for digest in planned.stale_notes:
@@ -304,21 +309,13 @@ def _sweep(store: Store, blobs: Sized) -> int:
     """Remove blobs, and the rows of the index before them; the bytes freed."""
     freed = 0
     for start in range(0, len(blobs), _BATCH):
-        batch = blobs[start : start + _BATCH]
-        store.index.drop_blobs(digest for digest, _ in batch)
-        freed += sum(_delete(store, digest) for digest, _ in batch)
-        store.drop_absent(digest for digest, _ in batch)
+        freed += store.remove([digest for digest, _ in blobs[start : start + _BATCH]])
     return freed
 
 
 def _sweep_without_index(store: Store, blobs: Sized) -> int:
     """On a full disk LMDB can't even delete: without an index there is none that could name what is gone."""
     with store.index_lock():  # or another process would make it again from files that are about to go
-        store.close()
+        store.close_index()
         reindex.remove(store.layout)
-        return sum(_delete(store, digest) for digest, _ in blobs)
-
-
-def _delete(store: Store, digest: Digest) -> int:
-    store.fetched.remove(digest)
-    return store.blobs.delete(digest)
+        return sum(store.delete(digest) for digest, _ in blobs)

@@ -84,9 +84,15 @@ class Layout:
         return self.locks / urllib.parse.quote(repo, safe="")
 
 
-def create(layout: Layout, present: datetime) -> None:
+def format_of(present: datetime) -> bytes:
+    """What `snapmirror.json` of a store that is made now holds."""
+    return msgspec.json.format(msgspec.json.encode(_Format(FORMAT, clock.to_id(present))), indent=2) + b"\n"
+
+
+def create(layout: Layout, content: bytes) -> None:
     """Make an empty store in a folder that is missing or empty, or in which a process died that did the same.
 
+    content: of its `snapmirror.json`
     Nothing if it is a store: two processes may have found none at the same time. Raises StoreError if it holds anything else,
     or may not be written to.
     """
@@ -101,8 +107,7 @@ def create(layout: Layout, present: datetime) -> None:
     try:
         fs.make_folder(root)
         _make_folders(layout)
-        found = _Format(FORMAT, clock.to_id(present))  # last: with it the folder is a store
-        fs.replace(layout.format, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+        fs.replace(layout.format, content)  # last: with it the folder is a store
     except PermissionError as error:
         raise StoreError(root, f"can't be created: {error.strerror} ({error.filename})") from None
 

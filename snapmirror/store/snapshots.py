@@ -12,6 +12,7 @@ from .. import clock
 from ..errors import DamagedError
 from . import fs
 from .catalog import Catalog
+from .files import Files
 from .layout import Layout
 from .records import Copied, Entry, Pages, Pin, Record, Tombstone, decode, encode
 
@@ -117,10 +118,11 @@ class _Known(NamedTuple):
 class Snapshots:
     """Records, tombstones and pins of one store. Whoever writes or removes one holds the store's lock."""
 
-    def __init__(self, layout: Layout, key: "PrivateKey | None" = None) -> None:
-        """key: signs every record that is written; None: none is signed"""
+    def __init__(self, layout: Layout, key: "PrivateKey | None" = None, files: Files | None = None) -> None:
+        """key: signs every record that is written; None: none is signed. files: changes the files"""
         self._layout = layout
         self._key = key
+        self._changes = files or Files()
         self._entries = Folder(layout.snapshots, _entry)
         self._pins = Folder(layout.pins, _pin)
         self._pages = Folder(layout.snapshots, _pages, ".pages")
@@ -173,7 +175,7 @@ class Snapshots:
         data = encode(entry)
         if isinstance(entry, Record):
             self._sign(entry.id, self._key.sign(data) if self._key else None)
-        fs.replace(self._layout.record(entry.id), data)
+        self._changes.replace(self._layout.record(entry.id), data)
         if isinstance(entry, Tombstone):
             self.remove_signature(entry.id)
 
@@ -181,8 +183,8 @@ class Snapshots:
         """Make a signature that of a record that is going to be written, or see that there is none; durable."""
         path = self._layout.signature(snapshot)
         if signature is not None:
-            fs.replace(path, signature)
-        elif fs.unlink(path):  # what a process left that died before the commit
+            self._changes.replace(path, signature)
+        elif self._changes.remove(path):  # what a process left that died before the commit
             fs.sync_folder(path.parent)
 
     def signed(self) -> list[str]:
@@ -191,30 +193,30 @@ class Snapshots:
 
     def remove_signature(self, snapshot: str) -> None:
         """Remove a signature whose record is not there, or is forgotten; nothing if there is none."""
-        fs.unlink(self._layout.signature(snapshot))
+        self._changes.remove(self._layout.signature(snapshot))
 
     def write_copy(self, snapshot: str, copied: Copied) -> None:
         """Publish a record of another store, byte for byte, with what belongs to it: that is durable before the record is."""
         self._sign(snapshot, copied.signature)
         if copied.pages is not None:
-            fs.replace(self._layout.pages(snapshot), copied.pages)
-        fs.replace(self._layout.record(snapshot), copied.record)
+            self._changes.replace(self._layout.pages(snapshot), copied.pages)
+        self._changes.replace(self._layout.record(snapshot), copied.record)
 
     def write_pages(self, snapshot: str, pages: Pages) -> None:
         """Tell more of a snapshot's time; nothing that was told before may be missing."""
-        fs.replace(self._layout.pages(snapshot), msgspec.json.encode(pages, order="sorted") + b"\n")
+        self._changes.replace(self._layout.pages(snapshot), msgspec.json.encode(pages, order="sorted") + b"\n")
 
     def remove_pages(self, snapshot: str) -> None:
         """Remove what was told of a snapshot's time, because it is forgotten; nothing if there is none."""
-        fs.unlink(self._layout.pages(snapshot))
+        self._changes.remove(self._layout.pages(snapshot))
 
     def write_pin(self, pin: Pin) -> None:
         """Make or move a pin."""
-        fs.replace(self._layout.pin(pin.name), encode(pin))
+        self._changes.replace(self._layout.pin(pin.name), encode(pin))
 
     def remove_pin(self, name: str) -> None:
         """Take a pin away, durably."""
-        fs.unlink(self._layout.pin(name))
+        self._changes.remove(self._layout.pin(name))
         fs.sync_folder(self._layout.pins)
 
 

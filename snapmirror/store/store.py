@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from .catalog import Catalog
 from .denied import Denied
 from .directories import Metadata
 from .documents import Documents
+from .far import Far
 from .fetched import Fetched
 from .index import BlobRow, Index, LeafKey, problem
 from .layout import Layout
@@ -50,6 +51,8 @@ class Store:
         self.trees = Trees(paths)
         self.documents = Documents(paths)
         self.published = Published(paths)
+        #: where blobs are that are not files of this machine; None: all are
+        self.far: Far | None = None
         self._index: Index | None = None
         self._opening = threading.Lock()
 
@@ -75,7 +78,7 @@ class Store:
     @classmethod
     def create(cls, root: Path, *, now: clock.Clock = clock.now) -> None:
         """Make an empty store in a missing or empty folder. Raises StoreError if it holds anything else."""
-        layout.create(Layout(root), now())
+        layout.create(Layout(root), layout.format_of(now()))
 
     @property
     def index(self) -> Index:
@@ -109,7 +112,7 @@ class Store:
         if syncing.any_alive(self.layout):  # it holds the old index open and would write into a file without a name
             raise LockedError("a repo of this store")
         with self.index_lock():  # or a server that finds it gone for a moment would take the half-built one away
-            self.close()
+            self.close_index()
             return self._build_index()
 
     @contextlib.contextmanager
@@ -118,8 +121,20 @@ class Store:
         with locks.hold(self.layout.locks / ".index", "the index", waiting=lambda _: None):
             yield
 
+    def registration(self) -> syncing.Registration:
+        """An entry for a sync that begins."""
+        return syncing.Registration(self.layout)
+
+    def room(self, on_disk: Callable[[Path], int]) -> int:
+        """Bytes that blobs may still take. on_disk: tells it of the disk of a folder"""
+        return on_disk(self.layout.root)
+
     def close(self) -> None:
-        """Close the index, if it was opened."""
+        """Close what was opened."""
+        self.close_index()
+
+    def close_index(self) -> None:
+        """Close the index, if it was opened; it is opened again when it is needed."""
         if self._index is not None:
             self._index.close()
             self._index = None
@@ -218,6 +233,33 @@ class Store:
         if self.index.held(gone):
             self.index.drop_blobs(gone)
 
+    def remove(self, digests: Sequence[Digest]) -> int:
+        """Remove blobs, their rows first; the bytes freed. The caller holds the store's lock."""
+        self.index.drop_blobs(digests)
+        freed = sum(map(self.delete, digests))
+        self.drop_absent(digests)
+        return freed
+
+    def delete(self, digest: Digest) -> int:
+        """Remove one blob, but for its row; the bytes freed."""
+        self.fetched.remove(digest)
+        return self.blobs.delete(digest)
+
+    def ripe(self, unused: Mapping[Digest, int], limit: float) -> dict[Digest, int]:
+        """Those of the blobs that nothing refers to that may be removed now; with their bytes.
+
+        limit: of what was stored or, where readers may come late, found to be of no use after that, nothing is removed;
+        seconds since 1970
+        """
+        return dict(unused)
+
+    def condemn(self, unused: Collection[Digest]) -> None:
+        """Note since when nothing refers to blobs that are not yet ripe. On a disk all are."""
+
+    def drop_registration(self, entry: Path) -> None:
+        """Remove the entry of a sync that died long ago."""
+        fs.unlink(entry)
+
     def leaves(self, digests: Mapping[LeafKey, Digest]) -> dict[LeafKey, Digest]:
         """The blobs of leaves that are held. digests: for each key that of the leaf's canonical form or of its source; keys
         for which no leaf is held are left out.
@@ -262,7 +304,7 @@ class Store:
         if not self._has_room():
             self.clear_partials()
         if not self._has_room():  # the index can be made again once there is space
-            self.close()
+            self.close_index()
             reindex.remove(self.layout)
 
     def _has_room(self) -> bool:

@@ -56,7 +56,7 @@ class Registration:
     """The entry of one sync. Call `write` only while holding the store's lock."""
 
     def __init__(self, layout: Layout) -> None:
-        self._path = layout.syncing / f"{secrets.token_hex(8)}.json"
+        self.path = layout.syncing / f"{secrets.token_hex(8)}.json"
         self._descriptor: int | None = None
 
     def write(self, directories: Iterable[Digest], planned: Iterable[Directory] = ()) -> None:
@@ -66,18 +66,22 @@ class Registration:
         """
         plans = [Planned(one.kind, one.mode, [bucket.hex() for bucket in one.buckets]) for one in planned]
         content = msgspec.json.encode(_Content([digest.hex() for digest in directories], plans))
-        temporary = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}")
+        temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         fs.write_new(temporary, content)
         descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # before it has its name, so that nobody sees it dead
-        fs.rename(temporary, self._path)
+        fs.rename(temporary, self.path)
         self._release()  # of the file that had the name before
         self._descriptor = descriptor
-        fs.sync_folder(self._path.parent)
+        fs.sync_folder(self.path.parent)
+        self._publish(content)
+
+    def _publish(self, content: bytes) -> None:
+        """Let other machines know. On a disk that is done."""
 
     def remove(self) -> None:
         """All is sealed: take the entry away."""
-        fs.unlink(self._path)
+        fs.unlink(self.path)
         self._release()
 
     def abandon(self) -> None:

@@ -22,7 +22,6 @@ from ..store.listing import Listed, Listing, listing_of
 from ..store.locks import Waiting
 from ..store.records import Copied, Entry, Pages, Pin, Record, place_of
 from ..store.store import Store
-from ..store.syncing import Registration
 from ..store.trees import leads_out
 from ..transfer.settings import Download
 from . import trees
@@ -103,7 +102,7 @@ class Copying:
         self._waiting = waiting
         self._taken = frozenset(taken)
         self._check = check
-        self._registration = Registration(store.layout)
+        self._registration = store.registration()
         self._brought: set[Digest] = set()
         self._report = CopyReport()
 
@@ -268,7 +267,7 @@ class Copying:
         if not lacking:
             return
         expected = sum(size or 0 for size in lacking.values())
-        if expected > (available := self._download.room(self._store.layout.root)):
+        if expected > (available := self._store.room(self._download.room)):
             raise PlanTooLarge(origin.name, expected, available)
         self._progress.begin(len(lacking), expected)
         try:

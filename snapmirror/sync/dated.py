@@ -51,7 +51,7 @@ class Dated(Reading):
         left = {file.name: file for file in draft.files}
         for read, (files, stated) in self._older(draft.name) if self._may_be_old(left.values()) else ():
             for old in files:
-                if old.name not in left or not _same(left[old.name], old):
+                if old.name not in left or not left[old.name].is_as(old):
                     continue
                 if old.name in stated:
                     found[old.name] = stated[old.name]
@@ -83,15 +83,6 @@ class Dated(Reading):
                     content = reader.read(leaf)
                     known[leaf] = (self._ecosystem.files(content), self._ecosystem.dates(content))
                 yield _milliseconds(state.read), known[leaf]
-
-
-def _same(one: File, other: File) -> bool:
-    """Whether two records speak of the same bytes, as far as they say."""
-    if one.sha256 and other.sha256:
-        return one.sha256 == other.sha256
-    if one.other and other.other:
-        return one.other == other.other
-    return one.size == other.size
 
 
 def _milliseconds(id_: str) -> int:

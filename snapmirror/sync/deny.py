@@ -1,7 +1,7 @@
 """Which files of the kept snapshots a rule of the deny list stands for."""
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -14,6 +14,7 @@ from ..store.denied import DeniedFile
 from ..store.directories import DirectoryReader
 from ..store.records import Record
 from ..store.store import Store
+from . import named
 
 
 @dataclass
@@ -72,7 +73,7 @@ def _search(ecosystem: Ecosystem, reader: DirectoryReader, spec: str, found: Fou
     listing = False
     for name, leaf in _leaves(ecosystem, reader, spec):
         if leaf not in known:
-            files = [file for file in _files(ecosystem, reader.read(leaf), spec) if _covers(ecosystem, spec, name, file)]
+            files = _files(ecosystem, reader.read(leaf), spec, name)
             for file in files:
                 found.take(name, file)
             known[leaf] = bool(files)
@@ -86,24 +87,15 @@ def _leaves(ecosystem: Ecosystem, reader: DirectoryReader, spec: str) -> Iterato
         yield from reader.leaves.items()
         return
     with contextlib.suppress(ValueError):  # it names nothing here, and may name something beside it
-        naming = ecosystem.naming(spec)
-        for name in {naming.leaf, naming.leaf.lower(), reader.name_of(naming.text)}:
-            if name and (leaf := reader.leaf(name)):
-                yield name, leaf
+        yield from named.leaves(reader, ecosystem.naming(spec))
 
 
-def _files(ecosystem: Ecosystem, content: bytes, spec: str) -> Collection[File]:
-    """The files of a leaf. Nearly no leaf has a SHA-256, and to look for its bytes is quicker than to decode all of them."""
-    if is_hex_digest(spec) and bytes.fromhex(spec) not in content and spec.encode() not in content:
-        return ()
-    return ecosystem.files(content)
-
-
-def _covers(ecosystem: Ecosystem, spec: str, leaf: str, file: File) -> bool:
+def _files(ecosystem: Ecosystem, content: bytes, spec: str, leaf: str) -> list[File]:
+    """Those of the files of a leaf that a spec stands for. leaf: its name"""
     if is_hex_digest(spec):
-        return file.sha256 == bytes.fromhex(spec)
+        return named.with_digest(ecosystem, content, bytes.fromhex(spec))
     naming = ecosystem.naming(spec)
-    return naming.text == file.name or naming.covers(leaf, file.name)
+    return [file for file in ecosystem.files(content) if named.covers(naming, leaf, file.name)]
 
 
 def complete(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record) -> None:

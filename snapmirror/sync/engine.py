@@ -13,8 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from .. import addresses, units
 from ..ecosystem import Ecosystem, Repo
-from ..errors import AbsentError, DamagedError, DiskFull, LockedError, PlanTooLarge, UpstreamError
+from ..errors import AbsentError, DamagedError, DiskFull, LockedError, Overtaken, PlanTooLarge, UpstreamError
 from ..store import seal, syncing
+from ..store.catalog import Catalog
 from ..store.documents import current_documents
 from ..store.records import Record
 from ..store.store import Store
@@ -197,7 +198,7 @@ class Sync:
 
     def _refuse_too_large(self, repo: Repo, directories: list[DirectorySync]) -> None:
         """Raise PlanTooLarge if what this repo and those before it need does not leave `min_free`."""
-        available = self._download.room(self._store.layout.root)
+        available = self._store.room(self._download.room)
         planned = [directory.plan for directory in [*self._all, *directories] if directory.plan]
         needed = sum(self.bytes_to_write(plan) + sum(map(len, plan.blobs.values())) for plan in planned)
         own = sum(self.bytes_to_write(directory.plan) for directory in directories if directory.plan)
@@ -305,16 +306,26 @@ class Sync:
         configured = [repo.path for repo in self._configured]
         unknown = {path: self._every(path)[0].ecosystem.unknowable for path in synced} if self._options.as_of else {}
         past = seal.Past(self._options.seal_as, unknown) if self._options.seal_as else None
-        with self._store.lock(self._options.waiting) as catalog:
-            record = seal.seal(self._store, catalog, synced, configured, past)
-            self._ground.remove()
-            if not past:  # what was asked for since we began stays the latest state; the rest of that is sealed now
-                for path, repo in synced.items():
-                    live.rebase(self._store, self._ecosystems[repo.kind], path, repo.before, record.repos[path])
-            deny.complete(self._store, self._ecosystems, record)
-            if not syncing.any_alive(self._store.layout, besides=self._locked):
-                with contextlib.suppress(DamagedError):  # of another repo: no reason to end a sync that has sealed
-                    self._store.documents.prune(set(current_documents(self._store, self._store.catalog())))
+        while True:
+            try:
+                with self._store.lock(self._options.waiting) as catalog:
+                    return self._conclude(catalog, synced, configured, past)
+            except Overtaken:  # seal anew, on top of what the other has published
+                continue
+
+    def _conclude(
+        self, catalog: Catalog, synced: Mapping[str, seal.Synced], configured: Sequence[str], past: seal.Past | None
+    ) -> Record:
+        """Seal, under the store's lock, and put right what follows from it."""
+        record = seal.seal(self._store, catalog, synced, configured, past)
+        self._ground.remove()
+        if not past:  # what was asked for since we began stays the latest state; the rest of that is sealed now
+            for path, repo in synced.items():
+                live.rebase(self._store, self._ecosystems[repo.kind], path, repo.before, record.repos[path])
+        deny.complete(self._store, self._ecosystems, record)
+        if not syncing.any_alive(self._store.layout, besides=self._locked):
+            with contextlib.suppress(DamagedError):  # of another repo: no reason to end a sync that has sealed
+                self._store.documents.prune(set(current_documents(self._store, self._store.catalog())))
         return record
 
     def _fetch_lost(self, http: Http) -> None:

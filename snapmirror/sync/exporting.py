@@ -18,7 +18,6 @@ from ..store.listing import Listed, Listing, listing_of
 from ..store.locks import Waiting
 from ..store.records import Copied, Pages, Record, decode
 from ..store.store import Store
-from ..store.syncing import Registration
 from . import archive
 from .archive import END, MANIFEST, Base, Manifest, header, padding
 from .bringing import choose
@@ -58,7 +57,7 @@ class Export:
         self._ecosystems = ecosystems
         self._progress = progress
         self._waiting = waiting
-        self._registration = Registration(store.layout)
+        self._registration = store.registration()
         self._reader = Reader(store.metadata, self._leaf_files)
 
     def run(self, target: Path, since: str | None, selectors: Sequence[str], volume_size: int | None) -> ExportReport:

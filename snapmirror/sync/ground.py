@@ -6,7 +6,6 @@ from ..digests import Digest
 from ..ecosystem import Repo
 from ..store.records import DirectoryState
 from ..store.store import Store
-from ..store.syncing import Registration
 from . import live
 from .directory import DirectorySync
 from .plan import DirectoryPlan
@@ -19,7 +18,7 @@ class Ground:
     def __init__(self, store: Store, options: Options) -> None:
         self._store = store
         self._options = options
-        self._registration = Registration(store.layout)
+        self._registration = store.registration()
         #: what was planned of each directory when it was made a root
         self._registered: dict[DirectorySync, DirectoryPlan | None] = {}
         #: live states that it began with: whoever asks replaces them at any time

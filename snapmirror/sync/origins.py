@@ -1,6 +1,7 @@
-"""Where copies of snapshots come from: the folder of another store, or a snapmirror that serves one (see `copying.Origin`)."""
+"""Where copies of snapshots come from: another store, or a snapmirror that serves one (see `copying.Origin`)."""
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 from .. import addresses
 from ..digests import Digest
@@ -18,6 +19,8 @@ from .fetch import Progress, fetch
 #: bytes: of a list of snapshots, of a record
 _LISTING_LIMIT = 1 << 30
 _RECORD_LIMIT = 64 << 20
+#: of the URL of an object, the longest that there is: it has to last until its turn comes
+_LIFETIME = timedelta(days=7)
 
 
 class _Fetching:
@@ -45,12 +48,16 @@ class _Fetching:
         pass  # nothing is there but what was asked for
 
 
-class Folder(_Fetching):
-    """The store in a folder of this machine."""
+class Opened(_Fetching):
+    """Another store that this process has opened: in a folder of this machine, or of objects."""
 
-    def __init__(self, origin: Store, http: Http, present: Store) -> None:
-        super().__init__(str(origin.layout.root), http, present, lambda digest: origin.layout.blob(digest).absolute().as_uri())
+    def __init__(self, name: str, origin: Store, http: Http, present: Store) -> None:
+        super().__init__(name, http, present, self._url)
         self._origin = origin
+
+    def _url(self, digest: Digest) -> str:
+        far = self._origin.far
+        return far.url(digest, _LIFETIME) if far else self._origin.layout.blob(digest).absolute().as_uri()
 
     def listing(self) -> Listing:
         return listing_of(self._origin)

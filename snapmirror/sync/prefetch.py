@@ -174,7 +174,7 @@ class Prefetch:
         missing = {digest: source for digest, source in sources.items() if self._store.blobs.size(digest) is None}
         report.files, report.bytes = len(sources), sum(source.file.size or 0 for source in sources.values())
         report.fetch_files, report.fetch_bytes = len(missing), sum(source.file.size or 0 for source in missing.values())
-        if report.fetch_bytes > (available := self.http.settings.room(self._store.layout.root)):
+        if report.fetch_bytes > (available := self._store.room(self.http.settings.room)):
             raise PlanTooLarge(self._repo.path, report.fetch_bytes, available)
         if not report.dry_run:
             for digest in sources.keys() - missing.keys():

@@ -209,7 +209,7 @@ def patch(data: bytes) -> None:
 def include_from(data: bytes) -> None:
     """environment.yml, lists of addresses; what is none is taken for a lock file."""
     with contextlib.suppress(ValueError):
-        wanted._read(_file("environment.yml", data))
+        wanted.read_file(_file("environment.yml", data))
 
 
 # PyPI ----------------------------------------------------------------------------------------------------------------

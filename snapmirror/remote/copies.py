@@ -1,0 +1,181 @@
+"""The store's small files as objects, and their copies in the cache, where everything else reads them.
+
+object                          copy
+snapshots/<number>.json         snapshots/<id>.json     records and tombstones; a number is created by one writer only
+signatures/<sha256>.sig         snapshots/<id>.sig      of the record with these bytes
+pages/<id>.json                 snapshots/<id>.pages
+pins/ denied/ syncing/          the same names
+swept/<number>.json             -                       what a gc has removed: see `Copies.pull`
+changed                         -                       other bytes after each change: one request tells that nothing has
+"""
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+
+from .. import clock
+from ..digests import Digest, sha256
+from ..errors import DamagedError
+from ..store import fs, locks
+from ..store.layout import Layout
+from ..store.records import Entry, Hex, Record, decode
+from .objects import Info, Objects
+
+CHANGED = "changed"
+_FOLDERS = ("snapshots", "pages", "pins", "denied", "syncing")
+
+
+class Swept(msgspec.Struct):
+    """What `swept/<number>.json` holds."""
+
+    digests: list[Hex]
+
+
+class _State(msgspec.Struct):
+    """What the cache's `pulled.json` holds."""
+
+    #: bytes of `changed` when it was read, hexadecimal
+    changed: str = ""
+    #: {key: (its ETag, the copy below the cache)}
+    copies: dict[str, tuple[str, str]] = {}
+    #: number of the last list of what was removed that was applied
+    swept: int = 0
+
+
+def record_key(number: int) -> str:
+    """The key of a record or tombstone."""
+    return f"snapshots/{number:08d}.json"
+
+
+def signature_key(record: bytes) -> str:
+    """The key of the signature of a record with these bytes."""
+    return f"signatures/{sha256(record).hex()}.sig"
+
+
+def swept_key(number: int) -> str:
+    """The key of a list of what was removed."""
+    return f"swept/{number:08d}.json"
+
+
+class Copies:
+    """Brings the cache's copies up to date, for all processes that use the cache."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        objects: Objects,
+        now: clock.Clock,
+        forget: Callable[[Iterable[Digest]], None],
+        start_over: Callable[[], None],
+    ) -> None:
+        """forget: takes what was removed out of the cache and its index
+        start_over: does so with all that the cache says of blobs
+        """
+        self._layout = layout
+        self._objects = objects
+        self._now = now
+        self._forget = forget
+        self._start_over = start_over
+        self._path = layout.root / "pulled.json"
+
+    def changed(self) -> bool:
+        """Whether anybody has told of a change since the copies were made; one small request."""
+        return (self._objects.get(CHANGED) or b"").hex() != self._state().changed
+
+    def tell(self) -> None:
+        """Let others know that something has changed."""
+        self._objects.put(CHANGED, secrets.token_bytes(16))
+
+    def pull(self) -> None:
+        """Make the copies what the objects are now. Raises ObjectError."""
+        with locks.hold(self._layout.locks / ".pull", "the cache", waiting=lambda _: None):
+            before = self._state()
+            changed = (self._objects.get(CHANGED) or b"").hex()  # first: what changes from now on changes it again
+            listed = {one.key: one for folder in _FOLDERS for one in self._objects.list(folder)}
+            swept = self._pull_swept(before.swept)
+            known = {key: copy for key, copy in before.copies.items() if key in listed and self._is_copy(listed[key], copy)}
+            copies = known | self._bring([key for key in listed if key not in known], listed)
+            for key, (_, copy) in before.copies.items():
+                if key not in listed:
+                    self._remove(key, copy)
+            self._date_syncing(copies, listed)
+            after = _State(changed, copies, swept)
+            if after != before:
+                fs.replace(self._path, msgspec.json.encode(after))
+
+    def _state(self) -> _State:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=_State)
+        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+            return _State()
+
+    def _is_copy(self, listed: Info, copy: tuple[str, str]) -> bool:
+        return listed.etag == copy[0] and (self._layout.root / copy[1]).exists()
+
+    def _bring(self, keys: list[str], listed: Mapping[str, Info]) -> dict[str, tuple[str, str]]:
+        """Write copies, records before pins that name them."""
+        found = {}
+        for key, data in self._objects.get_many(sorted(keys, key=lambda key: not key.startswith("snapshots/"))):
+            if data is not None:  # else it was removed since it was listed
+                found[key] = (listed[key].etag, str(self._write(key, data).relative_to(self._layout.root)))
+        return found
+
+    def _write(self, key: str, data: bytes) -> Path:
+        folder, _, name = key.partition("/")
+        if folder == "snapshots":
+            return self._write_entry(key, data)
+        path = self._layout.pages(name.removesuffix(".json")) if folder == "pages" else self._layout.root / folder / name
+        if folder != "syncing" or not locks.is_held(path):  # ours is locked, and so newer than what was listed
+            fs.replace(path, data)
+        return path
+
+    def _write_entry(self, key: str, data: bytes) -> Path:
+        entry: Entry = decode(data, Entry, key)
+        if record_key(entry.number) != key or clock.from_id(entry.id) is None:
+            raise DamagedError(key, f"holds the record of {entry.id}, number {entry.number}")
+        signature = self._objects.get(signature_key(data)) if isinstance(entry, Record) and entry.signed else None
+        if signature is not None:
+            fs.replace(self._layout.signature(entry.id), signature)
+        path = self._layout.record(entry.id)
+        fs.replace(path, data)
+        if signature is None:
+            fs.unlink(self._layout.signature(entry.id))
+        return path
+
+    def _remove(self, key: str, copy: str) -> None:
+        path = self._layout.root / copy
+        if not (key.startswith("syncing/") and locks.is_held(path)):
+            fs.unlink(path)
+
+    def _date_syncing(self, copies: Mapping[str, tuple[str, str]], listed: Mapping[str, Info]) -> None:
+        """Give copies of others' entries the age that these have by the service's clock."""
+        there: timedelta | None = None
+        for key, (_, copy) in copies.items():
+            path = self._layout.root / copy
+            if key.startswith("syncing/") and not locks.is_held(path):
+                if there is None:
+                    there = self._now() - self._objects.now()
+                with contextlib.suppress(FileNotFoundError):
+                    fs.touch(path, (listed[key].modified + there).timestamp(), create=False)
+
+    def _pull_swept(self, applied: int) -> int:
+        """Take out what was removed since; the number of the last list that has been applied then."""
+        lists = {number: one.key for one in self._objects.list("swept") if (number := number_of(one.key)) > applied}
+        if lists and applied and min(lists) > applied + 1:
+            self._start_over()  # lists that we never saw are gone
+        for number in sorted(lists):
+            if (data := self._objects.get(lists[number])) is not None:
+                swept: Swept = decode(data, Swept, lists[number])
+                self._forget(map(bytes.fromhex, swept.digests))
+            applied = number
+        return applied
+
+
+def number_of(key: str) -> int:
+    """The number in a key, 0 if it has none."""
+    name = key.rpartition("/")[2].removesuffix(".json")
+    return int(name) if name.isdecimal() else 0

@@ -1,0 +1,208 @@
+"""The objects below one prefix of a bucket: the only importer of obstore.
+
+Of what S3 offers only this is relied on, which every server that we know honours: a PUT replaces an object as a whole, a
+single PUT with `If-None-Match: *` into an unversioned bucket creates it for one writer only, and listings show what was
+written before. `If-Match`, and conditions at the end of a multipart upload, are not.
+"""
+
+import contextlib
+import re
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import obstore
+import requests
+from obstore import exceptions
+from obstore.store import S3Store
+
+from ..errors import ObjectError
+from .settings import S3, Address
+
+#: requests at a time: of objects of 1 kB a local gateway takes 330 a second one by one, and 1,100 so
+_AT_ONCE = 16
+_RETRIES = 6
+#: bytes of a piece that is sent on
+_STREAMED = 256 << 10
+#: seconds after which a request that keeps failing is given up
+_PATIENCE = 60
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_STATUS = re.compile(r"status code: (\d{3})")
+#: what a service calls an error -> what it means, and what to do
+_MEANINGS = {
+    "NoSuchBucket": "there is no such bucket; create it (without versioning) and try again",
+    "RequestTimeTooSkewed": "this machine's clock differs from the service's by over 15 minutes; set it right",
+    "InvalidAccessKeyId": "the access key is unknown there",
+    "SignatureDoesNotMatch": "the secret key is not that of the access key",
+    "AccessDenied": "these credentials may not do that",
+    "SlowDown": "the service is overloaded and keeps saying so",
+    "QuotaExceeded": "the bucket's quota is used up",
+}
+
+
+class Info(NamedTuple):
+    """An object as a listing sees it."""
+
+    key: str
+    size: int
+    #: by the service's clock
+    modified: datetime
+    etag: str
+
+
+class Objects:
+    """Reads and writes objects by keys, which are relative to the prefix. Every method raises ObjectError."""
+
+    def __init__(self, address: Address, settings: S3) -> None:
+        self.address = address
+        given = {
+            "endpoint": settings.endpoint,
+            "region": settings.region,
+            "access_key_id": settings.access_key,
+            "secret_access_key": settings.secret_key,
+        }
+        self._store = S3Store(
+            address.bucket,
+            prefix=address.prefix or None,
+            virtual_hosted_style_request=not settings.path_style,
+            client_options={"allow_http": True, "connect_timeout": timedelta(seconds=10), "timeout": timedelta(minutes=10)},
+            retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_PATIENCE)},
+            **{key: value for key, value in given.items() if value},  # type: ignore[arg-type]
+        )
+        self._session = requests.Session()
+        self._session.trust_env = False  # a proxy is for upstreams
+        self._threads: ThreadPoolExecutor | None = None
+
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        """For many requests at once."""
+        if self._threads is None:  # not before the first of them: a process that has threads must not be forked
+            self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="objects")
+        return self._threads
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        if self._threads is not None:
+            self._threads.shutdown()
+        self._session.close()
+
+    @contextlib.contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            if "NoSuchBucket" in str(error):
+                raise self._error(key, error) from None
+            raise
+        except (exceptions.BaseError, requests.RequestException, OSError) as error:
+            raise self._error(key, error) from None
+
+    def _error(self, key: str, error: Exception) -> ObjectError:
+        text = str(error)
+        code = _CODE.search(text)
+        status = _STATUS.search(text)
+        name = code[1] if code else f"status {status[1]}" if status else ""
+        meaning = _MEANINGS.get(name, "") or (f"the service answers {name}" if name else "the service can't be reached")
+        return ObjectError(f"{self.address}/{key}".rstrip("/"), name, meaning)
+
+    # One object
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes of an object, None if there is none."""
+        with contextlib.suppress(FileNotFoundError), self._errors(key):
+            return bytes(self._store.get(key).bytes())
+        return None
+
+    def pieces(self, key: str, start: int, count: int, size: int) -> Iterator[bytes]:
+        """So many bytes of an object as they come. Raises FileNotFoundError. size: of the whole"""
+        with self._errors(key):
+            if (start, count) == (0, size):
+                found = self._store.get(key)
+            else:
+                found = self._store.get(key, options={"range": (start, start + count)})
+            for piece in found.stream(min_chunk_size=1 << 20):
+                yield bytes(piece)
+
+    async def stream(self, key: str, start: int, count: int, size: int) -> AsyncIterator[bytes]:
+        """As `pieces`, in an event loop."""
+        with self._errors(key):
+            options: Any = {} if (start, count) == (0, size) else {"range": (start, start + count)}
+            found = await self._store.get_async(key, options=options)
+            async for piece in found.stream(min_chunk_size=_STREAMED):
+                yield bytes(piece)
+
+    def size(self, key: str) -> int | None:
+        """Bytes of an object, None if there is none."""
+        with contextlib.suppress(FileNotFoundError), self._errors(key):
+            return int(self._store.head(key)["size"])
+        return None
+
+    def put(self, key: str, data: bytes | Path) -> None:
+        """Make an object hold these bytes, or those of a file."""
+        with self._errors(key):
+            self._store.put(key, data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Make an object unless there is one; whether it was made.
+
+        An answer that gets lost is asked for again, and then it is ours that is there: its bytes tell.
+        """
+        with self._errors(key):
+            try:
+                self._store.put(key, data, mode="create", use_multipart=False)
+            except exceptions.AlreadyExistsError:
+                return self.get(key) == data
+        return True
+
+    def delete(self, key: str) -> None:
+        """Remove an object, if it is there, that nobody else writes."""
+        self.within("DELETE", key, timedelta(minutes=5))
+
+    # Many
+
+    def list(self, prefix: str, after: str = "") -> Iterator[Info]:
+        """The objects below a prefix, by key; those after a key, if one is given."""
+        with self._errors(prefix):
+            for page in self._store.list(prefix, offset=after or None, chunk_size=1000):
+                for one in page:
+                    yield Info(one["path"], one["size"], one["last_modified"], one["e_tag"] or "")
+
+    def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Objects, in the order of their keys; None for one that is not there."""
+        keys = list(keys)
+        yield from zip(keys, self.threads.map(self.get, keys), strict=True)
+
+    # Within a time
+
+    def now(self) -> datetime:
+        """The service's time, to the second."""
+        with self._errors(""):
+            answer = self._session.head(self.sign("HEAD", "snapmirror.json", timedelta(minutes=1)), timeout=30)
+            stated = answer.headers.get("Date")
+        if stated is None:
+            raise ObjectError(str(self.address), "", "the service does not say what time it is")
+        return parsedate_to_datetime(stated)
+
+    def sign(self, method: str, key: str, lifetime: timedelta) -> str:
+        """A URL with which whoever has it may do that for so long, by the service's clock and from ours on."""
+        with self._errors(key):
+            return str(obstore.sign(self._store, method, key, lifetime))  # type: ignore[call-overload]
+
+    def within(self, method: str, key: str, lifetime: timedelta, data: bytes | None = None) -> None:
+        """PUT or DELETE an object, refused by the service itself if the request gets there later than `lifetime` from now."""
+        url = self.sign(method, key, lifetime)
+        with self._errors(key):
+            for attempt in range(_RETRIES):
+                answer = self._session.request(method, url, data=data, timeout=(10, 60))
+                if answer.status_code < 300 or (method == "DELETE" and answer.status_code == 404):
+                    return
+                if answer.status_code < 500 and answer.status_code != 409:
+                    break
+                time.sleep(min(2.0**attempt / 10, 5))
+        code = _CODE.search(answer.text)
+        name = code[1] if code else f"status {answer.status_code}"
+        raise ObjectError(f"{self.address}/{key}", name, _MEANINGS.get(name, f"the service answers {name}"))

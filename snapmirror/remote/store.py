@@ -1,0 +1,239 @@
+"""One opened store whose bytes are objects. What differs from one on a disk is here; all else is done on the cache's copies."""
+
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from .. import clock
+from ..digests import Digest
+from ..errors import ObjectError, StoreError
+from ..store import fs, layout, locks, reindex
+from ..store.denied import Denied
+from ..store.directories import Metadata
+from ..store.index import BlobRow, LeafKey
+from ..store.layout import Layout
+from ..store.records import Hex
+from ..store.snapshots import Snapshots
+from ..store.store import Store
+from ..store.syncing import Registration
+from .blobs import RemoteBlobs
+from .copies import Copies, Swept, number_of, swept_key
+from .far import FarBlobs
+from .files import RemoteFiles
+from .lease import Lease
+from .objects import Objects
+from .probe import PROBES, probe
+from .settings import S3, Address
+
+if TYPE_CHECKING:
+    from ..store.signatures import PrivateKey
+
+_FORMAT_KEY = "snapmirror.json"
+_CONDEMNED = "condemned.json"
+#: so many blobs unknown to the index are asked for one by one; for more, all are listed
+_FEW = 1000
+
+
+class _Condemned(msgspec.Struct):
+    """What `condemned.json` holds."""
+
+    #: since when nothing refers to a blob, seconds since 1970 by the service's clock
+    since: dict[Hex, float] = {}
+
+
+class RemoteStore(Store):
+    """Fulfils what `store.store.Store` does. Its `layout` is that of the cache."""
+
+    blobs: RemoteBlobs
+
+    def __init__(
+        self, cache: Layout, objects: Objects, now: clock.Clock, key: "PrivateKey | None" = None, hot: int = 0
+    ) -> None:
+        """hot: bytes of files that a server keeps in the cache"""
+        super().__init__(cache, now, key)
+        self.objects = objects
+        self._ahead: timedelta | None = None
+        self._lease = Lease(objects, now)
+        self._copies = Copies(cache, objects, now, self._forget, self._start_over)
+        files = RemoteFiles(cache, objects, self._lease, self._copies.tell)
+        self.blobs = RemoteBlobs(cache, objects, self._lease.delete, self._clock_ahead)
+        self.metadata = Metadata(self.blobs)
+        self.snapshots = Snapshots(cache, key, files)
+        self.denied = Denied(cache, files)
+        self.far = FarBlobs(cache, objects, self.blobs, hot, self._copies.changed, self._copies.pull)
+
+    @classmethod
+    def open_remote(
+        cls,
+        address: Address,
+        settings: S3,
+        cache: Path,
+        *,
+        write: bool,
+        now: clock.Clock = clock.now,
+        index: Path | None = None,
+        key: "PrivateKey | None" = None,
+        hot: int = 0,
+    ) -> "RemoteStore":
+        """Open a store, and bring its copies up to date. The arguments are those of `Store.open`, and the cache's folder, and
+        how many bytes of files a server keeps in it.
+
+        Raises ObjectError, StoreError if there is none, it is of an unknown format, or is not fit for several writers.
+        """
+        objects = Objects(address, settings)
+        try:
+            paths = Layout(cache, index)
+            _begin_cache(paths, objects)
+            if write:
+                probe(objects, rounds=1)
+            store = cls(paths, objects, now, key, hot)
+            if store._copies.changed():
+                store._copies.pull()
+        except BaseException:
+            objects.close()
+            raise
+        return store
+
+    @classmethod
+    def create_remote(cls, address: Address, settings: S3, now: clock.Clock = clock.now) -> bool:
+        """Make an empty store below a prefix unless there is one; whether it was made.
+
+        Raises ObjectError if there is anything else, or two writers could publish at once there.
+        """
+        objects = Objects(address, settings)
+        try:
+            if objects.get(_FORMAT_KEY) is not None:
+                return False
+            other = next((one for one in objects.list("") if not one.key.startswith(PROBES)), None)
+            if other is not None:
+                if objects.get(_FORMAT_KEY) is not None:  # another machine was a moment faster
+                    return False
+                problem = f"is neither a store nor empty, for it holds {other.key}; choose another prefix for `store`"
+                raise ObjectError(str(address), "", problem)
+            probe(objects, rounds=3)
+            return objects.create(_FORMAT_KEY, layout.format_of(now()))
+        finally:
+            objects.close()
+
+    def close(self) -> None:
+        super().close()
+        self.objects.close()
+
+    @contextlib.contextmanager
+    def lock_only(self, waiting: locks.Waiting | None) -> Iterator[None]:
+        with super().lock_only(waiting), self._lease.hold(waiting):
+            self._copies.pull()
+            yield
+
+    def registration(self) -> Registration:
+        return _Registration(self.layout, self.objects, self._lease)
+
+    def drop_registration(self, entry: Path) -> None:
+        self._lease.delete(_syncing_key(entry))
+        super().drop_registration(entry)
+
+    def room(self, on_disk: Callable[[Path], int]) -> int:
+        return 1 << 62
+
+    # What is held: the index knows, for only who removes blobs tells of it
+
+    def held(self, digests: Iterable[Digest]) -> dict[Digest, int]:
+        wanted = set(digests)
+        found = self.index.held(wanted)
+        unknown = wanted - found.keys()
+        if len(unknown) > _FEW:
+            rows = {blob.digest: BlobRow(blob.size) for blob in self.blobs.list() if blob.digest in unknown}
+        else:
+            sizes = zip(unknown, self.objects.threads.map(self.blobs.size, unknown), strict=True)
+            rows = {digest: BlobRow(size) for digest, size in sizes if size is not None}
+        if rows:
+            self.index.put_blobs(rows)
+        return found | {digest: row.size for digest, row in rows.items()}
+
+    def drop_absent(self, digests: Iterable[Digest]) -> None:
+        """Nobody enters a blob that is being deleted: who looks waits for the lock."""
+
+    def leaves(self, digests: Mapping[LeafKey, Digest]) -> dict[LeafKey, Digest]:
+        return self.index.leaves(digests)
+
+    # What goes
+
+    def remove(self, digests: Sequence[Digest]) -> int:
+        """Others' indexes are told before the blobs go, as our own is."""
+        newest = max((number_of(one.key) for one in self.objects.list("swept")), default=0)
+        self._lease.put(swept_key(newest + 1), msgspec.json.encode(Swept([digest.hex() for digest in digests])))
+        self._copies.tell()
+        self._forget(digests)
+        return self.blobs.delete_many(digests)
+
+    def ripe(self, unused: Mapping[Digest, int], limit: float) -> dict[Digest, int]:
+        if limit == float("inf"):
+            return dict(unused)
+        since, ahead = self._condemned(), self._clock_ahead().total_seconds()
+        return {digest: size for digest, size in unused.items() if since.get(digest.hex(), limit) + ahead < limit}
+
+    def condemn(self, unused: Collection[Digest]) -> None:
+        since, present = self._condemned(), (self.now() - self._clock_ahead()).timestamp()
+        noted = {name: since.get(name, present) for name in (digest.hex() for digest in unused)}
+        if noted != since:
+            self._lease.put(_CONDEMNED, msgspec.json.encode(_Condemned(noted)))
+
+    def _condemned(self) -> dict[Hex, float]:
+        data = self.objects.get(_CONDEMNED)
+        return msgspec.json.decode(data, type=_Condemned).since if data else {}
+
+    def _forget(self, digests: Iterable[Digest]) -> None:
+        gone = list(digests)
+        if self.layout.index.exists():
+            self.index.drop_blobs(gone)
+        self.blobs.forget(gone)
+
+    def _start_over(self) -> None:
+        """Nothing that the cache says of blobs is to be trusted."""
+        with self.index_lock():
+            self.close_index()
+            reindex.remove(self.layout)
+        for folder in self.layout.blobs.iterdir():
+            for path in folder.iterdir():
+                fs.unlink(path)
+
+    def _clock_ahead(self) -> timedelta:
+        """By how much this machine's clock is ahead of the service's."""
+        if self._ahead is None:
+            self._ahead = self.now() - self.objects.now()
+        return self._ahead
+
+
+class _Registration(Registration):
+    """The entry of a sync, as an object too."""
+
+    def __init__(self, cache: Layout, objects: Objects, lease: Lease) -> None:
+        super().__init__(cache)
+        self._objects = objects
+        self._lease = lease
+
+    def _publish(self, content: bytes) -> None:
+        self._lease.put(_syncing_key(self.path), content)
+
+    def remove(self) -> None:
+        self._objects.delete(_syncing_key(self.path))
+        super().remove()
+
+
+def _syncing_key(path: Path) -> str:
+    return f"syncing/{path.name}"
+
+
+def _begin_cache(cache: Layout, objects: Objects) -> None:
+    """Make a missing cache. Raises ObjectError if there is no store, StoreError if the folder is of another one."""
+    data = objects.get(_FORMAT_KEY)
+    if data is None:
+        raise ObjectError(str(objects.address), "", "is no store: it has no snapmirror.json (`snapmirror sync` makes one)")
+    layout.create(cache, data)
+    if cache.format.read_bytes() != data:
+        raise StoreError(cache.root, f"is a cache of another store than {objects.address}; remove it, or name another")
+    layout.verify(cache, write=True)

@@ -1,0 +1,479 @@
+"""A store of objects: what is true of one on a disk is true of it, on several machines at once.
+
+`make objects` runs all of it against a gateway of Ceph too, where that is installed.
+"""
+
+import contextlib
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+import requests
+from channels import Channel, Package, make_package
+from mirror import Mirror
+from services import Service, can_ceph, ceph, moto, tampered
+from serving import free_port, server
+from test_web_servers import example, nginx
+from upstream import Upstream
+
+from snapmirror.errors import LockedError, ObjectError, Overtaken
+from snapmirror.remote import lease as leases
+from snapmirror.remote.settings import S3, parse_address
+from snapmirror.remote.store import RemoteStore
+from snapmirror.store import syncing
+from snapmirror.store.records import Record
+
+#: not in `make test`, which has the shortest of them, and one of each kind
+objects = pytest.mark.objects
+#: as `make objects` has it
+_REAL = bool(os.environ.get("SNAPMIRROR_OBJECTS"))
+_REASON = can_ceph() if _REAL else "a real gateway: make objects"
+
+
+@pytest.fixture(scope="module", params=["moto", pytest.param("ceph", marks=pytest.mark.skipif(bool(_REASON), reason=_REASON))])
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with moto() if request.param == "moto" else ceph(tmp_path_factory.mktemp("ceph")) as started:
+        yield started
+
+
+@pytest.fixture
+def store(service: Service) -> str:
+    """Where a store is going to be: nothing is there yet."""
+    return f"{service.bucket()}/mirrors/one"
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, service: Service, store: str, upstream: Upstream, channel: Channel) -> Mirror:
+    """A machine that mirrors the channel into it, not synced yet."""
+    return machine(tmp_path / "one", service, store, upstream)
+
+
+def machine(root: Path, service: Service, store: str, upstream: Upstream, path: str = "chan", endpoint: str = "") -> Mirror:
+    """One more machine, with a cache of its own."""
+    made = service.use(Mirror(root), store, endpoint=endpoint)
+    made.add(path, f"{upstream.url}/chan", subdirs=["linux-64"])
+    return made
+
+
+def opened(mirror: Mirror) -> RemoteStore:
+    """The store, as a process of this machine has it open."""
+    mirror.write()
+    address = parse_address(mirror.settings["store"])
+    return RemoteStore.open_remote(address, S3(**mirror.settings["s3"]), Path(mirror.settings["cache"]), write=True)
+
+
+def large(size: int) -> Package:
+    """A package of more than so many bytes."""
+    return make_package("large", payload=random.Random(1).randbytes(size))
+
+
+def files_of(url: str, selector: str) -> dict[str, str]:
+    """{file: SHA-256 of its bytes} of the channel, and of its index, as a server gives them."""
+    found = {}
+    for subdir in ("linux-64", "noarch"):
+        base = f"{url}/{selector}/chan/{subdir}"
+        repodata = requests.get(f"{base}/repodata.json", timeout=30)
+        listed = [*repodata.json()["packages"], *repodata.json()["packages.conda"]]
+        for name in ("repodata.json", "repodata.json.zst", "repodata_shards.msgpack.zst", *listed):
+            answer = requests.get(f"{base}/{name}", timeout=30)
+            assert answer.status_code == 200, (name, answer.text)
+            found[f"{subdir}/{name}"] = hashlib.sha256(answer.content).hexdigest()
+    return found
+
+
+def test_the_first_sync_makes_the_store_and_any_machine_has_it(
+    mirror: Mirror, service: Service, store: str, tmp_path: Path, upstream: Upstream
+) -> None:
+    assert f"created the store s3://{store}" in mirror.sync().err
+    mirror.run("pin", "paper", "current")
+    keys = service.keys(store)
+    assert "snapshots/00000001.json" in keys
+    assert "pins/paper.json" in keys
+    assert {key.rpartition("/")[2] for key in keys if key.startswith("blobs/")} >= {
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in (upstream.root / "chan").rglob("*.conda")
+    }
+    other = machine(tmp_path / "two", service, store, upstream)
+    assert other.run("snapshots").out == mirror.run("snapshots").out
+    assert "paper" in other.run("snapshots").out
+    other.sync()  # nothing is there that it would have to fetch again
+    assert not [one for one in upstream.requests if one.path.endswith(".conda")][3:]
+    assert other.run("check", "--read-data").status == 0
+    assert mirror.run("diff", "paper", "current", "--exit-code").status == 0
+
+
+@objects
+def test_it_answers_as_a_store_on_a_disk_does(
+    mirror: Mirror, tmp_path: Path, channel: Channel, service: Service, store: str, upstream: Upstream
+) -> None:
+    mirror.sync()
+    channel.add(large(3 << 20))
+    channel.publish()
+    mirror.sync()
+    local = Mirror(tmp_path / "local")
+    with server(mirror.config, "--workers", "2") as (url, _):
+        answers = {selector: files_of(url, selector) for selector in (mirror.snapshots()[0], "current")}
+        local.run("replicate", url)
+        again = files_of(url, "current")
+    assert again == answers["current"]
+    assert len(answers["current"]) == len(answers[mirror.snapshots()[0]]) + 1
+    with server(local.config) as (url, _):
+        assert {selector: files_of(url, selector) for selector in answers} == answers
+    # and back, into another store of objects
+    copy = service.use(Mirror(tmp_path / "copy"), f"{store}-copy")
+    copy.run("replicate", str(local.store_path))
+    assert copy.run("check", "--read-data").status == 0
+    with server(copy.config) as (url, _):
+        assert files_of(url, "current") == answers["current"]
+
+
+@objects
+def test_parts_of_a_large_file_come_as_they_are_asked_for(
+    mirror: Mirror, channel: Channel, upstream: Upstream, service: Service, store: str
+) -> None:
+    package = large(3 << 20)
+    channel.add(package)
+    channel.publish()
+    mirror.sync()
+    with server(mirror.config) as (url, _):
+        address = f"{url}/current/chan/noarch/{package.filename}"
+        part = requests.get(address, headers={"Range": "bytes=1000000-2000000"}, timeout=30)
+        assert (part.status_code, part.content) == (206, package.data[1000000:2000001])
+        assert requests.get(address, timeout=30).content == package.data
+        assert requests.get(address, headers={"Range": "bytes=-5"}, timeout=30).content == package.data[-5:]
+        head = requests.head(address, timeout=30)
+        assert head.headers["Content-Length"] == str(len(package.data))
+
+
+def test_clients_are_sent_to_the_service_for_files_if_it_is_so_configured(
+    mirror: Mirror, channel: Channel, service: Service
+) -> None:
+    mirror.sync()
+    mirror.settings["serve"] = {"files": "redirect", "redirect_for": "10m"}
+    mirror.write()
+    name = next(path.name for path in (channel.root / "noarch").glob("lib*.conda"))
+    with server(mirror.config) as (url, _):
+        sent = requests.get(f"{url}/current/chan/noarch/{name}", allow_redirects=False, timeout=30)
+        assert sent.status_code == 307
+        assert sent.headers["Location"].startswith(service.endpoint)
+        assert sent.headers["Cache-Control"] == "no-store"
+        assert requests.get(sent.headers["Location"], timeout=30).content == (channel.root / "noarch" / name).read_bytes()
+        assert requests.get(f"{url}/current/chan/noarch/repodata.json", allow_redirects=False, timeout=30).status_code == 200
+        assert requests.head(f"{url}/current/chan/noarch/{name}", allow_redirects=False, timeout=30).status_code == 200
+
+
+@objects
+def test_what_one_machine_publishes_others_serve_within_seconds(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream
+) -> None:
+    mirror.sync()
+    other = machine(tmp_path / "two", service, store, upstream)
+    other.write()
+    with server(other.config) as (url, _):
+        mirror.sync()
+        first, newest = mirror.snapshots()
+        assert _until(lambda: requests.get(f"{url}/-/readyz", timeout=30).json().get("newest") == newest)
+        mirror.run("forget", first)
+        assert _until(
+            lambda: requests.get(f"{url}/{forgotten(mirror)}/chan/noarch/repodata.json", timeout=30).status_code == 410
+        )
+
+
+def forgotten(mirror: Mirror) -> str:
+    """The id of the tombstone."""
+    return next(entry.id for entry in mirror.catalog().entries if not isinstance(entry, Record))
+
+
+def _until(is_so: Callable[[], bool], seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if is_so():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@objects
+@objects
+def test_servers_behind_nginx_are_replaced_one_by_one_and_no_request_is_lost(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream
+) -> None:
+    mirror.sync()
+    fleet = [machine(tmp_path / f"server{one}", service, store, upstream) for one in range(3)]
+    for one in fleet:
+        one.settings["serve"] = {"port": free_port()}
+        one.write()
+    text = example("nginx-fleet.conf", {"listen 80;": f"listen 127.0.0.1:{(port := free_port())};"})
+    lines = [line for line in text.splitlines() if not line.strip().startswith("server 10.")]
+    servers = "".join(f"server 127.0.0.1:{one.settings['serve']['port']} max_fails=1 fail_timeout=2s;" for one in fleet)
+    text = "\n".join(lines).replace("keepalive 64;", f"{servers} keepalive 64;")
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    answers: list[int] = []
+    ended = threading.Event()
+
+    def ask(url: str) -> None:
+        with requests.Session() as session:
+            while not ended.is_set():
+                for name in ("linux-64/repodata.json", "noarch/lib-1.0-0.conda"):
+                    answers.append(session.get(f"{url}/current/chan/{name}", timeout=30).status_code)
+
+    with contextlib.ExitStack() as stack:
+        running = [stack.enter_context(_started(one)) for one in fleet]
+        url = stack.enter_context(nginx(folder, port, text))
+        asking = [threading.Thread(target=ask, args=(url,)) for _ in range(4)]
+        for thread in asking:
+            thread.start()
+        for one, process in zip(fleet, running, strict=True):
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+            stack.enter_context(_started(one))
+        before = len(answers)
+        assert _until(lambda: len(answers) > before + 50)
+        ended.set()
+        for thread in asking:
+            thread.join()
+    assert set(answers) == {200}
+
+
+@contextlib.contextmanager
+def _started(machine: Mirror) -> "Iterator[subprocess.Popen[str]]":
+    with server(machine.config, "--port", str(machine.settings["serve"]["port"])) as (_, process):
+        yield process
+
+
+@pytest.mark.parametrize("writers", [2, pytest.param(16, marks=pytest.mark.skipif(not _REAL, reason="make objects"))])
+def test_syncs_of_several_machines_at_once_publish_all(
+    tmp_path: Path, service: Service, store: str, upstream: Upstream, channel: Channel, writers: int
+) -> None:
+    machines = [machine(tmp_path / str(one), service, store, upstream, f"chan{one}") for one in range(writers)]
+    repos = [one.repos[0] for one in machines]
+    for one in machines:
+        one.repos = repos
+    running = [one.start("sync", repo["path"]) for one, repo in zip(machines, repos, strict=True)]
+    ended = [Mirror.finish(process) for process in running]
+    assert [result.status for result in ended] == [0] * writers, ended
+    shown = machines[0].run("show", "current", "--json").json
+    assert set(shown["repos"]) == {f"chan{one}" for one in range(writers)}
+    numbers = [entry.number for entry in machines[0].catalog().entries]
+    assert numbers == list(range(1, writers + 1))
+    assert machines[0].run("check", "--read-data").status == 0
+
+
+@objects
+def test_a_writer_that_was_thought_dead_seals_on_top_of_what_was_published_meanwhile(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.sync()
+    monkeypatch.setattr(leases, "LIFETIME", timedelta(seconds=3))
+    monkeypatch.setattr(leases, "_ROUGH", timedelta(seconds=0.5))
+    monkeypatch.setattr(leases, "_RENEWED", 3600.0)  # as a process that is stopped does not renew anything
+    other = machine(tmp_path / "two", service, store, upstream)
+    with opened(mirror) as ours, opened(other) as theirs:
+        with ours.lock(None) as catalog:
+            late = catalog.records[-1]
+            with pytest.raises(LockedError), theirs.lock(None):
+                pass
+            with theirs.lock(lambda _: None) as seen:  # waits until the lease has run out
+                theirs.snapshots.write(_after(seen.records[-1], seen.next_number, "29991231T000000Z"))
+            with pytest.raises(Overtaken):
+                ours.snapshots.write(_after(late, late.number + 1, "29991231T000001Z"))
+            with pytest.raises((LockedError, ObjectError)):
+                ours.blobs.delete(next(iter(ours.blobs.list())).digest)
+        with ours.lock(None) as catalog:
+            assert catalog.entries[-1].id == "29991231T000000Z"
+            assert catalog.next_number == late.number + 2
+    assert mirror.run("check", status=None).out.count("is missing") == 0
+
+
+def _after(record: Record, number: int, id_: str) -> Record:
+    return msgspec.structs.replace(record, number=number, id=id_)
+
+
+def test_gc_notes_what_is_of_no_use_and_removes_it_when_nobody_can_come_for_it(
+    mirror: Mirror, tmp_path: Path, channel: Channel, service: Service, store: str, upstream: Upstream
+) -> None:
+    mirror.sync()
+    other = machine(tmp_path / "two", service, store, upstream)
+    other.sync()
+    channel.remove("lib-1.0-0.conda")
+    channel.publish()
+    mirror.sync()
+    for id_ in mirror.snapshots()[:-1]:
+        mirror.run("forget", id_)
+    before = service.keys(store, "blobs/")
+    assert "freed 0 blobs" in mirror.run("gc").out  # all of it is younger than the grace
+    assert service.keys(store, "blobs/") == before
+    freed = mirror.run("gc", "--grace", "0s", "--json").json
+    after = service.keys(store, "blobs/")
+    assert freed["blobs"] == len(before) - len(after) > 0
+    assert freed["bytes"] == sum(before.values()) - sum(after.values())
+    # The other machine's index and cache said that it has what is gone now: it fetches it anew.
+    channel.add(make_package("lib"))
+    channel.publish()
+    other.sync()
+    assert other.run("check", "--read-data").status == 0
+    mirror.run("check", "--read-data")
+
+
+def test_a_gc_elsewhere_sees_what_a_sync_is_about_to_publish_each_time_that_it_is_written(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream
+) -> None:
+    mirror.sync()
+    with opened(mirror) as ours, opened(machine(tmp_path / "two", service, store, upstream)) as theirs:
+        entry = ours.registration()
+        for digest in (bytes(32), bytes([1] * 32)):  # planned, then finished
+            with ours.lock(None):
+                entry.write([digest])
+            with theirs.lock(None):
+                assert [one.directories for one in syncing.entries(theirs.layout)] == [(digest,)]
+        entry.remove()
+        with theirs.lock(None):
+            assert list(syncing.entries(theirs.layout)) == []
+
+
+@objects
+def test_a_cache_can_be_thrown_away_and_one_of_another_store_is_refused(
+    mirror: Mirror, service: Service, store: str, tmp_path: Path, upstream: Upstream
+) -> None:
+    mirror.sync()
+    assert list((tmp_path / "one" / "cache" / "blobs").glob("??/*"))  # metadata is at hand
+    (tmp_path / "one" / "cache").rename(tmp_path / "old")
+    mirror.sync()
+    assert len(mirror.snapshots()) == 2
+    mirror.run("reindex")
+    mirror.run("check", "--read-data")
+    mirror.settings["store"] += "-other"
+    assert "is a cache of another store" in mirror.sync(status=1).err
+
+
+@objects
+def test_an_object_that_was_changed_behind_our_back_is_never_served_and_is_mended(
+    mirror: Mirror, channel: Channel, service: Service, store: str, upstream: Upstream
+) -> None:
+    package = large(3 << 20)
+    channel.add(package)
+    channel.publish()
+    mirror.sync()
+    bucket, _, prefix = store.partition("/")
+    digest = hashlib.sha256(package.data).hexdigest()
+    small = next((channel.root / "noarch").glob("lib*.conda"))
+    wrong = bytearray(package.data)
+    wrong[2 << 20] ^= 1
+    keys = {hashlib.sha256(small.read_bytes()).hexdigest(): b"x" * small.stat().st_size, digest: bytes(wrong)}
+    for name, data in keys.items():
+        service.client.put_object(Bucket=bucket, Key=f"{prefix}/blobs/{name[:2]}/{name}", Body=data)
+    with server(mirror.config) as (url, _):
+        assert requests.get(f"{url}/current/chan/noarch/{small.name}", timeout=30).status_code == 503
+        with pytest.raises(requests.RequestException):
+            requests.get(f"{url}/current/chan/noarch/{package.filename}", timeout=30)
+    found = mirror.run("check", "--read-data", status=5)
+    assert all(name in found.out + found.err for name in keys)
+    mirror.run("check", "--repair")
+    mirror.run("check", "--read-data")
+    with server(mirror.config) as (url, _):
+        assert requests.get(f"{url}/current/chan/noarch/{package.filename}", timeout=30).content == package.data
+
+
+@objects
+def test_snapshots_migrate_from_a_folder_and_back(
+    tmp_path: Path, service: Service, store: str, upstream: Upstream, channel: Channel
+) -> None:
+    local = Mirror(tmp_path / "local")
+    local.add("chan", f"{upstream.url}/chan", subdirs=["linux-64"])
+    local.sync()
+    local.run("pin", "paper", "current")
+    local.sync()
+    remote = machine(tmp_path / "remote", service, store, upstream)
+    table = {"s3": remote.settings["s3"]}
+    local.settings |= table
+    local.env["XDG_CACHE_HOME"] = str(tmp_path / "caches")
+    moved = local.run("migrate", str(local.store_path), f"s3://{store}", "--json").json
+    assert moved["snapshots"] == local.snapshots()
+    assert "nothing to do" in local.run("migrate", str(local.store_path), f"s3://{store}").out
+    remote.run("check", "--read-data")
+    assert remote.run("snapshots").out == local.run("snapshots").out
+    local.run("migrate", f"s3://{store}", "again")
+    again = Mirror(tmp_path / "again")
+    again.settings["store"] = str(local.root / "again")
+    assert again.run("snapshots").out == local.run("snapshots").out
+    again.run("check", "--read-data")
+    assert "is the store that snapshots" in local.run("migrate", f"s3://{store}", f"s3://{store}/", status=2).err
+
+
+# What can be wrong with a service --------------------------------------------------------------------------------------
+
+
+def test_a_service_that_ignores_conditions_is_refused(mirror: Mirror, service: Service, store: str) -> None:
+    def tamper(method: str, path: str, headers: dict[str, str]) -> int | None:
+        for name in [name for name in headers if name.lower() == "if-none-match"]:
+            del headers[name]
+        return None
+
+    if service.strict:
+        pytest.skip("the header is signed: taking it away is noticed")
+    with tampered(service, tamper) as endpoint:
+        service.use(mirror, store, endpoint=endpoint)
+        message = mirror.sync(status=1).err
+    assert "does not honour If-None-Match" in message
+    assert service.keys(store) == {}
+
+
+@objects
+def test_a_versioned_bucket_is_refused_where_it_ignores_conditions(mirror: Mirror, service: Service) -> None:
+    if not service.strict:
+        pytest.skip("this service honours them there too")
+    service.use(mirror, f"{service.bucket(versioned=True)}/x")
+    assert "without versioning" in " ".join(mirror.sync(status=1).err.split())
+
+
+@objects
+def test_a_missing_bucket_wrong_keys_and_nobody_there_are_said(mirror: Mirror, service: Service, store: str) -> None:
+    service.use(mirror, "there-is-no-such-bucket/x")
+    assert "there is no such bucket; create it" in mirror.sync(status=1).err
+    service.use(mirror, store, endpoint="http://127.0.0.1:9")
+    assert "can't be reached" in mirror.run("snapshots", status=1, timeout=120).err
+    if service.strict:
+        service.use(mirror, store)
+        mirror.settings["s3"]["secret_key"] = "another"
+        assert "the secret key is not that of the access key (SignatureDoesNotMatch)" in mirror.sync(status=1).err
+    mirror.settings["store"] = "s3://UPPER/x"
+    assert "is no address of a store" in mirror.sync(status=2).err
+
+
+@objects
+def test_a_prefix_that_holds_anything_else_is_refused(mirror: Mirror, service: Service, store: str) -> None:
+    bucket, _, prefix = store.partition("/")
+    service.client.put_object(Bucket=bucket, Key=f"{prefix}/photos/cat.jpg", Body=b"meow")
+    assert "it holds photos/cat.jpg; choose another prefix" in mirror.sync(status=1).err
+
+
+@objects
+def test_a_service_that_is_busy_or_cuts_connections_is_asked_again(
+    mirror: Mirror, service: Service, store: str, channel: Channel
+) -> None:
+    channel.add(large(12 << 20))  # in several parts
+    channel.publish()
+    lock, told = threading.Lock(), dict[str, int]()
+
+    def tamper(method: str, path: str, headers: dict[str, str]) -> int | None:
+        with lock:
+            key = f"{method} {path}"
+            told[key] = told.get(key, 0) + 1
+            if method == "PUT" and "blobs/" in path and told[key] == 1:
+                return -1 if "partNumber" in path else 503
+        return None
+
+    with tampered(service, tamper) as endpoint:
+        service.use(mirror, store, endpoint=endpoint)
+        mirror.sync(timeout=120)
+        mirror.run("check", "--read-data", timeout=120)
+    assert any("partNumber" in key for key in told)
