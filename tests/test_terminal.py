@@ -66,15 +66,15 @@ def test_how_far_each_repo_is(mirror: Mirror, upstream: Upstream, channel: Chann
 
 def test_more_repos_than_lines(mirror: Mirror, upstream: Upstream, tmp_path: Path) -> None:
     gate = threading.Event()
-    for number in range(30):
+    for number in range(12):
         made = Channel(upstream.root / f"c{number}", variants={"json"})
         made.add(make_package(f"p{number}"))
         made.publish()
         mirror.add(f"c{number}", f"{upstream.url}/c{number}")
     upstream.fault("/chan/noarch/*", Call(lambda: gate.wait(30)))
-    process, shown = on_a_terminal(mirror, "sync", lines=12)
+    process, shown = on_a_terminal(mirror, "sync", lines=8)
     try:
-        until(shown, r"chan +reading", r"and 24 more")
+        until(shown, r"chan +reading", r"and 10 more")
     finally:
         gate.set()
         assert process.wait(60) == 0
