@@ -94,6 +94,12 @@ class Reply(web.StreamResponse):
 
     #: for the access log
     cache: Cache = UNCACHED
+    #: path of the repo and kind of the selector that it was asked for by, `-` for none; for metrics
+    about: tuple[str, str] = ("-", "-")
+    #: when its request was there, by time.monotonic
+    began = 0.0
+    #: called when it is over
+    over: "Callable[[Reply], None] | None" = None
 
     def __init__(self, status: int, lines: bytes, content: bytes | Part | None) -> None:
         super().__init__(status=status)
@@ -120,6 +126,8 @@ class Reply(web.StreamResponse):
         finally:
             if self.content is not None and not isinstance(self.content, bytes):
                 self.content.close()
+            if self.over:
+                self.over(self)
         self._eof_sent = True
         return None
 
