@@ -33,6 +33,7 @@ from snapmirror.remote.objects import Objects
 from snapmirror.remote.settings import S3, parse_address
 from snapmirror.remote.store import RemoteStore
 from snapmirror.store import syncing
+from snapmirror.store.blobs import BlobInfo
 from snapmirror.store.records import Record
 
 #: not in `make test`, which has the shortest of them, and one of each kind
@@ -340,6 +341,45 @@ def test_a_gc_elsewhere_sees_what_a_sync_is_about_to_publish_each_time_that_it_i
         entry.remove()
         with theirs.lock(None):
             assert list(syncing.entries(theirs.layout)) == []
+
+
+@objects
+def test_a_signature_goes_with_its_record(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream
+) -> None:
+    mirror.run_bare("key", "generate", str(tmp_path / "key"))
+    mirror.settings["sign"] = {"key": str(tmp_path / "key")}
+    mirror.sync()
+    other = machine(tmp_path / "two", service, store, upstream)
+    other.write()
+    with server(other.config) as (url, _):
+        assert "Snapshot" in other.run_bare("verify", url, "--key", str(tmp_path / "key.pub"), "--all").out
+    assert len(service.keys(store, "signatures/")) == 1
+    mirror.sync()
+    mirror.run("forget", mirror.snapshots()[0])
+    assert len(service.keys(store, "signatures/")) == 1
+    other.run("check")
+
+
+@objects
+def test_an_index_that_is_made_while_a_gc_runs_elsewhere_names_nothing_that_is_gone(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.sync()
+    with opened(mirror) as ours, opened(machine(tmp_path / "two", service, store, upstream)) as theirs:
+        ours.put([b"of no use"])
+        digest, listing = hashlib.sha256(b"of no use").digest(), ours.blobs.list
+
+        def list_and_lose() -> Iterator[BlobInfo]:
+            yield from listing()
+            with theirs.lock(None):
+                assert theirs.remove([digest]) == 9
+
+        monkeypatch.setattr(ours.blobs, "list", list_and_lose)
+        ours.reindex()
+        assert ours.index.held([digest])
+        with ours.lock(None):
+            assert ours.held([digest]) == {}
 
 
 @objects
