@@ -22,6 +22,7 @@ DEBIAN := apache2:apache2 curl:curl mandoc:mandoc nginx:nginx-light openssl:open
 help:
 	@echo 'make demo      mirror a small channel and two projects of PyPI, and serve them for $(DEMO_SECONDS) s (DEMO_SECONDS=n)'
 	@echo 'make test      run the tests (JOBS=n: in n processes; TESTS=tests/test_x.py: only these)'
+	@echo 'make slow      run the quick forms of measurements, and a real history of 149 versions, which make test leaves out'
 	@echo 'make objects   run the tests of stores of objects, on moto and on a gateway of Ceph'
 	@echo 'make objects-races  four writers and two gcs at once on a gateway of Ceph, ROUNDS=$(ROUNDS) (SHORT=1: 5)'
 	@echo 'make fleet     play a day of 50 clients and an index that fails one time in twenty, on a clock of its own'
@@ -108,7 +109,11 @@ demo: $(VENV)/installed
 TESTS ?= tests
 .PHONY: test
 test: $(VENV)/installed-test $(VENV)/debian
-	$(BIN)/python -m pytest --numprocesses $(JOBS) -m 'not long and not proof and not objects' $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) -m 'not long and not proof and not objects and not slow' $(TESTS)
+
+.PHONY: slow
+slow: $(VENV)/installed-test $(VENV)/debian
+	$(BIN)/python -m pytest --numprocesses $(JOBS) -m 'slow and not long' tests
 
 .PHONY: long
 long: $(VENV)/installed-test $(VENV)/debian

@@ -113,6 +113,9 @@ class Quiet:
         """Say it."""
         print(text, file=sys.stderr)
 
+    def stage(self, repo: str, stage: str, detail: str) -> None:
+        """Nothing."""
+
     def begin(self, files: int, size: int) -> None:
         """Nothing."""
 

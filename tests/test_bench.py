@@ -50,6 +50,7 @@ def test_all_measurements_are_tested() -> None:
     assert bench("run").NAMES == NAMES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_quick_form_prints_all_rows_and_leaves_nothing(tmp_path: Path, name: str) -> None:
     done = run(tmp_path, "--quick", name)

@@ -23,7 +23,7 @@ from test_real_data import HISTORY, answers, playback, states, turn
 from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.conda import CondaRepo
 from snapmirror.sync.copying import Copying
-from snapmirror.sync.origins import Folder
+from snapmirror.sync.origins import Opened
 from snapmirror.sync.settings import Publish
 from snapmirror.transfer.http import Http
 
@@ -276,7 +276,7 @@ def test_a_copy_leaves_free_on_the_disk_what_is_to_stay_free(source: Mirror, rep
 
 def test_gc_at_the_source_and_here_leaves_a_replica_whole(tmp_path: Path, channel: Channel) -> None:
 
-    class Collecting(Folder):
+    class Collecting(Opened):
         """An origin during whose transfers a gc without grace runs here, once before each blob comes."""
 
         once: set[bytes] = set()  # noqa: RUF012
@@ -294,7 +294,7 @@ def test_gc_at_the_source_and_here_leaves_a_replica_whole(tmp_path: Path, channe
     with store_at(tmp_path / "one") as one, store_at(tmp_path / "two") as two:
         sync(one, repo)
         with Http(FAST, lambda _: None) as http:
-            report = Copying(two, ECOSYSTEMS, Publish(), FAST, Quiet(), None).run(Collecting(one, http, two), [])
+            report = Copying(two, ECOSYSTEMS, Publish(), FAST, Quiet(), None).run(Collecting("one", one, http, two), [])
         assert report.snapshots == [record.id for record in one.catalog().records]
         collect(two)
         assert everything_held(two) >= everything_held(one)

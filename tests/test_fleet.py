@@ -33,6 +33,7 @@ from snapmirror.serve.pull import Puller, hosts_of
 from snapmirror.serve.settings import Origin, Serve
 from snapmirror.serve.workers import listen, serving
 from snapmirror.store.store import Store
+from snapmirror.sync.api import Api
 from snapmirror.sync.engine import Sync
 from snapmirror.sync.live import LiveMetadata
 from snapmirror.sync.settings import Options, Publish
@@ -235,7 +236,9 @@ def server(root: Path, index: Index, clock: Clock) -> Iterator[tuple[str, Store,
         http = CarefulHttp(hosts, DOWNLOAD, str, StoreNotes(store), clock, HURRIED)
         live = LiveMetadata(store, ECOSYSTEMS, [repo], lambda: http)
         origins = {"pypi": Origin("pypi", repo.upstreams, metadata_age=600.0)}
-        async with serving(Server(store, ECOSYSTEMS, Serve(), origins, Puller(store, DOWNLOAD, hosts), live), sockets):
+        puller = Puller(store, DOWNLOAD, hosts)
+        server = Server(store, ECOSYSTEMS, Serve(), origins, puller, live, api=Api(store, ECOSYSTEMS))
+        async with serving(server, sockets):
             ready.set()
             await ended.wait()
 

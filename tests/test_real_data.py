@@ -116,6 +116,7 @@ def _equals_upstream(url: str, at: str, served: dict[str, str]) -> None:
             assert records_of(ours) == records_of(json.loads(content))
 
 
+@pytest.mark.slow
 def test_149_dated_versions_of_main_linux_aarch64_cost_under_3_megabytes(tmp_path: Path) -> None:
     times = states("main-linux-aarch64")
     with playback("main-linux-aarch64") as upstream, store_at(tmp_path / "store") as store:

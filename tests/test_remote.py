@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -26,11 +26,14 @@ from serving import free_port, server
 from test_web_servers import example, nginx
 from upstream import Upstream
 
+from snapmirror import clock
 from snapmirror.errors import LockedError, ObjectError, Overtaken
 from snapmirror.remote import lease as leases
+from snapmirror.remote.objects import Objects
 from snapmirror.remote.settings import S3, parse_address
 from snapmirror.remote.store import RemoteStore
 from snapmirror.store import syncing
+from snapmirror.store.blobs import BlobInfo
 from snapmirror.store.records import Record
 
 #: not in `make test`, which has the shortest of them, and one of each kind
@@ -341,6 +344,45 @@ def test_a_gc_elsewhere_sees_what_a_sync_is_about_to_publish_each_time_that_it_i
 
 
 @objects
+def test_a_signature_goes_with_its_record(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream
+) -> None:
+    mirror.run_bare("key", "generate", str(tmp_path / "key"))
+    mirror.settings["sign"] = {"key": str(tmp_path / "key")}
+    mirror.sync()
+    other = machine(tmp_path / "two", service, store, upstream)
+    other.write()
+    with server(other.config) as (url, _):
+        assert "Snapshot" in other.run_bare("verify", url, "--key", str(tmp_path / "key.pub"), "--all").out
+    assert len(service.keys(store, "signatures/")) == 1
+    mirror.sync()
+    mirror.run("forget", mirror.snapshots()[0])
+    assert len(service.keys(store, "signatures/")) == 1
+    other.run("check")
+
+
+@objects
+def test_an_index_that_is_made_while_a_gc_runs_elsewhere_names_nothing_that_is_gone(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.sync()
+    with opened(mirror) as ours, opened(machine(tmp_path / "two", service, store, upstream)) as theirs:
+        ours.put([b"of no use"])
+        digest, listing = hashlib.sha256(b"of no use").digest(), ours.blobs.list
+
+        def list_and_lose() -> Iterator[BlobInfo]:
+            yield from listing()
+            with theirs.lock(None):
+                assert theirs.remove([digest]) == 9
+
+        monkeypatch.setattr(ours.blobs, "list", list_and_lose)
+        ours.reindex()
+        assert ours.index.held([digest])
+        with ours.lock(None):
+            assert ours.held([digest]) == {}
+
+
+@objects
 def test_a_cache_can_be_thrown_away_and_one_of_another_store_is_refused(
     mirror: Mirror, service: Service, store: str, tmp_path: Path, upstream: Upstream
 ) -> None:
@@ -470,10 +512,42 @@ def test_a_service_that_is_busy_or_cuts_connections_is_asked_again(
             told[key] = told.get(key, 0) + 1
             if method == "PUT" and "blobs/" in path and told[key] == 1:
                 return -1 if "partNumber" in path else 503
+            if method == "PUT" and "snapshots/" in path and told[key] == 1:
+                return 409  # two at once, says the service, and neither has been done
         return None
 
     with tampered(service, tamper) as endpoint:
         service.use(mirror, store, endpoint=endpoint)
         mirror.sync(timeout=120)
         mirror.run("check", "--read-data", timeout=120)
+        assert len(mirror.snapshots()) == 1
     assert any("partNumber" in key for key in told)
+
+
+@objects
+def test_a_clock_that_is_wrong_is_said_before_anything_is_written(mirror: Mirror, service: Service, store: str) -> None:
+    mirror.sync()
+    address = parse_address(mirror.settings["store"])
+    before = service.keys(store, "snapshots/")
+    settings, cache = S3(**mirror.settings["s3"]), Path(mirror.settings["cache"])
+    with RemoteStore.open_remote(address, settings, cache, write=True, now=_twenty_minutes_ahead) as ahead:
+        said = r"this machine's clock is 0:(19|20):\d+.* ahead of the service's; set it right"
+        with pytest.raises(ObjectError, match=said), ahead.lock(None):
+            pass
+    assert service.keys(store, "snapshots/") == before
+    mirror.sync()
+
+
+def _twenty_minutes_ahead() -> datetime:
+    return clock.now() + timedelta(minutes=20)
+
+
+@objects
+def test_listings_of_many_pages_are_read_to_their_end(mirror: Mirror, service: Service, store: str) -> None:
+    objects = Objects(parse_address(f"s3://{store}"), S3(**mirror.settings["s3"]))
+    keys = [f"many/{number:05d}" for number in range(2345)]
+    for _ in objects.threads.map(lambda key: objects.put(key, b""), keys):
+        pass
+    assert [one.key for one in objects.list("many")] == keys
+    assert [one.key for one in objects.list("many", after="many/02000")] == keys[2001:]
+    objects.close()

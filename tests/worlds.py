@@ -34,6 +34,7 @@ from snapmirror.serve.settings import Serve, origins_of
 from snapmirror.serve.workers import serving
 from snapmirror.store.signatures import PrivateKey
 from snapmirror.store.store import Store
+from snapmirror.sync.api import Api
 
 CONFIG = """
 store = "run/store"
@@ -110,7 +111,9 @@ async def _ask(world: "World") -> int:
     config = configuration.load(world.config)
     with Store.open(world.store, write=True) as store, socket.create_server(("127.0.0.1", 0)) as listener:
         puller = Puller(store, config.download, hosts_of(store))
-        server = Server(store, ECOSYSTEMS, config.serve, origins_of(ECOSYSTEMS, config.repo), puller)
+        server = Server(
+            store, ECOSYSTEMS, config.serve, origins_of(ECOSYSTEMS, config.repo), puller, api=Api(store, ECOSYSTEMS)
+        )
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/lazy/noarch/new0-1.0-0.conda"
         async with serving(server, [listener]), aiohttp.ClientSession() as client, client.get(url) as answer:
             try:

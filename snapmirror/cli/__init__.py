@@ -29,6 +29,7 @@ VERBS = {
     "token": "token",
     "schedule": "schedule",
     "status": "status",
+    "doctor": "doctor",
     "snapshots": "snapshots",
     "show": "snapshots",
     "diff": "diff",
@@ -53,6 +54,9 @@ VERBS = {
     "verify": "verify",
 }
 
+#: set by the shell while it completes
+_COMPLETING = "_SNAPMIRROR_COMPLETE"
+
 
 def command_line(verbs: Iterable[str] = VERBS) -> typer.Typer:
     """The command line with some verbs, whose modules are loaded for it. Raises KeyError for what is no verb."""
@@ -60,7 +64,6 @@ def command_line(verbs: Iterable[str] = VERBS) -> typer.Typer:
         name="snapmirror",
         help="A mirror with a memory: every sync seals an immutable, dated snapshot of conda channels, PyPI and installers.",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -85,8 +88,17 @@ def _root(
 
 def _run() -> None:
     """Load only the verb that is called: most runs are short, and all verbs together take twice as long to load."""
-    called = sys.argv[1:2]
-    command_line(called if called and called[0] in VERBS else VERBS)()
+    called = _called()
+    command_line([called] if called in VERBS else VERBS)(prog_name="snapmirror")
+
+
+def _called() -> str:
+    """The verb that is called, or of which a shell completes what follows; empty if there is none yet."""
+    if _COMPLETING not in os.environ:
+        return sys.argv[1] if len(sys.argv) > 1 else ""
+    typed = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")  # the former by bash
+    words = [*typed.split(), *([""] if typed[-1:].isspace() else [])]
+    return words[1] if len(words) > 2 else ""
 
 
 class _Interrupted(BaseException):

@@ -19,7 +19,7 @@ from ..sync.report import Report
 from ..sync.settings import Options
 from ..transfer.local import file_path
 from .config import Config
-from .context import ConfigOption, JsonOption, choose, opened, output, output_json, say, time_id, waiting
+from .context import ConfigOption, JsonOption, choose, complete_repo, opened, output, output_json, say, time_id, waiting
 from .ecosystems import ECOSYSTEMS
 from .progress import progress
 
@@ -69,7 +69,13 @@ class AdoptReport(msgspec.Struct, kw_only=True):
 def adopt(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The tree, or a folder of trees named by their dates.")],
     repo: Annotated[
-        str, typer.Option("--repo", metavar="PATH", help="The repo that it is a mirror of: its path, or one above several.")
+        str,
+        typer.Option(
+            "--repo",
+            metavar="PATH",
+            help="The repo that it is a mirror of: its path, or one above several.",
+            autocompletion=complete_repo,
+        ),
     ],
     seal_as: Annotated[
         str | None,

@@ -22,7 +22,7 @@ from ..store.records import Record
 from ..store.store import Store
 from ..sync.bisect import Bisected, Bisection
 from .config import Config
-from .context import ConfigOption, JsonOption, opened, output, output_json, say
+from .context import ConfigOption, JsonOption, complete_snapshot, opened, output, output_json, say
 from .diff import print_changes
 from .ecosystems import ECOSYSTEMS
 from .serve import setup_of
@@ -47,8 +47,15 @@ class CommandEnded(SnapmirrorError):
 
 def bisect(
     command: Annotated[list[str], typer.Argument(metavar="CMD", help="What to run, after `--`; its exit status decides.")],
-    good: Annotated[str, typer.Option("--good", metavar="SNAPSHOT", help="With this one the command succeeds.")],
-    bad: Annotated[str, typer.Option("--bad", metavar="SNAPSHOT", help="With this later one it fails.")],
+    good: Annotated[
+        str,
+        typer.Option(
+            "--good", metavar="SNAPSHOT", help="With this one the command succeeds.", autocompletion=complete_snapshot
+        ),
+    ],
+    bad: Annotated[
+        str, typer.Option("--bad", metavar="SNAPSHOT", help="With this later one it fails.", autocompletion=complete_snapshot)
+    ],
     url: Annotated[
         str, typer.Option("--url", metavar="URL", help="A server of these snapshots; by default one is started meanwhile.")
     ] = "",

@@ -49,7 +49,7 @@ def check(
     source = None if from_ is None else giver(from_)
     limit = None if max_duration is None else parsed("--max-duration", units.parse_duration, max_duration).total_seconds()
     # Clashes of names are no matter of damage, and to look for them would end at the first record that can't be read.
-    with opened(config, write=True, allow_clashes=True) as (settings, store):
+    with opened(config, write=True, allow_clashes=True) as (settings, store), store.outcomes.noting("check") as noted:
         key = settings.sign.read_key()
         repaired = _index_made_again(store, repair=repair)
         found = _find_problems(store, key, limit, read_data=read_data)
@@ -67,6 +67,7 @@ def check(
                     if not found.problems or found.problems == before:
                         break
         report = _report(store, found.problems, list(dict.fromkeys(repaired)), read)
+        noted.outcomes[""], noted.numbers = "damaged" if found.problems else "clean", {"problems": len(found.problems)}
     if json:
         output_json(report)
     else:

@@ -11,16 +11,27 @@ from ..errors import UsageError
 from ..serve.clients import known, settings
 from ..serve.settings import Serve
 from ..store.catalog import CURRENT, Catalog, is_pin_name
-from .context import ConfigOption, opened, output
+from .context import ConfigOption, complete_snapshot, opened, output
 from .ecosystems import ECOSYSTEMS
 
 _CLIENTS = known(ECOSYSTEMS)
 
 
+def _complete(incomplete: str) -> list[str]:
+    """For the shell: clients that begin so."""
+    return [name for name in _CLIENTS if name.startswith(incomplete)]
+
+
 def client(
-    name: Annotated[str, typer.Argument(metavar="CLIENT", help=f"One of {', '.join(_CLIENTS)}.")],
+    name: Annotated[str, typer.Argument(metavar="CLIENT", help=f"One of {', '.join(_CLIENTS)}.", autocompletion=_complete)],
     snapshot: Annotated[
-        str, typer.Option("--snapshot", metavar="SNAPSHOT", help="`current`, a date, a time, an id or a pin.")
+        str,
+        typer.Option(
+            "--snapshot",
+            metavar="SNAPSHOT",
+            help="`current`, a date, a time, an id or a pin.",
+            autocompletion=complete_snapshot,
+        ),
     ] = CURRENT,
     was: Annotated[
         str, typer.Option("--was", metavar="OLD", help="For conda: the selector, or the other mirror's URL, used before.")

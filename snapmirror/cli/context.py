@@ -12,8 +12,8 @@ import typer
 
 from .. import clock
 from ..ecosystem import Repo
-from ..errors import ConfigError, UsageError
-from ..store.catalog import RESERVED, Catalog
+from ..errors import ConfigError, SnapmirrorError, UsageError
+from ..store.catalog import CURRENT, RESERVED, Catalog, is_pin_name
 from ..store.store import Store
 from . import config as configuration
 from . import stores
@@ -31,7 +31,6 @@ ConfigOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-SnapshotArgument = Annotated[str, typer.Argument(metavar="SNAPSHOT", help="`current`, a date, a time, an id or a pin.")]
 
 
 def find_config(path: Path | None) -> Path:
@@ -59,6 +58,35 @@ def _upstream(path: Path | None) -> str:
 def read_config(path: Path | None) -> Config:
     """The configuration. path: what `--config` names. Raises ConfigError."""
     return configuration.load(find_config(path), _upstream(path))
+
+
+def complete_repo(context: typer.Context, incomplete: str) -> list[str]:
+    """For the shell: the paths of configured repos that begin so."""
+    with contextlib.suppress(SnapmirrorError, OSError):
+        return [repo.path for repo in read_config(context.params.get("config")).repo if repo.path.startswith(incomplete)]
+    return []
+
+
+def complete_snapshot(context: typer.Context, incomplete: str) -> list[str]:
+    """For the shell: selectors that begin so: `current`, pins, days and ids, the newest first."""
+    with contextlib.suppress(SnapmirrorError, OSError):
+        with stores.opener(read_config(context.params.get("config")), write=False)() as store:
+            catalog = store.catalog()
+        ids = [record.id for record in reversed(catalog.records)]
+        days = dict.fromkeys(f"{id_[:4]}-{id_[4:6]}-{id_[6:8]}" for id_ in ids)
+        return [one for one in (CURRENT, *sorted(catalog.pins), *days, *ids) if one.startswith(incomplete)]
+    return []
+
+
+def complete_pin(context: typer.Context, incomplete: str) -> list[str]:
+    """For the shell: pins that begin so."""
+    return [one for one in complete_snapshot(context, incomplete) if is_pin_name(one)]
+
+
+SnapshotArgument = Annotated[
+    str,
+    typer.Argument(metavar="SNAPSHOT", help="`current`, a date, a time, an id or a pin.", autocompletion=complete_snapshot),
+]
 
 
 @contextlib.contextmanager

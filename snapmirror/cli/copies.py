@@ -12,13 +12,14 @@ from ..sync.archive import Volumes, volumes_of
 from ..sync.bringing import CopyError
 from ..sync.copying import Check, Copying, CopyReport
 from ..sync.exporting import Export
+from ..sync.fetch import Progress
 from ..sync.importing import ExportFile
 from ..sync.origins import Opened, Server
 from ..transfer.http import Http
 from .config import Config, with_store
 from .context import ConfigOption, JsonOption, opened, output, output_json, parsed, read_config, say, waiting
 from .ecosystems import ECOSYSTEMS
-from .progress import Bars, Lines, progress
+from .progress import progress
 from .stores import create, opener
 
 SnapshotsOption = Annotated[
@@ -143,7 +144,7 @@ def _checker(origin: str, key: Path) -> Check:
     return check
 
 
-def _copying(store: Store, settings: Config, bars: Bars | Lines, check: Check | None = None) -> Copying:
+def _copying(store: Store, settings: Config, bars: Progress, check: Check | None = None) -> Copying:
     taken = {repo.path.split("/")[0] for repo in settings.repo}
     return Copying(store, ECOSYSTEMS, settings.publish, settings.download, bars, waiting, taken=taken, check=check)
 

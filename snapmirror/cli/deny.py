@@ -16,10 +16,10 @@ from ..store.denied import DeniedFile, Rule
 from ..sync import deny as denying
 from ..sync.deny import Found
 from .config import Config
-from .context import ConfigOption, JsonOption, opened, output, output_json, printable, say, waiting
+from .context import ConfigOption, JsonOption, complete_repo, opened, output, output_json, printable, say, waiting
 from .ecosystems import ECOSYSTEMS
 
-RepoArgument = Annotated[str, typer.Argument(metavar="REPO", help="Path of the repo.")]
+RepoArgument = Annotated[str, typer.Argument(metavar="REPO", help="Path of the repo.", autocompletion=complete_repo)]
 SpecArgument = Annotated[
     str, typer.Argument(metavar="SPEC", help="NAME, NAME==VERSION, a file's name, or its SHA-256 (64 hexadecimal digits).")
 ]

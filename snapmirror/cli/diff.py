@@ -12,15 +12,19 @@ from ..sync import compare
 from ..sync.compare import Differences
 from ..sync.which import Questions
 from .config import Config
-from .context import ConfigOption, JsonOption, opened, output, output_json, printable, say
+from .context import ConfigOption, JsonOption, complete_repo, complete_snapshot, opened, output, output_json, printable, say
 from .ecosystems import ECOSYSTEMS
 from .which import PlatformOption, named
 
 
 def diff(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="`current`, a date, a time, an id or a pin.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The same, of the newer one.")],
-    repo: Annotated[str | None, typer.Argument(metavar="[REPO]", help="Only repos at or below this path.")] = None,
+    old: Annotated[
+        str, typer.Argument(metavar="OLD", help="`current`, a date, a time, an id or a pin.", autocompletion=complete_snapshot)
+    ],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The same, of the newer one.", autocompletion=complete_snapshot)],
+    repo: Annotated[
+        str | None, typer.Argument(metavar="[REPO]", help="Only repos at or below this path.", autocompletion=complete_repo)
+    ] = None,
     for_: Annotated[
         Path | None,
         typer.Option("--for", metavar="FILE", help="Only what changes for a lock, requirements.txt or environment.yml."),

@@ -13,12 +13,15 @@ from ..store.catalog import Catalog
 from ..store.records import Record
 from ..store.retention import Retention
 from ..store.store import Store
-from .context import ConfigOption, JsonOption, opened, output, output_json, waiting
+from .context import ConfigOption, JsonOption, complete_snapshot, opened, output, output_json, waiting
 from .gc import leaf_digests
 
 
 def forget(
-    snapshots: Annotated[list[str] | None, typer.Argument(metavar="[SNAPSHOT]...", help="Selectors of the snapshots.")] = None,
+    snapshots: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SNAPSHOT]...", help="Selectors of the snapshots.", autocompletion=complete_snapshot),
+    ] = None,
     by_retention: Annotated[
         bool, typer.Option("--retention", help="Forget what the configuration's [retention] does not keep.")
     ] = False,

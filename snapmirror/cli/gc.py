@@ -39,7 +39,13 @@ def gc(
     with opened(config, write=True) as (settings, store):
         limit = max_cache or settings.max_cache
         cache = Cache(parsed("--max-cache", units.parse_size, limit), _replaceable(settings.repo)) if limit else None
-        planned, freed = _collect(store, settings, spared, cache, dry_run=dry_run)
+        if dry_run:
+            planned, freed = _collect(store, settings, spared, cache, dry_run=True)
+        else:
+            with store.outcomes.noting("gc") as noted:
+                planned, freed = _collect(store, settings, spared, cache, dry_run=False)
+                noted.outcomes[""], noted.numbers = "done", {"freed": freed}
+            store.outcomes.note_held(planned.kept, planned.kept_bytes)
     if json:
         counts = {"blobs": len(planned.blobs), "evicted": len(planned.evicted), "bytes": freed, "kept": planned.kept}
         output_json({"forgotten": [record.id for record in planned.forget], **counts, "dry_run": dry_run})

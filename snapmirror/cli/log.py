@@ -7,13 +7,15 @@ import typer
 from ..errors import UsageError
 from ..sync import history
 from ..sync.history import Event
-from .context import ConfigOption, JsonOption, opened, output, output_json, printable
+from .context import ConfigOption, JsonOption, complete_repo, opened, output, output_json, printable
 from .ecosystems import ECOSYSTEMS
 
 
 def log(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A package, NAME==VERSION, or the name of a file.")],
-    repo: Annotated[str | None, typer.Argument(metavar="[REPO]", help="Only repos at or below this path.")] = None,
+    repo: Annotated[
+        str | None, typer.Argument(metavar="[REPO]", help="Only repos at or below this path.", autocompletion=complete_repo)
+    ] = None,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:

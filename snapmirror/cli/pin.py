@@ -8,7 +8,7 @@ from .. import clock
 from ..errors import UsageError
 from ..store.catalog import is_pin_name
 from ..store.records import Pin
-from .context import ConfigOption, SnapshotArgument, opened, say, taken_names, waiting
+from .context import ConfigOption, SnapshotArgument, complete_pin, opened, say, taken_names, waiting
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Lower-case letters, digits, `.`, `_` and `-`.")]
 
@@ -36,7 +36,10 @@ def pin(
     say(f"{name} names {record.id}")
 
 
-def unpin(name: NameArgument, config: ConfigOption = None) -> None:
+def unpin(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A pin.", autocompletion=complete_pin)],
+    config: ConfigOption = None,
+) -> None:
     """Remove a pin; the snapshot stays until it is forgotten."""
     with opened(config, write=True, allow_clashes=True) as (_, store), store.lock(waiting) as catalog:
         if name not in catalog.pins:

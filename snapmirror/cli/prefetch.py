@@ -9,13 +9,15 @@ from .. import units
 from ..ecosystem import Wishes
 from ..errors import UsageError
 from ..sync.prefetch import Prefetch, PrefetchReport
-from .context import ConfigOption, JsonOption, choose, opened, output, output_json, say
+from .context import ConfigOption, JsonOption, choose, complete_repo, opened, output, output_json, say
 from .ecosystems import ECOSYSTEMS
 from .progress import progress
 
 
 def prefetch(
-    repo: Annotated[str, typer.Argument(metavar="REPO", help="Path of a repo whose files come on demand.")],
+    repo: Annotated[
+        str, typer.Argument(metavar="REPO", help="Path of a repo whose files come on demand.", autocompletion=complete_repo)
+    ],
     requirements: Annotated[
         list[Path] | None, typer.Option("--requirement", "-r", metavar="FILE", help="A requirements.txt (PyPI).")
     ] = None,

@@ -1,57 +1,28 @@
-"""How far the work on files has come: a bar on a terminal, plain lines in a log."""
+"""How far the work has come: on a terminal a table of repos and a bar, plain lines in a log."""
 
 import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from .. import units
-from .context import printable, say
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from ..sync.fetch import Progress
+from .context import say
 
 #: seconds between two lines in a log
 _EVERY = 30.0
 
 
 @contextlib.contextmanager
-def progress(verb: str = "fetch") -> Iterator["Bars | Lines"]:
-    """What shows it, for the time of the block; both fulfil sync.fetch.Progress. verb: what is done with the files"""
+def progress(verb: str = "fetch") -> Iterator[Progress]:
+    """What shows it, for the time of the block. verb: what is done with the files"""
     if not sys.stderr.isatty():
         yield Lines(verb)
         return
-    from rich.console import Console  # only a terminal waits for what draws on it
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from .drawing import Bars, Drawing  # only a terminal waits for what draws on it
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
-        yield Bars(drawn)
-
-
-class Bars:
-    """For people: bytes, rate and time left."""
-
-    def __init__(self, drawn: "Progress") -> None:
-        self._drawn = drawn
-        self._task = drawn.add_task("fetch", total=None, visible=False)
-
-    def message(self, text: str) -> None:
-        """Above the bar."""
-        self._drawn.console.print(printable(text), markup=False, highlight=False)
-
-    def begin(self, files: int, size: int) -> None:
-        """Draw the bar."""
-        self._drawn.reset(self._task, description=units.plural(files, "file"), total=size or None, visible=True)
-
-    def arrived(self, size: int) -> None:
-        """Move the bar."""
-        self._drawn.advance(self._task, size)
-
-    def end(self) -> None:
-        """Take the bar away."""
-        self._drawn.update(self._task, visible=False)
+    with Drawing() as drawing:
+        yield Bars(drawing)
 
 
 class Lines:
@@ -65,6 +36,9 @@ class Lines:
     def message(self, text: str) -> None:
         """A line."""
         say(text)
+
+    def stage(self, repo: str, stage: str, detail: str) -> None:
+        """A log says what came of each repo when all is over."""
 
     def begin(self, files: int, size: int) -> None:
         """See fetch.Progress."""

@@ -12,6 +12,7 @@ import typer
 from ..errors import UsageError
 from ..serve.settings import Serve, origins_of
 from ..store.store import Store
+from ..sync.api import Api
 from ..sync.live import LiveMetadata
 from ..transfer.hosts import CarefulHttp, Hosts
 from ..transfer.http import HURRIED
@@ -68,6 +69,7 @@ def setup_of(config: Config, settings: Serve) -> "Setup":
         download=config.download,
         live=partial(_live, config) if on_request else None,
         on_demand=on_demand,
+        api=lambda store: Api(store, ECOSYSTEMS),
     )
 
 

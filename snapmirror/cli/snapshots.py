@@ -2,11 +2,13 @@
 
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from .. import units
-from ..store.records import Record, Tombstone, place_of
+from ..store.records import Record, Tombstone
 from ..store.store import Store
+from ..sync.shown import of_record, withheld
 from .context import ConfigOption, JsonOption, SnapshotArgument, opened, output, output_json, printable, time_id
 
 
@@ -38,8 +40,8 @@ def snapshots(
 
 def _print_line(store: Store, record: Record, pins: list[str]) -> None:
     """A snapshot in the list of all."""
-    repos = [_describe_repo(store, record, path) for path in record.repos]
-    files, size = (sum(repo[key] for repo in repos) for key in ("files", "bytes"))
+    repos = of_record(store, record).repos.values()
+    files, size = sum(repo.files for repo in repos), sum(repo.bytes for repo in repos)
     amount = f"{units.plural(len(repos), 'repo')}, {units.plural(files, 'file')}, {units.size(size)}"
     names = f"  {' '.join(pins)}" if pins else ""
     output(f"{record.id}  {amount}{' partial' if record.partial else ''}{names}")
@@ -49,7 +51,7 @@ def show(snapshot: SnapshotArgument, json: JsonOption = False, config: ConfigOpt
     """Show one snapshot: its repos, their directories, and what was withheld."""
     with opened(config, write=False) as (_, store):
         record = store.catalog().view(snapshot, store.now())
-        found = {**describe(store, record), "withheld": _withheld(store, record)}
+        found = {**describe(store, record), "withheld": withheld(store, record)}
     if json:
         output_json(found)
         return
@@ -68,43 +70,5 @@ def show(snapshot: SnapshotArgument, json: JsonOption = False, config: ConfigOpt
 
 def describe(store: Store, record: Record) -> dict[str, Any]:
     """A record with the counts of each repo and directory, as `--json` prints it. Raises DamagedError."""
-    return {
-        "id": record.id,
-        "number": record.number,
-        "partial": record.partial,
-        "reconstructed": record.reconstructed,
-        "repos": {path: _describe_repo(store, record, path) for path in record.repos},
-    }
-
-
-def _describe_repo(store: Store, record: Record, path: str) -> dict[str, Any]:
-    repo = record.repos[path]
-    directories = {}
-    for name, state in repo.directories.items():
-        document = store.metadata.directory(state.blob).document
-        directories[name] = {
-            "digest": state.digest,
-            "read": state.read,
-            "since": state.since,
-            "mode": document.mode,
-            "files": document.files,
-            "bytes": document.size,
-        }
-    return {
-        "kind": repo.kind,
-        "read": repo.read,
-        "since": repo.since,
-        "files": sum(found["files"] for found in directories.values()),
-        "bytes": sum(found["bytes"] for found in directories.values()),
-        "directories": directories,
-    }
-
-
-def _withheld(store: Store, record: Record) -> dict[str, dict[str, str]]:
-    """{"repo/directory": {file: reason}}, without those that withhold nothing."""
-    found = {
-        place_of(path, name): store.metadata.directory(state.blob).document.withheld
-        for path, repo in record.repos.items()
-        for name, state in repo.directories.items()
-    }
-    return {directory: files for directory, files in found.items() if files}
+    found: dict[str, Any] = msgspec.to_builtins(of_record(store, record))
+    return found

@@ -48,6 +48,18 @@ def create_folder(folder: Path) -> bool:
     return True
 
 
+def there(config: Config) -> bool:
+    """Whether there is a store of objects. Raises ObjectError if that can't be told, UsageError as `opener` does."""
+    _remote()
+    from ..remote.objects import Objects
+
+    objects = Objects(parse_address(config.store), config.s3)
+    try:
+        return objects.get("snapmirror.json") is not None
+    finally:
+        objects.close()
+
+
 def _remote() -> "type[RemoteStore]":
     try:
         from ..remote.store import RemoteStore  # its library is an extra, and takes a while to load

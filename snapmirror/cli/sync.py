@@ -1,18 +1,20 @@
 """snapmirror sync: read upstreams and seal a snapshot."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import typer
 
 from .. import units
 from ..ecosystem import Repo
-from ..errors import UsageError
+from ..errors import SnapmirrorError, UsageError
 from ..store.records import place_of
+from ..store.store import Store
 from ..sync.engine import Sync
 from ..sync.report import DirectoryReport, RepoReport, Report
 from ..sync.settings import Options
-from .context import ConfigOption, JsonOption, choose, opened, output, output_json, say, time_id, waiting
+from .context import ConfigOption, JsonOption, choose, complete_repo, opened, output, output_json, say, time_id, waiting
 from .ecosystems import ECOSYSTEMS
 from .progress import progress
 
@@ -21,7 +23,10 @@ _NAMED = 20
 
 
 def sync(
-    repos: Annotated[list[str] | None, typer.Argument(metavar="[REPO]...", help="Paths: the repos at or below them.")] = None,
+    repos: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[REPO]...", help="Paths: the repos at or below them.", autocompletion=complete_repo),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")] = False,
     seal_as: Annotated[
         str | None,
@@ -53,12 +58,23 @@ def sync(
         chosen = _online(choose(settings.repo, repos or []))
         options = Options(dry_run, at, allow_shrink, bool(as_of), None if no_wait else waiting)
         run = Sync(store, ECOSYSTEMS, settings.repo, settings.download, settings.publish, bars, options)
-        report = run.run(chosen)
+        report = run.run(chosen) if dry_run else _noted(store, run, chosen)
     if json:
         output_json(report)
     else:
         _print(report)
     raise typer.Exit(report.exit_status(strict=strict))
+
+
+def _noted(store: Store, run: Sync, chosen: Sequence[Repo]) -> Report:
+    """Run it, and note for the server's metrics how that ended, and what is held now."""
+    with store.outcomes.noting("sync", [repo.path for repo in chosen]) as noted:
+        report = run.run(chosen)
+        noted.outcomes = {path: repo.outcome for path, repo in report.repos.items()}
+    if report.snapshot:
+        with contextlib.suppress(SnapmirrorError, OSError):  # the snapshot is there, whatever ails the index
+            store.outcomes.note_held(*store.index.totals())
+    return report
 
 
 def _online(repos: list[Repo]) -> list[Repo]:

@@ -90,6 +90,21 @@ class Copies:
         """Let others know that something has changed."""
         self._objects.put(CHANGED, secrets.token_bytes(16))
 
+    @property
+    def swept(self) -> int:
+        """Number of the last list of what was removed that was applied."""
+        return self._state().swept
+
+    def rewind(self, swept: int) -> None:
+        """Apply the lists from that one on again, for the index is made of an older listing.
+
+        Of the last list itself blobs may have been listed that were about to go: it is written before they are removed.
+        """
+        with locks.hold(self._layout.locks / ".pull", "the cache", waiting=lambda _: None):
+            state = self._state()
+            state.swept = min(state.swept, max(swept - 1, 0))
+            fs.replace(self._path, msgspec.json.encode(state))
+
     def pull(self) -> None:
         """Make the copies what the objects are now. Raises ObjectError."""
         with locks.hold(self._layout.locks / ".pull", "the cache", waiting=lambda _: None):

@@ -8,6 +8,7 @@ from ..store import fs
 from ..store.files import Files
 from ..store.layout import Layout
 from ..store.records import Entry, Tombstone, decode
+from ..store.snapshots import read
 from .copies import record_key, signature_key
 from .lease import Lease
 from .objects import Objects
@@ -39,7 +40,10 @@ class RemoteFiles(Files):
     def _replace_entry(self, path: Path, data: bytes) -> None:
         entry: Entry = decode(data, Entry, f"snapshots/{path.name}")
         if isinstance(entry, Tombstone):
+            forgotten = read(path)
             self._lease.put(record_key(entry.number), data)
+            if forgotten is not None:
+                self._lease.delete(signature_key(forgotten))
             return
         if signature := self._signatures.pop(entry.id, None):
             self._objects.put(signature_key(data), signature)

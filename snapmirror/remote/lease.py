@@ -93,14 +93,14 @@ class Lease:
 
     def _take(self, number: int) -> bool:
         """Create a lease; whether it is ours and the newest."""
+        until = self._good_until()
         if not self._objects.create(_key(number), self._body()):
             return False
         newest = self._newest()
         if newest is None or _number(newest) != number:  # it was free again: who holds a newer one has removed it
             self._objects.within("DELETE", _key(number), LIFETIME)
             return False
-        self._number = number
-        self._count()
+        self._number, self._until = number, until
         return True
 
     def _newest(self) -> Info | None:
@@ -118,8 +118,11 @@ class Lease:
             pass  # nobody's: it runs out as any other
         return self._objects.now() - lease.modified > LIFETIME + _ROUGH
 
-    def _count(self) -> None:
-        """Note how long the lease lasts from now on. Raises ObjectError if the clocks differ too much to tell."""
+    def _good_until(self) -> datetime:
+        """Until when a lease lasts that is written next, by this machine's clock.
+
+        Raises ObjectError if the clocks differ too much to tell.
+        """
         before = self._now()
         there = self._objects.now()
         self._ahead = before - there
@@ -127,7 +130,7 @@ class Lease:
             raise ObjectError(
                 str(self._objects.address), "", f"this machine's clock is {self._ahead} ahead of the service's; set it right"
             )
-        self._until = before + LIFETIME - 2 * _ROUGH
+        return before + LIFETIME - 2 * _ROUGH
 
     def _rest(self) -> timedelta:
         """How long it lasts still, as a URL that is signed now has to say it; renewed first where that is little."""
@@ -144,8 +147,9 @@ class Lease:
         with self._renewing:
             left = self._until - self._now()
             if left > timedelta(seconds=1):
+                until = self._good_until()
                 self._objects.within("PUT", _key(self._number), left - self._ahead, self._body())
-                self._count()
+                self._until = until
             elif not self._take(self._number + 1):
                 raise LockedError(f"the store {self._objects.address}")
 

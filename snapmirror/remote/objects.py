@@ -26,6 +26,8 @@ from .settings import S3, Address
 #: requests at a time: of objects of 1 kB a local gateway takes 330 a second one by one, and 1,100 so
 _AT_ONCE = 16
 _RETRIES = 6
+#: parts of a large object that are under way at once, 5 MB each: as many as twelve, for 16 objects, would be a gigabyte
+_PARTS = 2
 #: bytes of a piece that is sent on
 _STREAMED = 256 << 10
 #: seconds after which a request that keeps failing is given up
@@ -144,7 +146,7 @@ class Objects:
     def put(self, key: str, data: bytes | Path) -> None:
         """Make an object hold these bytes, or those of a file."""
         with self._errors(key):
-            self._store.put(key, data)
+            self._store.put(key, data, max_concurrency=_PARTS)
 
     def create(self, key: str, data: bytes) -> bool:
         """Make an object unless there is one; whether it was made.

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _FORMAT_KEY = "snapmirror.json"
 _CONDEMNED = "condemned.json"
+#: for which lists of what was removed are kept; a cache that has not seen them for longer is begun anew
+_SWEPT_KEPT = timedelta(days=90)
 #: so many blobs unknown to the index are asked for one by one; for more, all are listed
 _FEW = 1000
 
@@ -168,7 +170,18 @@ class RemoteStore(Store):
         self._lease.put(swept_key(newest + 1), msgspec.json.encode(Swept([digest.hex() for digest in digests])))
         self._copies.tell()
         self._forget(digests)
-        return self.blobs.delete_many(digests)
+        freed = self.blobs.delete_many(digests)
+        for one in list(self.objects.list("swept")):
+            if number_of(one.key) <= newest and self.now() - self._clock_ahead() - one.modified > _SWEPT_KEPT:
+                self._lease.delete(one.key)
+        return freed
+
+    def _build_index(self) -> tuple[int, int]:
+        """What is removed while all blobs are listed is taken out by the next `Copies.pull`."""
+        known = self._copies.swept
+        done = super()._build_index()
+        self._copies.rewind(known)
+        return done
 
     def ripe(self, unused: Mapping[Digest, int], limit: float) -> dict[Digest, int]:
         if limit == float("inf"):

@@ -163,6 +163,15 @@ class Refused(Exception):
         super().__init__(problem)
 
 
+class NotReading(Refused):
+    """A method other than GET and HEAD."""
+
+    fields = ("Allow: GET, HEAD",)
+
+    def __init__(self, method: str) -> None:
+        super().__init__(405, f"{method}: this server can only be read")
+
+
 def not_listed(place: Place, repo: str, inner: str) -> Refused:
     """The refusal of a path below a repo that names nothing."""
     return Refused(404, f"{inner}: is not in {repo} of snapshot {place.snapshot}", place)

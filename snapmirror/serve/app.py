@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -13,14 +14,19 @@ from ..errors import DamagedError, Forgotten, SelectorError, SnapmirrorError, Us
 from ..store.catalog import CURRENT
 from ..store.store import Store
 from . import internal
-from .answers import Refused
+from .answers import NotReading, Refused
+from .api import PREFIX as API
+from .api import Api, ApiSender
 from .auth import Guard
 from .blobs import BlobSender
 from .bodies import Bodies, in_memory
+from .cells import Regions
+from .counts import Counts, Places
 from .fresh import Fresh, Freshness, Live
+from .metrics import Metrics
 from .pull import Puller
 from .resolve import Resolver, split
-from .respond import NO_STORE, SHORT, Reply, problem, redact
+from .respond import NO_STORE, SHORT, Reply, head, problem, redact, respond
 from .send import JSON, Present, Sender
 from .settings import Origins, Serve
 from .stored import FOLDERS, Stored
@@ -54,10 +60,16 @@ class Server:
         origins: Origins,
         puller: Puller | None,
         live: Live | None = None,
+        regions: Regions | None = None,
+        counts: Counts | None = None,
+        *,
+        api: Api,
     ) -> None:
         """origins: of the configured repos
         puller: fetches the files that are asked for; None if no repo is configured so
         live: the same for metadata
+        regions, counts: where all processes of the server count, and what counts in this one; None if it is alone
+        api: answers questions of programs
         """
         self._store = store
         self._origins = origins
@@ -68,18 +80,24 @@ class Server:
         self._public_url = settings.public_url
         self._watch = Watch(store, live.states) if live else Watch(store)
         self._puller = puller
-        self._fresh = Fresh(store, live, origins) if live else None
+        regions = regions or Regions()
+        #: of this process
+        self.counts = counts or Counts(regions.free())
+        self._fresh = Fresh(store, live, origins, self.counts.refreshed) if live else None
         self._bodies = Bodies()
+        self._api = ApiSender(api)
         self._present = self._begin(self._watch.view())
         self._sender = Sender(store, BlobSender(store, settings, puller), self._bodies)
         self._snapshots = internal.Snapshots(store)
+        self._metrics = Metrics(store, regions, origins, self._snapshots)
         self._guard = Guard(settings.auth) if settings.auth else None
         self._stored = Stored(store, settings)
         self._draining = False
 
     def _begin(self, view: View) -> Present:
         resolver = Resolver(self._store, self._ecosystems, view, self._public_url, self._origins)
-        return Present(resolver, {}, {}, self._bodies.beside())
+        self._places = Places(view.answering, self._origins)
+        return Present(resolver, {}, {}, self._bodies.beside(), self._api.beside())
 
     async def follow(self) -> None:
         """Learn of what other machines publish, again and again: a store of objects is not watched by looking at its files."""
@@ -105,6 +123,7 @@ class Server:
     async def close(self) -> None:
         """Wait for threads, but not for upstreams."""
         self._bodies.close()
+        self._api.close()
         if self._puller:
             await self._puller.close()
         if self._fresh:
@@ -112,8 +131,10 @@ class Server:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request. Raises nothing but what ends the connection."""
+        path, began = "", time.monotonic()
         try:
-            reply = await self._handle(request)
+            path = self._admit(request)
+            reply = await self._handle(request, path)
         except Refused as refused:
             reply = problem(request, refused.status, refused.problem, refused.place, *refused.fields)
             reply.cache = refused.cache
@@ -123,18 +144,21 @@ class Server:
         except Exception:
             _log.exception("%s %s", request.method, redact(request.raw_path))
             reply = problem(request, 500, "internal error; the server's log says more")
+        reply.about, reply.began, reply.over = self._places.of(path), began, self.counts.answered
         if self._guard:
             reply.keep_private()
         if self._draining:
             reply.force_close()
         return reply
 
-    async def _handle(self, request: web.BaseRequest) -> Reply:
+    def _admit(self, request: web.BaseRequest) -> str:
+        """The raw path of a request that may be answered, without a token. Raises Refused."""
         if request.method not in ("GET", "HEAD"):
-            return problem(request, 405, f"{request.method}: this server can only be read", None, "Allow: GET, HEAD")
+            raise NotReading(request.method)
         path = _path(request.raw_path)
-        if self._guard:
-            path = self._guard.admit(request, path, self._watch.view().answering.is_selector)
+        return self._guard.admit(request, path, self._watch.view().answering.is_selector) if self._guard else path
+
+    async def _handle(self, request: web.BaseRequest, path: str) -> Reply:
         present = self._look(path)
         if (reply := self._sender.send_ready(request, path, present)) is not None:
             return reply
@@ -263,8 +287,14 @@ class Server:
                 changed = self._store.layout.snapshots.stat().st_mtime_ns
                 body = await bodies.get(("copies", changed), lambda: in_memory(self._stored.listing()))
                 cache = NO_STORE
+            case "metrics":
+                accept, what = ", ".join(request.headers.getall("Accept", ())), self._watch.problem
+                data, media = await asyncio.to_thread(self._metrics.document, accept, view, what)
+                return respond(request, head(made := in_memory(data), None, media, NO_STORE, vary="Accept"), made, None)
             case name if name.startswith(FOLDERS):
                 return await self._stored.answer(request, name, view)
+            case name if name.startswith(API):
+                return await self._api.answer(request, name.removeprefix(API), view.catalog, present.asked)
             case name if name.startswith(internal.CONFIG):
                 return await self._client_settings(request, path, present)
             case _:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -84,9 +84,13 @@ class _Known(NamedTuple):
 class Fresh:
     """Asks for what is too old. One for each process."""
 
-    def __init__(self, store: Store, live: Live, origins: Origins) -> None:
+    def __init__(
+        self, store: Store, live: Live, origins: Origins, told: Callable[[SnapmirrorError | None], None] = lambda problem: None
+    ) -> None:
+        """told: called when upstream was asked, with why in vain, None if not"""
         self._store = store
         self._live = live
+        self._told = told
         self._origins = origins
         self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
         self._running: dict[tuple[str, str], asyncio.Task[_Known]] = {}
@@ -160,6 +164,7 @@ class Fresh:
         except Exception:  # what is held is served all the same
             _log.exception("%s of %s", name or "the metadata", repo)
             problem = UpstreamError(repo, "internal error; the server's log says more")
+        self._told(problem)
         now = self._now()
         if problem is None:
             known = _Known(now, now + origin.metadata_age, None)

@@ -58,6 +58,13 @@ class Snapshots:
         ]
         return codec.to_json({"snapshots": snapshots, "pins": {name: pin.snapshot for name, pin in catalog.pins.items()}})
 
+    def referenced(self, catalog: Catalog) -> int:
+        """Bytes of the files of all kept snapshots, as if each had its own. Raises DamagedError."""
+        blobs = (
+            state.blob for record in catalog.records for repo in record.repos.values() for state in repo.directories.values()
+        )
+        return sum(self._counts(blob)["bytes"] for blob in blobs)
+
     def _repo(self, repo: RepoState) -> dict[str, Any]:
         directories = {name: self._directory(state) for name, state in repo.directories.items()}
         return {"read": repo.read, "since": repo.since, "directories": directories}

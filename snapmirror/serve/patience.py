@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -33,7 +34,12 @@ _RESET = struct.pack("ii", 1, 0)
 class _Connection(web.RequestHandler):
     """One connection. What is no request is answered without repeating it: it may hold a token, or be very long."""
 
-    __slots__ = ()
+    __slots__ = ("_over",)
+
+    def __init__(self, over: Callable[[Reply], None] | None, *arguments: Any, **options: Any) -> None:
+        """over: see Connections"""
+        super().__init__(*arguments, **options)
+        self._over = over
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -41,20 +47,29 @@ class _Connection(web.RequestHandler):
         """What aiohttp answers itself."""
         reply: Reply = problem(request, status, "this is no request of HTTP/1.1, or one with too long or too many headers")
         reply.force_close()
+        reply.began, reply.over = time.monotonic(), self._over
         return reply
 
 
 class Connections(web.Server):
     """All connections of a process, within the limits above."""
 
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], **options: Any) -> None:
-        """options: further ones of RequestHandler"""
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        over: Callable[[Reply], None] | None = None,
+        **options: Any,
+    ) -> None:
+        """over: called with the answer to each request that is none, when it is over
+        options: further ones of RequestHandler
+        """
         super().__init__(handler)
+        self._over = over
         self._options = {"keepalive_timeout": KEEP_ALIVE, **_LIMITS, **options}
 
     def __call__(self) -> web.RequestHandler:
         """For a connection that begins."""
-        return _Connection(self, loop=asyncio.get_running_loop(), **self._options)
+        return _Connection(self._over, self, loop=asyncio.get_running_loop(), **self._options)
 
 
 class _Waiting(NamedTuple):

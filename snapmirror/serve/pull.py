@@ -82,10 +82,14 @@ class _Means(NamedTuple):
 class Puller:
     """The transfers of one process."""
 
-    def __init__(self, store: Store, settings: Download, hosts: Hosts) -> None:
+    def __init__(
+        self, store: Store, settings: Download, hosts: Hosts, told: Callable[["Transfer"], None] = lambda transfer: None
+    ) -> None:
+        """told: called with each transfer that is over"""
         settings = settings.for_clients
         http = CarefulHttp(hosts, settings, _log.warning, StoreNotes(store), store.now, HURRIED)
         self._means = _Means(store, http, hosts, Turns(settings.per_host, "pull"))
+        self._told = told
         self._running: dict[_Key, Transfer] = {}
         #: (error, until when it is believed, seconds since 1970)
         self._failures: dict[_Key, tuple[SnapmirrorError, float]] = {}
@@ -115,6 +119,7 @@ class Puller:
 
     def _ended(self, key: _Key, transfer: "Transfer", negative: float) -> None:
         error = transfer.error
+        self._told(transfer)
         del self._running[key]
         self._failures.pop(key, None)
         if error is None:
@@ -251,6 +256,11 @@ class Transfer:
             return True
         self._asked = time.monotonic()
         return False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file, once it is in the store."""
+        return self._store.blobs.size(self._digest) or 0
 
     @property
     def upstream(self) -> float | None:

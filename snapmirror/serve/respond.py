@@ -94,6 +94,12 @@ class Reply(web.StreamResponse):
 
     #: for the access log
     cache: Cache = UNCACHED
+    #: path of the repo and kind of the selector that it was asked for by, `-` for none; for metrics
+    about: tuple[str, str] = ("-", "-")
+    #: when its request was there, by time.monotonic
+    began = 0.0
+    #: called when it is over
+    over: "Callable[[Reply], None] | None" = None
 
     def __init__(self, status: int, lines: bytes, content: bytes | Part | None) -> None:
         super().__init__(status=status)
@@ -120,6 +126,8 @@ class Reply(web.StreamResponse):
         finally:
             if self.content is not None and not isinstance(self.content, bytes):
                 self.content.close()
+            if self.over:
+                self.over(self)
         self._eof_sent = True
         return None
 
@@ -165,9 +173,14 @@ def _date(now: int) -> bytes:
     return formatdate(now, usegmt=True).encode() + b"\r\n"
 
 
-def problem(request: web.BaseRequest, status: int, text: str, place: Place | None = None, *fields: str) -> Reply:
-    """An answer without a representation: a sentence, never kept by caches. fields: further header lines."""
-    media, content = _said(request.headers.get("Accept", ""), text)
+def problem(
+    request: web.BaseRequest, status: int, text: str, place: Place | None = None, *fields: str, media: str = ""
+) -> Reply:
+    """An answer without a representation: a sentence, never kept by caches.
+
+    fields: further header lines; media: in which form, instead of that which the request asks for
+    """
+    media, content = _said(media or request.headers.get("Accept", ""), text)
     lines = [f"Cache-Control: {NO_STORE}", *_place_lines(place), *fields]
     lines += [f"Content-Type: {media}", "X-Content-Type-Options: nosniff", f"Content-Length: {len(content)}"]
     return Reply(status, _lines(lines), None if request.method == "HEAD" else content)

@@ -55,6 +55,8 @@ class Present(NamedTuple):
     heads: dict[tuple[str, str], Head]
     #: what is made of the whole view
     bodies: Bodies
+    #: answers of the API
+    asked: Bodies
 
 
 class Sender:

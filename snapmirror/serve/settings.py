@@ -25,6 +25,8 @@ class Origin(NamedTuple):
     negative: float = 60.0
     #: seconds for which metadata is believed; None if only a sync refreshes it
     metadata_age: float | None = None
+    #: seconds since upstream was read after which `status` complains; None for never
+    max_age: float | None = None
     #: whether the file at a path below the repo may be fetched
     may_fetch: Callable[[str], bool] = lambda path: True
 
@@ -46,6 +48,7 @@ def origins_of(ecosystems: Mapping[str, Ecosystem], repos: Sequence[Repo]) -> di
             offline=repo.offline,
             negative=units.parse_duration(repo.negative_age).total_seconds(),
             metadata_age=units.parse_duration(repo.max_metadata_age).total_seconds() if repo.metadata == "on-request" else None,
+            max_age=units.parse_duration(repo.max_age).total_seconds() if repo.max_age else None,
             may_fetch=repo.may_fetch,
         )
     return found

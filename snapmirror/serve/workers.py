@@ -25,7 +25,10 @@ from ..store.store import Store
 from ..transfer.hosts import Hosts
 from ..transfer.settings import Download
 from .access import AccessLog
+from .api import Api
 from .app import Server
+from .cells import Region, Regions
+from .counts import Counts
 from .fresh import Live
 from .patience import Connections, Patience
 from .pull import Puller, hosts_of
@@ -60,6 +63,8 @@ class Setup(NamedTuple):
     live: Callable[[Store, Hosts], Live] | None
     #: whether files are fetched when they are asked for: then the store is written to
     on_demand: bool
+    #: makes what answers questions of programs
+    api: Callable[[Store], Api]
 
 
 def run(
@@ -106,6 +111,7 @@ class Supervisor:
         self._say = say
         #: one entry for each worker
         self._listeners: list[Listeners] = []
+        self._regions = Regions()
         self._access: AccessLog | None = None
         self._tls: ssl.SSLContext | None = None
         #: process id -> (number of its listeners, when it was started by time.monotonic)
@@ -130,6 +136,7 @@ class Supervisor:
 
     def _supervise(self) -> int:
         self._announce()
+        self._regions.make(2 * self._setup.settings.workers)  # more than are needed: then those that go know of those that come
         for number in range(self._setup.settings.workers):
             self._start(number)
         while True:
@@ -147,13 +154,15 @@ class Supervisor:
         self._say(f"serving on {' and '.join(addresses)}")
 
     def _start(self, number: int) -> None:
+        region = self._regions.free()
         process = os.fork()
         if process:
             self._workers[process] = (number, time.monotonic())
+            self._regions.take(process, region)
             return
         status = 1
         try:  # in the worker: whatever happens, never return into the caller's stack
-            self._work(number)
+            self._work(number, region)
             status = 0
         except SnapmirrorError as error:
             _log.error("%s", error)
@@ -163,8 +172,8 @@ class Supervisor:
             logging.shutdown()
             os._exit(status)
 
-    def _work(self, number: int) -> None:
-        """All that a worker does."""
+    def _work(self, number: int, region: Region) -> None:
+        """All that a worker does. region: where it counts"""
         os.close(self._held)
         _allow_connections()
         _close(others for index, others in enumerate(self._listeners) if index != number)
@@ -173,7 +182,7 @@ class Supervisor:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # for the supervisor
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        server = server_of(self._setup, self._ecosystems)
+        server = server_of(self._setup, self._ecosystems, self._regions, Counts(region))
         asyncio.run(work(self._listeners[number], server, self._alive, self._access, self._tls))
 
     def _reap(self) -> list[int]:
@@ -185,6 +194,7 @@ class Supervisor:
                 if process not in self._workers:
                     continue
                 number, started = self._workers.pop(process)
+                self._regions.leave(process)
                 if process not in self._leaving:
                     _log.error("worker %d ended with status %d; starting another", process, os.waitstatus_to_exitcode(status))
                     time.sleep(max(0.0, started + _PAUSE - time.monotonic()))
@@ -214,6 +224,7 @@ class Supervisor:
         if self._access:
             self._access.close()
         self._setup, self._listeners, self._access, self._tls = setup, listeners, access, tls
+        self._regions.make(setup.settings.workers)  # before any of them begins, so that each knows those of the others
         _close(dropped)  # before workers inherit them: the kernel gives connections to a socket that anyone holds open
         for number in range(setup.settings.workers):
             self._start(number)
@@ -247,13 +258,17 @@ class Supervisor:
         return 0
 
 
-def server_of(setup: Setup, ecosystems: Mapping[str, Ecosystem]) -> Server:
-    """What answers requests in one process."""
+def server_of(
+    setup: Setup, ecosystems: Mapping[str, Ecosystem], regions: Regions | None = None, counts: Counts | None = None
+) -> Server:
+    """What answers requests in one process. regions, counts: see Server"""
+    regions = regions or Regions()
+    counts = counts or Counts(regions.free())
     store = setup.open_store()  # and never closed: threads that wait for an upstream have it, until the process ends
     hosts = hosts_of(store)
-    puller = Puller(store, setup.download, hosts) if setup.on_demand else None
+    puller = Puller(store, setup.download, hosts, counts.pulled) if setup.on_demand else None
     live = setup.live(store, hosts) if setup.live else None
-    return Server(store, ecosystems, setup.settings, setup.origins, puller, live)
+    return Server(store, ecosystems, setup.settings, setup.origins, puller, live, regions, counts, api=setup.api(store))
 
 
 def _allow_connections() -> None:
@@ -354,7 +369,7 @@ async def serving(
 ) -> AsyncIterator[None]:
     """Serve on these sockets inside the block; at its end finish what is being sent."""
     log: dict[str, Any] = {"access_log": _http_log, "access_log_class": access.logger} if access else {"access_log": None}
-    handler = Connections(server.handle, logger=_http_log, **log)
+    handler = Connections(server.handle, server.counts.answered, logger=_http_log, **log)
     runner = web.ServerRunner(handler, shutdown_timeout=_DRAIN)
     await runner.setup()
     tasks = [asyncio.create_task(Patience(handler).watch()), asyncio.create_task(server.follow())]

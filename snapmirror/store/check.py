@@ -51,7 +51,7 @@ class Problem:
     problem: str
     #: the blob that is missing or wrong, if it is one
     blob: Digest | None = None
-    #: whether making the index again mends it
+    #: whether it is a row of the index that is wrong
     index: bool = False
 
 

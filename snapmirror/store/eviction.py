@@ -55,7 +55,8 @@ def make_room(
         if blob.stored <= limit:  # else whoever asked for it may not have opened it yet
             evicted.append((blob.digest, blob.size))
             excess -= blob.size
-    return replace(planned, evicted=evicted, kept=planned.kept - len(evicted))
+    freed = sum(size for _, size in evicted)
+    return replace(planned, evicted=evicted, kept=planned.kept - len(evicted), kept_bytes=planned.kept_bytes - freed)
 
 
 def _replaceable(

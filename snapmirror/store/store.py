@@ -20,6 +20,7 @@ from .fetched import Fetched
 from .index import BlobRow, Index, LeafKey, problem
 from .layout import Layout
 from .live import Live
+from .outcomes import Outcomes
 from .published import Published
 from .snapshots import Snapshots
 from .trees import Trees
@@ -46,6 +47,7 @@ class Store:
         self.denied = Denied(paths)
         self.live = Live(paths)
         self.fetched = Fetched(paths, now)
+        self.outcomes = Outcomes(paths, now)
         self.trees = Trees(paths)
         self.documents = Documents(paths)
         self.published = Published(paths)

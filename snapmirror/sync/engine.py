@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from .. import addresses
+from .. import addresses, units
 from ..ecosystem import Ecosystem, Repo
 from ..errors import AbsentError, DamagedError, DiskFull, LockedError, Overtaken, PlanTooLarge, UpstreamError
 from ..store import seal, syncing
@@ -93,6 +93,8 @@ class Sync:
                         self._report.repos[repo.path].fail(error)
                 else:
                     self._groups += self._make_groups(bound)
+                for repo in bound:
+                    self._tell(repo.path, "failed" if self._report.repos[repo.path].problem else "waiting")
             with no_garbage_collection():
                 self._read(http)
             if self._options.dry_run:
@@ -110,6 +112,16 @@ class Sync:
     @property
     def _following(self) -> list[LaterSync]:
         return [self._followers[path] for path in self._directories if path in self._followers]
+
+    def _tell(self, path: str, stage: str) -> None:
+        """Tell how far a repo is."""
+        plans = [one.plan for group in self._groups for one in group.directories if one.repo.path == path]
+        known = [plan for plan in plans if plan]
+        detail = self._report.repos[path].problem or ""
+        if known and not detail:
+            detail = f"{units.plural(sum(len(plan.wanted) for plan in known), 'file')} to fetch"
+            detail += f"; {len(known)} of {len(plans)} directories read" if len(known) < len(plans) else ""
+        self._progress.stage(path, stage, detail)
 
     # Read and plan
 
@@ -144,10 +156,14 @@ class Sync:
             while waiting or running:
                 while waiting and len(running) < _SIDE_BY_SIDE:
                     group = waiting.popleft()
+                    for path in group.repos:
+                        self._tell(path, "reading")
                     running.append((group, pool.submit(group.read, http)))
                 group, future = running.popleft()
                 future.result()
                 group.plan(http)
+                for path in group.repos:
+                    self._tell(path, "reading")
         except BaseException:
             http.stop()
             raise
@@ -166,6 +182,7 @@ class Sync:
                 self._refuse_too_large(directories[0].repo, directories)
             except (UpstreamError, PlanTooLarge) as error:
                 self._report.repos[path].fail(error)
+                self._tell(path, "failed")
             else:
                 self._directories[path] = directories
         self._directories |= {path: [] for path, one in self._followers.items() if isinstance(one, MergingSync)}
@@ -246,6 +263,8 @@ class Sync:
     def _fetch_wanted(self, http: Http, directories: list[DirectorySync]) -> Fetched:
         for directory in directories:
             directory.refresh_wanted()  # only now that it is registered does "held" mean that it stays
+        for path in {directory.repo.path for directory in directories}:
+            self._tell(path, "fetching")
         sources = [source for directory in directories for source in directory.sources()]
         fetched: Fetched = {}
         if sources:
@@ -260,6 +279,8 @@ class Sync:
 
     def _finish(self, http: Http) -> None:
         """Complete all directories, then those that are made of them; from then on all of it stays until it is sealed."""
+        for path in self._directories:
+            self._tell(path, "publishing")
         for directory in self._all:
             directory.finish(self._publish)
         for path, following in list(self._followers.items()):

@@ -31,6 +31,10 @@ class Progress(Protocol):
         """Something happened that a person should know."""
         ...
 
+    def stage(self, repo: str, stage: str, detail: str) -> None:
+        """How far a sync is with a repo: `waiting`, `reading`, `fetching`, `publishing`, `failed`, and a few words more."""
+        ...
+
     def begin(self, files: int, size: int) -> None:
         """So many files of so many bytes are going to be fetched."""
         ...

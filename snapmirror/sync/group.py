@@ -57,6 +57,8 @@ class Group:
         self.directories = directories
         self._ecosystem = ecosystem
         self._repos: Mapping[str, Repo] = {directory.repo.path: directory.repo for directory in directories}
+        #: their paths
+        self.repos = list(self._repos)
         self._selects = any(ecosystem.selects(repo) for repo in self._repos.values())
         self._ages = any(ecosystem.ages(repo) for repo in self._repos.values())
         settings = " ".join(ecosystem.settings(repo) for repo in self._repos.values())

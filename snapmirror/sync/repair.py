@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from .. import units
 from ..digests import Digest
 from ..ecosystem import Ecosystem, Repo
 from ..errors import DamagedError, UpstreamError
@@ -104,10 +105,10 @@ def repair(
     plain: see `Publish.plain`; giver: see `sources`
     """
     done = []
-    if any(problem.index for problem in problems):
-        with store.lock_only(progress.message):
-            store.reindex()
-        done.append("made the index again")
+    if rows := [problem.blob for problem in problems if problem.index and problem.blob]:
+        store.index.drop_blobs(rows)
+        store.held(rows)  # those that are there are entered again, as they are
+        done.append(f"mended {units.plural(len(rows), 'row')} of the index")
     with store.lock_only(progress.message):
         for path in sorted({path for path, _ in check.live(store)}):
             store.live.drop(path)

@@ -42,6 +42,14 @@ class RepoReport(msgspec.Struct, kw_only=True):
         """Bytes of these, as their metadata states."""
         return sum(directory.bytes for directory in self.directories.values())
 
+    @property
+    def outcome(self) -> str:
+        """How it ended, in a word: `complete`, `kept` (something has its old state, or is missing), `locked`, `failed`."""
+        if self.problem:
+            return "locked" if self.exit_status == LockedError.exit_status else "failed"
+        kept = any(directory.state in ("kept", "missing") or directory.aside for directory in self.directories.values())
+        return "kept" if kept else "complete"
+
     def fail(self, error: SnapmirrorError) -> None:
         """Nothing of it could be read."""
         self.problem = str(error)

@@ -11,7 +11,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import requests
 import urllib3
@@ -67,7 +67,7 @@ class Http:
         self._bandwidth = Bandwidth(settings.bytes_per_second)
         self._stopping = False
 
-    def __enter__(self) -> "Http":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

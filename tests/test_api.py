@@ -1,0 +1,92 @@
+"""The API for programs: every question is answered as its description says, and as the command line does."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+import requests
+from channels import Channel, make_package
+from mirror import Mirror
+from serving import server
+from upstream import Upstream
+
+MONDAY, TUESDAY = "20260601T000000Z", "20260602T000000Z"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mirror, str]]:
+    """A mirror of two days, and the address of its API."""
+    folder = tmp_path_factory.mktemp("api")
+    (folder / "upstream").mkdir()
+    with Upstream(folder / "upstream") as upstream:
+        channel = Channel(upstream.root / "chan", subdirs=["linux-64"])
+        channel.add(make_package("lib"), make_package("tool", subdir="linux-64"))
+        channel.publish()
+        mirror = Mirror(folder / "mirror")
+        mirror.add("chan", f"{upstream.url}/chan", subdirs=["linux-64"])
+        mirror.sync("--seal-as", MONDAY)
+        channel.add(make_package("lib", "2.0"))
+        channel.publish()
+        mirror.sync("--seal-as", TUESDAY)
+        mirror.run("pin", "paper", MONDAY)
+    with server(mirror.config) as (url, _):
+        yield mirror, f"{url}/-/api/v1"
+
+
+def get(url: str, **query: str) -> Any:
+    answer = requests.get(url, params=query, timeout=30)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["Content-Type"] == "application/json"
+    assert requests.get(answer.url, headers={"If-None-Match": answer.headers["ETag"]}, timeout=30).status_code == 304
+    return answer.json()
+
+
+def test_every_answer_is_of_the_form_that_the_description_gives(made: tuple[Mirror, str]) -> None:
+    _, url = made
+    described = get(f"{url}/openapi.json")
+    assert described["openapi"] == "3.1.0"
+    values = {"selector": "2026-06-01", "old": MONDAY, "new": "current", "name": "lib", "what": "lib-2.0-0.conda"}
+    for path, operations in described["paths"].items():
+        operation = operations["get"]
+        assert {one["name"] for one in operation["parameters"] if one["in"] == "path"} == set(re.findall(r"{(\w+)}", path))
+        schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        answer = get(url + re.sub(r"{(\w+)}", lambda found: values[found[1]], path))
+        jsonschema.validate(answer, schema | {"components": described["components"]})
+
+
+def test_answers_are_those_of_the_command_line(made: tuple[Mirror, str]) -> None:
+    mirror, url = made
+    assert get(f"{url}/snapshots/current") == mirror.run("show", "current", "--json").json
+    assert get(f"{url}/snapshots")["snapshots"] == mirror.run("snapshots", "--json").json["snapshots"][::-1]
+    assert get(f"{url}/diff/paper/current") == mirror.run("diff", "paper", "current", "--json").json
+    assert get(f"{url}/log/lib") == mirror.run("log", "lib", "--json").json
+    assert get(f"{url}/which/lib-2.0-0.conda") == mirror.run("which", "lib-2.0-0.conda", "--json").json
+    assert get(f"{url}/log/lib", repo="chan") == mirror.run("log", "lib", "chan", "--json").json
+
+
+def test_the_list_of_snapshots_goes_on_where_it_ended(made: tuple[Mirror, str]) -> None:
+    _, url = made
+    found = get(f"{url}/snapshots", before=TUESDAY)
+    assert [one["id"] for one in found["snapshots"]] == [MONDAY]
+    assert found["snapshots"][0]["pins"] == ["paper"]
+    assert found["next"] is None
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("snapshots/20200101T000000Z", 404, "there is no snapshot of chan at or before it"),
+        ("snapshots/nonsense", 404, "nonsense: is neither"),
+        ("diff/current/current?repo=other", 400, "other: there is no repo at or below it"),
+        ("log/lib?depth=2", 400, "depth: there is no such parameter (there are: repo)"),
+        ("weather", 404, "openapi.json lists them all"),
+        ("which/..%2F..%2Fetc%2Fpasswd", 404, "there is no such question"),
+    ],
+)
+def test_what_can_not_be_answered(made: tuple[Mirror, str], path: str, status: int, message: str) -> None:
+    answer = requests.get(f"{made[1]}/{path}", timeout=30)
+    assert answer.status_code == status
+    assert message in answer.json()["message"]
+    assert answer.headers["Cache-Control"] == "no-store"
