@@ -55,29 +55,29 @@ def _figure(what: str, unit: str, driver: str) -> Figure:
 
 FIGURES = {
     "seal": _figure("seal a day: CPU", "ms", "names"),
-    "sync": _figure("  a real sync of a day: CPU", "s", "files"),
-    "sync_peak": _figure("  its peak memory", "MB", "files"),
+    "sync": _figure("a real sync of a day: CPU", "s", "files"),
+    "sync_peak": _figure("a real sync of a day: peak memory", "MB", "files"),
     "metadata": _figure("metadata a day: mean of the last year", "kB", "listed"),
-    "metadata_leaves": _figure("  leaves", "kB", "listed"),
-    "metadata_buckets": _figure("  buckets", "kB", "touched"),
-    "metadata_directories": _figure("  directories", "kB", "names"),
-    "metadata_record": _figure("  records", "kB", "touched"),
-    "metadata_usual": _figure("  of usual days", "kB", "listed_usual"),
     "metadata_storm": _figure("  of a day that touches most names", "kB", "files"),
+    "metadata_usual": _figure("  of usual days", "kB", "listed_usual"),
+    "metadata_leaves": _figure("    leaves", "kB", "listed_usual"),
+    "metadata_buckets": _figure("    buckets", "kB", "touched_usual"),
+    "metadata_directories": _figure("    directories", "kB", "names"),
+    "metadata_record": _figure("    records", "kB", "names"),
     "snapshots": _figure("snapshots", "s", "snapshots_held"),
     "diff_days": _figure("diff of two days", "s", "touched"),
     "diff_years": _figure("diff of two years", "s", "files"),
-    "start": _figure("start of serve", "s", "snapshots_held"),
-    "memory": _figure("  memory of its worker", "MB", "snapshots_held"),
-    "first": _figure("first request to a date", "ms", "names"),
-    "next": _figure("  the next one", "ms", "names"),
+    "start": _figure("serve: start", "s", "snapshots_held"),
+    "memory": _figure("serve: memory of a worker", "MB", "snapshots_held"),
+    "first": _figure("serve: first request to a date", "ms", "names"),
+    "next": _figure("serve: the next one", "ms", "names"),
     "forget": _figure("forget --dry-run", "s", "blobs"),
     "gc": _figure("gc --dry-run", "s", "blobs"),
-    "gc_peak": _figure("  its peak memory", "MB", "blobs"),
+    "gc_peak": _figure("gc --dry-run: peak memory", "MB", "blobs"),
     "check": _figure("check", "s", "blobs"),
-    "check_peak": _figure("  its peak memory ", "MB", "blobs"),
+    "check_peak": _figure("check: peak memory", "MB", "blobs"),
     "reindex": _figure("reindex", "s", "blobs"),
-    "reindex_peak": _figure("  its peak memory  ", "MB", "blobs"),
+    "reindex_peak": _figure("reindex: peak memory", "MB", "blobs"),
 }
 BARS = [figure.bar for figure in FIGURES.values()]
 
@@ -254,20 +254,29 @@ def _grow(root: Path, size: Size, days: int) -> _Found:
         added = [growing.add() for _ in range(days - growing.days)]
         counts = growing.counts()
     last = added[-365:]
-    storms = [day for day in added if day.storm]
-    found = {"seconds": time.process_time() - began, "metadata": _kilobytes(last), **counts}
-    found |= {name: statistics.mean(getattr(day, name) for day in last) for name in ("touched", "listed")}
-    found |= {f"metadata_{part}": _kilobytes(last, part) for part in PARTS}
     usual = [day for day in last if not day.storm] or last
-    found |= {"metadata_usual": _kilobytes(usual), "listed_usual": statistics.mean(day.listed for day in usual)}
+    storms = [day for day in last if day.storm]
+    found = {
+        "seconds": time.process_time() - began,
+        **counts,
+        "metadata": _kilobytes(last),
+        "metadata_usual": _kilobytes(usual),
+    }
+    found |= {f"metadata_{part}": _kilobytes(usual, part) for part in PARTS}
+    for name in ("touched", "listed"):
+        found |= {name: _mean(last, name), f"{name}_usual": _mean(usual, name)}
     if storms:
         found["metadata_storm"] = _kilobytes(storms[-1:])
     return found
 
 
-def _kilobytes(days: Sequence[Day], part: str = "") -> float:
-    """What a day takes on the average; part: of all of it"""
-    return statistics.mean(sum(getattr(day, name) for name in ([part] if part else PARTS)) for day in days) / 1000
+def _kilobytes(days: Sequence[Day], *parts: str) -> float:
+    """What a day takes on the average. parts: of what; none: of all"""
+    return sum(_mean(days, part) for part in parts or PARTS) / 1000
+
+
+def _mean(days: Sequence[Day], name: str) -> float:
+    return statistics.mean(getattr(day, name) for day in days)
 
 
 def _seal(root: Path, size: Size) -> _Found:
