@@ -1,5 +1,8 @@
-"""Long histories: those that are made up for measuring are real ones, and what goes through all days reads nothing twice."""
+"""Long histories: those that are made up for measuring are real ones, what goes through all days reads nothing twice, and
+what is large is let go in time.
+"""
 
+import gc
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import astuple
@@ -7,12 +10,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from channels import Channel, make_package
+from inprocess import store_at, sync
 from serving import serving
 from test_bench import bench
 
 from snapmirror import codec
 from snapmirror.cli.check import _leaf_files
-from snapmirror.conda import Conda
+from snapmirror.conda import Conda, CondaRepo
 from snapmirror.conda.flat import FlatReading
 from snapmirror.digests import Digest, sha256
 from snapmirror.store import check, seal
@@ -148,3 +153,17 @@ def test_who_needs_a_blob_is_told_by_reading_a_bucket_once(long_history: tuple[S
     assert store.metadata.asked == buckets
     assert needed_by(store, store.catalog(), _leaf_files, []) == {}
     assert store.metadata.asked == buckets
+
+
+def test_an_index_is_let_go_once_it_is_planned(tmp_path: Path) -> None:
+    """A third of a gigabyte each, and while several are read nobody collects garbage."""
+    channel = Channel(tmp_path / "channel")
+    channel.add(make_package("lib"))
+    channel.publish()
+    gc.disable()
+    try:
+        with store_at(tmp_path / "store") as store:
+            assert sync(store, CondaRepo(path="chan", upstream=channel.root.as_uri(), subdirs=["linux-64"])).snapshot
+            assert [one for one in gc.get_objects() if type(one).__name__.endswith("Reading")] == []
+    finally:
+        gc.enable()

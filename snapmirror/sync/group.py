@@ -113,6 +113,10 @@ class Group:
         for directory in self.directories:
             if selection := selections.get((directory.repo.path, directory.name)):
                 directory.make_plan(selection)
+        del selections
+        for directory in self.directories:
+            if directory.reading is None and (reading := readings.pop((directory.repo.path, directory.name), None)):
+                vars(reading).pop("drafts", None)  # it leads to itself: all texts would stay while no garbage is collected
 
     def _can_select(self) -> bool:
         """Whether all of it could be read: what is kept of one directory depends on the others."""
