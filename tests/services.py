@@ -63,13 +63,26 @@ class Service:
         return {one["Key"].removeprefix(f"{prefix}/"): one["Size"] for page in pages for one in page.get("Contents", ())}
 
 
+#: one request after the other: of two that create an object at once, it tells both on a busy machine that they have
+_MOTO = """
+import os, sys, threading
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # it prints a line for every request
+os.dup2(1, 2)
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+every, lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
+def one(environ, start):
+    with lock:
+        return list(every(environ, start))
+run_simple("127.0.0.1", int(sys.argv[1]), one, threaded=True)
+"""
+
+
 @contextlib.contextmanager
 def moto() -> Iterator[Service]:
     """A server of moto's, which keeps all in memory and checks no signature."""
     port = free_port()
-    quiet = "import os; os.dup2(os.open(os.devnull, os.O_WRONLY), 1); os.dup2(1, 2)"  # it prints a line for every request
-    command = [sys.executable, "-c", f"{quiet}; from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)]
-    with running(command, port) as url:
+    with running([sys.executable, "-c", _MOTO, str(port)], port) as url:
         yield Service(url, "key", "secret")
 
 

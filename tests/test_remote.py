@@ -237,7 +237,7 @@ def test_servers_behind_nginx_are_replaced_one_by_one_and_no_request_is_lost(
             thread.start()
         for one, process in zip(fleet, running, strict=True):
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(120) == 0
             stack.enter_context(_started(one))
         before = len(answers)
         assert _until(lambda: len(answers) > before + 50)

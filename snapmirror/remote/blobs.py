@@ -4,7 +4,9 @@ import contextlib
 import errno
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -31,31 +33,49 @@ class RemoteBlobs(LocalBlobs):
     `forget` is told of that.
     """
 
-    def __init__(self, layout: Layout, objects: Objects, delete: Callable[[str], None], ahead: Callable[[], timedelta]) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        objects: Objects,
+        delete: Callable[[str], None],
+        ahead: Callable[[], timedelta],
+        row: Callable[[Digest], int | None],
+        removing: Callable[[Sequence[Digest]], AbstractContextManager[None]],
+    ) -> None:
         """delete: removes an object by its key, as long as nobody else may write
         ahead: by how much this machine's clock is ahead of the service's
+        row: bytes of a blob that is known to be there
+        removing: holds the store's lock, and has told everybody that these blobs go
         """
         super().__init__(layout)
         self._cache = LocalBlobs(layout)
         self._objects = objects
         self._delete = delete
         self._ahead = ahead
+        self._row = row
+        self._removing = removing
+        #: what was last seen, for who only reads: a server has no index
         self._sizes: OrderedDict[Digest, int] = OrderedDict()
         self._lock = threading.Lock()
         self._thread = threading.local()
 
     def put(self, data: Sequence[bytes]) -> list[Staged]:
-        named = {sha256(one): one for one in data}
-        new = [digest for digest in named if self._known(digest) is None]
-        for _ in self._objects.threads.map(lambda digest: self._objects.put(key_of(digest), named[digest]), new):
+        self.upload({sha256(one): one for one in data})
+        return self.keep(data)
+
+    def upload(self, contents: Mapping[Digest, bytes]) -> None:
+        """Make objects of byte strings, whether they are there or not."""
+        for _ in self._objects.threads.map(lambda digest: self._objects.put(key_of(digest), contents[digest]), contents):
             pass
-        return self._cache.put(data)
+
+    def keep(self, contents: Sequence[bytes]) -> list[Staged]:
+        """Put byte strings into the cache."""
+        return self._cache.put(contents)
 
     def admit(self, staged: Sequence[Staged]) -> None:
         for _ in self._objects.threads.map(lambda one: self._objects.put(key_of(one.sha256), one.path), staged):
             pass
         for one in staged:  # nobody here needs the bytes any more
-            self._remember(one.sha256, one.size)
             fs.unlink(one.path)
 
     def link(self, originals: Sequence[Original]) -> list[OSError | None]:
@@ -121,24 +141,27 @@ class RemoteBlobs(LocalBlobs):
         return copy
 
     def size(self, digest: Digest) -> int | None:
-        if (size := self._known(digest)) is None and (size := self._objects.size(key_of(digest))) is not None:
-            self._remember(digest, size)
-        return size
+        """What the cache has says nothing: it may be gone from the service."""
+        row = self._row(digest)
+        return self.ask(digest) if row is None else row
 
-    def _known(self, digest: Digest) -> int | None:
-        """Bytes of a blob that is known to be there without asking."""
+    def size_for_reading(self, digest: Digest) -> int | None:
         if (size := self._cache.size(digest)) is not None:
             return size
         with self._lock:
             if digest in self._sizes:
                 self._sizes.move_to_end(digest)
-            return self._sizes.get(digest)
+                return self._sizes[digest]
+        if (size := self.size(digest)) is not None:
+            with self._lock:
+                self._sizes[digest] = size
+                while len(self._sizes) > _MOST:
+                    self._sizes.popitem(last=False)
+        return size
 
-    def _remember(self, digest: Digest, size: int) -> None:
-        with self._lock:
-            self._sizes[digest] = size
-            while len(self._sizes) > _MOST:
-                self._sizes.popitem(last=False)
+    def ask(self, digest: Digest) -> int | None:
+        """Bytes of a blob, as the service has it now."""
+        return self._objects.size(key_of(digest))
 
     def forget(self, digests: Iterable[Digest]) -> None:
         """Drop what the cache knows of blobs that were removed."""
@@ -155,8 +178,10 @@ class RemoteBlobs(LocalBlobs):
         return size or 0
 
     def delete_many(self, digests: Iterable[Digest]) -> int:
-        """Remove blobs, several at a time; the bytes freed."""
-        return sum(self._objects.threads.map(self.delete, digests))
+        """Remove blobs, several at a time; the bytes freed. When it returns, or raises, nothing is under way any more."""
+        running = [self._objects.threads.submit(self.delete, digest) for digest in digests]
+        wait(running)
+        return sum(one.result() for one in running)
 
     def list(self) -> Iterator[BlobInfo]:
         ahead = self._ahead().total_seconds()
@@ -177,13 +202,13 @@ class RemoteBlobs(LocalBlobs):
 
     def set_aside(self, digest: Digest) -> int:
         """It is moved to the cache's `quarantine/`."""
-        self.forget([digest])
-        content = self._objects.get(key_of(digest))
-        if content is None:
-            raise FileNotFoundError
-        aside = self._layout.quarantine / digest.hex()
-        fs.replace(aside, content)
-        self._objects.delete(key_of(digest))
+        with self._removing([digest]):
+            content = self._objects.get(key_of(digest))
+            if content is None or sha256(content) == digest:  # it has been mended since
+                raise FileNotFoundError
+            aside = self._layout.quarantine / digest.hex()
+            fs.replace(aside, content)
+            self._delete(key_of(digest))
         return aside.stat().st_ino
 
 

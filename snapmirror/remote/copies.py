@@ -11,7 +11,7 @@ changed                         -                       other bytes after each c
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,7 +26,8 @@ from ..store.records import Entry, Hex, Record, decode
 from .objects import Info, Objects
 
 CHANGED = "changed"
-_FOLDERS = ("snapshots", "pages", "pins", "denied", "syncing")
+#: `syncing` first: an entry goes only after the record that it stood for is there
+_FOLDERS = ("syncing", "snapshots", "pages", "pins", "denied")
 
 
 class Swept(msgspec.Struct):
@@ -90,6 +91,34 @@ class Copies:
         """Let others know that something has changed."""
         self._objects.put(CHANGED, secrets.token_bytes(16))
 
+    def _again(self, before: _State, copies: Mapping[str, tuple[str, str]]) -> None:
+        """Begin anew, with what has been brought."""
+        fs.replace(self._path, msgspec.json.encode(_State(before.changed, {**before.copies, **copies}, before.swept)))
+        raise _Begun
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """While it is held, no other process changes copies, or takes out what was removed."""
+        with locks.hold(self._layout.locks / ".pull", "the cache", waiting=lambda _: None):
+            yield
+
+    @contextlib.contextmanager
+    def changing(self, key: str, path: Path) -> Iterator[None]:
+        """While an object and its copy are changed: nobody puts an older copy in its place, and that it is one is known."""
+        with self.still():
+            state = self._state()
+            state.copies[key] = ("", str(path.relative_to(self._layout.root)))
+            fs.replace(self._path, msgspec.json.encode(state))
+            yield
+
+    def removed_since(self, swept: int) -> set[Digest]:
+        """What lists after that one name. The caller holds `still`."""
+        found: set[Digest] = set()
+        for one in self._objects.list("swept"):
+            if swept < number_of(one.key) and (data := self._objects.get(one.key)) is not None:
+                found.update(map(bytes.fromhex, _swept(data, one.key).digests))
+        return found
+
     @property
     def swept(self) -> int:
         """Number of the last list of what was removed that was applied."""
@@ -100,20 +129,27 @@ class Copies:
 
         Of the last list itself blobs may have been listed that were about to go: it is written before they are removed.
         """
-        with locks.hold(self._layout.locks / ".pull", "the cache", waiting=lambda _: None):
+        with self.still():
             state = self._state()
             state.swept = min(state.swept, max(swept - 1, 0))
             fs.replace(self._path, msgspec.json.encode(state))
 
     def pull(self) -> None:
-        """Make the copies what the objects are now. Raises ObjectError."""
-        with locks.hold(self._layout.locks / ".pull", "the cache", waiting=lambda _: None):
+        """Make the copies what the objects are now. Raises ObjectError, DamagedError."""
+        while True:
+            with contextlib.suppress(_Begun):
+                return self._pull()
+
+    def _pull(self) -> None:
+        with self.still():
             before = self._state()
             changed = (self._objects.get(CHANGED) or b"").hex()  # first: what changes from now on changes it again
-            listed = {one.key: one for folder in _FOLDERS for one in self._objects.list(folder)}
+            listed = {one.key: one for folder in _FOLDERS for one in self._objects.list(folder) if one.key.count("/") == 1}
             swept = self._pull_swept(before.swept)
             known = {key: copy for key, copy in before.copies.items() if key in listed and self._is_copy(listed[key], copy)}
             copies = known | self._bring([key for key in listed if key not in known], listed)
+            if any(key.startswith("syncing/") and key not in copies for key in listed):  # sealed, since the records were listed
+                self._again(before, copies)
             for key, (_, copy) in before.copies.items():
                 if key not in listed:
                     self._remove(key, copy)
@@ -126,6 +162,8 @@ class Copies:
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=_State)
         except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+            if self._layout.index.exists():  # of which nobody knows how old it is
+                self._start_over()
             return _State()
 
     def _is_copy(self, listed: Info, copy: tuple[str, str]) -> bool:
@@ -184,10 +222,18 @@ class Copies:
             self._start_over()  # lists that we never saw are gone
         for number in sorted(lists):
             if (data := self._objects.get(lists[number])) is not None:
-                swept: Swept = decode(data, Swept, lists[number])
-                self._forget(map(bytes.fromhex, swept.digests))
+                self._forget(map(bytes.fromhex, _swept(data, lists[number]).digests))
             applied = number
         return applied
+
+
+class _Begun(Exception):
+    """A pull has to begin anew."""
+
+
+def _swept(data: bytes, key: str) -> Swept:
+    found: Swept = decode(data, Swept, key)
+    return found
 
 
 def number_of(key: str) -> int:

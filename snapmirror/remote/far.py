@@ -57,7 +57,7 @@ class FarBlobs:
 
     def size(self, digest: Digest) -> int | None:
         """See Far."""
-        return self._blobs.size(digest)
+        return self._blobs.size_for_reading(digest)
 
     def fetch(self, digest: Digest, *, hot: bool) -> Path:
         """See Far."""
@@ -129,8 +129,8 @@ class Hot:
             added = path.stat().st_size
             self._added = None if self._added is None else self._added + added
             if self._added is None or self._added > self._most * (1 - _LEFT):
-                self._make_room()
                 self._added = 0
+                threading.Thread(target=self._make_room, name="room", daemon=True).start()  # it looks at every file
         return path
 
     def _make_room(self) -> None:

@@ -1,6 +1,5 @@
 """The store's small files: changed as objects first, then in the cache (see `copies` for their keys)."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import Overtaken
@@ -9,7 +8,7 @@ from ..store.files import Files
 from ..store.layout import Layout
 from ..store.records import Entry, Tombstone, decode
 from ..store.snapshots import read
-from .copies import record_key, signature_key
+from .copies import Copies, record_key, signature_key
 from .lease import Lease
 from .objects import Objects
 
@@ -17,12 +16,11 @@ from .objects import Objects
 class RemoteFiles(Files):
     """Fulfils store.files.Files. Whoever calls holds the store's lock."""
 
-    def __init__(self, layout: Layout, objects: Objects, lease: Lease, tell: Callable[[], None]) -> None:
-        """tell: lets others know that something has changed"""
+    def __init__(self, layout: Layout, objects: Objects, lease: Lease, copies: Copies) -> None:
         self._layout = layout
         self._objects = objects
         self._lease = lease
-        self._tell = tell
+        self._copies = copies
         #: signatures of records that are about to be written, by id
         self._signatures: dict[str, bytes] = {}
 
@@ -30,15 +28,21 @@ class RemoteFiles(Files):
         """Raises Overtaken if another process has published under a record's number."""
         if path.suffix == ".sig":  # its key is made of the record, which comes next
             self._signatures[path.stem] = data
-        elif path.parent == self._layout.snapshots and path.suffix == ".json":
-            self._replace_entry(path, data)
-        else:
-            self._lease.put(self._key(path), data)
-        fs.replace(path, data)
-        self._tell()
+            fs.replace(path, data)
+            return
+        entry: Entry | None = None
+        if path.parent == self._layout.snapshots and path.suffix == ".json":
+            entry = decode(data, Entry, f"snapshots/{path.name}")
+        key = record_key(entry.number) if entry else self._key(path)
+        with self._copies.changing(key, path):
+            if entry:
+                self._replace_entry(path, data, entry)
+            else:
+                self._lease.put(key, data)
+            fs.replace(path, data)
+        self._copies.tell()
 
-    def _replace_entry(self, path: Path, data: bytes) -> None:
-        entry: Entry = decode(data, Entry, f"snapshots/{path.name}")
+    def _replace_entry(self, path: Path, data: bytes, entry: Entry) -> None:
         if isinstance(entry, Tombstone):
             forgotten = read(path)
             self._lease.put(record_key(entry.number), data)
@@ -47,16 +51,18 @@ class RemoteFiles(Files):
             return
         if signature := self._signatures.pop(entry.id, None):
             self._objects.put(signature_key(data), signature)
-        if not self._objects.create(record_key(entry.number), data):  # the commit
+        if not self._lease.create(record_key(entry.number), data):  # the commit
             raise Overtaken(f"the store {self._objects.address}")
 
     def remove(self, path: Path) -> bool:
         if path.suffix == ".sig":
             self._signatures.pop(path.stem, None)
-        else:
-            self._lease.delete(self._key(path))
-        removed = fs.unlink(path)
-        self._tell()
+            return fs.unlink(path)
+        key = self._key(path)
+        with self._copies.changing(key, path):
+            self._lease.delete(key)
+            removed = fs.unlink(path)
+        self._copies.tell()
         return removed
 
     def _key(self, path: Path) -> str:

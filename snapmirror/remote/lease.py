@@ -1,8 +1,9 @@
 """The store's lock across machines: objects `lease/<number>`, of which the one with the greatest number tells who holds it.
 
 A lease that is not renewed runs out, and whoever creates the next number takes over; a number is created by one writer only.
-Ages are told by the service's clock alone. Whoever writes because of a lease has the service refuse what gets there when the
-lease has run out (`Objects.within`), so a process that was stopped for an hour does no harm when it goes on.
+All times are the service's. Whoever writes because of a lease has the service refuse what gets there when the lease has run
+out (`Objects.within`), so a process that was stopped for an hour, or a machine whose clock stood still, does no harm when it
+goes on: a URL is dated by this machine's clock, and its lifetime leads to the lease's end whatever that clock says.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from ..errors import LockedError, ObjectError
+from ..errors import LockedError, ObjectError, Overtaken
 from ..store.locks import Waiting
 from .objects import Info, Objects
 
@@ -25,8 +26,8 @@ _RENEWED = 15.0
 _LOOK = 0.2
 #: the service states its time to the second, and an object's too
 _ROUGH = timedelta(seconds=2)
-#: by how much this machine's clock may differ from the service's
-_SKEW = timedelta(minutes=5)
+#: by how much this machine's clock may be ahead of the service's, and behind it
+_AHEAD, _BEHIND = timedelta(seconds=20), timedelta(minutes=5)
 _PREFIX = "lease"
 
 
@@ -37,7 +38,7 @@ class _Body(msgspec.Struct):
 
 
 class Lease:
-    """One process's share in the lock. `hold` it, then write with `put` and `delete`."""
+    """One process's share in the lock. `hold` it, then write with `put`, `create` and `delete`."""
 
     def __init__(self, objects: Objects, now: Callable[[], datetime]) -> None:
         """now: this machine's clock"""
@@ -47,111 +48,148 @@ class Lease:
         self._number = 0
         #: the process's own thread renews it, and who is about to write
         self._renewing = threading.Lock()
-        #: until when by this machine's clock, and by how much that is ahead of the service's
+        #: until when, by the service's clock
         self._until = now()
-        self._ahead = timedelta()
+        #: whether a block of `hold` is being run
+        self.held = False
+        #: whether something that was asked for may still be carried out after all
+        self._doubtful = False
 
     @contextlib.contextmanager
     def hold(self, waiting: Waiting | None) -> Iterator[None]:
         """Hold the lock for the block. waiting: as in `store.locks.hold`. Raises LockedError, ObjectError."""
         self._acquire(waiting)
+        self.held = True
         ended = threading.Event()
         renewing = threading.Thread(target=self._keep, args=(ended,), name="lease", daemon=True)
         renewing.start()
         try:
             yield
         finally:
+            self.held = False
             ended.set()
             renewing.join()
             self._release()
 
     def put(self, key: str, data: bytes) -> None:
-        """Make an object hold these bytes while the lease lasts. Raises LockedError if it has been lost."""
-        self._objects.within("PUT", key, self._rest(), data)
+        """Make an object hold these bytes while the lease lasts. Raises Overtaken if it has been lost."""
+        with self._fenced() as lifetime:
+            self._objects.within("PUT", key, lifetime, data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Make an object while the lease lasts, unless there is one; whether it was made, or holds these bytes already.
+
+        Raises Overtaken if the lease has been lost.
+        """
+        with self._fenced() as lifetime:
+            return self._objects.within("PUT", key, lifetime, data, create=True) or self._objects.get(key) == data
 
     def delete(self, key: str) -> None:
-        """Remove an object while the lease lasts. Raises LockedError if it has been lost."""
-        self._objects.within("DELETE", key, self._rest())
+        """Remove an object while the lease lasts. Raises Overtaken if it has been lost."""
+        with self._fenced() as lifetime:
+            self._objects.within("DELETE", key, lifetime)
+
+    @contextlib.contextmanager
+    def _fenced(self) -> Iterator[timedelta]:
+        """For how long a URL that is signed now may be good. An error may mean that the request is still under way: then the
+        lease is not given back, but runs out.
+        """
+        try:
+            yield self._rest()
+        except ObjectError as error:
+            self._doubtful = True
+            if error.code == "AccessDenied" and self._now() >= self._until:
+                raise Overtaken(f"the store {self._objects.address}") from None
+            raise
+
+    # Taking, keeping, giving back
 
     def _acquire(self, waiting: Waiting | None) -> None:
         told = False
         while True:
+            there = self._objects.now()  # before its age is looked at: it may be written again meanwhile
             newest = self._newest()
-            number = _number(newest) if newest else 0
-            if newest and not self._is_over(newest):
+            if newest and not self._is_over(newest, there):
                 if waiting is None:
                     raise LockedError(f"the store {self._objects.address}")
                 if not told:
                     waiting(f"the store {self._objects.address}")
                     told = True
                 time.sleep(_LOOK)
-            elif self._take(number + 1):
-                for one in self._objects.list(_PREFIX):
-                    if _number(one) < self._number:
-                        self._objects.within("DELETE", one.key, LIFETIME)
+            elif self._take(_number(newest) + 1 if newest else 1):
                 return
 
     def _take(self, number: int) -> bool:
         """Create a lease; whether it is ours and the newest."""
-        until = self._good_until()
+        until = self._present() + _good()
         if not self._objects.create(_key(number), self._body()):
             return False
-        newest = self._newest()
-        if newest is None or _number(newest) != number:  # it was free again: who holds a newer one has removed it
-            self._objects.within("DELETE", _key(number), LIFETIME)
+        if not self._is_newest(number):  # it was free again: who holds a newer one has removed it
+            self._objects.delete(_key(number))
             return False
-        self._number, self._until = number, until
+        self._number, self._until, self._doubtful = number, until, False
+        with contextlib.suppress(ObjectError):  # the next one does
+            for one in self._objects.list(_PREFIX):
+                if _number(one) < number:
+                    self._objects.delete(one.key)
         return True
 
     def _newest(self) -> Info | None:
         return max(self._objects.list(_PREFIX), key=_number, default=None)
 
-    def _is_over(self, lease: Info) -> bool:
-        """Whether its owner has given it back, or has not been heard of for so long that it has lost it."""
-        data = self._objects.get(lease.key)
-        if data is None:  # its successor has removed it
-            return False
-        try:
-            if msgspec.json.decode(data, type=_Body).released:
-                return True
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            pass  # nobody's: it runs out as any other
-        return self._objects.now() - lease.modified > LIFETIME + _ROUGH
+    def _is_newest(self, number: int) -> bool:
+        newest = self._newest()
+        return newest is not None and _number(newest) == number
 
-    def _good_until(self) -> datetime:
-        """Until when a lease lasts that is written next, by this machine's clock.
+    def _is_over(self, lease: Info, there: datetime) -> bool:
+        """Whether its owner has given it back, or has not been heard of for so long that it has lost it.
 
-        Raises ObjectError if the clocks differ too much to tell.
+        there: what time it was before the lease was looked for
         """
-        before = self._now()
+        if there - lease.modified > LIFETIME + _ROUGH:
+            return True
+        data = self._objects.get(lease.key)
+        try:  # None: its successor has removed it
+            return data is not None and msgspec.json.decode(data, type=_Body).released
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False  # nobody's: it runs out as any other
+
+    def _present(self) -> datetime:
+        """The service's time. Raises ObjectError if this machine's differs too much."""
         there = self._objects.now()
-        self._ahead = before - there
-        if abs(self._ahead) > _SKEW:
+        ahead = self._now() - there
+        if ahead > _AHEAD or -ahead > _BEHIND:
+            way = "ahead of" if ahead > timedelta() else "behind"
             raise ObjectError(
-                str(self._objects.address), "", f"this machine's clock is {self._ahead} ahead of the service's; set it right"
+                str(self._objects.address), "", f"this machine's clock is {abs(ahead)} {way} the service's; set it right"
             )
-        return before + LIFETIME - 2 * _ROUGH
+        return there
 
     def _rest(self) -> timedelta:
-        """How long it lasts still, as a URL that is signed now has to say it; renewed first where that is little."""
+        """How long a URL may be good that is signed now: dated by this machine's clock, it is to end when the lease does."""
         if self._until - self._now() < LIFETIME / 2:
             self._renew()
-        return max(self._until - self._now() - self._ahead, timedelta(seconds=1))
+        rest = self._until - self._now()
+        if rest < timedelta(seconds=1):
+            raise Overtaken(f"the store {self._objects.address}")
+        return rest
 
     def _renew(self) -> None:
-        """Make it last longer. Raises LockedError if another process has it.
+        """Make it last longer. Raises Overtaken if another process has it, ObjectError.
 
         One that has run out is not written again, for somebody may have seen that it has: only the next number tells who is
         first.
         """
         with self._renewing:
-            left = self._until - self._now()
-            if left > timedelta(seconds=1):
-                until = self._good_until()
-                self._objects.within("PUT", _key(self._number), left - self._ahead, self._body())
-                self._until = until
-            elif not self._take(self._number + 1):
-                raise LockedError(f"the store {self._objects.address}")
+            there, left = self._present(), self._until - self._now()
+            if there < self._until and left >= timedelta(seconds=1):
+                self._objects.within("PUT", _key(self._number), left, self._body())
+                if self._is_newest(self._number):
+                    self._until = there + _good()
+                    return
+            elif self._take(self._number + 1):
+                return
+            raise Overtaken(f"the store {self._objects.address}")
 
     def _keep(self, ended: threading.Event) -> None:
         while not ended.wait(_RENEWED):
@@ -159,11 +197,18 @@ class Lease:
                 self._renew()
 
     def _release(self) -> None:
-        with contextlib.suppress(ObjectError):  # then it runs out
-            self._objects.put(_key(self._number), self._body(released=True))
+        """Give it back, unless something may still be carried out: then it runs out."""
+        with contextlib.suppress(ObjectError):
+            if not self._doubtful:
+                self._objects.put(_key(self._number), self._body(released=True))
 
     def _body(self, *, released: bool = False) -> bytes:
         return msgspec.json.encode(_Body(self._owner, released))
+
+
+def _good() -> timedelta:
+    """For how long one is sure to last from a time before it was written."""
+    return LIFETIME - 2 * _ROUGH
 
 
 def _key(number: int) -> str:

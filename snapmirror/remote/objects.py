@@ -7,6 +7,7 @@ written before. `If-Match`, and conditions at the end of a multipart upload, are
 
 import contextlib
 import re
+import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -78,13 +79,15 @@ class Objects:
         self._session = requests.Session()
         self._session.trust_env = False  # a proxy is for upstreams
         self._threads: ThreadPoolExecutor | None = None
+        self._beginning = threading.Lock()
 
     @property
     def threads(self) -> ThreadPoolExecutor:
         """For many requests at once."""
-        if self._threads is None:  # not before the first of them: a process that has threads must not be forked
-            self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="objects")
-        return self._threads
+        with self._beginning:
+            if self._threads is None:  # not before the first of them: a process that has threads must not be forked
+                self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="objects")
+            return self._threads
 
     def close(self) -> None:
         """Wait for what is under way."""
@@ -185,26 +188,35 @@ class Objects:
         with self._errors(""):
             answer = self._session.head(self.sign("HEAD", "snapmirror.json", timedelta(minutes=1)), timeout=30)
             stated = answer.headers.get("Date")
-        if stated is None:
-            raise ObjectError(str(self.address), "", "the service does not say what time it is")
-        return parsedate_to_datetime(stated)
+        try:
+            return parsedate_to_datetime(stated or "")
+        except ValueError:
+            raise ObjectError(str(self.address), "", "the service does not say what time it is") from None
 
     def sign(self, method: str, key: str, lifetime: timedelta) -> str:
         """A URL with which whoever has it may do that for so long, by the service's clock and from ours on."""
         with self._errors(key):
             return str(obstore.sign(self._store, method, key, lifetime))  # type: ignore[call-overload]
 
-    def within(self, method: str, key: str, lifetime: timedelta, data: bytes | None = None) -> None:
-        """PUT or DELETE an object, refused by the service itself if the request gets there later than `lifetime` from now."""
+    def within(self, method: str, key: str, lifetime: timedelta, data: bytes | None = None, *, create: bool = False) -> bool:
+        """PUT or DELETE an object, refused by the service itself if the request gets there later than `lifetime` from now.
+
+        create: only if there is none; whether it was done
+        """
         url = self.sign(method, key, lifetime)
-        with self._errors(key):
-            for attempt in range(_RETRIES):
-                answer = self._session.request(method, url, data=data, timeout=(10, 60))
-                if answer.status_code < 300 or (method == "DELETE" and answer.status_code == 404):
-                    return
-                if answer.status_code < 500 and answer.status_code != 409:
-                    break
-                time.sleep(min(2.0**attempt / 10, 5))
-        code = _CODE.search(answer.text)
-        name = code[1] if code else f"status {answer.status_code}"
-        raise ObjectError(f"{self.address}/{key}", name, _MEANINGS.get(name, f"the service answers {name}"))
+        headers = {"If-None-Match": "*"} if create else {}
+        end, pause = time.monotonic() + lifetime.total_seconds(), 0.1
+        while True:
+            try:
+                answer = self._session.request(method, url, data=data, headers=headers, timeout=(10, 60))
+                status, text = answer.status_code, answer.text
+            except requests.RequestException as error:
+                status, text = 599, str(error)
+            if status < 300 or (method == "DELETE" and status == 404):
+                return True
+            if create and status == 412:
+                return False
+            pause = min(2 * pause, 5)
+            if (status < 500 and status != 409) or time.monotonic() + pause > end:
+                raise self._error(key, RuntimeError(f"status code: {status} {text}" if status != 599 else text))
+            time.sleep(pause)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .. import clock
-from ..digests import Digest
-from ..errors import ObjectError, StoreError
+from ..digests import Digest, sha256
+from ..errors import LockedError, ObjectError, StoreError
 from ..store import fs, layout, locks, reindex
+from ..store.blobs import Staged
 from ..store.denied import Denied
 from ..store.directories import Metadata
 from ..store.index import BlobRow, LeafKey
@@ -61,8 +62,8 @@ class RemoteStore(Store):
         self._ahead: timedelta | None = None
         self._lease = Lease(objects, now)
         self._copies = Copies(cache, objects, now, self._forget, self._start_over)
-        files = RemoteFiles(cache, objects, self._lease, self._copies.tell)
-        self.blobs = RemoteBlobs(cache, objects, self._lease.delete, self._clock_ahead)
+        files = RemoteFiles(cache, objects, self._lease, self._copies)
+        self.blobs = RemoteBlobs(cache, objects, self._lease.delete, self._clock_ahead, self._row, self._removing)
         self.metadata = Metadata(self.blobs)
         self.snapshots = Snapshots(cache, key, files)
         self.denied = Denied(cache, files)
@@ -144,20 +145,43 @@ class RemoteStore(Store):
     # What is held: the index knows, for only who removes blobs tells of it
 
     def held(self, digests: Iterable[Digest]) -> dict[Digest, int]:
-        wanted = set(digests)
+        wanted, swept = set(digests), self._copies.swept
         found = self.index.held(wanted)
         unknown = wanted - found.keys()
         if len(unknown) > _FEW:
             rows = {blob.digest: BlobRow(blob.size) for blob in self.blobs.list() if blob.digest in unknown}
         else:
-            sizes = zip(unknown, self.objects.threads.map(self.blobs.size, unknown), strict=True)
+            sizes = zip(unknown, self.objects.threads.map(self.blobs.ask, unknown), strict=True)
             rows = {digest: BlobRow(size) for digest, size in sizes if size is not None}
-        if rows:
-            self.index.put_blobs(rows)
-        return found | {digest: row.size for digest, row in rows.items()}
+        return found | {digest: row.size for digest, row in self._still_there(rows, swept).items()}
+
+    def put(self, data: Sequence[bytes]) -> None:
+        swept, named = self._copies.swept, {sha256(one): one for one in data}
+        held = self.index.held(named)
+        self.blobs.upload({digest: one for digest, one in named.items() if digest not in held})
+        self._still_there({digest: BlobRow(len(one)) for digest, one in named.items() if digest not in held}, swept)
+        self.blobs.keep(data)
+
+    def admit(self, staged: Sequence[Staged]) -> None:
+        swept = self._copies.swept
+        self.blobs.admit(staged)
+        there = self._still_there({one.sha256: BlobRow(one.size, one.blake3) for one in staged}, swept)
+        if others := {one.other: one.sha256 for one in staged if one.other and one.sha256 in there}:
+            self.index.put_blobs({}, others)
+
+    def _still_there(self, rows: Mapping[Digest, BlobRow], swept: int) -> dict[Digest, BlobRow]:
+        """Enter blobs that were there after a list of what was removed, but for those that later ones name: a gc elsewhere may
+        have taken them since, and another process of this machine may have taken out their rows before they were entered.
+        """
+        with self._copies.still():
+            gone = self._copies.removed_since(swept) if rows and self._copies.swept != swept else set()
+            there = {digest: row for digest, row in rows.items() if digest not in gone}
+            if there:
+                self.index.put_blobs(there)
+        return there
 
     def drop_absent(self, digests: Iterable[Digest]) -> None:
-        """Nobody enters a blob that is being deleted: who looks waits for the lock."""
+        """A row is entered only while nobody takes any out."""
 
     def leaves(self, digests: Mapping[LeafKey, Digest]) -> dict[LeafKey, Digest]:
         return self.index.leaves(digests)
@@ -165,16 +189,18 @@ class RemoteStore(Store):
     # What goes
 
     def remove(self, digests: Sequence[Digest]) -> int:
+        self.announce(digests)
+        return self.blobs.delete_many(digests)
+
+    def announce(self, digests: Sequence[Digest]) -> None:
         """Others' indexes are told before the blobs go, as our own is."""
         newest = max((number_of(one.key) for one in self.objects.list("swept")), default=0)
         self._lease.put(swept_key(newest + 1), msgspec.json.encode(Swept([digest.hex() for digest in digests])))
         self._copies.tell()
         self._forget(digests)
-        freed = self.blobs.delete_many(digests)
         for one in list(self.objects.list("swept")):
             if number_of(one.key) <= newest and self.now() - self._clock_ahead() - one.modified > _SWEPT_KEPT:
                 self._lease.delete(one.key)
-        return freed
 
     def _build_index(self) -> tuple[int, int]:
         """What is removed while all blobs are listed is taken out by the next `Copies.pull`."""
@@ -187,7 +213,8 @@ class RemoteStore(Store):
         if limit == float("inf"):
             return dict(unused)
         since, ahead = self._condemned(), self._clock_ahead().total_seconds()
-        return {digest: size for digest, size in unused.items() if since.get(digest.hex(), limit) + ahead < limit}
+        names = {digest: digest.hex() for digest in unused}
+        return {digest: unused[digest] for digest, name in names.items() if name in since and since[name] + ahead < limit}
 
     def condemn(self, unused: Collection[Digest]) -> None:
         since, present = self._condemned(), (self.now() - self._clock_ahead()).timestamp()
@@ -199,6 +226,18 @@ class RemoteStore(Store):
         data = self.objects.get(_CONDEMNED)
         return msgspec.json.decode(data, type=_Condemned).since if data else {}
 
+    @contextlib.contextmanager
+    def _removing(self, digests: Sequence[Digest]) -> Iterator[None]:
+        """See RemoteBlobs."""
+        with contextlib.nullcontext() if self._lease.held else self.lock_only(lambda _: None):
+            self.announce(digests)
+            yield
+
+    def _row(self, digest: Digest) -> int | None:
+        """Bytes of a blob that the index knows, if it is open here: a server does without."""
+        row = self._index.blob(digest) if self._index is not None and not self._index.replaced else None
+        return row.size if row else None
+
     def _forget(self, digests: Iterable[Digest]) -> None:
         gone = list(digests)
         if self.layout.index.exists():
@@ -207,9 +246,8 @@ class RemoteStore(Store):
 
     def _start_over(self) -> None:
         """Nothing that the cache says of blobs is to be trusted."""
-        with self.index_lock():
-            self.close_index()
-            reindex.remove(self.layout)
+        self.close_index()
+        reindex.remove(self.layout)  # whoever is making one meanwhile has the lists applied again: see `_build_index`
         for folder in self.layout.blobs.iterdir():
             for path in folder.iterdir():
                 fs.unlink(path)
@@ -233,7 +271,12 @@ class _Registration(Registration):
         self._lease.put(_syncing_key(self.path), content)
 
     def remove(self) -> None:
-        self._objects.delete(_syncing_key(self.path))
+        """As long as the lease lasts, for a gc may be looking: else the entry is left to grow old."""
+        with contextlib.suppress(ObjectError, LockedError):
+            if self._lease.held:
+                self._lease.delete(_syncing_key(self.path))
+            else:
+                self._objects.delete(_syncing_key(self.path))  # nothing was sealed
         super().remove()
 
 

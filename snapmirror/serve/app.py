@@ -107,7 +107,7 @@ class Server:
             try:
                 await asyncio.to_thread(far.refresh)
                 failed = False
-            except SnapmirrorError as error:
+            except Exception as error:  # whatever it is: the next look may go well, and nothing else brings news
                 if not failed:
                     _log.error("serving what was last read: %s", error)
                 failed = True

@@ -1,6 +1,7 @@
 """Blobs that are not files of this machine: from a cache of them, streamed, or by a redirect to who has them."""
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 from datetime import timedelta
@@ -52,8 +53,9 @@ class FarSender:
         size. Raises Missing, Refused.
         """
         etag = f'"{digest.hex()}"'
-        if path := self.far.cached(digest):
-            return Body(etag, path.stat().st_size, None, path)
+        with contextlib.suppress(FileNotFoundError):  # it has just made room for others
+            if path := self.far.cached(digest):
+                return Body(etag, path.stat().st_size, None, path)
         try:
             size = await asyncio.to_thread(self.far.size, digest)
             if size is None:

@@ -144,7 +144,7 @@ def leaves(title: str, store: Store, ecosystem: Ecosystem, state: DirectoryState
     rows = []
     for name, leaf in store.metadata.directory(state.blob).leaves.items():
         path = ecosystem.leaf_path(leaf) or ""
-        rows.append(Row(path.rpartition("/")[2], store.blobs.size(leaf), name))
+        rows.append(Row(path.rpartition("/")[2], store.blobs.size_for_reading(leaf), name))
     return _page(title, {"": sorted(set(rows))})
 
 

@@ -105,6 +105,10 @@ class Blobs(Protocol):
         """Bytes of a blob, None if it is not there."""
         ...
 
+    def size_for_reading(self, digest: Digest) -> int | None:
+        """The same for who is going to read it; from afar what was seen of it before will do."""
+        ...
+
     def delete(self, digest: Digest) -> int:
         """Remove a blob; the bytes freed, 0 if it was not there."""
         ...
@@ -241,6 +245,9 @@ class LocalBlobs:
         except FileNotFoundError:
             return None
         return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def size_for_reading(self, digest: Digest) -> int | None:
+        return self.size(digest)
 
     def delete(self, digest: Digest) -> int:
         size = self.size(digest)

@@ -271,7 +271,7 @@ class Metadata:
 
     def leaf(self, digest: Digest) -> bytes:
         """The canonical, uncompressed bytes of a leaf. Raises DamagedError if it can't be read."""
-        if (self._blobs.size(digest) or 0) > LEAF_LIMIT:
+        if (self._blobs.size_for_reading(digest) or 0) > LEAF_LIMIT:
             raise DamagedError(f"blob {digest.hex()}", "is too large for a leaf")
         try:
             return codec.decompress(self._blobs.read(digest), LEAF_LIMIT)

@@ -319,4 +319,5 @@ def _sweep_without_index(store: Store, blobs: Sized) -> int:
     with store.index_lock():  # or another process would make it again from files that are about to go
         store.close_index()
         reindex.remove(store.layout)
+        store.announce([digest for digest, _ in blobs])
         return sum(store.delete(digest) for digest, _ in blobs)

@@ -235,10 +235,14 @@ class Store:
 
     def remove(self, digests: Sequence[Digest]) -> int:
         """Remove blobs, their rows first; the bytes freed. The caller holds the store's lock."""
+        self.announce(digests)
         self.index.drop_blobs(digests)
         freed = sum(map(self.delete, digests))
         self.drop_absent(digests)
         return freed
+
+    def announce(self, digests: Sequence[Digest]) -> None:
+        """Let other machines know of blobs that are about to go. On a disk there are none."""
 
     def delete(self, digest: Digest) -> int:
         """Remove one blob, but for its row; the bytes freed."""
