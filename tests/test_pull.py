@@ -221,6 +221,7 @@ def test_what_upstream_has_lost(mirror: Mirror, upstream: Upstream, big: Package
     """Is a 404 that says so, for whoever asks; upstream is asked once; `status` lists it until it is there again."""
     path = upstream.root / "chan" / "noarch" / big.filename
     path.unlink()
+    mirror.settings["download"]["stall"] = "1B/20s"  # nothing here is silent, but a busy disk can be, for two seconds
     with serve(mirror) as url:
         for _ in range(5):
             answer = get(f"{url}/{big.filename}")

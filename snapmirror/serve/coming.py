@@ -4,12 +4,14 @@ The last bytes of every answer wait until the hash is right, so that nobody take
 """
 
 import asyncio
+import logging
 import os
 
 from .answers import Refused
 from .parts import COMING_STEP, Drain, send_file
 from .pull import Transfer, identity
 
+_log = logging.getLogger(__name__)
 #: bytes at the end of an answer that wait until the file is known to be right; smaller answers wait as a whole, and so
 #: can still be refused with a status
 _HELD_BACK = 64 << 10
@@ -76,7 +78,8 @@ class Coming:
                     return False
                 if self._stop is None:
                     transport.write(b"\r\n")
-        except Refused:
+        except Refused as refused:
+            _log.warning("an answer was cut short: %s", refused.problem)
             return False
         if self._stop is None:
             transport.write(b"0\r\n\r\n")
