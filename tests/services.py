@@ -1,8 +1,10 @@
 """Services that hold objects: moto, which is quick to start, and a gateway of Ceph, which is the real thing."""
 
 import contextlib
+import random
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -96,10 +98,21 @@ def can_ceph() -> str:
     )
 
 
+def _three_ports() -> int:
+    """The first of three ports in a row that nothing listens on, below those that the system gives to connections."""
+    for _ in range(100):
+        first = random.randrange(10000, 30000)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
+            for port in range(first, first + 3):
+                opened.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
+    raise RuntimeError("no three ports in a row are free")
+
+
 @contextlib.contextmanager
 def ceph(folder: Path) -> Iterator[Service]:
     """A gateway of Ceph with one disk, which is a file."""
-    port = free_port()
+    port = _three_ports()
     started = subprocess.run(["bash", _CEPH, "start", folder, str(port)], capture_output=True, text=True, timeout=120)
     try:
         assert started.returncode == 0, started.stderr[-2000:]
