@@ -405,7 +405,7 @@ class _Noting(Server):
 def _serve_copies(store: Path, log: Path, told: int) -> None:
     async def serve() -> None:
         with Store.open(store, write=False) as opened, socket.create_server(("127.0.0.1", 0)) as listener:
-            server = _Noting(opened, ECOSYSTEMS, Serve(), {}, None)
+            server = _Noting(opened, ECOSYSTEMS, Serve(), {}, None, api=Api(opened, ECOSYSTEMS))
             server.log = os.open(log, os.O_WRONLY | os.O_APPEND)
             async with serving(server, [listener]):
                 os.write(told, f"http://127.0.0.1:{listener.getsockname()[1]}\n".encode())
