@@ -292,7 +292,8 @@ def _drop_leftovers(store: Store) -> int:
     In `live/` only the states are written under the store's lock: a server may be at work on the notes.
     """
     layout = store.layout
-    folders = (layout.snapshots, layout.pins, layout.denied, layout.syncing, store.live.folder, layout.published)
+    outcomes = layout.live / "outcomes"  # whoever writes one just now goes without
+    folders = (layout.snapshots, layout.pins, layout.denied, layout.syncing, store.live.folder, outcomes, layout.published)
     freed = 0
     left = [path for folder in (*folders, *layout.blobs.iterdir()) for path in folder.glob(".*")]
     for path in (*left, *layout.root.glob(f".{layout.format.name}.*")):
