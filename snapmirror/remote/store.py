@@ -173,11 +173,12 @@ class RemoteStore(Store):
         """Enter blobs that were there after a list of what was removed, but for those that later ones name: a gc elsewhere may
         have taken them since, and another process of this machine may have taken out their rows before they were entered.
         """
+        index = self.index  # first: making a missing one waits for what is held below
         with self._copies.still():
             gone = self._copies.removed_since(swept) if rows and self._copies.swept != swept else set()
             there = {digest: row for digest, row in rows.items() if digest not in gone}
             if there:
-                self.index.put_blobs(there)
+                index.put_blobs(there)
         return there
 
     def drop_absent(self, digests: Iterable[Digest]) -> None:
