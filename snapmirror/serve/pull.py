@@ -355,6 +355,8 @@ def _refusal(source: Source, error: SnapmirrorError) -> Refused:
     """The answer for a file that can't be had: 404 lost, 507 no room, 502 anything else."""
     if isinstance(error, AbsentError):
         return Refused(404, f"{source.file.name}: upstream has lost it, and nobody had asked for it before: {error}")
-    if isinstance(error, DiskFull | PlanTooLarge):
-        return Refused(507, f"{source.file.name}: this mirror has no room for it")
+    if isinstance(error, DiskFull):
+        return Refused(507, f"{source.file.name}: this mirror has no room for it: no space left on its disk")
+    if isinstance(error, PlanTooLarge):
+        return Refused(507, f"{source.file.name}: this mirror has no room for it beside what it keeps free")
     return Refused(502, f"{source.file.name}: {error}")
