@@ -1,6 +1,5 @@
 """The API for programs, `/-/api/v1/`: requests in, JSON out. What can be asked is not known here."""
 
-import urllib.parse
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -27,7 +26,7 @@ class Api(Protocol):
     """What answers."""
 
     def answer(self, path: str, query: Mapping[str, str], catalog: Catalog) -> bytes | None:
-        """The JSON for a decoded path below PREFIX; None if there is nothing of that kind.
+        """The JSON for a raw path below PREFIX; None if there is nothing of that kind.
 
         Raises SelectorError, UsageError, DamagedError.
         """
@@ -54,7 +53,7 @@ class ApiSender:
         query = dict(request.query)
 
         def make() -> Body:
-            found = self._api.answer(urllib.parse.unquote(path), query, catalog)
+            found = self._api.answer(path, query, catalog)
             if found is None:
                 raise _NoQuestion
             return in_memory(found)
