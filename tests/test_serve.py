@@ -44,7 +44,7 @@ from snapmirror.store.directories import Derived, Directory, DirectoryReader
 from snapmirror.store.layout import Layout
 from snapmirror.store.records import Pin, Record, Tombstone
 from snapmirror.store.store import Store
-from snapmirror.sync.api import Api
+from snapmirror.web import faces
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -181,7 +181,9 @@ def served(built: Built, settings: Serve | None = None, ecosystem: Ecosystem = C
 
     async def main() -> None:
         with built.open() as store:
-            server = Server(store, {"conda": ecosystem}, settings or Serve(), {}, None, api=Api(store, {"conda": ecosystem}))
+            server = Server(
+                store, {"conda": ecosystem}, settings or Serve(), {}, None, faces=faces(store, {"conda": ecosystem})
+            )
             async with serving(server, sockets, tls=context_of(settings or Serve())):
                 ready.set()
                 await ended.wait()

@@ -9,7 +9,7 @@ from aiohttp import web
 from ..errors import Forgotten, SelectorError, UsageError
 from ..store.catalog import Catalog
 from .bodies import Bodies, Body, in_memory
-from .respond import SHORT, Reply, head, problem, respond
+from .respond import REVALIDATE, SHORT, Reply, head, problem, respond
 
 #: below `/-/`
 PREFIX = "api/v1/"
@@ -30,6 +30,10 @@ class Api(Protocol):
 
         Raises SelectorError, UsageError, DamagedError.
         """
+        ...
+
+    def lasts(self, path: str) -> bool:
+        """Whether the answer for a raw path stays as it is while the catalog does."""
         ...
 
 
@@ -59,6 +63,9 @@ class ApiSender:
             return in_memory(found)
 
         try:
+            lasts = self._api.lasts(path)
+            if not lasts:
+                bodies = self._bodies.beside()
             body = await bodies.get((path, *sorted(query.items())), make)
         except Forgotten as error:
             return problem(request, 410, str(error), media=_JSON)
@@ -68,4 +75,4 @@ class ApiSender:
             return problem(request, 404, f"{path}: there is no such question; openapi.json lists them all", media=_JSON)
         except UsageError as error:
             return problem(request, 400, str(error), media=_JSON)
-        return respond(request, head(body, None, _JSON, SHORT), body, None)
+        return respond(request, head(body, None, _JSON, SHORT if lasts else REVALIDATE), body, None)

@@ -106,6 +106,8 @@ class Endpoint(NamedTuple):
     result: type[msgspec.Struct]
     #: raises SelectorError for what names no snapshot, UsageError, DamagedError
     answer: Callable[[Asked], msgspec.Struct]
+    #: whether the answer stays as it is while no snapshot, pin or denial changes
+    lasting: bool = True
 
 
 _SELECTOR = "`current`, a date, a time, an id or a pin"
@@ -113,7 +115,7 @@ _REPO = Parameter("repo", "only repos at or below this path", in_path=False)
 #: snapshots in one answer
 _PAGE = 1000
 #: names in one answer
-_FOUND = 100
+FOUND = 100
 
 
 def _snapshots(asked: Asked) -> Snapshots:
@@ -164,7 +166,7 @@ def _packages(asked: Asked) -> Names:
     if not (offset.isascii() and offset.isdecimal() and len(offset) < 10):
         raise UsageError(f"offset={offset[:40]}: no number")
     repos = _repos(asked, _held(asked)) if asked.given.get("repo") else None
-    return asked.minds.searcher.search(asked.catalog, asked.given.get("q", ""), repos, _FOUND, int(offset))
+    return asked.minds.searcher.search(asked.catalog, asked.given.get("q", ""), repos, FOUND, int(offset))
 
 
 def _package(asked: Asked) -> Package:
@@ -239,10 +241,11 @@ ENDPOINTS = (
         (
             Parameter("q", "part of the name", in_path=False),
             _REPO,
-            Parameter("offset", f"how many to pass over: an answer has {_FOUND}", in_path=False),
+            Parameter("offset", f"how many to pass over: an answer has {FOUND}", in_path=False),
         ),
         Names,
         _packages,
+        lasting=False,
     ),
     Endpoint(
         "packages/{name}",
@@ -251,7 +254,7 @@ ENDPOINTS = (
         Package,
         _package,
     ),
-    Endpoint("health", "How the mirror fares", (), Health, _health),
+    Endpoint("health", "How the mirror fares", (), Health, _health, lasting=False),
     Endpoint(
         "log/{name}",
         "When files of a package appeared, changed, were yanked or hot-fixed, and vanished",
@@ -290,6 +293,10 @@ class Api:
                     raise UsageError(f"{unknown[0]}: there is no such parameter (there are: {', '.join(known) or 'none'})")
                 return endpoint.answer(Asked(self._store, self._ecosystems, self._minds, catalog, {**query, **given}))
         return None
+
+    def lasts(self, path: str) -> bool:
+        """See serve.api.Api."""
+        return not any(_match(endpoint, path) is not None and not endpoint.lasting for endpoint in ENDPOINTS)
 
     def answer(self, path: str, query: Mapping[str, str], catalog: Catalog) -> bytes | None:
         """The JSON for a raw path below `/-/api/v1/`; None if there is nothing of that kind.

@@ -41,8 +41,9 @@ class PackageFile(msgspec.Struct, kw_only=True):
     repo: str
     #: path of the directory below the repo, empty if the repo is one
     directory: str
-    #: name of the file
+    #: name of the file, and its path below a snapshot
     file: str
+    path: str
     #: name of the package
     package: str
     version: str
@@ -186,6 +187,7 @@ class _Question:
             assert naming
             content = self._store.metadata.leaf(digest)
             files = {file.name: file for file in ecosystem.files(content)}
+            paths = {file.name: path for path, file in ecosystem.paths(content).items()}
             for name, record in ecosystem.records(content):
                 if named.covers(naming, leaf, name):
                     said = ecosystem.about(name, record, partial(self._beside, files.get(name + _METADATA)))
@@ -195,6 +197,7 @@ class _Question:
                         repo=repo,
                         directory=directory,
                         file=name,
+                        path=f"{place_of(repo, directory)}/{paths.get(name, name)}",
                         package=leaf,
                         version=said.version,
                         build=said.build,
@@ -227,8 +230,3 @@ class _Question:
             for file, reason in sorted(run.reader.document.withheld.items())
             if naming and named.covers(naming, ecosystem.leaf_of(file), file)
         ]
-
-
-def path_of(file: PackageFile) -> str:
-    """The path of a file below a snapshot, where its ecosystem publishes it under its own name."""
-    return f"{place_of(file.repo, file.directory)}/{file.file}"
