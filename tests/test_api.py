@@ -39,7 +39,8 @@ def get(url: str, **query: str) -> Any:
     answer = requests.get(url, params=query, timeout=30)
     assert answer.status_code == 200, answer.text
     assert answer.headers["Content-Type"] == "application/json"
-    assert requests.get(answer.url, headers={"If-None-Match": answer.headers["ETag"]}, timeout=30).status_code == 304
+    again = requests.get(answer.url, headers={"If-None-Match": answer.headers["ETag"]}, timeout=30)
+    assert again.status_code == 304 or "health" in url  # free space and ages change with every second
     return answer.json()
 
 

@@ -592,7 +592,7 @@ def test_serving_writes_nothing(built: Built) -> None:
 
 
 def crawl(server: Served, start: str) -> dict[str, requests.Response]:
-    """Every page and file that links lead to, as a scraper follows them."""
+    """Every page and file that links lead to, as a scraper follows them; but for upstream, to which only marked links lead."""
     found: dict[str, requests.Response] = {}
     waiting = [start]
     while waiting:
@@ -601,7 +601,7 @@ def crawl(server: Served, start: str) -> dict[str, requests.Response]:
             continue
         answer = found[path] = server.get(path)
         if answer.headers["Content-Type"].startswith("text/html"):
-            links = [html.unescape(link) for link in re.findall(r'href="([^"]*)"', answer.text)]
+            links = [html.unescape(link) for link in re.findall(r'(?<!rel="noreferrer" )href="([^"]*)"', answer.text)]
             assert not [link for link in links if link.startswith("/") or "//" in link], "a link is not relative"
             waiting += [urllib.parse.urljoin(path, link) for link in links]
     return found

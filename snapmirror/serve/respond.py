@@ -31,7 +31,7 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 SHORT = "public, max-age=300"
 NO_STORE = "no-store"
 #: kept, and asked about each time
-REVALIDATE = "no-cache"
+REVALIDATE = "public, no-cache"
 #: bytes; larger parts of files go from the page cache to the socket without passing through this process
 _READ = 128 << 10
 #: bytes from memory given to a socket at once; the first of them go with the headers

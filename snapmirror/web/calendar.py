@@ -94,8 +94,8 @@ def label(visit: Visit, day: str, has: Day | None) -> str:
     """A day in words."""
     if has is None:
         return visit.t("{day}: no snapshot", day=day)
-    parts = [visit.t("{day}: {count} snapshots", day=day, count=len(has.snapshots))]
-    changed = "about {count} packages changed" if has.estimated else "{count} packages changed"
+    parts = [visit.t("{day}, snapshots: {count}", day=day, count=len(has.snapshots))]
+    changed = "packages changed: about {count}" if has.estimated else "packages changed: {count}"
     parts.append(visit.t(changed, count=f"{has.changed:,}"))
     if has.pins:
         parts.append(visit.t("pins: {pins}", pins=", ".join(has.pins)))

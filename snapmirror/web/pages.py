@@ -31,7 +31,7 @@ PAGES: Mapping[str, tuple[str, Callable[[Visit], Mapping[str, Any]]]] = {
     "browse": ("browse.html", snapshots.browse),
     "health": ("health.html", health.health),
 }
-_MEDIA = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
+_MEDIA = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 
 
 def faces(store: Store, ecosystems: Mapping[str, Ecosystem]) -> Faces:
@@ -97,7 +97,7 @@ class Pages:
 @cache
 def _static_names() -> Mapping[str, str]:
     """{name of a file of ours: the name by which pages call it}. That changes with the file, so caches may keep it for ever."""
-    names = ("style.css", "page.js")
+    names = ("style.css", "page.js", "icon.svg")
     return {name: name.replace(".", f".{hashlib.sha256(_static(name)).hexdigest()[:12]}.") for name in names}
 
 
