@@ -614,7 +614,7 @@ def test_every_link_of_the_listings_leads_somewhere(built: Built) -> None:
         store.snapshots.write_pin(Pin(name="fixed", snapshot="20261120T010000Z", set="20261120T010000Z"))
     with served(built, Serve(port=0, public_url="https://mirror.example/conda")) as server:
         found = crawl(server, "/")
-        assert {answer.status_code for answer in found.values()} == {200}
+        assert {path: answer.status_code for path, answer in found.items() if answer.status_code != 200} == {}
         for selector in ("", "current/", "2026-11-20/", "20261120T010000Z/", "fixed/"):
             for folder in ("main/", "main/noarch/", "main/noarch/shards/", "anaconda/", "anaconda/pkgs/r/noarch/"):
                 assert f"/{selector}{folder}" in found or not selector, f"/{selector}{folder}"
@@ -622,7 +622,7 @@ def test_every_link_of_the_listings_leads_somewhere(built: Built) -> None:
             assert package.content == odd.data
         assert "<i>" not in found["/current/main/noarch/"].text
         assert f"{len(OLD.data)}" in found["/current/main/noarch/"].text
-        assert "https://mirror.example/conda/current/" in found["/"].text
+        assert "https://mirror.example/conda/current" in found["/"].text
         for folder in ("current", "current/main", "main", "current/main/noarch", "2026-11-20/main/noarch/shards"):
             answer = server.get(f"/{folder}")
             assert (answer.status_code, answer.headers["Location"]) == (301, folder.rpartition("/")[2] + "/")

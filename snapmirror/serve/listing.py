@@ -156,7 +156,8 @@ def _lines(title: str, sections: dict[str, list[Row]], example: str, parent: boo
 def _begin(title: str) -> Iterator[str]:
     heading = html.escape(f"Index of {title}")
     yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="color-scheme" content="light dark">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield '<meta name="color-scheme" content="light dark">'
     yield f"<title>{heading}</title>\n</head>\n<body>\n<h1>{heading}</h1>"
 
 

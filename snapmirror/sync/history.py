@@ -123,7 +123,7 @@ class _History:
         reader = self._store.metadata.directory(state.blob)
         kind = reader.document.kind
         naming = self.namings.of(kind)
-        leaves = tuple(named.leaves(reader, naming)) if naming else ()
+        leaves = tuple(named.leaves(reader, naming))
         withheld = reader.document.withheld
         if leaves == before.leaves:
             return before._replace(directory=state.blob, withheld=withheld, kind=kind)
@@ -133,7 +133,6 @@ class _History:
     def _read(self, kind: str, leaf: str, digest: Digest) -> Mapping[str, _Listed]:
         """The files of a leaf that are meant."""
         naming, ecosystem = self.namings.of(kind), self._ecosystems[kind]
-        assert naming
         content = self._store.metadata.leaf(digest)
         files = {file.name: file for file in ecosystem.files(content)}
         records = ((name, record) for name, record in ecosystem.records(content) if named.covers(naming, leaf, name))

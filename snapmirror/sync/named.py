@@ -16,23 +16,27 @@ class Namings:
     def __init__(self, ecosystems: Mapping[str, Ecosystem], spec: str) -> None:
         self._ecosystems = ecosystems
         self._spec = spec
-        self._found: dict[str, Naming | None] = {}
-        self._problem = ""
+        self._found: dict[str, Naming] = {}
+        #: {kind in which it can mean nothing: why}
+        self._problems: dict[str, str] = {}
 
-    def of(self, kind: str) -> Naming | None:
-        """What it means in a directory of a kind; None if it can mean nothing there."""
+    def of(self, kind: str) -> Naming:
+        """What it means in a directory of a kind; where it can mean nothing, a leaf of that very name.
+
+        Upstreams list names that nobody could write, and a search finds them.
+        """
         if kind not in self._found:
             try:
                 self._found[kind] = self._ecosystems[kind].naming(self._spec)
-            except ValueError as problem:  # it may name something in a repo of another kind
-                self._found[kind] = None
-                self._problem = self._problem or str(problem)
+            except ValueError as problem:
+                self._problems[kind] = str(problem)
+                self._found[kind] = Naming(self._spec, self._spec, True, lambda leaf, _: leaf == self._spec)
         return self._found[kind]
 
     def refusal(self, repos: Collection[str]) -> UsageError:
         """What to say if no kept snapshot lists it in these repos."""
-        if self._problem and not any(self._found.values()):
-            return UsageError(f"{self._spec!r} names nothing: {self._problem}")
+        if self._problems.keys() == self._found.keys() != set():
+            return UsageError(f"{self._spec!r} names nothing: {next(iter(self._problems.values()))}")
         return UsageError(f"{self._spec}: no kept snapshot lists it in {', '.join(sorted(repos)) or 'any repo'}")
 
 

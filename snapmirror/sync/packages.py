@@ -11,7 +11,7 @@ import msgspec
 
 from .. import addresses
 from ..digests import Digest
-from ..ecosystem import Ecosystem, Naming
+from ..ecosystem import Ecosystem
 from ..errors import DamagedError
 from ..readings import File
 from ..store.catalog import Catalog
@@ -135,11 +135,6 @@ class _Question:
         self._store = store
         self._ecosystems = ecosystems
         self.namings = named.Namings(ecosystems, spec)
-        #: what it means where nobody could write it: a name that a search has found is listed for all that
-        self._exactly = Naming(spec, spec, True, lambda leaf, _: leaf == spec)
-
-    def _naming(self, kind: str) -> Naming:
-        return self.namings.of(kind) or self._exactly
 
     def runs(self, records: list[Record], repo: str, directory: str) -> Iterator[_Run]:
         """What a directory says of the text, oldest first. One that does not have it says that too, with no leaves."""
@@ -158,7 +153,7 @@ class _Question:
                 continue
             seen = state.blob
             reader = self._store.metadata.directory(state.blob)
-            naming = self._naming(reader.document.kind)
+            naming = self.namings.of(reader.document.kind)
             leaves = tuple(named.leaves(reader, naming))
             if current and current.leaves == leaves:
                 current = current._replace(last=record.id, reader=reader)
@@ -187,7 +182,7 @@ class _Question:
         return list(found.values())
 
     def _listed(self, run: _Run, repo: str, directory: str) -> Iterator[PackageFile]:
-        naming, ecosystem = self._naming(run.kind), self._ecosystems[run.kind]
+        naming, ecosystem = self.namings.of(run.kind), self._ecosystems[run.kind]
         for leaf, digest in run.leaves:
             content = self._store.metadata.leaf(digest)
             files = {file.name: file for file in ecosystem.files(content)}
@@ -228,7 +223,7 @@ class _Question:
 
     def withheld(self, run: _Run, repo: str, directory: str) -> list[Withheld]:
         """The files of what is meant that a run withholds."""
-        naming, ecosystem = self._naming(run.kind), self._ecosystems[run.kind]
+        naming, ecosystem = self.namings.of(run.kind), self._ecosystems[run.kind]
         return [
             Withheld(repo=repo, directory=directory, file=file, reason=reason)
             for file, reason in sorted(run.reader.document.withheld.items())
