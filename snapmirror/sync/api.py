@@ -80,9 +80,9 @@ class Minds(NamedTuple):
     watchman: Watchman
 
     @classmethod
-    def of(cls, store: Store) -> "Minds":
+    def of(cls, store: Store, ecosystems: Mapping[str, Ecosystem]) -> "Minds":
         """Empty ones for a store."""
-        return cls(Searcher(store), Calendar(store), Watchman(store))
+        return cls(Searcher(store, ecosystems), Calendar(store), Watchman(store))
 
 
 class Asked(NamedTuple):
@@ -145,7 +145,7 @@ def _diff(asked: Asked) -> Differences:
 
 def _changes(asked: Asked) -> Changes:
     old, new = (asked.catalog.view(asked.given[name], asked.store.now()) for name in ("old", "new"))
-    found = compare.names(asked.store, old, new, _repos(asked, {**old.repos, **new.repos}))
+    found = compare.names(asked.store, asked.ecosystems, old, new, _repos(asked, {**old.repos, **new.repos}))
     return Changes(old=old.id, new=new.id, changes=found)
 
 
@@ -282,7 +282,7 @@ class Api:
     def __init__(self, store: Store, ecosystems: Mapping[str, Ecosystem]) -> None:
         self._store = store
         self._ecosystems = ecosystems
-        self._minds = Minds.of(store)
+        self._minds = Minds.of(store, ecosystems)
 
     def ask(self, path: str, query: Mapping[str, str], catalog: Catalog) -> msgspec.Struct | None:
         """The answer for a raw path below `/-/api/v1/`; None if there is nothing of that kind. Raises as `answer`."""

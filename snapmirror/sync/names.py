@@ -8,14 +8,16 @@ are read. Until that is done an answer says how far back it reaches.
 import logging
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgspec
 
+from ..ecosystem import Ecosystem
 from ..errors import DamagedError
 from ..store.catalog import Catalog
 from ..store.records import Record
 from ..store.store import Store
+from . import named
 
 _log = logging.getLogger(__name__)
 #: seconds that a search waits for older names: all of those of a small store are there by then
@@ -29,8 +31,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
     #: of the package
     name: str
-    #: {repo: id of the newest kept snapshot that lists it}
-    repos: dict[str, str]
+    #: {repo: id of the newest kept snapshot that lists it}; null if the newest only remembers that its files were removed
+    repos: dict[str, str | None]
 
 
 class Names(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,8 +51,9 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
 class Searcher:
     """Searches the names of one store, for one process."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, ecosystems: Mapping[str, Ecosystem]) -> None:
         self._store = store
+        self._ecosystems = ecosystems
         self._lock = threading.Lock()
         self._index: _Index | None = None
 
@@ -65,7 +68,24 @@ class Searcher:
                 if before:
                     before.stop()
             index = self._index
-        return index.search(text, repos, limit, offset)
+        names = index.search(text, repos, limit, offset)
+        newest = {repo: record for record in catalog.records for repo in record.repos}
+        found = [
+            Found(name=one.name, repos={repo: self._last(one.name, repo, id_, newest) for repo, id_ in one.repos.items()})
+            for one in names.found
+        ]
+        return msgspec.structs.replace(names, found=found)
+
+    def _last(self, name: str, repo: str, id_: str | None, newest: Mapping[str, Record]) -> str | None:
+        """See Found.repos. newest: {repo: its newest record}"""
+        if id_ != newest[repo].id:
+            return id_
+        for state in newest[repo].repos[repo].directories.values():
+            reader = self._store.metadata.directory(state.blob)
+            leaf = reader.leaf(name)
+            if leaf and not named.lists_nothing(self._store, self._ecosystems[reader.document.kind], leaf):
+                return id_
+        return None
 
 
 class _Index:
