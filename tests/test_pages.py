@@ -28,7 +28,7 @@ VISITS = [
     "-/page/package?name=nasty",
     "-/page/package?name=rich",
     "-/page/file?name=lib-h-1.0-0.conda",
-    "-/page/file?name=Rich-13.0-py3-none-any.whl",
+    "-/page/file?name=rich-13.0-py3-none-any.whl",
     "-/page/browse",
     "-/page/health",
 ]
@@ -122,7 +122,7 @@ def test_a_package_that_is_gone_says_when_it_was_there(made: tuple[Mirror, str])
 
 def test_a_file_says_all_that_is_known_of_it(made: tuple[Mirror, str]) -> None:
     _, url = made
-    wheel = told(get(url, "-/page/file?name=Rich-13.0-py3-none-any.whl"))
+    wheel = told(get(url, "-/page/file?name=rich-13.0-py3-none-any.whl"))
     assert "Yanked upstream. broken" in wheel
     assert "Python >=3.9 pygments>=2" in wheel  # the latter is in no page of the index: it is in the wheel's metadata
     denied = told(get(url, "-/page/file?name=lib-h-1.0-0.conda"))

@@ -10,6 +10,7 @@ from mirror import Mirror
 from pypi_index import Index
 from serving import server
 from upstream import Upstream
+from wheels import wheel
 
 #: of the first snapshot; there is one each day, and then one of now
 FIRST, DAYS = datetime(2026, 5, 29, 1, tzinfo=UTC), 6
@@ -34,8 +35,8 @@ def window(folder: Path, days: int = DAYS) -> Iterator[tuple[Mirror, str]]:
         forge.add(*(make_package(f"lib-{name}", license="BSD-3-Clause") for name in "abcdefgh"))
         forge.add(make_package("nasty", "1.0", license=MARKUP, depends=["lib-a >=1.0"]))
         bio.add(make_package("samtools", "1.20", subdir="linux-64", depends=["lib-a"], license="MIT"))
-        index.wheel("Rich", "13.0", requires=["pygments>=2"], requires_python=">=3.9")
-        index.wheel("pygments", "2.17")
+        index.upload("Rich", *wheel("rich", "13.0", ["pygments>=2"]), requires_python=">=3.9")
+        index.upload("pygments", *wheel("pygments", "2.17"))
         mirror = Mirror(folder / "mirror")
         mirror.add("conda-forge", f"{upstream.url}/conda-forge", subdirs=["linux-64", "osx-arm64"])
         mirror.add("bioconda", f"{upstream.url}/bioconda", subdirs=["linux-64"])
@@ -57,7 +58,7 @@ def _pass_day(day: int, forge: Channel, index: Index) -> None:
     forge.add(*(make_package(f"lib-{name}", f"1.{day}") for name in "abcdefgh"[: day * 2 % 7]))
     if day == 1:
         forge.add(make_package("gone-soon"))
-        index.wheel("rich", "13.1", requires_python=">=3.9")
+        index.upload("Rich", *wheel("rich", "13.1"), requires_python=">=3.9")
     if day == 3:
         forge.remove("gone-soon-1.0-0.conda")
         index.pages["rich"]["files"][0]["yanked"] = f"broken {MARKUP}"
