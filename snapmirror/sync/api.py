@@ -145,8 +145,12 @@ def _diff(asked: Asked) -> Differences:
 
 def _changes(asked: Asked) -> Changes:
     old, new = (asked.catalog.view(asked.given[name], asked.store.now()) for name in ("old", "new"))
+    what, text = asked.given.get("what", ""), asked.given.get("q", "").casefold()
+    if what not in ("", *compare.WHAT):
+        raise UsageError(f"what={what[:40]}: is none of {', '.join(compare.WHAT)}")
     found = compare.names(asked.store, asked.ecosystems, old, new, _repos(asked, {**old.repos, **new.repos}))
-    return Changes(old=old.id, new=new.id, changes=found)
+    changes = [one for one in found if what in ("", one.what) and text in one.name.casefold()]
+    return Changes(old=old.id, new=new.id, changes=changes)
 
 
 def _calendar(asked: Asked) -> Days:
@@ -221,7 +225,13 @@ ENDPOINTS = (
     Endpoint(
         "changes/{old}/{new}",
         "The packages that were added, removed or changed between two snapshots: in a moment, also for years",
-        (Parameter("old", _SELECTOR), Parameter("new", _SELECTOR), _REPO),
+        (
+            Parameter("old", _SELECTOR),
+            Parameter("new", _SELECTOR),
+            _REPO,
+            Parameter("what", f"only what was {', '.join(compare.WHAT)}", in_path=False),
+            Parameter("q", "only names that contain this, whatever its case", in_path=False),
+        ),
         Changes,
         _changes,
     ),

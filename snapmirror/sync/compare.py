@@ -1,7 +1,7 @@
 """Comparing two snapshots, by digest as far as possible: only leaves that differ are read."""
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -31,6 +31,7 @@ class Differences(msgspec.Struct, kw_only=True):
 
 
 What = Literal["added", "removed", "changed"]
+WHAT: tuple[What, ...] = get_args(What)
 
 
 class NameChange(msgspec.Struct, frozen=True, kw_only=True):
