@@ -29,8 +29,8 @@ help:
 	@echo 'make fleet     play a day of 50 clients and an index that fails one time in twenty, on a clock of its own'
 	@echo 'make faults    try a bad index, crowds of clients, kills and a full disk on snapmirror and on other proxies'
 	@echo 'make chaos     mirror a bad upstream with snapmirror and with other programs, while a client installs'
-	@echo 'make races     do everything at once on one store, against a model, for RACES_SECONDS=$(RACES_SECONDS) s (SHORT=1: a minute)'
-	@echo 'make soak      hold 2,000 connections during syncs and gcs, for SOAK_SECONDS=$(SOAK_SECONDS) s (SHORT=1: a minute)'
+	@echo 'make races     do everything at once on one store, against a model, for RACES_SECONDS=$(RACES_SECONDS) s (SHORT=1: less)'
+	@echo 'make soak      hold 2,000 connections during syncs and gcs, for SOAK_SECONDS=$(SOAK_SECONDS) s (SHORT=1: less)'
 	@echo 'make crash     kill every command, and let calls fail, at every step (SHORT=1: a sample, in a minute or two)'
 	@echo 'make power     cut the power after every call of every command, on a model of a file system (SHORT=1: in a minute or two)'
 	@echo 'make long      run the long forms of tests: every file of a mirror to adopt, every version of a channel'
@@ -142,8 +142,8 @@ SHORT ?=
 LONG := $(if $(SHORT),,1)
 PROOF = SNAPMIRROR_LONG=$(LONG) $(BIN)/python -m pytest --numprocesses $(JOBS) --timeout 3600 $(if $(SHORT),-m 'not long')
 # seconds
-RACES_SECONDS ?= $(if $(SHORT),60,1800)
-SOAK_SECONDS ?= $(if $(SHORT),60,1800)
+RACES_SECONDS ?= $(if $(SHORT),40,1800)
+SOAK_SECONDS ?= $(if $(SHORT),40,1800)
 
 .PHONY: crash
 crash: $(VENV)/installed-test $(VENV)/debian

@@ -72,7 +72,7 @@ class Parameter(NamedTuple):
     in_path: bool = True
 
 
-class Minds(NamedTuple):
+class Kept(NamedTuple):
     """What one process keeps between requests, so that it need not be read again."""
 
     searcher: Searcher
@@ -80,7 +80,7 @@ class Minds(NamedTuple):
     watchman: Watchman
 
     @classmethod
-    def of(cls, store: Store, ecosystems: Mapping[str, Ecosystem]) -> "Minds":
+    def of(cls, store: Store, ecosystems: Mapping[str, Ecosystem]) -> "Kept":
         """Empty ones for a store."""
         return cls(Searcher(store, ecosystems), Calendar(store), Watchman(store))
 
@@ -90,7 +90,7 @@ class Asked(NamedTuple):
 
     store: Store
     ecosystems: Mapping[str, Ecosystem]
-    minds: Minds
+    kept: Kept
     catalog: Catalog
     #: {name of a parameter: its value}; those of the query that are not given are missing
     given: Mapping[str, str]
@@ -162,7 +162,7 @@ def _calendar(asked: Asked) -> Days:
         if text and not day:
             raise UsageError(f"{name}={text}: no day; write one as 2026-11-20")
         days.append(day or month("", now)[not begins])
-    return asked.minds.calendar.days(asked.catalog, days[0], days[1])
+    return asked.kept.calendar.days(asked.catalog, days[0], days[1])
 
 
 def _packages(asked: Asked) -> Names:
@@ -170,7 +170,7 @@ def _packages(asked: Asked) -> Names:
     if not (offset.isascii() and offset.isdecimal() and len(offset) < 10):
         raise UsageError(f"offset={offset[:40]}: no number")
     repos = _repos(asked, _held(asked)) if asked.given.get("repo") else None
-    return asked.minds.searcher.search(asked.catalog, asked.given.get("q", ""), repos, FOUND, int(offset))
+    return asked.kept.searcher.search(asked.catalog, asked.given.get("q", ""), repos, FOUND, int(offset))
 
 
 def _package(asked: Asked) -> Package:
@@ -178,7 +178,7 @@ def _package(asked: Asked) -> Package:
 
 
 def _health(asked: Asked) -> Health:
-    return asked.minds.watchman.health(asked.catalog)
+    return asked.kept.watchman.health(asked.catalog)
 
 
 def _log(asked: Asked) -> Log:
@@ -292,7 +292,7 @@ class Api:
     def __init__(self, store: Store, ecosystems: Mapping[str, Ecosystem]) -> None:
         self._store = store
         self._ecosystems = ecosystems
-        self._minds = Minds.of(store, ecosystems)
+        self._kept = Kept.of(store, ecosystems)
 
     def ask(self, path: str, query: Mapping[str, str], catalog: Catalog) -> msgspec.Struct | None:
         """The answer for a raw path below `/-/api/v1/`; None if there is nothing of that kind. Raises as `answer`."""
@@ -301,7 +301,7 @@ class Api:
                 known = [one.name for one in endpoint.parameters if not one.in_path]
                 if unknown := sorted(query.keys() - known):
                     raise UsageError(f"{unknown[0]}: there is no such parameter (there are: {', '.join(known) or 'none'})")
-                return endpoint.answer(Asked(self._store, self._ecosystems, self._minds, catalog, {**query, **given}))
+                return endpoint.answer(Asked(self._store, self._ecosystems, self._kept, catalog, {**query, **given}))
         return None
 
     def lasts(self, path: str) -> bool:
