@@ -24,8 +24,8 @@ def id_of(day: int) -> str:
 
 
 @contextmanager
-def window(folder: Path, days: int = DAYS) -> Iterator[tuple[Mirror, str]]:
-    """The mirror, and the URL of its server, while its upstreams are there too."""
+def window(folder: Path, days: int = DAYS, public_url: str = "") -> Iterator[tuple[Mirror, str]]:
+    """The mirror, and the URL of its server, while its upstreams are there too. public_url: see `[serve]`"""
     (folder / "upstream").mkdir(parents=True)
     with Upstream(folder / "upstream") as upstream, Index(folder / "index") as index:
         forge = Channel(upstream.root / "conda-forge", subdirs=["linux-64", "osx-arm64"])
@@ -38,6 +38,7 @@ def window(folder: Path, days: int = DAYS) -> Iterator[tuple[Mirror, str]]:
         index.upload("Rich", *wheel("rich", "13.0", ["pygments>=2"]), requires_python=">=3.9")
         index.upload("pygments", *wheel("pygments", "2.17"))
         mirror = Mirror(folder / "mirror")
+        mirror.settings["serve"] = {"public_url": public_url}
         mirror.add("conda-forge", f"{upstream.url}/conda-forge", subdirs=["linux-64", "osx-arm64"])
         mirror.add("bioconda", f"{upstream.url}/bioconda", subdirs=["linux-64"])
         mirror.add("pypi", f"{index.url}/simple/", kind="pypi", projects="all")
