@@ -63,7 +63,7 @@ def measure(work: Work) -> Iterator[Result]:
     for key, bar in STEPS.items():
         yield Result(bar, [_per_file(large, key)], [_per_file(small, key)])
     yield Result(RATE, [_median(large["rates"][-_COMPARED:])], [_median(large["rates"][:_COMPARED])], rate=True)
-    yield Result(PEAK, [large["peak"]])
+    yield Result(PEAK, [large["peaks"]["publish"]])
 
 
 def _measure(folder: Path, files: int) -> dict[str, Any]:
@@ -87,15 +87,13 @@ def _body(name: str) -> bytes:
 
 def _told(found: dict[str, Any]) -> str:
     """Every figure of one sync."""
-    seconds = " ".join(
-        f"{_STEPS[key]}: {value:.0f} s ({found['cpu'][key]:.0f} s CPU);" for key, value in found["clock"].items()
+    steps = "\n".join(
+        f"{_STEPS[key]}: {value:.0f} s ({found['cpu'][key]:.0f} s CPU), peak memory until then {found['peaks'][key]:.0f} MB"
+        for key, value in found["clock"].items()
     )
     rates = " ".join(number(rate) for rate in found["rates"])
     costs = " ".join(number(cost) for cost in found["costs"])
-    return (
-        f"{seconds} peak memory {found['peak']:.0f} MB\n"
-        f"files a second, of each tenth of the files: {rates}\nCPU of a file there, us: {costs}"
-    )
+    return f"{steps}\nfiles a second, of each tenth of the files: {rates}\nCPU of a file there, us: {costs}"
 
 
 def _per_file(found: dict[str, Any], step: str) -> float:
@@ -114,15 +112,15 @@ class _Watch(Quiet):
     """Notes when each step begins, and when files arrive."""
 
     def __init__(self) -> None:
-        #: {step: by the clock, and of the processor, when it began}
-        self.began: dict[str, tuple[float, float]] = {}
+        #: {step: by the clock, and of the processor, when it began; and the peak memory by then, MB}
+        self.began: dict[str, tuple[float, float, float]] = {}
         #: the same of every file that has arrived
         self.clock, self.cpu = array("d"), array("d")
         self.note("plan")
 
     def note(self, step: str) -> None:
         """A step begins, unless it has."""
-        self.began.setdefault(step, (time.perf_counter(), time.process_time()))
+        self.began.setdefault(step, (time.perf_counter(), time.process_time(), _peak()))
 
     def stage(self, repo: str, stage: str, detail: str) -> None:
         """See Progress."""
@@ -153,15 +151,19 @@ def _sync(root: Path, address: str) -> dict[str, Any]:
     spans = [(begin, end - 1, end - 1 - begin) for begin, end in pairwise(ends) if end - 1 > begin]
     steps = [*watch.began]
     times = [watch.began[step] for step in steps]
-    unit = 1 if sys.platform == "darwin" else 1024
     return {
         "files": files,
         "clock": {step: two[0] - one[0] for step, (one, two) in zip(steps, pairwise(times), strict=False)},
         "cpu": {step: two[1] - one[1] for step, (one, two) in zip(steps, pairwise(times), strict=False)},
         "rates": [count / (watch.clock[end] - watch.clock[begin]) for begin, end, count in spans],
         "costs": [(watch.cpu[end] - watch.cpu[begin]) / count * 1e6 for begin, end, count in spans],
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6,
+        "peaks": {step: two[2] for step, (_, two) in zip(steps, pairwise(times), strict=False)},
     }
+
+
+def _peak() -> float:
+    """Of this process, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def main() -> None:
