@@ -32,6 +32,7 @@ from snapmirror.serve.view import Watch
 from snapmirror.store import check, seal
 from snapmirror.store.blobs import BlobInfo, Blobs
 from snapmirror.store.directories import Amendment, Bucket, Counts, Directory, DirectoryReader, Metadata, amend, assemble
+from snapmirror.store.glimpse import glimpse
 from snapmirror.store.held import Held
 from snapmirror.store.needed import needed_by
 from snapmirror.store.store import Store
@@ -230,11 +231,9 @@ def test_where_a_name_belongs_is_seen_without_reading_the_directory(tmp_path: Pa
     Store.create(tmp_path / "store")
     with Store.open(tmp_path / "store", write=True) as store:
         (stored,) = store.blobs.put([codec.to_msgpack(directory)])
-        assert store.metadata.glimpse(stored.sha256, ["a", "b"]) == store.metadata.directory(stored.sha256).buckets_of(
-            ["a", "b"]
-        )
+        assert glimpse(store.blobs, stored.sha256, ["a", "b"]) == store.metadata.directory(stored.sha256).buckets_of(["a", "b"])
         assert store.metadata.counts(stored.sha256) == Counts(mode="eager", files=3)
-        assert store.metadata.glimpse(sha256(b"another"), ["a"]) is None
+        assert glimpse(store.blobs, sha256(b"another"), ["a"]) is None
 
 
 def test_indexes_are_read_side_by_side_only_where_they_are_known_to_be_small(

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from ..digests import Digest
 from ..ecosystem import Ecosystem
 from ..errors import DamagedError
-from ..store.directories import DirectoryReader, WatchedReader
+from ..store.directories import DirectoryReader
+from ..store.glimpse import WatchedReader, glimpse
 from ..store.records import DirectoryState
 from ..store.store import Store
 from .answers import Answer, BlobAnswer, Place, Refused, UnlistedAnswer, refuse_denied
@@ -39,7 +40,7 @@ class _Passed:
     """
 
     def __init__(self, store: Store) -> None:
-        self._metadata = store.metadata
+        self._blobs = store.blobs
         #: the names and files for which the last one was asked
         self._keys: list[str] | None = None
         #: the buckets of these in each of them that was asked for the same
@@ -47,7 +48,7 @@ class _Passed:
 
     def tells_of(self, digest: Digest) -> bool:
         """Whether a directory says the same as one of them, by what can be seen of it without reading it."""
-        return self._keys is not None and self._metadata.glimpse(digest, self._keys) in self._buckets
+        return self._keys is not None and glimpse(self._blobs, digest, self._keys) in self._buckets
 
     def add(self, reader: WatchedReader) -> None:
         """Note one more. reader: with which it was looked into"""

@@ -26,10 +26,6 @@ _NAMES_PER_BUCKET = 16
 _MOST_BUCKETS = 1 << 20
 #: directories of which the counts are kept; ten years of a channel have 22,000
 _MOST_COUNTS = 1 << 17
-#: how a directory begins: a map of at most fifteen members, of which this is the first, as their names are sorted
-_BEGINNING = b"\xa7buckets"
-#: bytes of a digest in an array
-_ITEM = 34
 
 
 class Derived(msgspec.Struct, frozen=True, kw_only=True):
@@ -281,26 +277,6 @@ class Metadata:
         found: Counts = self._counts(digest)
         return found
 
-    def glimpse(self, digest: Digest, keys: Iterable[str]) -> tuple[bytes, ...] | None:
-        """The digests of the buckets of a directory in which names or files belong; None if that can't be told.
-
-        Nothing else of the directory is read, nor is it compared with its name: a hint, by which thousands of directories
-        that say the same of a name are passed over in a tenth of the time that reading them takes.
-        """
-        begin = self._blobs.peek(digest, 0, 16)
-        if begin[1:9] != _BEGINNING:
-            return None
-        if begin[9] >> 4 == 0x9:  # how many there are (MessagePack: array)
-            width, first = begin[9] & 0xF, 10
-        elif begin[9] in (0xDC, 0xDD):
-            first = 12 if begin[9] == 0xDC else 14
-            width = int.from_bytes(begin[10:first], "big")
-        else:
-            return None
-        places = (first + bucket_of(key, width) * _ITEM + 2 for key in keys)
-        found = tuple(self._blobs.peek(digest, place, 32) for place in places)
-        return found if all(len(one) == 32 for one in found) else None
-
     def expect(self, blobs: Iterable[Digest]) -> None:
         """Many directories, buckets or leaves are going to be read."""
         self._blobs.expect(blobs)
@@ -405,17 +381,3 @@ class DirectoryReader:
         self._metadata.expect(self.leaves.values())
         for name, leaf in self.leaves.items():
             yield name, self._metadata.leaf(leaf)
-
-
-class WatchedReader(DirectoryReader):
-    """One that notes by which names and files it was asked. Whoever asks only so finds the same in every directory that has the
-    same buckets for these (see `Metadata.glimpse`).
-    """
-
-    def __init__(self, reader: DirectoryReader) -> None:
-        super().__init__(reader._metadata, reader.digest, reader.document)
-        self.asked: list[str] = []
-
-    def _bucket(self, name: str) -> Bucket:
-        self.asked.append(name)
-        return super()._bucket(name)

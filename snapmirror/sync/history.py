@@ -15,7 +15,7 @@ from ..digests import Digest
 from ..ecosystem import Ecosystem
 from ..readings import File
 from ..store.catalog import Catalog
-from ..store.directories import WatchedReader
+from ..store.glimpse import WatchedReader, glimpse
 from ..store.records import DirectoryState, Record, place_of
 from ..store.store import Store
 from . import named
@@ -124,12 +124,11 @@ class _History:
     def _look(self, state: DirectoryState | None, before: _Seen) -> _Seen:
         if state is None:
             return _Seen(kind=before.kind)
-        metadata = self._store.metadata
         if state.blob == before.directory:
             return before
-        if before.asked and metadata.glimpse(state.blob, before.asked) == before.buckets:
+        if before.asked and glimpse(self._store.blobs, state.blob, before.asked) == before.buckets:
             return before._replace(directory=state.blob)  # what it withholds matters only where a leaf is another
-        reader = WatchedReader(metadata.directory(state.blob))
+        reader = WatchedReader(self._store.metadata.directory(state.blob))
         kind = reader.document.kind
         naming = self.namings.of(kind)
         leaves = tuple(named.leaves(reader, naming))
