@@ -26,6 +26,8 @@ NAMES = (
     "scrub",
     "years",
     "face",
+    "first",
+    "fleet",
 )
 
 

@@ -79,13 +79,11 @@ class FarBlobs:
         """See Far."""
         return self._objects.sign("GET", key_of(digest), lifetime)
 
-    def refresh(self) -> bool:
+    def refresh(self) -> None:
         """See Far."""
-        if not self._changed() and time.monotonic() - self._fully < _FULLY:
-            return False
-        self._pull()
-        self._fully = time.monotonic()
-        return True
+        if self._changed() or time.monotonic() - self._fully >= _FULLY:
+            self._pull()
+            self._fully = time.monotonic()
 
 
 class Hot:

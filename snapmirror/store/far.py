@@ -44,8 +44,8 @@ class Far(Protocol):
         """A URL that gives a blob to whoever has it, for so long."""
         ...
 
-    def refresh(self) -> bool:
-        """Learn of what other machines have published; whether there was anything. To be called every few seconds."""
+    def refresh(self) -> None:
+        """Learn of what other machines have published. To be called every few seconds."""
         ...
 
 
