@@ -29,6 +29,7 @@ NAMES = (
     "years",
     "first",
     "fleet",
+    "face",
 )
 _HEADINGS = ("what", "ours", "peer", "ratio", "bar", "")
 

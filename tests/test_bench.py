@@ -27,6 +27,7 @@ NAMES = (
     "years",
     "first",
     "fleet",
+    "face",
 )
 
 
