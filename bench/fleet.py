@@ -8,6 +8,7 @@ of the servers, and from a server of a store on the disk that was synced from th
 
 import contextlib
 import json
+import os
 import re
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +25,7 @@ from snapmirror.remote.objects import Objects
 from snapmirror.remote.settings import S3, Address
 
 from . import synthetic
-from .measure import ROOT, Bar, Result, Skip, Work, in_turn, need
+from .measure import ROOT, Bar, Result, Skip, Work, in_turn, need, run
 from .servers import free_port, nginx, snapmirror, sync
 from .serving import make_files
 from .wrk import script, wrk
@@ -32,13 +34,18 @@ SERVERS = 4
 _ITSELF = "nginx on the gateway itself"
 THROUGH = Bar("4 servers behind nginx, files of 10 MB: all from the gateway", _ITSELF, least=0.7)
 CACHED = Bar("  from what the servers keep", _ITSELF, least=0.7)
+#: on a machine that does other things as well, shares of the processor say more than times by the clock
+COSTS = {
+    THROUGH: Bar("  processor of servers, nginx and gateway for a file from the gateway, ms", _ITSELF, unit="ms"),
+    CACHED: Bar("  processor for a file that servers keep, ms", _ITSELF, unit="ms"),
+}
 _ON_DISK = "a store on the disk"
 METADATA = {
     "repodata_shards.msgpack.zst": Bar("serve repodata_shards.msgpack.zst of a store of objects", _ON_DISK, least=0.9),
     "repodata.json.zst": Bar("serve repodata.json.zst of a store of objects", _ON_DISK, least=0.9),
 }
 SEEN = Bar("  until all servers show what was published", most=5.0, unit="s")
-BARS = (THROUGH, CACHED, *METADATA.values(), SEEN)
+BARS = (THROUGH, CACHED, *COSTS.values(), *METADATA.values(), SEEN)
 
 _CEPH = ROOT.parent / "shared" / "tools" / "ceph-rgw-up.sh"
 _NGINX = """\
@@ -138,8 +145,33 @@ def _files(
                 for server in servers:
                     wrk(ours, server, 1)  # each has the metadata, and what it keeps
                 wrk(itself, direct, 1)
-                mine, theirs = in_turn(work.runs, lambda: wrk(ours, address, seconds), lambda: wrk(itself, direct, seconds))
+                costs: list[float] = []
+
+                def ask(file: Path, server: str, costs: list[float] = costs) -> float:
+                    before = _processor(work.folder)
+                    rate = wrk(file, server, seconds)
+                    costs.append((_processor(work.folder) - before) * 1000 / (rate * seconds))
+                    return rate
+
+                mine, theirs = in_turn(work.runs, partial(ask, ours, address), partial(ask, itself, direct))
                 yield Result(bar, mine, theirs, rate=True)
+                yield Result(COSTS[bar], costs[::2], costs[1::2])
+
+
+def _processor(folder: Path) -> float:
+    """Seconds of the processor that all programs have taken by now whose command lines name a folder, with their children."""
+    listed = [line.split(maxsplit=2) for line in run(["ps", "-A", "-o", "pid=,ppid=,args="]).splitlines()]
+    ours = {pid for pid, _, command in listed if str(folder) in command}
+    return sum(_ticks(pid) for pid, parent, _ in listed if pid in ours or parent in ours)
+
+
+def _ticks(pid: str) -> float:
+    """Seconds of the processor that a program has taken by now (proc(5)); ps tells only whole ones."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it has ended
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _digests(repodata: Path) -> Mapping[str, str]:

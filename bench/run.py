@@ -27,9 +27,9 @@ NAMES = (
     "history",
     "scrub",
     "years",
-    "face",
     "first",
     "fleet",
+    "face",
 )
 _HEADINGS = ("what", "ours", "peer", "ratio", "bar", "")
 

@@ -25,9 +25,9 @@ NAMES = (
     "history",
     "scrub",
     "years",
-    "face",
     "first",
     "fleet",
+    "face",
 )
 
 

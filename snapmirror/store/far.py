@@ -36,8 +36,8 @@ class Far(Protocol):
         """Bytes of a blob, as they come, not verified. size: of the whole. Raises FileNotFoundError."""
         ...
 
-    def begin(self, digest: Digest) -> "Filling":
-        """Begin to keep a blob that is streamed."""
+    def begin(self, digest: Digest, size: int) -> "Filling":
+        """Begin to keep a blob that is streamed, if one of so many bytes can be kept."""
         ...
 
     def url(self, digest: Digest, lifetime: timedelta) -> str:
