@@ -262,7 +262,7 @@ def test_syncs_of_several_machines_at_once_publish_all(
     for one in machines:
         one.repos = repos
     running = [one.start("sync", repo["path"]) for one, repo in zip(machines, repos, strict=True)]
-    ended = [Mirror.finish(process) for process in running]
+    ended = [Mirror.finish(process, timeout=240) for process in running]  # sixteen on two cores
     assert [result.status for result in ended] == [0] * writers, ended
     shown = machines[0].run("show", "current", "--json").json
     assert set(shown["repos"]) == {f"chan{one}" for one in range(writers)}

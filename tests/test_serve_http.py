@@ -198,7 +198,8 @@ def test_plain_documents_are_sent_compressed_to_who_asks(server: Served) -> None
     assert tags == {f'"{hashlib.sha256(data).hexdigest()}"' for data in (plain.content, by_zstd[1], by_gzip[1])}
     for accept in ("identity", "gzip", "zstd"):
         assert server.get(path, Accept_Encoding=accept).headers["Vary"] == "Accept-Encoding"
-        assert server.get("/", Accept_Encoding=accept).headers["Vary"] == "Accept-Encoding"
+        assert server.get("/current/", Accept_Encoding=accept).headers["Vary"] == "Accept-Encoding"
+        assert server.get("/", Accept_Encoding=accept).headers["Vary"] == "Accept-Encoding, Accept-Language"
     part = server.get(path, Accept_Encoding="gzip, zstd", Range="bytes=1-5")
     assert part.content == plain.content[1:6]
     assert "Content-Encoding" not in part.headers

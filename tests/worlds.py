@@ -34,7 +34,7 @@ from snapmirror.serve.settings import Serve, origins_of
 from snapmirror.serve.workers import serving
 from snapmirror.store.signatures import PrivateKey
 from snapmirror.store.store import Store
-from snapmirror.sync.api import Api
+from snapmirror.web import faces
 
 CONFIG = """
 store = "run/store"
@@ -112,7 +112,7 @@ async def _ask(world: "World") -> int:
     with Store.open(world.store, write=True) as store, socket.create_server(("127.0.0.1", 0)) as listener:
         puller = Puller(store, config.download, hosts_of(store))
         server = Server(
-            store, ECOSYSTEMS, config.serve, origins_of(ECOSYSTEMS, config.repo), puller, api=Api(store, ECOSYSTEMS)
+            store, ECOSYSTEMS, config.serve, origins_of(ECOSYSTEMS, config.repo), puller, faces=faces(store, ECOSYSTEMS)
         )
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/lazy/noarch/new0-1.0-0.conda"
         async with serving(server, [listener]), aiohttp.ClientSession() as client, client.get(url) as answer:
@@ -405,7 +405,7 @@ class _Noting(Server):
 def _serve_copies(store: Path, log: Path, told: int) -> None:
     async def serve() -> None:
         with Store.open(store, write=False) as opened, socket.create_server(("127.0.0.1", 0)) as listener:
-            server = _Noting(opened, ECOSYSTEMS, Serve(), {}, None, api=Api(opened, ECOSYSTEMS))
+            server = _Noting(opened, ECOSYSTEMS, Serve(), {}, None, faces=faces(opened, ECOSYSTEMS))
             server.log = os.open(log, os.O_WRONLY | os.O_APPEND)
             async with serving(server, [listener]):
                 os.write(told, f"http://127.0.0.1:{listener.getsockname()[1]}\n".encode())

@@ -12,7 +12,6 @@ import typer
 from ..errors import UsageError
 from ..serve.settings import Serve, origins_of
 from ..store.store import Store
-from ..sync.api import Api
 from ..sync.live import LiveMetadata
 from ..transfer.hosts import CarefulHttp, Hosts
 from ..transfer.http import HURRIED
@@ -24,6 +23,7 @@ from .ecosystems import ECOSYSTEMS
 from .stores import opener
 
 if TYPE_CHECKING:
+    from ..serve.web import Faces
     from ..serve.workers import Setup
 
 
@@ -69,8 +69,15 @@ def setup_of(config: Config, settings: Serve) -> "Setup":
         download=config.download,
         live=partial(_live, config) if on_request else None,
         on_demand=on_demand,
-        api=lambda store: Api(store, ECOSYSTEMS),
+        faces=_faces,
     )
+
+
+def _faces(store: Store) -> "Faces":
+    """What is shown beside the files, in one process."""
+    from ..web import faces  # jinja2 takes 50 ms to load
+
+    return faces(store, ECOSYSTEMS)
 
 
 def _live(config: Config, store: Store, hosts: Hosts) -> LiveMetadata:

@@ -81,13 +81,17 @@ def _identity(path: str, origin: str) -> _Channel:
 
 
 def _condarc(mirror: Mirror, repos: Sequence[Mirrored]) -> str:
-    places = dict(channel.place for channel in _channels(repos))
+    channels = _channels(repos)
+    places = dict(channel.place for channel in channels)
     defaults = [name for name in _DEFAULTS if name in places]
     # conda names a default channel, which is given by URL, by what follows the alias in that
     alias = places[defaults[0]] if defaults else Counter(places.values()).most_common(1)[0][0]
     defaults = [name for name in defaults if places[name] == alias]
     custom = {name: folder for name, folder in places.items() if folder != alias}
-    content: dict[str, Any] = {"channels": _used(places, defaults), "channel_alias": mirror.url(alias)}
+    content: dict[str, Any] = {
+        "channels": [one.place[0] for one in channels if one.path in mirror.picked] or _used(places, defaults),
+        "channel_alias": mirror.url(alias),
+    }
     if defaults:
         content["default_channels"] = [mirror.url(f"{alias}/{name}".lstrip("/")) for name in defaults]
     if custom:
@@ -129,7 +133,8 @@ def _migration(mirror: Mirror, text: str) -> list[str]:
 def _mambarc(mirror: Mirror, repos: Sequence[Mirrored]) -> str:
     by_name = {channel.name: channel.path for channel in _channels(repos)}
     defaults = [name for name in _DEFAULTS if name in by_name]
-    content: dict[str, Any] = {"channels": _used(by_name, defaults)}
+    picked = [name for name, path in by_name.items() if path in mirror.picked]
+    content: dict[str, Any] = {"channels": picked or _used(by_name, defaults)}
     if defaults:
         content["default_channels"] = [mirror.url(by_name[name]) for name in defaults]
     content["mirrored_channels"] = {name: [mirror.url(path)] for name, path in by_name.items()}
@@ -182,7 +187,22 @@ _OVERRULING = tuple(
 )
 
 CLIENTS = (
-    Client("conda", "condarc", _condarc, remembers=True, variable="CONDARC", overruling=_OVERRULING),
-    Client("mamba", "mambarc", _mambarc, variable="MAMBARC", overruling=_OVERRULING),
-    Client("pixi", "pixi.toml", _pixi),
+    Client(
+        "conda",
+        "condarc",
+        _condarc,
+        remembers=True,
+        variable="CONDARC",
+        example="conda create --name NAME --platform {platform} PACKAGE",
+        overruling=_OVERRULING,
+    ),
+    Client(
+        "mamba",
+        "mambarc",
+        _mambarc,
+        variable="MAMBARC",
+        example="mamba create --name NAME --platform {platform} PACKAGE",
+        overruling=_OVERRULING,
+    ),
+    Client("pixi", "pixi.toml", _pixi, example="pixi init --platform {platform} NAME"),
 )

@@ -1,7 +1,7 @@
 """conda as an ecosystem: the methods that `sync` and `serve` call."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,13 @@ from blake3 import blake3
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import DocumentPlan, Ecosystem, FileAt, Follower, LeafAt, Naming, Needed, TreeReader, Want, Wishes
+from ..ecosystem import About, DocumentPlan, Ecosystem, FileAt, Follower, LeafAt, Naming, Needed, TreeReader, Want, Wishes
 from ..ecosystem.clients import Client
 from ..ecosystem.environments import Environment, Mirrored
 from ..errors import DamagedError
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
-from . import derive, leaf, names, naming, upstream
+from . import about, derive, leaf, names, naming, upstream
 from .clients import CLIENTS
 from .settings import CondaRepo, Select
 from .sidecars import Sidecars
@@ -152,6 +152,10 @@ class Conda(Ecosystem):
     def leaf_of(self, file: str) -> str:
         """See Ecosystem.leaf_of."""
         return names.leaf_of(file)
+
+    def about(self, file: str, record: bytes, metadata: Callable[[], bytes]) -> About:
+        """See Ecosystem.about."""
+        return about.about(file, record)
 
     def naming(self, spec: str) -> Naming:
         """See Ecosystem.naming."""

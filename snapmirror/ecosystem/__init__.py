@@ -22,6 +22,7 @@ from .protocol import Follower as Follower
 from .protocol import TreeReader as TreeReader
 from .repo import Mode as Mode
 from .repo import Repo as Repo
+from .values import About as About
 from .values import DocumentPlan as DocumentPlan
 from .values import FileAt as FileAt
 from .values import LeafAt as LeafAt

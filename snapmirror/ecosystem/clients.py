@@ -28,6 +28,8 @@ class Mirror(NamedTuple):
     selector: str
     #: what the client has used before: a selector of this mirror, or the URL of another mirror; empty if nobody knows
     was: str = ""
+    #: paths of the repos that the client is to use; empty for those that most people want
+    picked: Sequence[str] = ()
 
     def url(self, path: str) -> str:
         """The URL of a path below the snapshot, without a slash at the end."""
@@ -52,6 +54,8 @@ class Client(NamedTuple):
     remembers: bool = False
     #: the environment variable that names a file of its settings; empty if there is none
     variable: str = ""
+    #: a command that uses the settings, to try them; `{platform}` stands for a directory of the repo
+    example: str = ""
     #: environment variables by which it would use other channels or indexes than its settings say
     overruling: Sequence[str] = ()
 

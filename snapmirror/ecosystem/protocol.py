@@ -27,7 +27,7 @@ from ..store.directories import DirectoryReader
 from .clients import Client
 from .environments import Environment, Mirrored
 from .pages import Pages
-from .values import DocumentPlan, FileAt, LeafAt, Naming, Needed, Want, Wishes
+from .values import About, DocumentPlan, FileAt, LeafAt, Naming, Needed, Want, Wishes
 
 
 class Reads(Protocol):
@@ -281,6 +281,14 @@ class Shows(Leaves, Protocol):
         Raises DamagedError if a leaf can't be read.
         """
         raise LookupError(f"no directory of this kind has a document {document}")
+
+    def about(self, file: str, record: bytes, metadata: Callable[[], bytes]) -> About:
+        """What a record says of a file. Whatever it says, this does not fail.
+
+        record: as `records` gives it
+        metadata: reads what is held beside the file (`<file>.metadata`); empty if nothing is
+        """
+        return About()
 
     def naming(self, spec: str) -> Naming:
         """What the operator means by a text: a package, a version of one, or a file.

@@ -66,6 +66,20 @@ class Naming(NamedTuple):
     covers: Callable[[str, str], bool]
 
 
+class About(NamedTuple):
+    """What a record says of a file for people, as far as it does; empty where it does not."""
+
+    version: str = ""
+    build: str = ""
+    license: str = ""
+    #: one line
+    summary: str = ""
+    #: what has to be there too, as the ecosystem writes it
+    depends: Sequence[str] = ()
+    #: when upstream had it first, in seconds since 1970; None if it is not said
+    released: float | None = None
+
+
 @dataclass(frozen=True)
 class DocumentPlan:
     """A derived document that a directory publishes."""

@@ -24,11 +24,11 @@ def _uv(mirror: Mirror, repos: Sequence[Mirrored]) -> str:
 
 
 def _one_index(mirror: Mirror, repos: Sequence[Mirrored], client: str, file: str, lines: Iterable[str]) -> str:
-    """Settings that name one index: that which merges others, else the one with the most files.
+    """Settings that name one index: one that was picked, else that which merges others, else the one with the most files.
 
     lines: the settings, with {} for the URL of the index
     """
-    ordered = sorted(repos, key=lambda repo: (_is_merged(repo), repo.files), reverse=True)
+    ordered = sorted(repos, key=lambda repo: (repo.path in mirror.picked, _is_merged(repo), repo.files), reverse=True)
     index, *others = (mirror.url(f"{repo.path}/simple") + "/" for repo in ordered)
     introduction = about(mirror, client, file, "other indexes that there are", others)
     return "\n".join([*introduction, *(line.replace("{}", index) for line in lines), ""])
@@ -42,6 +42,6 @@ _PIP_OVERRULING = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PI
 _UV_OVERRULING = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_CONFIG")
 
 CLIENTS = (
-    Client("pip", "pip.conf", _pip, variable="PIP_CONFIG_FILE", overruling=_PIP_OVERRULING),
-    Client("uv", "uv.toml", _uv, variable="UV_CONFIG_FILE", overruling=_UV_OVERRULING),
+    Client("pip", "pip.conf", _pip, variable="PIP_CONFIG_FILE", example="pip install PACKAGE", overruling=_PIP_OVERRULING),
+    Client("uv", "uv.toml", _uv, variable="UV_CONFIG_FILE", example="uv pip install PACKAGE", overruling=_UV_OVERRULING),
 )

@@ -11,12 +11,12 @@ from blake3 import blake3
 
 from .. import codec, units
 from ..digests import Digest
-from ..ecosystem import Ecosystem, FileAt, LeafAt, Naming, Needed, Pages, Want, Wishes
+from ..ecosystem import About, Ecosystem, FileAt, LeafAt, Naming, Needed, Pages, Want, Wishes
 from ..ecosystem.clients import Client
 from ..ecosystem.environments import Environment, Mirrored
 from ..readings import File, Known, Reading, Selection, Upstream
 from ..store.directories import DirectoryReader
-from . import leaf, names, naming, upstream
+from . import about, leaf, names, naming, upstream
 from .clients import CLIENTS
 from .merge import MergedReading
 from .settings import PypiRepo, Select
@@ -143,6 +143,10 @@ class Pypi(Ecosystem):
     def leaf_of(self, file: str) -> str:
         """See Ecosystem.leaf_of."""
         return names.leaf_of(file)
+
+    def about(self, file: str, record: bytes, metadata: Callable[[], bytes]) -> About:
+        """See Ecosystem.about."""
+        return about.about(file, record, metadata)
 
     def naming(self, spec: str) -> Naming:
         """See Ecosystem.naming."""

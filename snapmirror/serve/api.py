@@ -1,6 +1,5 @@
 """The API for programs, `/-/api/v1/`: requests in, JSON out. What can be asked is not known here."""
 
-import urllib.parse
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -10,7 +9,7 @@ from aiohttp import web
 from ..errors import Forgotten, SelectorError, UsageError
 from ..store.catalog import Catalog
 from .bodies import Bodies, Body, in_memory
-from .respond import SHORT, Reply, head, problem, respond
+from .respond import REVALIDATE, SHORT, Reply, head, problem, respond
 
 #: below `/-/`
 PREFIX = "api/v1/"
@@ -27,10 +26,14 @@ class Api(Protocol):
     """What answers."""
 
     def answer(self, path: str, query: Mapping[str, str], catalog: Catalog) -> bytes | None:
-        """The JSON for a decoded path below PREFIX; None if there is nothing of that kind.
+        """The JSON for a raw path below PREFIX; None if there is nothing of that kind.
 
         Raises SelectorError, UsageError, DamagedError.
         """
+        ...
+
+    def lasts(self, path: str) -> bool:
+        """Whether the answer for a raw path stays as it is while the catalog does."""
         ...
 
 
@@ -54,12 +57,15 @@ class ApiSender:
         query = dict(request.query)
 
         def make() -> Body:
-            found = self._api.answer(urllib.parse.unquote(path), query, catalog)
+            found = self._api.answer(path, query, catalog)
             if found is None:
                 raise _NoQuestion
             return in_memory(found)
 
         try:
+            lasts = self._api.lasts(path)
+            if not lasts:
+                bodies = self._bodies.beside()
             body = await bodies.get((path, *sorted(query.items())), make)
         except Forgotten as error:
             return problem(request, 410, str(error), media=_JSON)
@@ -69,4 +75,4 @@ class ApiSender:
             return problem(request, 404, f"{path}: there is no such question; openapi.json lists them all", media=_JSON)
         except UsageError as error:
             return problem(request, 400, str(error), media=_JSON)
-        return respond(request, head(body, None, _JSON, SHORT), body, None)
+        return respond(request, head(body, None, _JSON, SHORT if lasts else REVALIDATE), body, None)

@@ -16,7 +16,7 @@ from ..store.store import Store
 from . import internal
 from .answers import NotReading, Refused
 from .api import PREFIX as API
-from .api import Api, ApiSender
+from .api import ApiSender
 from .auth import Guard
 from .blobs import BlobSender
 from .bodies import Bodies, in_memory
@@ -31,8 +31,11 @@ from .send import JSON, Present, Sender
 from .settings import Origins, Serve
 from .stored import FOLDERS, Stored
 from .view import View, Watch
+from .web import PREFIX as PAGE
+from .web import Faces, WebSender
 
 _log = logging.getLogger(__name__)
+_PAGES = internal.PREFIX + PAGE
 _TEXT = "text/plain; charset=utf-8"
 #: seconds between two looks at what other machines have published
 _FOLLOW = 2.0
@@ -63,13 +66,13 @@ class Server:
         regions: Regions | None = None,
         counts: Counts | None = None,
         *,
-        api: Api,
+        faces: Faces,
     ) -> None:
         """origins: of the configured repos
         puller: fetches the files that are asked for; None if no repo is configured so
         live: the same for metadata
         regions, counts: where all processes of the server count, and what counts in this one; None if it is alone
-        api: answers questions of programs
+        faces: what is shown beside the files
         """
         self._store = store
         self._origins = origins
@@ -85,7 +88,8 @@ class Server:
         self.counts = counts or Counts(regions.free())
         self._fresh = Fresh(store, live, origins, self.counts.refreshed) if live else None
         self._bodies = Bodies()
-        self._api = ApiSender(api)
+        self._api = ApiSender(faces.api)
+        self._pages = WebSender(faces.pages)
         self._present = self._begin(self._watch.view())
         self._sender = Sender(store, BlobSender(store, settings, puller), self._bodies)
         self._snapshots = internal.Snapshots(store)
@@ -124,6 +128,7 @@ class Server:
         """Wait for threads, but not for upstreams."""
         self._bodies.close()
         self._api.close()
+        self._pages.close()
         if self._puller:
             await self._puller.close()
         if self._fresh:
@@ -175,6 +180,8 @@ class Server:
 
     async def _answer(self, request: web.BaseRequest, path: str, present: Present) -> Reply:
         """Answer from a view. Raises Refused, DamagedError."""
+        if path == "/" or path.startswith(_PAGES):
+            return await self._page(request, path.removeprefix(_PAGES) if path != "/" else "", present)
         if path.startswith(internal.PREFIX):
             return await self._internal(request, path, present)
         if self._watch.problem and not present.resolver.view.catalog.entries:
@@ -302,10 +309,10 @@ class Server:
         return await self._sender.send_text(request, path, body, JSON, None, present, bodies, cache)
 
     async def _client_settings(self, request: web.BaseRequest, path: str, present: Present) -> Reply:
-        """`/-/config/<selector>/condarc` and the like; where we are is what the client calls us, unless we are told."""
+        """`/-/config/<selector>/condarc` and the like."""
         view = present.resolver.view
         try:
-            base = self._public_url.rstrip("/") or internal.address(request.scheme, request.host)
+            base = self._base(request)
             body = await present.bodies.get(
                 ("config", base, path),
                 lambda: in_memory(internal.client_settings(self._store, self._ecosystems, view.catalog, base, path)),
@@ -315,6 +322,20 @@ class Server:
         except UsageError as error:
             raise Refused(404, str(error)) from None
         return await self._sender.send_text(request, path, body, _TEXT, None, present, present.bodies)
+
+    async def _page(self, request: web.BaseRequest, name: str, present: Present) -> Reply:
+        """A page for people: `/`, and what is below `/-/page/`."""
+        if self._watch.problem and not present.resolver.view.catalog.entries:
+            raise Refused(503, self._watch.problem)
+        try:
+            base = self._base(request)
+        except UsageError as error:
+            raise Refused(400, str(error)) from None
+        return await self._pages.answer(request, name, base, present.resolver.view.catalog)
+
+    def _base(self, request: web.BaseRequest) -> str:
+        """Where we are: what the client calls us, unless we are told. Raises UsageError."""
+        return self._public_url.rstrip("/") or internal.address(request.scheme, request.host)
 
 
 def _path(target: str) -> str:

@@ -2,12 +2,11 @@
 
 import html
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from .. import clock
 from ..ecosystem import Ecosystem
-from ..store.catalog import CURRENT, Catalog
 from ..store.directories import DirectoryReader
 from ..store.records import DirectoryState, RepoState
 from ..store.store import Store
@@ -28,22 +27,6 @@ def leaf_folder(ecosystem: Ecosystem) -> str | None:
     """The folder below a directory in which its leaves are published, if there is one."""
     path = ecosystem.leaf_path(bytes(32))
     return path.rpartition("/")[0] or None if path else None
-
-
-def root(catalog: Catalog, answering: Sequence[str], public_url: str) -> bytes:
-    """The page at `/`: what can be the first segment of a path. answering: the repos that `current` has"""
-    records = catalog.records[::-1]
-    days = list(dict.fromkeys(f"{record.id[:4]}-{record.id[4:6]}-{record.id[6:8]}" for record in records))
-    current = [Row(f"{CURRENT}/", note="the newest snapshot")] if records else []
-    sections = {
-        "": [*current, Row("-/snapshots.json", note="all of this as JSON")],
-        "Repos (without a snapshot: current)": [Row(f"{repo}/") for repo in answering],
-        "Pins": [Row(f"{name}/", note=pin.snapshot) for name, pin in sorted(catalog.pins.items())],
-        "Days (the state at the end of that day, UTC)": [Row(f"{day}/") for day in days],
-        "Snapshots": [Row(f"{record.id}/", note=_times(record.id)) for record in records],
-    }
-    example = f"{public_url}/{CURRENT}/{answering[0]}" if public_url and answering else ""
-    return _page("/", sections, example, parent=False)
 
 
 def _times(id_: str) -> str:
@@ -173,6 +156,8 @@ def _lines(title: str, sections: dict[str, list[Row]], example: str, parent: boo
 def _begin(title: str) -> Iterator[str]:
     heading = html.escape(f"Index of {title}")
     yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield '<meta name="color-scheme" content="light dark">'
     yield f"<title>{heading}</title>\n</head>\n<body>\n<h1>{heading}</h1>"
 
 

@@ -106,9 +106,6 @@ class Resolver:
 
     def _below(self, segments: list[str], folder: bool) -> Answer:
         """What a path names. folder: whether it ends in a slash"""
-        if not segments:
-            repos = sorted(self._answering(CURRENT))
-            return FolderAnswer(None, None, partial(listing.root, self.view.catalog, repos, self._public_url))
         selected = self._catalog.is_selector(segments[0])
         selector, inner = (segments[0], segments[1:]) if selected else (CURRENT, segments)
         try:

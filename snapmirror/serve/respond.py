@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 IMMUTABLE = "public, max-age=31536000, immutable"
 SHORT = "public, max-age=300"
 NO_STORE = "no-store"
+#: kept, and asked about each time
+REVALIDATE = "public, no-cache"
 #: bytes; larger parts of files go from the page cache to the socket without passing through this process
 _READ = 128 << 10
 #: bytes from memory given to a socket at once; the first of them go with the headers
@@ -105,6 +107,12 @@ class Reply(web.StreamResponse):
         super().__init__(status=status)
         self._lines = lines
         self.content = content
+
+    @classmethod
+    def whole(cls, request: web.BaseRequest, status: int, head_: Head, content: bytes) -> "Reply":
+        """An answer with a representation that tells of something else than success: no condition or range applies to it."""
+        lines = head_.identity + head_.content.replace(_ACCEPT_RANGES, b"") + b"Content-Length: %d\r\n" % len(content)
+        return cls(status, lines, None if request.method == "HEAD" else content)
 
     def add(self, *fields: str) -> None:
         """Add header fields, each as `Name: value`."""

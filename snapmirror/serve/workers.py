@@ -25,7 +25,6 @@ from ..store.store import Store
 from ..transfer.hosts import Hosts
 from ..transfer.settings import Download
 from .access import AccessLog
-from .api import Api
 from .app import Server
 from .cells import Region, Regions
 from .counts import Counts
@@ -34,6 +33,7 @@ from .patience import Connections, Patience
 from .pull import Puller, hosts_of
 from .settings import Origins, Serve
 from .tls import context_of
+from .web import Faces
 
 _log = logging.getLogger(__name__)
 #: what aiohttp has to say: a traceback for every request that is no HTTP; our own errors we log ourselves
@@ -63,8 +63,8 @@ class Setup(NamedTuple):
     live: Callable[[Store, Hosts], Live] | None
     #: whether files are fetched when they are asked for: then the store is written to
     on_demand: bool
-    #: makes what answers questions of programs
-    api: Callable[[Store], Api]
+    #: makes what is shown beside the files
+    faces: Callable[[Store], Faces]
 
 
 def run(
@@ -268,7 +268,7 @@ def server_of(
     hosts = hosts_of(store)
     puller = Puller(store, setup.download, hosts, counts.pulled) if setup.on_demand else None
     live = setup.live(store, hosts) if setup.live else None
-    return Server(store, ecosystems, setup.settings, setup.origins, puller, live, regions, counts, api=setup.api(store))
+    return Server(store, ecosystems, setup.settings, setup.origins, puller, live, regions, counts, faces=setup.faces(store))
 
 
 def _allow_connections() -> None:

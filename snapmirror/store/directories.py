@@ -82,6 +82,12 @@ class _Labels(msgspec.Struct, frozen=True):
     labels: dict[str, str] = {}
 
 
+class _Names(msgspec.Struct, frozen=True):
+    """A bucket read only for the names in it."""
+
+    leaves: dict[str, msgspec.Raw] = {}
+
+
 class Assembled(NamedTuple):
     """A directory ready to be stored."""
 
@@ -268,6 +274,11 @@ class Metadata:
         """
         found: _Labels = self._decode(bucket, _Labels)
         return found.labels
+
+    def names(self, bucket: Digest) -> Iterable[str]:
+        """The names in a bucket, past the cache as `labels`. Raises DamagedError if it can't be read."""
+        found: _Names = self._decode(bucket, _Names)
+        return found.leaves
 
     def leaf(self, digest: Digest) -> bytes:
         """The canonical, uncompressed bytes of a leaf. Raises DamagedError if it can't be read."""

@@ -19,6 +19,8 @@ from ..errors import DiskFull, LockedError
 from . import fs
 from .layout import Layout
 
+#: days of which it is kept how much was held
+_DAYS = 4000
 #: how a run ended that did all that it should: of sync, gc and check
 SUCCESSES = frozenset({"complete", "done", "clean"})
 
@@ -49,6 +51,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     counted: str
     blobs: int
     bytes: int
+    #: {day: the bytes when they were last counted on it}
+    days: dict[str, int] = {}
 
 
 @dataclass
@@ -107,8 +111,11 @@ class Outcomes:
 
     def note_held(self, blobs: int, size: int) -> None:
         """Note what the store holds now. size: bytes"""
+        before, now = self.held(), self._now()
+        days = {**(before.days if before else {}), f"{now:%Y-%m-%d}": size}
         with contextlib.suppress(OSError, DiskFull):
-            _write(self._folder / "held.json", Held(counted=clock.to_id(self._now()), blobs=blobs, bytes=size))
+            note = Held(counted=clock.to_id(now), blobs=blobs, bytes=size, days=dict(sorted(days.items())[-_DAYS:]))
+            _write(self._folder / "held.json", note)
 
     def held(self) -> Held | None:
         """What the store held when that was last counted; None if it never was."""

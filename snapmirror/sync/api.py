@@ -3,21 +3,26 @@
 Answers are values of this layer, as `--json` prints them. The server hands in what a request says.
 """
 
+import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from .. import __version__
+from .. import __version__, clock
 from ..digests import is_hex_digest
 from ..ecosystem import Ecosystem
 from ..errors import UsageError
 from ..store.catalog import Catalog
 from ..store.store import Store
-from . import compare, history, shown
-from .compare import Differences
+from . import compare, history, packages, shown
+from .calendar import Calendar, Days, month
+from .compare import Differences, NameChange
+from .health import Health, Watchman
 from .history import Log
+from .names import Names, Searcher
 from .onefile import OneFile
+from .packages import Package
 from .shown import Snapshot
 from .which import Questions, Which
 
@@ -43,6 +48,15 @@ class Full(Snapshot, frozen=True, kw_only=True):
     withheld: dict[str, dict[str, str]]
 
 
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """The packages that differ between two snapshots."""
+
+    #: their ids
+    old: str
+    new: str
+    changes: list[NameChange]
+
+
 class Error(msgspec.Struct, frozen=True, kw_only=True):
     """Any answer with a status of 400 and more."""
 
@@ -58,11 +72,25 @@ class Parameter(NamedTuple):
     in_path: bool = True
 
 
+class Minds(NamedTuple):
+    """What one process keeps between requests, so that it need not be read again."""
+
+    searcher: Searcher
+    calendar: Calendar
+    watchman: Watchman
+
+    @classmethod
+    def of(cls, store: Store) -> "Minds":
+        """Empty ones for a store."""
+        return cls(Searcher(store), Calendar(store), Watchman(store))
+
+
 class Asked(NamedTuple):
     """One request."""
 
     store: Store
     ecosystems: Mapping[str, Ecosystem]
+    minds: Minds
     catalog: Catalog
     #: {name of a parameter: its value}; those of the query that are not given are missing
     given: Mapping[str, str]
@@ -78,12 +106,16 @@ class Endpoint(NamedTuple):
     result: type[msgspec.Struct]
     #: raises SelectorError for what names no snapshot, UsageError, DamagedError
     answer: Callable[[Asked], msgspec.Struct]
+    #: whether the answer stays as it is while no snapshot, pin or denial changes
+    lasting: bool = True
 
 
 _SELECTOR = "`current`, a date, a time, an id or a pin"
 _REPO = Parameter("repo", "only repos at or below this path", in_path=False)
 #: snapshots in one answer
 _PAGE = 1000
+#: names in one answer
+FOUND = 100
 
 
 def _snapshots(asked: Asked) -> Snapshots:
@@ -111,9 +143,42 @@ def _diff(asked: Asked) -> Differences:
     return compare.records(asked.store, asked.ecosystems, old, new, _repos(asked, {**old.repos, **new.repos}))
 
 
+def _changes(asked: Asked) -> Changes:
+    old, new = (asked.catalog.view(asked.given[name], asked.store.now()) for name in ("old", "new"))
+    found = compare.names(asked.store, old, new, _repos(asked, {**old.repos, **new.repos}))
+    return Changes(old=old.id, new=new.id, changes=found)
+
+
+def _calendar(asked: Asked) -> Days:
+    now = asked.store.now().date()
+    days = []
+    for name, begins in (("begin", True), ("end", False)):
+        text = asked.given.get(name, "")
+        day = clock.parse_day(text)
+        if text and not day:
+            raise UsageError(f"{name}={text}: no day; write one as 2026-11-20")
+        days.append(day or month("", now)[not begins])
+    return asked.minds.calendar.days(asked.catalog, days[0], days[1])
+
+
+def _packages(asked: Asked) -> Names:
+    offset = asked.given.get("offset", "0")
+    if not (offset.isascii() and offset.isdecimal() and len(offset) < 10):
+        raise UsageError(f"offset={offset[:40]}: no number")
+    repos = _repos(asked, _held(asked)) if asked.given.get("repo") else None
+    return asked.minds.searcher.search(asked.catalog, asked.given.get("q", ""), repos, FOUND, int(offset))
+
+
+def _package(asked: Asked) -> Package:
+    return packages.package(asked.store, asked.ecosystems, asked.catalog, asked.given["name"], _repos(asked, _held(asked)))
+
+
+def _health(asked: Asked) -> Health:
+    return asked.minds.watchman.health(asked.catalog)
+
+
 def _log(asked: Asked) -> Log:
-    held = {path: None for record in asked.catalog.records for path in record.repos}
-    return history.log(asked.store, asked.ecosystems, asked.catalog, asked.given["name"], _repos(asked, held))
+    return history.log(asked.store, asked.ecosystems, asked.catalog, asked.given["name"], _repos(asked, _held(asked)))
 
 
 def _which(asked: Asked) -> Which:
@@ -121,6 +186,11 @@ def _which(asked: Asked) -> Which:
     sha256 = bytes.fromhex(what) if is_hex_digest(what) else None
     file = OneFile(asked.ecosystems, "" if sha256 else what, sha256)
     return Questions(asked.store, asked.ecosystems, asked.catalog, [], "").answer(what, file)
+
+
+def _held(asked: Asked) -> dict[str, None]:
+    """The repos of all kept snapshots."""
+    return {path: None for record in asked.catalog.records for path in record.repos}
 
 
 def _repos(asked: Asked, held: Mapping[str, object]) -> set[str]:
@@ -149,6 +219,43 @@ ENDPOINTS = (
         _diff,
     ),
     Endpoint(
+        "changes/{old}/{new}",
+        "The packages that were added, removed or changed between two snapshots: in a moment, also for years",
+        (Parameter("old", _SELECTOR), Parameter("new", _SELECTOR), _REPO),
+        Changes,
+        _changes,
+    ),
+    Endpoint(
+        "calendar",
+        "What there is of each day: snapshots, pins, and how much changed",
+        (
+            Parameter("begin", "the first day, 2026-11-01; else that of this month", in_path=False),
+            Parameter("end", "the last day; else that of this month", in_path=False),
+        ),
+        Days,
+        _calendar,
+    ),
+    Endpoint(
+        "packages",
+        "Packages by name, in all kept snapshots",
+        (
+            Parameter("q", "part of the name", in_path=False),
+            _REPO,
+            Parameter("offset", f"how many to pass over: an answer has {FOUND}", in_path=False),
+        ),
+        Names,
+        _packages,
+        lasting=False,
+    ),
+    Endpoint(
+        "packages/{name}",
+        "All files of a package, and which snapshots have each",
+        (Parameter("name", "a package, NAME==VERSION, or the name of a file"), _REPO),
+        Package,
+        _package,
+    ),
+    Endpoint("health", "How the mirror fares", (), Health, _health, lasting=False),
+    Endpoint(
         "log/{name}",
         "When files of a package appeared, changed, were yanked or hot-fixed, and vanished",
         (Parameter("name", "a package, NAME==VERSION, or the name of a file"), _REPO),
@@ -165,33 +272,46 @@ ENDPOINTS = (
 )
 
 
+#: those about one of what another endpoint lists
+_SINGLE = ("snapshots/{selector}", "packages/{name}")
+
+
 class Api:
     """Answers requests. Fulfils serve.api.Api."""
 
     def __init__(self, store: Store, ecosystems: Mapping[str, Ecosystem]) -> None:
         self._store = store
         self._ecosystems = ecosystems
+        self._minds = Minds.of(store)
 
-    def answer(self, path: str, query: Mapping[str, str], catalog: Catalog) -> bytes | None:
-        """The JSON for a decoded path below `/-/api/v1/`; None if there is nothing of that kind.
-
-        Raises SelectorError, UsageError, DamagedError.
-        """
-        if path == "openapi.json":
-            return msgspec.json.encode(openapi())
+    def ask(self, path: str, query: Mapping[str, str], catalog: Catalog) -> msgspec.Struct | None:
+        """The answer for a raw path below `/-/api/v1/`; None if there is nothing of that kind. Raises as `answer`."""
         for endpoint in ENDPOINTS:
             if (given := _match(endpoint, path)) is not None:
                 known = [one.name for one in endpoint.parameters if not one.in_path]
                 if unknown := sorted(query.keys() - known):
                     raise UsageError(f"{unknown[0]}: there is no such parameter (there are: {', '.join(known) or 'none'})")
-                asked = Asked(self._store, self._ecosystems, catalog, {**query, **given})
-                return msgspec.json.encode(endpoint.answer(asked))
+                return endpoint.answer(Asked(self._store, self._ecosystems, self._minds, catalog, {**query, **given}))
         return None
+
+    def lasts(self, path: str) -> bool:
+        """See serve.api.Api."""
+        return not any(_match(endpoint, path) is not None and not endpoint.lasting for endpoint in ENDPOINTS)
+
+    def answer(self, path: str, query: Mapping[str, str], catalog: Catalog) -> bytes | None:
+        """The JSON for a raw path below `/-/api/v1/`; None if there is nothing of that kind.
+
+        Raises SelectorError, UsageError, DamagedError.
+        """
+        if path == "openapi.json":
+            return msgspec.json.encode(openapi())
+        found = self.ask(path, query, catalog)
+        return None if found is None else msgspec.json.encode(found)
 
 
 def _match(endpoint: Endpoint, path: str) -> dict[str, str] | None:
-    """{parameter: what a path has in its place}; None if the path is no such question."""
-    parts, segments = endpoint.path.split("/"), path.split("/")
+    """{parameter: what a path has in its place}; None if the path is no such question. A name may hold an encoded slash."""
+    parts, segments = endpoint.path.split("/"), list(map(urllib.parse.unquote, path.split("/")))
     if len(parts) != len(segments):
         return None
     pairs = list(zip(parts, segments, strict=True))
@@ -228,7 +348,7 @@ def _operation(endpoint: Endpoint, result: Mapping[str, Any], error: Mapping[str
         for one in endpoint.parameters
     ]
     return {
-        "operationId": endpoint.path.partition("/")[0] + ("_one" if endpoint.path == "snapshots/{selector}" else ""),
+        "operationId": endpoint.path.partition("/")[0] + ("_one" if endpoint.path in _SINGLE else ""),
         "summary": endpoint.summary,
         "parameters": parameters,
         "responses": {

@@ -1,6 +1,7 @@
 """Comparing two snapshots, by digest as far as possible: only leaves that differ are read."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from typing import Literal
 
 import msgspec
 
@@ -28,19 +29,71 @@ class Differences(msgspec.Struct, kw_only=True):
     missing_new: list[Lack] = []
 
 
-def records(store: Store, ecosystems: Mapping[str, Ecosystem], old: Record, new: Record, repos: Collection[str]) -> Differences:
-    """The files that differ between two records, in these repos."""
-    found = Differences(old=old.id, new=new.id)
+class NameChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A package that differs between two snapshots."""
+
+    #: path of the repo, and of the directory below it, which is empty if the repo is one
+    repo: str
+    directory: str
+    name: str
+    what: Literal["added", "removed", "changed"]
+
+
+def names(store: Store, old: Record, new: Record, repos: Collection[str]) -> list[NameChange]:
+    """The packages that differ between two records, in these repos, by repo, directory and name.
+
+    No leaf is read, and of a directory no bucket but those that differ. Raises DamagedError.
+    """
+    return [
+        NameChange(repo=path, directory=directory, name=name, what=_what(before, after))
+        for path, directory, was, now in _differing(store, old, new, repos)
+        for name, before, after in changed_names(was, now)
+    ]
+
+
+def _what(before: Digest | None, after: Digest | None) -> Literal["added", "removed", "changed"]:
+    return "added" if before is None else "removed" if after is None else "changed"
+
+
+def changed_names(
+    old: DirectoryReader | None, new: DirectoryReader | None
+) -> Iterator[tuple[str, Digest | None, Digest | None]]:
+    """The names whose leaves differ between two directories, sorted, each with these leaves. Raises DamagedError."""
+    one, other = (reader.document.buckets if reader else () for reader in (old, new))
+    if old and new and len(one) == len(other):
+        places = [place for place, (was, now) in enumerate(zip(one, other, strict=True)) if was != now]
+        before, after = (
+            {name: leaf for place in places for name, leaf in reader.bucket(place).leaves.items()} for reader in (old, new)
+        )
+    else:
+        before, after = old.leaves if old else {}, new.leaves if new else {}
+    for name in sorted({**before, **after}):
+        if before.get(name) != after.get(name):
+            yield name, before.get(name), after.get(name)
+
+
+def _differing(
+    store: Store, old: Record, new: Record, repos: Collection[str]
+) -> Iterator[tuple[str, str, DirectoryReader | None, DirectoryReader | None]]:
+    """The directories that differ: repo, name, and the old and the new state of each."""
     for path in sorted(repos):
         before, after = old.repos.get(path), new.repos.get(path)
         for name in sorted({*(before.directories if before else ()), *(after.directories if after else ())}):
             was = before.directories.get(name) if before else None
             now = after.directories.get(name) if after else None
-            if was and now and was.digest == now.digest:
-                continue
-            one, other = (store.metadata.directory(state.blob) if state else None for state in (was, now))
-            kind = (other or one).document.kind  # type: ignore[union-attr]
-            _directory(ecosystems[kind], one, other, place_of(path, name), found)
+            if was is None or now is None or was.digest != now.digest:
+                one, other = (store.metadata.directory(state.blob) if state else None for state in (was, now))
+                yield path, name, one, other
+
+
+def records(store: Store, ecosystems: Mapping[str, Ecosystem], old: Record, new: Record, repos: Collection[str]) -> Differences:
+    """The files that differ between two records, in these repos."""
+    found = Differences(old=old.id, new=new.id)
+    for path, name, was, now in _differing(store, old, new, repos):
+        kind = (now or was).document.kind  # type: ignore[union-attr]
+        for _, before, after in changed_names(was, now):
+            old_files, new_files = (_files(store, ecosystems[kind], leaf, place_of(path, name)) for leaf in (before, after))
+            _note(old_files, new_files, found)
     return found
 
 
@@ -73,19 +126,6 @@ def _note(old: Mapping[str, bytes], new: Mapping[str, bytes], found: Differences
     found.changed += sorted(path for path in old.keys() & new.keys() if old[path] != new[path])
 
 
-def _directory(
-    ecosystem: Ecosystem, old: DirectoryReader | None, new: DirectoryReader | None, path: str, found: Differences
-) -> None:
-    before, after = old.leaves if old else {}, new.leaves if new else {}
-    for name in sorted({**before, **after}):
-        was, now = before.get(name), after.get(name)
-        if was == now:
-            continue
-        _note(_files(ecosystem, old, was, path), _files(ecosystem, new, now, path), found)
-
-
-def _files(ecosystem: Ecosystem, reader: DirectoryReader | None, leaf: Digest | None, path: str) -> dict[str, bytes]:
+def _files(store: Store, ecosystem: Ecosystem, leaf: Digest | None, path: str) -> dict[str, bytes]:
     """{path: its record}, any change of which counts as one of the file: a hot-fix changes what is installed with it."""
-    if reader is None or leaf is None:
-        return {}
-    return {f"{path}/{file}": record for file, record in ecosystem.records(reader.read(leaf))}
+    return {f"{path}/{file}": record for file, record in ecosystem.records(store.metadata.leaf(leaf))} if leaf else {}

@@ -12,8 +12,7 @@ import msgspec
 
 from .. import codec
 from ..digests import Digest
-from ..ecosystem import Ecosystem, Naming
-from ..errors import UsageError
+from ..ecosystem import Ecosystem
 from ..readings import File
 from ..store.catalog import Catalog
 from ..store.records import DirectoryState, Record, place_of
@@ -83,9 +82,7 @@ def log(store: Store, ecosystems: Mapping[str, Ecosystem], catalog: Catalog, spe
     history = _History(store, ecosystems, spec)
     events = [event for record in catalog.records for event in history.turn(record, repos)]
     if not events:
-        if history.problem and not any(history.namings.values()):
-            raise UsageError(f"{spec!r} names nothing: {history.problem}")
-        raise UsageError(f"{spec}: no kept snapshot lists it in {', '.join(sorted(repos)) or 'any repo'}")
+        raise history.namings.refusal(repos)
     return Log(name=spec, events=events)
 
 
@@ -95,11 +92,7 @@ class _History:
     def __init__(self, store: Store, ecosystems: Mapping[str, Ecosystem], spec: str) -> None:
         self._store = store
         self._ecosystems = ecosystems
-        self._spec = spec
-        #: {kind of a directory: what the text means there, if anything}
-        self.namings: dict[str, Naming | None] = {}
-        #: why it means nothing somewhere
-        self.problem = ""
+        self.namings = named.Namings(ecosystems, spec)
         #: {repo: id of the last snapshot, once there is one of the repo}
         self._previous: dict[str, str] = {}
         #: {repo: {directory: what its last snapshot said}}
@@ -129,27 +122,17 @@ class _History:
             return before
         reader = self._store.metadata.directory(state.blob)
         kind = reader.document.kind
-        naming = self._naming(kind)
-        leaves = tuple(named.leaves(reader, naming)) if naming else ()
+        naming = self.namings.of(kind)
+        leaves = tuple(named.leaves(reader, naming))
         withheld = reader.document.withheld
         if leaves == before.leaves:
             return before._replace(directory=state.blob, withheld=withheld, kind=kind)
         files = {name: one for leaf, digest in leaves for name, one in self._listing(kind, leaf, digest).items()}
         return _Seen(state.blob, leaves, files, withheld, kind)
 
-    def _naming(self, kind: str) -> Naming | None:
-        if kind not in self.namings:
-            try:
-                self.namings[kind] = self._ecosystems[kind].naming(self._spec)
-            except ValueError as problem:  # it may name something in a repo of another kind
-                self.namings[kind] = None
-                self.problem = self.problem or str(problem)
-        return self.namings[kind]
-
     def _read(self, kind: str, leaf: str, digest: Digest) -> Mapping[str, _Listed]:
         """The files of a leaf that are meant."""
-        naming, ecosystem = self._naming(kind), self._ecosystems[kind]
-        assert naming
+        naming, ecosystem = self.namings.of(kind), self._ecosystems[kind]
         content = self._store.metadata.leaf(digest)
         files = {file.name: file for file in ecosystem.files(content)}
         records = ((name, record) for name, record in ecosystem.records(content) if named.covers(naming, leaf, name))
@@ -182,15 +165,10 @@ def _happened(old: _Listed | None, new: _Listed | None, yank: str, withheld: str
     elif keys := [key for key in sorted({*before, *said} - {yank}) if before.get(key) != said.get(key)]:
         yield {"what": "hot-fixed", "keys": keys}
     if yank and before.get(yank) != (reason := said.get(yank)):
-        if _is_yanked(reason):
+        if named.is_yanked(reason):
             yield {"what": "yanked", "reason": reason if isinstance(reason, str) else None}
-        elif _is_yanked(before.get(yank)):
+        elif named.is_yanked(before.get(yank)):
             yield {"what": "unyanked"}
-
-
-def _is_yanked(stated: object) -> bool:
-    """The reason may be empty, so an empty text counts as yanked (PEP 592)."""
-    return stated not in (None, False)
 
 
 def _hex(file: File) -> str | None:

@@ -1,0 +1,128 @@
+"""The pages of snapshots: all of them on a calendar, one of them, two compared, and where their folders are."""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from ..errors import SelectorError, UsageError
+from ..store.catalog import CURRENT
+from ..store.records import Record
+from ..sync.api import Changes, Full
+from ..sync.calendar import Days, day_of
+from .calendar import calendar
+from .visit import Visit, quoted
+
+#: snapshots, and changes, on one page
+_SNAPSHOTS = 100
+_CHANGES = 500
+#: files that are withheld
+_WITHHELD = 200
+
+
+def every(visit: Visit) -> Mapping[str, Any]:
+    """All snapshots of a year. See pages.PAGES."""
+    records = visit.catalog.records
+    years = list(dict.fromkeys(record.id[:4] for record in reversed(records)))
+    year = visit.one("year", years[0] if years else "")
+    if years and year not in years:
+        raise SelectorError(year[:40], f"there is no snapshot of that year; there are some of {', '.join(years)}")
+    days: Days | None = visit.ask("calendar", begin=f"{year}-01-01", end=f"{year}-12-31") if years else None
+    most = max((one.changed for one in days.days), default=0) if days else 0
+    months = [calendar(visit, days, date(int(year), number, 1), most=most) for number in range(1, 13)] if days else []
+    of_year = [record for record in reversed(records) if record.id[:4] == year]
+    offset = visit.number("offset")
+    return {
+        "year": year,
+        "years": years,
+        "months": [month for month in months if month.snapshots],
+        "count": len(of_year),
+        "rows": of_year[offset : offset + _SNAPSHOTS],
+        "offset": offset,
+        "step": _SNAPSHOTS,
+        "previous": _previous(visit),
+        "pins": _pins(visit),
+    }
+
+
+def _previous(visit: Visit) -> Mapping[str, str]:
+    """{id: that of the kept snapshot before it}"""
+    ids = [record.id for record in visit.catalog.records]
+    return dict(zip(ids[1:], ids, strict=False))
+
+
+def _pins(visit: Visit) -> Mapping[str, list[str]]:
+    """{id: the names of its pins}"""
+    found: dict[str, list[str]] = {}
+    for name, pin in sorted(visit.catalog.pins.items()):
+        found.setdefault(pin.snapshot, []).append(name)
+    return found
+
+
+def one(visit: Visit) -> Mapping[str, Any]:
+    """One snapshot. See pages.PAGES."""
+    selector = visit.one("id", CURRENT)
+    found: Full = visit.ask(f"snapshots/{quoted(selector, whole=True)}")
+    record = visit.catalog.by_id.get(found.id)
+    withheld = [(directory, file, why) for directory, files in found.withheld.items() for file, why in files.items()]
+    ids = [record.id for record in visit.catalog.records]
+    place = ids.index(found.id) if found.id in ids else -1
+    return {
+        "selector": selector,
+        "snapshot": found,
+        "signed": record.signed or "" if isinstance(record, Record) else "",
+        "withheld": withheld[:_WITHHELD],
+        "withheld_count": len(withheld),
+        "before": ids[place - 1] if place > 0 else "",
+        "after": ids[place + 1] if 0 <= place < len(ids) - 1 else "",
+        "pins": _pins(visit).get(found.id, []),
+    }
+
+
+def compare(visit: Visit) -> Mapping[str, Any]:
+    """What differs between two snapshots. See pages.PAGES."""
+    ids = [record.id for record in visit.catalog.records]
+    old, new = visit.one("old", ids[-2] if len(ids) > 1 else CURRENT), visit.one("new", CURRENT)
+    repo, what, text = visit.one("repo"), visit.one("what"), visit.one("q")
+    found: Changes = visit.ask(f"changes/{quoted(old, whole=True)}/{quoted(new, whole=True)}", repo=repo)
+    matching = [
+        one for one in found.changes if (not what or one.what == what) and (not text or text.casefold() in one.name.casefold())
+    ]
+    offset = visit.number("offset")
+    counts = {kind: sum(one.what == kind for one in matching) for kind in ("added", "removed", "changed")}
+    return {
+        "old": old,
+        "new": new,
+        "old_id": found.old,
+        "new_id": found.new,
+        "repo": repo,
+        "repos": sorted({path for record in visit.catalog.records for path in record.repos}),
+        "what": what,
+        "text": text,
+        "rows": matching[offset : offset + _CHANGES],
+        "count": len(matching),
+        "counts": counts,
+        "offset": offset,
+        "step": _CHANGES,
+    }
+
+
+def browse(visit: Visit) -> Mapping[str, Any]:
+    """Where the folders of all snapshots are. See pages.PAGES."""
+    records = visit.catalog.records[::-1]
+    years = list(dict.fromkeys(record.id[:4] for record in records))
+    year = visit.one("year", years[0] if years else "")
+    if years and year not in years:
+        raise UsageError(f"year={year[:40]}: there is no snapshot of that year")
+    of_year = [record.id for record in records if record.id[:4] == year]
+    try:
+        current = list(visit.catalog.answers(CURRENT, visit.store.now()))
+    except SelectorError:
+        current = []
+    return {
+        "year": year,
+        "years": years,
+        "current": current,
+        "days": list(dict.fromkeys(map(day_of, of_year))),
+        "ids": of_year,
+        "pins": sorted(visit.catalog.pins.values(), key=lambda pin: pin.name),
+    }
