@@ -51,8 +51,9 @@ def blocks(page: Path, *languages: str) -> list[Block]:
 def commands(block: Block) -> list[tuple[str, list[str]]]:
     """The commands of a block, each with the lines that it is to print; those of a block of sh print anything."""
     if block.language == "sh":
-        lines = block.text.replace("\\\n", " ").splitlines()
-        return [(re.sub(r" +# .*$", "", line), ["..."]) for line in lines if line and not line.startswith("#")]
+        text = block.text.replace("\\\n", " ")
+        lines = [found[0] for found in re.finditer(r"^(?:.*<<'(\w+)'\n(?:.*\n)*?\1$|[^#\n].*)", text, re.M)]
+        return [(line if "\n" in line else re.sub(r" +# .*$", "", line), ["..."]) for line in lines]
     found: list[tuple[str, list[str]]] = []
     for line in block.text.splitlines():
         if line.startswith("$ "):

@@ -24,6 +24,7 @@ import msgspec
 import pytest
 import typer.main
 from documents import Block, session
+from packaging.version import Version
 from pypi_index import Index
 from serving import free_port, server
 
@@ -523,9 +524,16 @@ def test_links_lead_somewhere() -> None:
 # The rest
 
 
-def test_changelog_has_this_version() -> None:
-    headings = re.findall(r"^## \[([^]]+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert snapmirror.__version__ in headings
+def test_changelog_has_every_version_that_was_tagged() -> None:
+    """With its date; what comes next is there too."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    dates = dict(re.findall(r"^## \[([^]]+)\] - (.+)$", text, re.MULTILINE))
+    versions = list(map(Version, dates))
+    assert versions == sorted(versions, reverse=True)
+    assert Version(Version(snapmirror.version()).base_version) <= versions[0]
+    git = subprocess.run(["git", "tag", "--list", "v*"], cwd=ROOT, capture_output=True, text=True)
+    for tag in git.stdout.split():
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", dates[tag[1:]]), tag
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
