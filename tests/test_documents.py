@@ -515,8 +515,20 @@ def test_nginx_block(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_chinese_readme_has_the_same_code_links_and_tables() -> None:
+    chinese = ROOT / "README.zh-CN.md"
+    assert documents.blocks(chinese) == documents.blocks(README)
+    parts = (r"^#+ ", r"^\|", r"^\d\. ", r"\]\((?!README|#)([^)]*)\)")  # headings, rows, numbered promises, links
+    texts = [re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S) for page in (README, chinese)]
+    for part in parts:
+        found = [re.findall(part, text, re.M) for text in texts]
+        assert found[0] == found[1], part
+    names = [sorted({" ".join(name.split()) for name in re.findall(r"`([^`]+)`", text)}) for text in texts]
+    assert names[0] == names[1]
+
+
 def test_links_lead_somewhere() -> None:
-    for page in (README, ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md"):
+    for page in (README, ROOT / "README.zh-CN.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md"):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
