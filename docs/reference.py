@@ -1,6 +1,6 @@
 """The reference pages, made from the code and the manual pages while mkdocs builds the site; nothing of them is a file here.
 
-mkdocs calls `on_files` (`hooks` in mkdocs.yml). Needs mandoc, which reads the manual pages.
+mkdocs calls `on_files` and `on_page_markdown` (`hooks` in mkdocs.yml). Needs mandoc, which reads the manual pages.
 """
 
 import html
@@ -24,6 +24,11 @@ ROOT = Path(__file__).resolve().parent.parent
 MANUALS = ("snapmirror.1", "snapmirror.toml.5", "snapmirror-store.7")
 #: `--help` is as wide
 COLUMNS = 96
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Blocks in which a command and what it prints are mixed get no button that would copy both."""
+    return re.sub(r"^```console$", "``` { .console .no-copy }", markdown, flags=re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -118,8 +123,9 @@ def api(document: dict[str, Any]) -> str:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             made += [f"## `{method.upper()} {path}`", f"{operation['summary']}.", *_parameters(operation["parameters"])]
-            made += [f"{status}: {_kind(_schema(answer))}. {answer['description'].capitalize()}."
-                     for status, answer in operation["responses"].items()]  # fmt: skip
+            for status, answer in operation["responses"].items():
+                said = "Answers" if status == "200" else "With any other status"
+                made.append(f"{said}: {_kind(_schema(answer))}, {answer['description']}.")
     made.append("## What comes back {#schemas}")
     for name, schema in document["components"]["schemas"].items():
         made += [f"### {name}", *_described(schema)]

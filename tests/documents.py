@@ -3,7 +3,7 @@
 A block says by its first line what is done with it:
 
     ```console                  a line that begins with `$ ` is a command, and is run; the others are what it prints,
-                                in which `...` stands for anything
+                                in which `...` stands for anything, and as a whole line for any lines
     ```sh                       commands that are run; what they print is not compared
     ```toml title="FILE"        (any language) is written to FILE; title="the end of FILE": added to what is there
     ```toml                     (any other) is shown, not used; tests read it with what reads such a file
@@ -126,11 +126,9 @@ class Session:
         for (command, lines), part in zip(self._expected, parts, strict=True):
             printed, _, status_ = part.rpartition("<status ")
             assert status_.startswith("0>"), f"{command}\n{part}"
-            wanted = self._changed("\n".join(lines))
-            pattern = re.escape(wanted).replace(r"\.\.\.", ".*")
-            assert re.fullmatch(pattern, printed.strip("\n"), re.S if lines == ["..."] else 0), (
-                f"{command}\n{printed}\nThe page says:\n{wanted}"
-            )
+            wanted = [self._changed(line) for line in lines]
+            pattern = "\n".join(".*" if line == "..." else re.escape(line).replace(r"\.\.\.", "[^\n]*") for line in wanted)
+            assert re.fullmatch(pattern, printed.strip("\n"), re.S), "\n".join([command, printed, "The page says:", *wanted])
         return said
 
 

@@ -139,8 +139,8 @@ def test_a_cache_for_ci(tmp_path: Path, world: World) -> None:
             world.upload("requests", "2.33.0", ["idna >=2"], yesterday())
         command = ["snapmirror", "sync", "-c", "before.toml", "--seal-as", f"2024-11-0{day}"]
         subprocess.run(command, cwd=tmp_path, env=clean(tmp_path), check=True, capture_output=True)
-    said = documents.run(DOCS / "howto" / "ci.md", tmp_path, {**world.changes, "2026-11-0": "2024-11-0"}, ports=ports("8080"))
-    assert "20241105T235959Z" in said
+    changes = {**world.changes, "2026-11-0": "2024-11-0", "2026110": "2024110"}
+    documents.run(DOCS / "howto" / "ci.md", tmp_path, changes, ports=ports("8080"))
 
 
 @pytest.mark.slow
