@@ -433,7 +433,10 @@ def test_targets_of_make_are_there() -> None:
 def test_commands_in_documents_have_only_options_that_there_are() -> None:
     known = commands()
     shown = [block.text for page in SHOWN for block in documents.blocks(page, "sh", "console", "ini", "crontab")]
-    texts = shown + literal_blocks("snapmirror.1")
+    prose = [re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S) for page in SHOWN]
+    named = [" ".join(one.split()) for text in prose for one in re.findall(r"`(snapmirror [a-z][^`]*)`", text)]
+    assert len(named) > 20
+    texts = shown + named + literal_blocks("snapmirror.1")
     uses = [use for text in texts for use in re.findall(r"snapmirror ([a-z]+)((?: [^\s|&;)]+)*)", text)]
     assert len(uses) > 20
     for verb, rest in uses:

@@ -111,6 +111,15 @@ def test_uv_tool_install(built: Built, tmp_path: Path) -> None:
     assert (tmp_path / "tools" / "snapmirror" / "share" / "man" / "man1" / "snapmirror.1").exists()
 
 
+def test_make_install_and_uninstall(sources: Path, tmp_path: Path) -> None:
+    do("make", "install", f"PREFIX={tmp_path}/local", folder=sources)
+    looked_at(tmp_path / "local" / "bin" / "snapmirror", tmp_path)
+    manuals = tmp_path / "local" / "share" / "man"
+    assert {path.relative_to(manuals).as_posix() for path in manuals.rglob("*.?")} == MANUALS
+    do("make", "uninstall", f"PREFIX={tmp_path}/local", folder=sources)
+    assert not [path for path in (tmp_path / "local").rglob("*") if not path.is_dir()]
+
+
 def test_a_folder_that_is_no_clone_can_be_installed(sources: Path, tmp_path: Path) -> None:
     """As in a container: what Containerfile copies is enough. The version is the one that is stated."""
     for name in ("pyproject.toml", "README.md", "LICENSE"):
