@@ -18,7 +18,7 @@ from mirror import Mirror
 from pypi_index import Index
 from services import moto
 from serving import free_port, server
-from test_web_servers import Authority, authority, example, nginx  # noqa: F401
+from test_web_servers import Authority, authority, example, nginx, program  # noqa: F401
 from upstream import Upstream
 from wheels import wheel
 
@@ -77,6 +77,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             made.upload("requests", version, ["idna >=2"])
         made.upload("idna", "3.10", [])
         yield made
+
+
+@pytest.fixture(autouse=True)
+def _shell() -> None:
+    """What pages are run with."""
+    for name in ("bash", "curl"):
+        program(name)
 
 
 def ports(*stated: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The documentation site: it builds without a warning, all its links lead somewhere, and nothing in it comes from elsewhere."""
 
 import html
+import json
 import os
 import re
 import subprocess
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from documents import ROOT
-from test_documents import program
+from test_documents import commands, manual, page_keys, program
+
+from snapmirror.sync.api import openapi
 
 pytest.importorskip("mkdocs", reason="mkdocs-material is not installed")
 #: what a page makes a browser fetch by itself
@@ -60,17 +63,19 @@ def test_links_lead_somewhere(site: Path) -> None:
 
 
 def test_the_reference_is_made_of_the_code(site: Path) -> None:
-    """Every command, option, key and question is in it."""
+    """Every command with its options, every key of the configuration and every question to the API is in it."""
     reference = site / "reference"
-    commands, settings, api = (
+    said, settings, api = (
         (reference / f"{name}.html").read_text(encoding="utf-8") for name in ("commands", "snapmirror.toml.5", "api")
     )
-    for text, words in (
-        (commands, ("snapmirror bisect", "--allow-shrink", "--volume-size")),
-        (settings, ('id="min_age"', 'id="max_metadata_age"', "COMING_FROM_NEXUS")),
-        (api, ("/diff/{old}/{new}", "/snapshots/{selector}", "withheld")),
-    ):
-        for word in words:
-            assert word in text, word
-    assert (reference / "openapi.json").exists()
-    assert not list((ROOT / "docs").glob("reference/*"))
+    parts = dict(re.findall(r'<h2 id="(\w+)">(.*?)(?=<h2 |</article>)', said, re.DOTALL))
+    for verb, options in commands().items():
+        assert all(option in parts[verb] for option in options), verb
+    keys = {key.name for lines in manual("snapmirror.toml.5").subsections.values() for key in page_keys(lines)}
+    assert len(keys) > 80
+    assert keys <= set(re.findall(r'<var class="Va">(\w+)</var>', settings))
+    described = openapi()
+    assert all(f"GET {path}" in html.unescape(api) for path in described["paths"])
+    assert all(f'id="{name.lower()}"' in api for name in described["components"]["schemas"])
+    assert json.loads((reference / "openapi.json").read_bytes()) == described
+    assert not (ROOT / "docs" / "reference").exists()  # never a file of the sources
