@@ -16,20 +16,21 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 MANUALS := man/snapmirror.1 man/snapmirror.toml.5 man/snapmirror-store.7
 # programs that tests use if they are there, each with the Debian package that has it
-DEBIAN := apache2:apache2 curl:curl mandoc:mandoc nginx:nginx-light openssl:openssl rsync:rsync strace:strace
+DEBIAN := apache2:apache2 chromium:chromium curl:curl mandoc:mandoc nginx:nginx-light openssl:openssl rsync:rsync strace:strace
 
 .PHONY: help
 help:
 	@echo 'make demo      mirror a small channel and two projects of PyPI, and serve them for $(DEMO_SECONDS) s (DEMO_SECONDS=n)'
 	@echo 'make test      run the tests (JOBS=n: in n processes; TESTS=tests/test_x.py: only these)'
 	@echo 'make slow      run the quick forms of measurements, and a real history of 149 versions, which make test leaves out'
+	@echo 'make browser   do all that the pages are for in Chromium: phone and wide, light and dark, two languages, with and without script'
 	@echo 'make objects   run the tests of stores of objects, on moto and on a gateway of Ceph'
 	@echo 'make objects-races  four writers and two gcs at once on a gateway of Ceph, ROUNDS=$(ROUNDS) (SHORT=1: 5)'
 	@echo 'make fleet     play a day of 50 clients and an index that fails one time in twenty, on a clock of its own'
 	@echo 'make faults    try a bad index, crowds of clients, kills and a full disk on snapmirror and on other proxies'
 	@echo 'make chaos     mirror a bad upstream with snapmirror and with other programs, while a client installs'
-	@echo 'make races     do everything at once on one store, against a model, for RACES_SECONDS=$(RACES_SECONDS) s (SHORT=1: a minute)'
-	@echo 'make soak      hold 2,000 connections during syncs and gcs, for SOAK_SECONDS=$(SOAK_SECONDS) s (SHORT=1: a minute)'
+	@echo 'make races     do everything at once on one store, against a model, for RACES_SECONDS=$(RACES_SECONDS) s (SHORT=1: less)'
+	@echo 'make soak      hold 2,000 connections during syncs and gcs, for SOAK_SECONDS=$(SOAK_SECONDS) s (SHORT=1: less)'
 	@echo 'make crash     kill every command, and let calls fail, at every step (SHORT=1: a sample, in a minute or two)'
 	@echo 'make power     cut the power after every call of every command, on a model of a file system (SHORT=1: in a minute or two)'
 	@echo 'make long      run the long forms of tests: every file of a mirror to adopt, every version of a channel'
@@ -116,6 +117,12 @@ test: $(VENV)/installed-test $(VENV)/debian
 slow: $(VENV)/installed-test $(VENV)/debian
 	$(BIN)/python -m pytest --numprocesses $(JOBS) -m 'slow and not long' tests
 
+# pictures of all pages are left in build/pages
+.PHONY: browser
+browser: $(VENV)/installed-test $(VENV)/debian
+	@mkdir -p build/pages
+	SNAPMIRROR_PICTURES=build/pages $(BIN)/python -m pytest --numprocesses $(JOBS) tests/test_browser.py
+
 .PHONY: long
 long: $(VENV)/installed-test $(VENV)/debian
 	SNAPMIRROR_LONG=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --timeout 3600 \
@@ -136,8 +143,8 @@ SHORT ?=
 LONG := $(if $(SHORT),,1)
 PROOF = SNAPMIRROR_LONG=$(LONG) $(BIN)/python -m pytest --numprocesses $(JOBS) --timeout 3600 $(if $(SHORT),-m 'not long')
 # seconds
-RACES_SECONDS ?= $(if $(SHORT),60,1800)
-SOAK_SECONDS ?= $(if $(SHORT),60,1800)
+RACES_SECONDS ?= $(if $(SHORT),40,1800)
+SOAK_SECONDS ?= $(if $(SHORT),40,1800)
 
 .PHONY: crash
 crash: $(VENV)/installed-test $(VENV)/debian

@@ -44,6 +44,7 @@ PARTS = ("leaves", "buckets", "directories", "record")
 START = datetime(2015, 1, 1, 1, tzinfo=UTC)
 _ORIGIN = "https://packages.invalid/conda-forge"
 _INDEX = "repodata_shards.msgpack"
+_WHOLE = "repodata.json"
 #: builds of a name in one version, in turn
 _BUILDS = ("py310", "py311", "py312", "py313", "h")
 
@@ -182,8 +183,8 @@ class Channel:
         self._specs = [json.loads(spec) for spec in synthetic.specs(Random(0), [f"lib{number}" for number in range(2000)])]
         self._compress = codec.compressor(codec.LEAF_LEVEL)
 
-    def add(self) -> Day:
-        """Seal one more day."""
+    def add(self, whole: str = "") -> Day:
+        """Seal one more day. whole: the directory that gets repodata.json too"""
         self._calendar.day = self.days
         random = Random(self.days)
         growth = self._size.growth
@@ -191,7 +192,7 @@ class Channel:
         fix = random.random() < growth.fixes / 365
         made = [self._make(listing, random, storm=storm, fix=fix) for listing in self._listings]
         self._store.put([blob for one in made for blob in one.blobs])
-        finals = {one.listing.name: self._finish(one) for one in made}
+        finals = {one.listing.name: self._finish(one, whole) for one in made}
         self._store.put([final.blobs[final.digest] for final in finals.values()])
         self._store.index.put_leaves({sha256(text): sha256(blob) for one in made for text, blob in one.leaves.values()})
         id_ = clock.to_id(self._store.now())
@@ -253,11 +254,14 @@ class Channel:
             bare = assemble(directory, {**(before.leaves if before else {}), **digests}, {}, {})
         return _Made(listing, leaves, listed, bare)
 
-    def _finish(self, made: "_Made") -> Assembled:
+    def _finish(self, made: "_Made", whole: str) -> Assembled:
         """The directory with the shard index, as `DirectorySync.finish` completes it."""
         reader = DirectoryReader(self._store.metadata, made.bare.digest, made.bare.directory)
-        content = self._ecosystem.derive(reader, _INDEX)
-        return with_documents(made.bare, {_INDEX: Derived(sha256=sha256(content), size=len(content), suffixes=(".zst",))})
+        documents = {}
+        for name in (_INDEX, *([_WHOLE] if made.listing.name == whole else [])):
+            content = self._ecosystem.derive(reader, name)
+            documents[name] = Derived(sha256=sha256(content), size=len(content), suffixes=(".zst",))
+        return with_documents(made.bare, documents)
 
     def _changes(self, listing: _Listing, random: Random, *, storm: bool, fix: bool) -> dict[str, _Changes]:
         """What a day brings, by name. New names come as long as there are fewer than so many files have."""

@@ -27,6 +27,7 @@ NAMES = (
     "history",
     "scrub",
     "years",
+    "face",
 )
 _HEADINGS = ("what", "ours", "peer", "ratio", "bar", "")
 

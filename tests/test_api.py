@@ -85,6 +85,7 @@ def test_the_list_of_snapshots_goes_on_where_it_ended(made: tuple[Mirror, str]) 
         ("weather", 404, "openapi.json lists them all"),
         ("which/lib/2.0", 404, "there is no such question"),
         ("calendar?begin=2026-02-30", 400, "begin=2026-02-30: no day"),
+        ("changes/current/current?what=new", 400, "what=new: is none of added, removed, changed"),
         ("packages?offset=-1", 400, "offset=-1: no number"),
         ("packages/nobody", 400, "nobody: no kept snapshot lists it"),
     ],
@@ -124,7 +125,9 @@ def test_days_with_what_changed_on_each(made: tuple[Mirror, str]) -> None:
 
 
 def test_the_packages_that_differ_between_two_snapshots(made: tuple[Mirror, str]) -> None:
-    found = get(f"{made[1]}/changes/{MONDAY}/{TUESDAY}")
+    found = get(f"{made[1]}/changes/{MONDAY}/{TUESDAY}", what="changed", q="LI")
+    assert found["changes"] == get(f"{made[1]}/changes/{MONDAY}/{TUESDAY}")["changes"]
+    assert get(f"{made[1]}/changes/{MONDAY}/{TUESDAY}", what="added")["changes"] == []
     assert found["changes"] == [{"repo": "chan", "directory": "noarch", "name": "lib", "what": "changed"}]
 
 

@@ -25,6 +25,7 @@ NAMES = (
     "history",
     "scrub",
     "years",
+    "face",
 )
 
 

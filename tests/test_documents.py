@@ -1,6 +1,6 @@
 """What is written for people is true: manual pages, README, examples, the configuration that `init` writes.
 
-README's tour is run as it stands there; `test_pages.py` runs README's other commands and the pages of docs/.
+README's tour is run as it stands there; `test_docs.py` runs README's other commands and the pages of docs/.
 """
 
 import configparser
@@ -422,7 +422,7 @@ def test_the_tour(tmp_path: Path) -> None:
 
 
 def test_targets_of_make_are_there() -> None:
-    """Those that README and the pages name; `test_pages.py` runs their other commands."""
+    """Those that README and the pages name; `test_docs.py` runs their other commands."""
     every = [line for page in SHOWN for block in documents.blocks(page, "sh") for line in block.text.splitlines()]
     lines = {line for line in every if line.startswith("make ")}
     assert len(lines) > 4

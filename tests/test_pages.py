@@ -1,236 +1,261 @@
-"""The pages of docs/ are true: what they tell a reader to do is done here, in the order of the page, and works.
+"""The pages for people: what is on them, in two languages, and what nobody can make them do."""
 
-Upstreams are those of the tests: a channel in the place of conda-forge, an index in the place of PyPI, with a few packages that
-have names of real ones.
-"""
-
-import shutil
-import subprocess
+import html
+import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import documents
 import pytest
-from channels import Channel, make_package
-from documents import ROOT, clean
+import requests
 from mirror import Mirror
-from pypi_index import Index
-from services import moto
-from serving import free_port, server
-from test_web_servers import Authority, authority, example, nginx, program  # noqa: F401
-from upstream import Upstream
-from wheels import wheel
+from serving import server
+from window import MARKUP, id_of, window
 
-#: commands of README and of the pages that are not run -> why
-NOT_RUN = {
-    "conda create -n hello -c http://127.0.0.1:8080/before-the-update/greetings --override-channels hello-snapmirror":
-        "conda is not on the machines that run the tests",
-    "conda create -n hello -c http://127.0.0.1:8080/2026-02-15/greetings --override-channels hello-snapmirror":
-        "likewise",
-    "make demo": "test_documents.py runs the demo",
-    "make test": "these are the tests",
-    "make install": "it writes to /usr/local",
-    "snapmirror replicate http://mirror:8080": "on a second machine, see test_copies.py",
-    "snapmirror import days.tar": "on a second machine, as docs/howto/air-gap.md does",
-}  # fmt: skip
-DOCS = ROOT / "docs"
-CONDA_FORGE = "https://conda.anaconda.org/conda-forge"
-PACKAGES = (
-    make_package("python", "3.12.1", subdir="linux-64"),
-    make_package("numpy", "2.3.0", subdir="linux-64", depends=["python >=3.12"]),
-)
-OLD = "2024-03-01T10:00:00.000000Z"
-NOW = datetime.now(UTC)
+from snapmirror.web import words
+
+WEB = Path(words.__file__).parent
+#: every page, with what a visitor asks it
+VISITS = [
+    "",
+    "?client=uv&date=2026-05-30",
+    "?client=conda&repo=bioconda&repo=conda-forge&platform=linux-64&date=paper&month=2026-06",
+    "-/page/snapshots",
+    "-/page/snapshots?year=2026&offset=3",
+    f"-/page/snapshot?id={id_of(4)}",
+    f"-/page/compare?old={id_of(0)}&new=current",
+    "-/page/packages",
+    "-/page/packages?q=lib",
+    "-/page/package?name=nasty",
+    "-/page/package?name=rich",
+    "-/page/file?name=lib-h-1.0-0.conda",
+    "-/page/file?name=rich-13.0-py3-none-any.whl",
+    "-/page/browse",
+    "-/page/health",
+]
 
 
-class World:
-    """The upstreams, and what stands for what in a page: their addresses, and today for the day that pages are about."""
-
-    def __init__(self, index: Index, upstream: Upstream) -> None:
-        self.index = index
-        #: the folder of the channel
-        self.channel = upstream.root / "conda-forge"
-        self.changes = {
-            'upstream = "PyPI"': f'upstream = "{index.url}/simple/"',
-            CONDA_FORGE: f"{upstream.url}/conda-forge",
-            "http://mirror:": "http://127.0.0.1:",
-            "2026-11-20": f"{NOW:%Y-%m-%d}",
-        }
-
-    def upload(self, project: str, version: str, requires: list[str], when: str = OLD) -> None:
-        """A wheel that pip takes."""
-        file, content, metadata = wheel(project, version, requires)
-        self.index.upload(project, file, content, metadata, upload_time=when)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mirror, str]]:
+    """A mirror with a week behind it, and its URL. Tests only look."""
+    with window(tmp_path_factory.mktemp("window")) as (mirror, url):
+        yield mirror, url
 
 
-@pytest.fixture
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """An index with two versions of requests, the older one old, and a channel."""
-    folder = tmp_path_factory.mktemp("upstreams")
-    channel = Channel(folder / "conda" / "conda-forge", subdirs=["linux-64"])
-    channel.add(*PACKAGES)
-    channel.publish()
-    with Index(folder / "index") as index, Upstream(folder / "conda") as upstream:
-        made = World(index, upstream)
-        for version in ("2.32.4", "2.32.5"):
-            made.upload("requests", version, ["idna >=2"])
-        made.upload("idna", "3.10", [])
-        yield made
+def get(url: str, path: str, status: int = 200, language: str = "en") -> str:
+    """A page, as it is for a visitor."""
+    answer = requests.get(f"{url}/{path}", headers={"Accept-Language": language}, timeout=60)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert answer.headers["Content-Language"] == language
+    return answer.text
 
 
-@pytest.fixture(autouse=True)
-def _shell() -> None:
-    """What pages are run with."""
-    for name in ("bash", "curl"):
-        program(name)
+def told(page: str) -> str:
+    """What a reader sees of a page."""
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", page.partition("<main")[2])))
 
 
-def ports(*stated: str) -> dict[str, str]:
-    """A free port for each that a page has."""
-    return {port: str(free_port()) for port in stated}
+# What a visitor came for
 
 
-def yesterday() -> str:
-    """As an upload time."""
-    return f"{NOW - timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
+def test_the_settings_are_those_that_the_mirror_hands_out(made: tuple[Mirror, str]) -> None:
+    _, url = made
+    for client, file in (
+        ("conda", "condarc"),
+        ("mamba", "mambarc"),
+        ("pixi", "pixi.toml"),
+        ("pip", "pip.conf"),
+        ("uv", "uv.toml"),
+    ):
+        page = get(url, f"?client={client}&date=2026-05-30")
+        settings = requests.get(f"{url}/-/config/2026-05-30/{file}", timeout=60).text
+        assert html.escape(settings.rstrip("\n"), quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in page
 
 
-def test_every_command_is_run_or_said_not_to_be() -> None:
-    """All pages with commands have a test here, but for targets of make, which test_documents.py looks at."""
-    tested, stated = Path(__file__).read_text(encoding="utf-8"), set[str]()
-    for page in (ROOT / "README.md", *DOCS.rglob("*.md")):
-        lines = {command for block in documents.blocks(page, "console", "sh") for command, _ in documents.commands(block)}
-        assert f'"{page.name}"' in tested or all(line.startswith("make ") for line in lines), page.name
-        stated |= lines
-    assert set(NOT_RUN) <= stated
+def test_picked_repos_are_the_channels_of_the_settings(made: tuple[Mirror, str]) -> None:
+    page = told(get(made[1], "?client=conda&repo=bioconda&repo=conda-forge&date=paper"))
+    assert "channels: - bioconda - conda-forge channel_alias" in page
+    assert "conda create --name NAME --platform linux-64 PACKAGE" in page
 
 
-def test_the_tutorial(tmp_path: Path) -> None:
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    documents.run(DOCS / "tutorial.md", tmp_path, {}, NOT_RUN, ports("8080", "8900"))
+def test_a_day_that_is_not_over_offers_the_exact_id(made: tuple[Mirror, str]) -> None:
+    mirror, url = made
+    newest = mirror.snapshots()[-1]
+    today = get(url, f"?date={newest[:4]}-{newest[4:6]}-{newest[6:8]}")
+    assert "is not over" in told(today)
+    assert f"date={newest}" in today
+    assert "is not over" not in told(get(url, "?date=2026-05-30"))
+    assert "never changes" not in told(get(url, f"?date={newest}"))
 
 
-@pytest.mark.slow
-def test_replace_a_nexus(tmp_path: Path, world: World) -> None:
-    documents.run(DOCS / "howto" / "nexus.md", tmp_path, world.changes, ports=ports("8081"))
+def test_the_calendar_says_what_there_is_of_each_day(made: tuple[Mirror, str]) -> None:
+    page = get(made[1], "?month=2026-05")
+    assert 'aria-label="2026-05-29, snapshots: 1, packages changed: ' in page
+    assert 'aria-label="2026-05-30, snapshots: 1, packages changed: 4, pins: paper"' in page
+    assert 'value="2026-05-28"' not in page
+    assert 'name="month" value="2026-06"' in page
 
 
-@pytest.mark.slow
-def test_replace_a_mirror_script(tmp_path: Path, world: World) -> None:
-    old = tmp_path / "old"
-    shutil.copytree(world.channel, old / "anaconda" / "cloud" / "conda-forge")
-    documents.run(DOCS / "howto" / "mirror-script.md", tmp_path, {**world.changes, "/srv/old": str(old)}, ports=ports("8080"))
+def test_a_snapshot_with_what_it_withholds(made: tuple[Mirror, str]) -> None:
+    page = told(get(made[1], f"-/page/snapshot?id={id_of(4)}"))
+    assert "conda-forge/noarch/lost-1.0-0.conda" in page
+    assert "bioconda conda 1" in page
 
 
-@pytest.mark.slow
-def test_reproduce_a_papers_environment(tmp_path: Path, world: World) -> None:
-    documents.run(DOCS / "howto" / "paper.md", tmp_path, world.changes, ports=ports("8080"))
+def test_two_snapshots_are_compared_and_the_list_is_filtered(made: tuple[Mirror, str]) -> None:
+    _, url = made
+    whole = told(get(url, f"-/page/compare?old={id_of(2)}&new={id_of(3)}"))
+    assert "gone-soon removed conda-forge/noarch" in whole
+    assert "rich changed pypi" in whole
+    removed = told(get(url, f"-/page/compare?old={id_of(2)}&new={id_of(3)}&what=removed&q=GONE&repo=conda-forge"))
+    assert "added: " not in removed
+    assert "gone-soon" in removed
+    assert "rich" not in removed.replace("Rich", "")
 
 
-@pytest.mark.slow
-def test_wait_before_you_trust(tmp_path: Path, world: World) -> None:
-    world.upload("requests", "2.33.0", ["idna >=2"], yesterday())
-    world.upload("certifi", "2026.11.12", [], yesterday())
-    documents.run(DOCS / "howto" / "cooldown.md", tmp_path, world.changes, ports=ports("8080"))
+def test_a_package_that_is_gone_says_when_it_was_there(made: tuple[Mirror, str]) -> None:
+    _, url = made
+    assert "gone-soon conda-forge (gone)" in told(get(url, "-/page/packages?q=gone"))
+    page = told(get(url, "-/page/package?name=gone-soon"))
+    assert f"{id_of(1)} {id_of(2)}" in page
 
 
-@pytest.mark.slow
-def test_a_cache_for_ci(tmp_path: Path, world: World) -> None:
-    """The page's mirror has snapshots of earlier days already; requests 2.33.0 came on the fifth of them."""
-    (tmp_path / "before.toml").write_text(
-        f'[[repo]]\nkind = "pypi"\npath = "pypi"\nupstream = "{world.index.url}/simple/"\nprojects = ["requests", "idna"]\n'
+def test_a_file_says_all_that_is_known_of_it(made: tuple[Mirror, str]) -> None:
+    _, url = made
+    wheel = told(get(url, "-/page/file?name=rich-13.0-py3-none-any.whl"))
+    assert "Yanked upstream. broken" in wheel
+    assert "Python >=3.9 pygments>=2" in wheel  # the latter is in no page of the index: it is in the wheel's metadata
+    denied = told(get(url, "-/page/file?name=lib-h-1.0-0.conda"))
+    assert "Denied by this mirror. unsafe" in denied
+    page = get(url, "-/page/file?name=nasty-1.0-0.conda")
+    assert "lib-a >=1.4" in told(page)
+    (link,) = re.findall(r'href="(\.\./\.\./2026[^"]*nasty-1.0-0.conda)"', page)
+    assert requests.get(f"{url}/-/page/{link}", timeout=60).status_code == 200
+
+
+def test_health_says_how_the_last_runs_went(made: tuple[Mirror, str]) -> None:
+    page = get(made[1], "-/page/health")
+    assert "sync conda-forge" in told(page)
+    assert '<svg class="chart"' in page
+    assert "because every byte string is stored once" in told(page)
+
+
+# In two languages, without anything from elsewhere
+
+
+@pytest.mark.parametrize("path", VISITS)
+@pytest.mark.parametrize("language", list(words.LANGUAGES))
+def test_every_page_is_whole_and_small_and_trusts_nobody(made: tuple[Mirror, str], path: str, language: str) -> None:
+    page = get(made[1], path, language=language)
+    assert f'<html lang="{language}">' in page
+    assert len(page) < 100_000
+    assert MARKUP not in page
+    tags = "".join(re.findall(r"<[^>]*>", page))
+    assert not re.search(r"<script(?! src=)|<style|javascript:", tags)
+    assert not re.search(r"\sstyle=|\son\w+=", re.sub(r'"[^"]*"', '""', tags))
+    assert not re.search(r'(?:src|action)="[^"]*//', tags)
+    assert not re.search(r'(?<!rel="noreferrer" )href="[^"]*//', tags)
+
+
+def test_every_text_is_there_in_chinese() -> None:
+    found = set()
+    for path in [*WEB.glob("*.py"), *WEB.glob("templates/*.html")]:
+        found |= set(re.findall(r"\bt\(\"([^\"]+)\"", path.read_text()))
+    assert len(found) > 80
+    missing = {text for text in found if words.translate("zh", text) == text} - {"API"}
+    assert not missing
+    assert set(re.findall(r"{\w+}", "".join(found))) == set(
+        re.findall(r"{\w+}", "".join(words.translate("zh", one) for one in found))
     )
-    for day in range(1, 9):
-        if day == 5:
-            world.upload("requests", "2.33.0", ["idna >=2"], yesterday())
-        command = ["snapmirror", "sync", "-c", "before.toml", "--seal-as", f"2024-11-0{day}"]
-        subprocess.run(command, cwd=tmp_path, env=clean(tmp_path), check=True, capture_output=True)
-    changes = {**world.changes, "2026-11-0": "2024-11-0", "2026110": "2024110"}
-    documents.run(DOCS / "howto" / "ci.md", tmp_path, changes, ports=ports("8080"))
 
 
-@pytest.mark.slow
-def test_cross_an_air_gap(tmp_path: Path, world: World) -> None:
-    world.upload("requests", "2.33.0", ["idna >=2"])
-    documents.run(DOCS / "howto" / "air-gap.md", tmp_path, world.changes, ports=ports("8080"))
+@pytest.mark.parametrize(
+    ("accepted", "language"),
+    [("zh-CN,zh;q=0.9,en;q=0.8", "zh"), ("de, zh-TW;q=0.4", "zh"), ("en-GB, zh;q=0.9", "en"), ("fr", "en"), ("", "en")],
+)
+def test_the_language_is_the_one_that_the_browser_prefers(accepted: str, language: str) -> None:
+    assert words.choose(accepted) == language
 
 
-@pytest.mark.slow
-def test_run_behind_nginx(tmp_path: Path, world: World, authority: Authority) -> None:  # noqa: F811
-    folder, port, ours = tmp_path / "nginx", free_port(), ports("8080")
-    folder.mkdir()
-    places = {
-        "http://127.0.0.1:8080": f"http://127.0.0.1:{ours['8080']}",
-        "/etc/ssl/mirror/server.pem": str(authority.certificate),
-        "/etc/ssl/mirror/server.key": str(authority.key),
-        "listen 443": f"listen {port}",
-    }
-    changes = {**world.changes, "https://mirror.example.org": f"https://localhost:{port}"}
-    with nginx(folder, port, example("nginx-serve.conf", places)):
-        documents.run(DOCS / "howto" / "nginx.md", tmp_path, changes, ports=ours, CURL_CA_BUNDLE=str(authority.ca))
+def test_a_chosen_language_stays(made: tuple[Mirror, str]) -> None:
+    page = requests.get(f"{made[1]}/-/page/packages?lang=zh&q=lib", headers={"Accept-Language": "en"}, timeout=60).text
+    assert '<html lang="zh">' in page
+    links = re.findall(r'href="\.\./\.\./-/page/(?:packages|snapshots|package)\?[^"]*"(?! lang="en")', page)
+    assert links
+    assert all("lang=zh" in link for link in links)
 
 
-@pytest.mark.slow
-def test_store_in_s3(tmp_path: Path, world: World) -> None:
-    world.upload("requests", "2.33.0", ["idna >=2"])
-    with moto() as service:
-        service.client.create_bucket(Bucket="mirrors")
-        changes = {**world.changes, "https://objects.example.org": service.endpoint}
-        documents.run(DOCS / "howto" / "s3.md", tmp_path, changes, ports=ports("8080"))
+def test_a_policy_lets_nothing_in_and_a_page_is_asked_about_again(made: tuple[Mirror, str]) -> None:
+    answer = requests.get(f"{made[1]}/", timeout=60)
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; style-src 'self'; script-src 'self'")
+    assert "unsafe" not in policy
+    assert answer.headers["Cache-Control"] == "public, no-cache"
+    again = requests.get(f"{made[1]}/", headers={"If-None-Match": answer.headers["ETag"]}, timeout=60)
+    assert again.status_code == 304
+    (style,) = re.findall(r'rel="stylesheet" href="([^"]*)"', answer.text)
+    assert "immutable" in requests.get(f"{made[1]}/{style}", timeout=60).headers["Cache-Control"]
 
 
-#: fails with every snapshot but the one of 2026-11-01
-BUILD = """\
-#!/bin/sh
-case $SNAPMIRROR_URL in */20241101T*) ;; *) exit 1; esac
-"""
+# What goes wrong
 
 
-@pytest.mark.slow
-def test_commands_of_readme(tmp_path: Path, world: World) -> None:
-    """Each block by itself, beside a mirror with a snapshot of 2026-11-01 and one of today."""
-    channel = world.channel
-    lock = "".join(f"{CONDA_FORGE}/linux-64/{one.filename}#sha256:{one.record['sha256']}\n" for one in PACKAGES)
-    (requests,) = (one for one in world.index.pages["requests"]["files"] if "2.32.5" in one["filename"])
-    wheel_ = f'{{ url = "{requests["url"]}", hash = "sha256:{requests["hashes"]["sha256"]}" }}'
-    texts = {
-        "requirements.txt": "idna >=2\n",
-        "environment.yml": "channels: [conda-forge]\ndependencies: [numpy]\n",
-        "conda-lock.yml": f"@EXPLICIT\n{lock}",
-        "project/uv.lock": f'version = 1\n[[package]]\nname = "requests"\nsource = {{ registry = "x" }}\nwheels = [{wheel_}]\n',
-        "build-and-test.sh": BUILD,
-        ".pixi/config.toml": "",
-        ".config/pip/pip.conf": "",
-        ".config/uv/uv.toml": "",
-    }
-    for name, text in texts.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    (tmp_path / "build-and-test.sh").chmod(0o755)
-    for name in ("conda-forge", "anaconda/cloud/bioconda"):
-        shutil.copytree(channel, tmp_path / "old" / name)
-    subprocess.run(["python3", "-m", "venv", tmp_path / "env"], check=True)
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("?date=2999-01-01", 404, "that day has not begun anywhere yet"),
+        ("?date=2020-01-01", 404, "at or before it"),
+        ("?date=2026-02-30", 404, "2026-02-30: is neither"),
+        (f"?date={MARKUP}", 404, "is neither"),
+        ("?month=2026-13&platform=nowhere&client=apt&repo=none", 200, "Settings for conda"),
+        ("-/page/snapshot?id=2999-01-01", 404, "that day has not begun"),
+        ("-/page/snapshot?id=a/b", 404, "a/b: is neither"),
+        ("-/page/compare?old=2020-01-01", 404, "at or before it"),
+        ("-/page/compare?repo=none", 400, "none: there is no repo at or below it"),
+        ("-/page/snapshots?year=1999", 404, "there is no snapshot of that year"),
+        ("-/page/snapshots?offset=x", 400, "offset=x: no number"),
+        ("-/page/packages?q=%25", 200, "kept snapshots: 0"),
+        (f"-/page/packages?q={'x' * 7000}", 200, "kept snapshots: 0"),
+        ("-/page/package", 400, "which package?"),
+        ("-/page/package?name=nobody", 400, "nobody: no kept snapshot lists it"),
+        ("-/page/file?name=lib-a-1.0-0.conda&sha256=00", 400, "with the SHA-256 00"),
+        (f"-/page/file?name={MARKUP}", 400, "no kept snapshot lists it"),
+    ],
+)
+def test_what_can_not_be_shown_is_told(made: tuple[Mirror, str], path: str, status: int, text: str) -> None:
+    page = get(made[1], path, status)
+    assert text in told(page)
+    assert "<script>alert" not in page
 
+
+def test_a_line_that_no_server_would_read_is_refused(made: tuple[Mirror, str]) -> None:
+    assert requests.get(f"{made[1]}/-/page/packages?q={'x' * 10_000}", timeout=60).status_code in (400, 414)
+    assert requests.get(f"{made[1]}/-/page/nothing", timeout=60).status_code == 404
+
+
+def test_a_store_without_snapshots_says_how_to_make_one(tmp_path: Path) -> None:
     mirror = Mirror(tmp_path)
-    mirror.settings = {"sign": {"key": "snapmirror.key"}}
-    mirror.run_bare("key", "generate", "snapmirror.key")
-    for path in ("conda-forge", "anaconda/cloud/bioconda"):
-        mirror.add(path, f"{world.changes[CONDA_FORGE]}", subdirs=["linux-64"])
-    mirror.add("pypi", f"{world.index.url}/simple/", kind="pypi", projects=["requests", "idna"])
-    mirror.sync("--seal-as", "2024-11-01")
-    mirror.sync()
+    mirror.write()
     with server(mirror.config) as (url, _):
-        changes = {
-            **world.changes,
-            "http://mirror:8080": url,
-            "/srv/old": f"{tmp_path}/old",
-            "2026-11-01": "2024-11-01",
-            "--since 2026-11-20": "--since 2024-11-01",  # today's is the last there is
-        }
-        for block in documents.blocks(ROOT / "README.md", "sh")[1:]:  # test_packaging.py runs the first
-            made = documents.Session(changes, NOT_RUN, ports("8081"))
-            made.add(block)
-            made.run(tmp_path, PATH=f"{tmp_path}/env/bin:{clean(tmp_path)['PATH']}", VIRTUAL_ENV=f"{tmp_path}/env")
-    installed = tmp_path.glob("env/lib/python*/site-packages/requests.py")
-    assert [path.read_text() for path in installed] == ["version = '2.32.5'\n"]
+        for path in ("", "-/page/snapshots", "-/page/browse", "-/page/health"):
+            assert "The first one is made by snapmirror sync" in get(url, path)
+        assert "kept snapshots: 0" in told(get(url, "-/page/packages"))
+        assert "there is no snapshot" in told(get(url, "-/page/compare", 404))
+
+
+def test_a_snapshot_that_is_forgotten_while_its_page_is_open(mirror: Mirror) -> None:
+    first, second = "20260601T000000Z", "20260602T000000Z"
+    mirror.sync("--seal-as", first)
+    mirror.sync("--seal-as", second)
+    with server(mirror.config) as (url, _):
+        get(url, f"-/page/snapshot?id={first}")
+        mirror.run("forget", first)
+        page = told(get(url, f"-/page/snapshot?id={first}", 410))
+        assert "That snapshot was forgotten" in page
+        assert second in page
+        record = mirror.store_path / "snapshots" / f"{second}.json"
+        content = record.read_bytes()
+        record.chmod(0o644)
+        record.write_bytes(b"{")  # the one that was read last is shown, and what is new is not lost
+        assert second in get(url, "-/page/snapshots")
+        record.write_bytes(content)

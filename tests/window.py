@@ -1,4 +1,4 @@
-"""A mirror to look at: two channels and an index over five weeks, with all that a page has something to say about."""
+"""A mirror to look at: two channels and an index over six days, with all that a page has something to say about."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +10,12 @@ from mirror import Mirror
 from pypi_index import Index
 from serving import server
 from upstream import Upstream
+from wheels import wheel
 
-#: of the first snapshot; there is one each day, and the last is DAYS later
-FIRST, DAYS = datetime(2026, 5, 11, 1, tzinfo=UTC), 35
+#: of the first snapshot; there is one each day, and then one of now
+FIRST, DAYS = datetime(2026, 5, 29, 1, tzinfo=UTC), 6
 #: what nobody may put on a page as it is
 MARKUP = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
-#: what the day brings that a user looks for: the 20th one
-BREAKING = 20
 
 
 def id_of(day: int) -> str:
@@ -25,21 +24,21 @@ def id_of(day: int) -> str:
 
 
 @contextmanager
-def window(folder: Path, days: int = DAYS, **settings: str) -> Iterator[tuple[Mirror, str]]:
-    """The mirror, and the URL of its server. settings: of `[serve]`"""
+def window(folder: Path, days: int = DAYS, public_url: str = "") -> Iterator[tuple[Mirror, str]]:
+    """The mirror, and the URL of its server, while its upstreams are there too. public_url: see `[serve]`"""
     (folder / "upstream").mkdir(parents=True)
     with Upstream(folder / "upstream") as upstream, Index(folder / "index") as index:
         forge = Channel(upstream.root / "conda-forge", subdirs=["linux-64", "osx-arm64"])
         bio = Channel(upstream.root / "bioconda", subdirs=["linux-64"])
-        forge.add(make_package("python", "3.12.0", subdir="linux-64", license="PSF-2.0"))
-        forge.add(make_package("python", "3.12.0", subdir="osx-arm64", license="PSF-2.0"))
+        for subdir in ("linux-64", "osx-arm64"):
+            forge.add(make_package("python", "3.12.0", subdir=subdir, license="PSF-2.0"))
         forge.add(*(make_package(f"lib-{name}", license="BSD-3-Clause") for name in "abcdefgh"))
-        forge.add(make_package("nasty", "1.0", license=MARKUP, depends=["python >=3.12"]))
+        forge.add(make_package("nasty", "1.0", license=MARKUP, depends=["lib-a >=1.0"]))
         bio.add(make_package("samtools", "1.20", subdir="linux-64", depends=["lib-a"], license="MIT"))
-        index.wheel("Rich", "13.0", requires=["pygments>=2"], requires_python=">=3.9")
-        index.wheel("pygments", "2.17")
+        index.upload("Rich", *wheel("rich", "13.0", ["pygments>=2"]), requires_python=">=3.9")
+        index.upload("pygments", *wheel("pygments", "2.17"))
         mirror = Mirror(folder / "mirror")
-        mirror.settings["serve"] = {"public_url": "", **settings}
+        mirror.settings["serve"] = {"public_url": public_url}
         mirror.add("conda-forge", f"{upstream.url}/conda-forge", subdirs=["linux-64", "osx-arm64"])
         mirror.add("bioconda", f"{upstream.url}/bioconda", subdirs=["linux-64"])
         mirror.add("pypi", f"{index.url}/simple/", kind="pypi", projects="all")
@@ -47,25 +46,25 @@ def window(folder: Path, days: int = DAYS, **settings: str) -> Iterator[tuple[Mi
             _pass_day(day, forge, index)
             forge.publish()
             bio.publish()
-            mirror.sync("--seal-as", id_of(day), status=None)
-        mirror.run("pin", "paper", id_of(2))
+            mirror.sync("--seal-as", id_of(day), status=3 if day == 4 else 0)
+        mirror.run("pin", "paper", id_of(1))
         mirror.run("deny", "conda-forge", "lib-h==1.0", "--reason", f"unsafe {MARKUP}")
-    with server(mirror.config) as (url, _):
-        yield mirror, url
+        mirror.sync()
+        with server(mirror.config) as (url, _):
+            yield mirror, url
 
 
 def _pass_day(day: int, forge: Channel, index: Index) -> None:
     """What happens upstream."""
-    if day % 3 == 1:
-        forge.add(*(make_package(f"lib-{name}", f"1.{day}") for name in "abcdefgh"[: 1 + day % 8]))
-    if day == 5:
+    forge.add(*(make_package(f"lib-{name}", f"1.{day}") for name in "abcdefgh"[: day * 2 % 7]))
+    if day == 1:
         forge.add(make_package("gone-soon"))
-        index.wheel("rich", "13.1", requires_python=">=3.9")
-    if day == 12:
+        index.upload("Rich", *wheel("rich", "13.1"), requires_python=">=3.9")
+    if day == 3:
         forge.remove("gone-soon-1.0-0.conda")
         index.pages["rich"]["files"][0]["yanked"] = f"broken {MARKUP}"
         index.touch("rich")
-    if day == BREAKING:
-        forge.hotfix("nasty-1.0-0.conda", depends=["python >=3.13"])
+    if day == 4:
+        forge.hotfix("nasty-1.0-0.conda", depends=["lib-a >=1.4"])
         forge.add(make_package("lost"))
         forge.remove("lost-1.0-0.conda", listed=True)

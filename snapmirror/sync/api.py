@@ -72,7 +72,7 @@ class Parameter(NamedTuple):
     in_path: bool = True
 
 
-class Minds(NamedTuple):
+class Kept(NamedTuple):
     """What one process keeps between requests, so that it need not be read again."""
 
     searcher: Searcher
@@ -80,9 +80,9 @@ class Minds(NamedTuple):
     watchman: Watchman
 
     @classmethod
-    def of(cls, store: Store) -> "Minds":
+    def of(cls, store: Store, ecosystems: Mapping[str, Ecosystem]) -> "Kept":
         """Empty ones for a store."""
-        return cls(Searcher(store), Calendar(store), Watchman(store))
+        return cls(Searcher(store, ecosystems), Calendar(store), Watchman(store))
 
 
 class Asked(NamedTuple):
@@ -90,7 +90,7 @@ class Asked(NamedTuple):
 
     store: Store
     ecosystems: Mapping[str, Ecosystem]
-    minds: Minds
+    kept: Kept
     catalog: Catalog
     #: {name of a parameter: its value}; those of the query that are not given are missing
     given: Mapping[str, str]
@@ -145,8 +145,12 @@ def _diff(asked: Asked) -> Differences:
 
 def _changes(asked: Asked) -> Changes:
     old, new = (asked.catalog.view(asked.given[name], asked.store.now()) for name in ("old", "new"))
-    found = compare.names(asked.store, old, new, _repos(asked, {**old.repos, **new.repos}))
-    return Changes(old=old.id, new=new.id, changes=found)
+    what, text = asked.given.get("what", ""), asked.given.get("q", "").casefold()
+    if what not in ("", *compare.WHAT):
+        raise UsageError(f"what={what[:40]}: is none of {', '.join(compare.WHAT)}")
+    found = compare.names(asked.store, asked.ecosystems, old, new, _repos(asked, {**old.repos, **new.repos}))
+    changes = [one for one in found if what in ("", one.what) and text in one.name.casefold()]
+    return Changes(old=old.id, new=new.id, changes=changes)
 
 
 def _calendar(asked: Asked) -> Days:
@@ -158,7 +162,7 @@ def _calendar(asked: Asked) -> Days:
         if text and not day:
             raise UsageError(f"{name}={text}: no day; write one as 2026-11-20")
         days.append(day or month("", now)[not begins])
-    return asked.minds.calendar.days(asked.catalog, days[0], days[1])
+    return asked.kept.calendar.days(asked.catalog, days[0], days[1])
 
 
 def _packages(asked: Asked) -> Names:
@@ -166,7 +170,7 @@ def _packages(asked: Asked) -> Names:
     if not (offset.isascii() and offset.isdecimal() and len(offset) < 10):
         raise UsageError(f"offset={offset[:40]}: no number")
     repos = _repos(asked, _held(asked)) if asked.given.get("repo") else None
-    return asked.minds.searcher.search(asked.catalog, asked.given.get("q", ""), repos, FOUND, int(offset))
+    return asked.kept.searcher.search(asked.catalog, asked.given.get("q", ""), repos, FOUND, int(offset))
 
 
 def _package(asked: Asked) -> Package:
@@ -174,7 +178,7 @@ def _package(asked: Asked) -> Package:
 
 
 def _health(asked: Asked) -> Health:
-    return asked.minds.watchman.health(asked.catalog)
+    return asked.kept.watchman.health(asked.catalog)
 
 
 def _log(asked: Asked) -> Log:
@@ -221,7 +225,13 @@ ENDPOINTS = (
     Endpoint(
         "changes/{old}/{new}",
         "The packages that were added, removed or changed between two snapshots: in a moment, also for years",
-        (Parameter("old", _SELECTOR), Parameter("new", _SELECTOR), _REPO),
+        (
+            Parameter("old", _SELECTOR),
+            Parameter("new", _SELECTOR),
+            _REPO,
+            Parameter("what", f"only what was {', '.join(compare.WHAT)}", in_path=False),
+            Parameter("q", "only names that contain this, whatever its case", in_path=False),
+        ),
         Changes,
         _changes,
     ),
@@ -282,7 +292,7 @@ class Api:
     def __init__(self, store: Store, ecosystems: Mapping[str, Ecosystem]) -> None:
         self._store = store
         self._ecosystems = ecosystems
-        self._minds = Minds.of(store)
+        self._kept = Kept.of(store, ecosystems)
 
     def ask(self, path: str, query: Mapping[str, str], catalog: Catalog) -> msgspec.Struct | None:
         """The answer for a raw path below `/-/api/v1/`; None if there is nothing of that kind. Raises as `answer`."""
@@ -291,7 +301,7 @@ class Api:
                 known = [one.name for one in endpoint.parameters if not one.in_path]
                 if unknown := sorted(query.keys() - known):
                     raise UsageError(f"{unknown[0]}: there is no such parameter (there are: {', '.join(known) or 'none'})")
-                return endpoint.answer(Asked(self._store, self._ecosystems, self._minds, catalog, {**query, **given}))
+                return endpoint.answer(Asked(self._store, self._ecosystems, self._kept, catalog, {**query, **given}))
         return None
 
     def lasts(self, path: str) -> bool:

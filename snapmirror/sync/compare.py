@@ -1,7 +1,7 @@
 """Comparing two snapshots, by digest as far as possible: only leaves that differ are read."""
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -11,6 +11,7 @@ from ..ecosystem.environments import Environment
 from ..store.directories import DirectoryReader
 from ..store.records import Record, place_of
 from ..store.store import Store
+from . import named
 from .which import Lack, directories_of, lacks
 
 
@@ -29,6 +30,10 @@ class Differences(msgspec.Struct, kw_only=True):
     missing_new: list[Lack] = []
 
 
+What = Literal["added", "removed", "changed"]
+WHAT: tuple[What, ...] = get_args(What)
+
+
 class NameChange(msgspec.Struct, frozen=True, kw_only=True):
     """A package that differs between two snapshots."""
 
@@ -36,23 +41,26 @@ class NameChange(msgspec.Struct, frozen=True, kw_only=True):
     repo: str
     directory: str
     name: str
-    what: Literal["added", "removed", "changed"]
+    what: What
 
 
-def names(store: Store, old: Record, new: Record, repos: Collection[str]) -> list[NameChange]:
+def names(
+    store: Store, ecosystems: Mapping[str, Ecosystem], old: Record, new: Record, repos: Collection[str]
+) -> list[NameChange]:
     """The packages that differ between two records, in these repos, by repo, directory and name.
 
-    No leaf is read, and of a directory no bucket but those that differ. Raises DamagedError.
+    Of a directory no bucket is read but those that differ, and no leaf but small ones, that may list nothing any more.
+    Raises DamagedError.
     """
-    return [
-        NameChange(repo=path, directory=directory, name=name, what=_what(before, after))
-        for path, directory, was, now in _differing(store, old, new, repos)
-        for name, before, after in changed_names(was, now)
-    ]
-
-
-def _what(before: Digest | None, after: Digest | None) -> Literal["added", "removed", "changed"]:
-    return "added" if before is None else "removed" if after is None else "changed"
+    found = []
+    for path, directory, was, now in _differing(store, old, new, repos):
+        ecosystem = ecosystems[(now or was).document.kind]  # type: ignore[union-attr]
+        for name, before, after in changed_names(was, now):
+            one, other = (leaf and not named.lists_nothing(store, ecosystem, leaf) for leaf in (before, after))
+            if one or other:
+                what: What = "changed" if one and other else "added" if other else "removed"
+                found.append(NameChange(repo=path, directory=directory, name=name, what=what))
+    return found
 
 
 def changed_names(

@@ -8,6 +8,10 @@ from ..ecosystem import Ecosystem, Naming
 from ..errors import UsageError
 from ..readings import File
 from ..store.directories import DirectoryReader
+from ..store.store import Store
+
+#: bytes of a stored leaf: one that only remembers a hundred removed files has less
+_SMALL = 4096
 
 
 class Namings:
@@ -60,6 +64,15 @@ def with_digest(ecosystem: Ecosystem, leaf: bytes, digest: Digest) -> list[File]
     if digest not in leaf and digest.hex().encode() not in leaf:
         return []
     return [file for file in ecosystem.files(leaf) if file.sha256 == digest]
+
+
+def lists_nothing(store: Store, ecosystem: Ecosystem, leaf: Digest) -> bool:
+    """Whether a leaf says only what was removed. Those of conda remember that (`removed`, CEP 16), so the name stays.
+
+    A leaf that is too large for the answer to be quick counts as one that lists something.
+    """
+    size = store.blobs.size_for_reading(leaf)
+    return size is not None and size <= _SMALL and not ecosystem.files(store.metadata.leaf(leaf))
 
 
 def yanked(ecosystem: Ecosystem, record: bytes) -> str | None:

@@ -8,14 +8,16 @@ are read. Until that is done an answer says how far back it reaches.
 import logging
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgspec
 
+from ..ecosystem import Ecosystem
 from ..errors import DamagedError
 from ..store.catalog import Catalog
 from ..store.records import Record
 from ..store.store import Store
+from . import named
 
 _log = logging.getLogger(__name__)
 #: seconds that a search waits for older names: all of those of a small store are there by then
@@ -29,8 +31,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
     #: of the package
     name: str
-    #: {repo: id of the newest kept snapshot that lists it}
-    repos: dict[str, str]
+    #: {repo: id of the newest kept snapshot that lists it}; null if the newest only remembers that its files were removed
+    repos: dict[str, str | None]
 
 
 class Names(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,8 +51,9 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
 class Searcher:
     """Searches the names of one store, for one process."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, ecosystems: Mapping[str, Ecosystem]) -> None:
         self._store = store
+        self._ecosystems = ecosystems
         self._lock = threading.Lock()
         self._index: _Index | None = None
 
@@ -65,7 +68,24 @@ class Searcher:
                 if before:
                     before.stop()
             index = self._index
-        return index.search(text, repos, limit, offset)
+        names = index.search(text, repos, limit, offset)
+        newest = {repo: record for record in catalog.records for repo in record.repos}
+        found = [
+            Found(name=one.name, repos={repo: self._last(one.name, repo, id_, newest) for repo, id_ in one.repos.items()})
+            for one in names.found
+        ]
+        return msgspec.structs.replace(names, found=found)
+
+    def _last(self, name: str, repo: str, id_: str | None, newest: Mapping[str, Record]) -> str | None:
+        """See Found.repos. newest: {repo: its newest record}"""
+        if id_ != newest[repo].id:
+            return id_
+        for state in newest[repo].repos[repo].directories.values():
+            reader = self._store.metadata.directory(state.blob)
+            leaf = reader.leaf(name)
+            if leaf and not named.lists_nothing(self._store, self._ecosystems[reader.document.kind], leaf):
+                return id_
+        return None
 
 
 class _Index:
@@ -77,21 +97,26 @@ class _Index:
         self._store = store
         #: newest first
         self._records = catalog.records[::-1]
-        #: {repo: {name: id of the newest snapshot that lists it}}
-        self._names: dict[str, dict[str, str]] = {}
+        #: {repo: {name: (as it is searched, id of the newest snapshot that lists it)}}
+        self._names: dict[str, dict[str, tuple[str, str]]] = {}
         #: {(repo, directory): buckets of the oldest state that was read}
         self._buckets: dict[tuple[str, str], tuple[bytes, ...]] = {}
-        #: how many records were read, and those that need not be
+        #: how many records were read, and what knows the others
         self._read = 0
         self._older = before if before and before._reaches(catalog) else None
-        self._done = threading.Event()
         self._begun = self._stopped = False
+        #: whether nothing more will be read
+        self._ended = threading.Event()
         self._lock = threading.Lock()
 
     def _reaches(self, catalog: Catalog) -> bool:
         """Whether all that this has, and nothing older that it lacks, is in a newer catalog."""
         mine = [record.id for record in self.catalog.records]
-        return self._done.is_set() and [record.id for record in catalog.records[: len(mine)]] == mine
+        return self._complete and [record.id for record in catalog.records[: len(mine)]] == mine
+
+    @property
+    def _complete(self) -> bool:
+        return self._read == len(self._records)
 
     def stop(self) -> None:
         """Read no more."""
@@ -105,14 +130,15 @@ class _Index:
                     self._take(self._records[0])
                 self._begun = True
                 threading.Thread(target=self._go_on, name="names", daemon=True).start()
-        self._done.wait(_PATIENCE)
-        complete, read = self._done.is_set(), self._read
+        self._ended.wait(_PATIENCE)
+        complete, read = self._complete, self._read
         wanted = _plain(text)
-        found: dict[str, dict[str, str]] = {}
+        found: dict[str, dict[str, str | None]] = {}
         for repo, names in list(self._names.items()):
             if repos is None or repo in repos:
-                for name in [name for name in list(names) if wanted in _plain(name)]:
-                    found.setdefault(name, {})[repo] = names[name]
+                for name, (plain, last) in list(names.items()):
+                    if wanted in plain:
+                        found.setdefault(name, {})[repo] = last
         ordered = sorted(found, key=lambda name: (_plain(name) != wanted, not _plain(name).startswith(wanted), name))
         return Names(
             count=len(found),
@@ -131,11 +157,11 @@ class _Index:
                     break
                 self._take(record)
                 time.sleep(_REST)
-            self._older = None
-            if self._read == len(self._records):
-                self._done.set()
         except (DamagedError, OSError) as error:  # of one that was forgotten meanwhile too; the next catalog begins anew
             _log.warning("names of packages are known back to %s only: %s", self._records[max(self._read - 1, 0)].id, error)
+        finally:
+            self._older = None
+            self._ended.set()
 
     def _adopt(self, older: "_Index") -> None:
         for repo, names in older._names.items():
@@ -155,10 +181,12 @@ class _Index:
                 self._store.metadata.expect(differing)
                 for bucket in differing:
                     for name in self._store.metadata.names(bucket):
-                        names.setdefault(name, record.id)
+                        if name not in names:
+                            names[name] = (_plain(name), record.id)
                 self._buckets[repo, directory] = buckets
         self._read += 1
 
 
 def _plain(name: str) -> str:
-    return name.casefold().replace("_", "-").replace(".", "-")
+    plain = name.casefold().replace("_", "-").replace(".", "-")
+    return name if plain == name else plain  # most are, and are then kept once

@@ -9,6 +9,7 @@ from ..store.catalog import CURRENT
 from ..store.records import Record
 from ..sync.api import Changes, Full
 from ..sync.calendar import Days, day_of
+from ..sync.compare import WHAT
 from .calendar import calendar
 from .visit import Visit, quoted
 
@@ -83,23 +84,22 @@ def compare(visit: Visit) -> Mapping[str, Any]:
     ids = [record.id for record in visit.catalog.records]
     old, new = visit.one("old", ids[-2] if len(ids) > 1 else CURRENT), visit.one("new", CURRENT)
     repo, what, text = visit.one("repo"), visit.one("what"), visit.one("q")
-    found: Changes = visit.ask(f"changes/{quoted(old, whole=True)}/{quoted(new, whole=True)}", repo=repo)
-    matching = [
-        one for one in found.changes if (not what or one.what == what) and (not text or text.casefold() in one.name.casefold())
-    ]
+    path = f"changes/{quoted(old, whole=True)}/{quoted(new, whole=True)}"
+    found: Changes = visit.ask(path, repo=repo, what=what, q=text)
     offset = visit.number("offset")
-    counts = {kind: sum(one.what == kind for one in matching) for kind in ("added", "removed", "changed")}
+    counts = {kind: sum(one.what == kind for one in found.changes) for kind in WHAT}
     return {
         "old": old,
         "new": new,
         "old_id": found.old,
         "new_id": found.new,
+        "json": visit.api(path, repo=repo, what=what, q=text),
         "repo": repo,
         "repos": sorted({path for record in visit.catalog.records for path in record.repos}),
         "what": what,
         "text": text,
-        "rows": matching[offset : offset + _CHANGES],
-        "count": len(matching),
+        "rows": found.changes[offset : offset + _CHANGES],
+        "count": len(found.changes),
         "counts": counts,
         "offset": offset,
         "step": _CHANGES,

@@ -32,6 +32,13 @@ for (const form of document.querySelectorAll("form[data-submit]")) {
 for (const time of document.querySelectorAll("time[datetime]")) {
   const instant = new Date(time.dateTime);
   if (!Number.isNaN(instant.getTime())) {
-    time.title = instant.toLocaleString(document.documentElement.lang);
+    const local = instant.toLocaleString(document.documentElement.lang, { timeZoneName: "short" });
+    time.title = local;
+    if (time.parentElement.tagName === "DD") {
+      const beside = document.createElement("span");
+      beside.className = "hint";
+      beside.textContent = ` (${local})`;
+      time.after(beside);
+    }
   }
 }
