@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from .. import __version__, clock
+from .. import clock, version
 from ..digests import is_hex_digest
 from ..ecosystem import Ecosystem
 from ..errors import UsageError
@@ -338,7 +338,7 @@ def openapi() -> dict[str, Any]:
         f"/{endpoint.path}": {"get": _operation(endpoint, result, error)}
         for endpoint, result in zip(ENDPOINTS, results, strict=True)
     }
-    about = {"title": "snapmirror", "version": __version__, "description": "What a mirror with a memory holds, and held."}
+    about = {"title": "snapmirror", "version": version(), "description": "What a mirror with a memory holds, and held."}
     return {"openapi": "3.1.0", "info": about, "servers": [{"url": "."}], "paths": paths, "components": {"schemas": components}}
 
 
