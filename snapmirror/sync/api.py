@@ -20,6 +20,7 @@ from .calendar import Calendar, Days, month
 from .compare import Differences, NameChange
 from .health import Health
 from .history import Log
+from .named import Emptiness
 from .names import Names, Searcher
 from .onefile import OneFile
 from .packages import Package
@@ -75,13 +76,15 @@ class Parameter(NamedTuple):
 class Kept(NamedTuple):
     """What one process keeps between requests, so that it need not be read again."""
 
+    emptiness: Emptiness
     searcher: Searcher
     calendar: Calendar
 
     @classmethod
     def of(cls, store: Store, ecosystems: Mapping[str, Ecosystem]) -> "Kept":
         """Empty ones for a store."""
-        return cls(Searcher(store, ecosystems), Calendar(store))
+        emptiness = Emptiness(store, ecosystems)
+        return cls(emptiness, Searcher(store, emptiness), Calendar(store))
 
 
 class Asked(NamedTuple):
@@ -147,7 +150,7 @@ def _changes(asked: Asked) -> Changes:
     what, text = asked.given.get("what", ""), asked.given.get("q", "").casefold()
     if what not in ("", *compare.WHAT):
         raise UsageError(f"what={what[:40]}: is none of {', '.join(compare.WHAT)}")
-    found = compare.names(asked.store, asked.ecosystems, old, new, _repos(asked, {**old.repos, **new.repos}))
+    found = compare.names(asked.store, asked.kept.emptiness, old, new, _repos(asked, {**old.repos, **new.repos}))
     changes = [one for one in found if what in ("", one.what) and text in one.name.casefold()]
     return Changes(old=old.id, new=new.id, changes=changes)
 
