@@ -178,8 +178,9 @@ class Channel:
         self._states = dict(records[-1].repos[REPO].directories) if records else {}
         readers = {name: store.metadata.directory(state.blob) for name, state in self._states.items()}
         self._listings = [_Listing(name, end, readers.get(name)) for name, end in size.subdirs.items()]
-        #: days that are sealed
-        self.days = len(records)
+        newest = clock.from_id(records[-1].id) if records else None
+        #: days that are over, whether they have a snapshot or not
+        self.days = (newest - START).days + 1 if newest else 0
         self._specs = [json.loads(spec) for spec in synthetic.specs(Random(0), [f"lib{number}" for number in range(2000)])]
         self._compress = codec.compressor(codec.LEAF_LEVEL)
 
@@ -217,7 +218,7 @@ class Channel:
     def counts(self) -> dict[str, float]:
         """What the newest snapshot lists, and what the store holds."""
         return {
-            "snapshots_held": self.days,
+            "snapshots_held": len(self._store.catalog().records),
             "names": sum(len(listing.names) for listing in self._listings),
             "files": sum(sum(listing.sizes) for listing in self._listings),
             "blobs": sum(1 for _ in self._store.blobs.list()),

@@ -141,9 +141,9 @@ def remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def run(command: Sequence[str | Path], *, folder: Path | None = None) -> str:
-    """Run a program to its end; its output. Raises RuntimeError with what it said if it fails."""
-    done = subprocess.run([str(part) for part in command], cwd=folder, capture_output=True, text=True, timeout=TIMEOUT)
+def run(command: Sequence[str | Path], *, folder: Path | None = None, timeout: float = TIMEOUT) -> str:
+    """Run a program to its end, at most so many seconds; its output. Raises RuntimeError with what it said if it fails."""
+    done = subprocess.run([str(part) for part in command], cwd=folder, capture_output=True, text=True, timeout=timeout)
     if done.returncode:
         raise RuntimeError(f"{command[0]} ended with status {done.returncode}: {done.stderr.strip()[-2000:]}")
     return done.stdout
@@ -176,13 +176,13 @@ def cost(command: Sequence[str | Path]) -> Cost:
     return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit / 1e6)
 
 
-def child(module: str, *arguments: str | Path) -> dict[str, Any]:
-    """Run `main` of a module of ours in a fresh interpreter; the JSON object that it prints.
+def child(module: str, *arguments: str | Path, timeout: float = TIMEOUT) -> dict[str, Any]:
+    """Run `main` of a module of ours in a fresh interpreter, at most so many seconds; the JSON object that it prints.
 
     Each figure of a process (its peak memory too) is then that of the step alone. What it takes to start an
     interpreter is not measured: the module takes the time inside.
     """
-    found: dict[str, Any] = json.loads(run([sys.executable, "-m", module, *arguments], folder=ROOT))
+    found: dict[str, Any] = json.loads(run([sys.executable, "-m", module, *arguments], folder=ROOT, timeout=timeout))
     return found
 
 

@@ -27,6 +27,8 @@ NAMES = (
     "history",
     "scrub",
     "years",
+    "first",
+    "fleet",
     "face",
 )
 _HEADINGS = ("what", "ours", "peer", "ratio", "bar", "")
@@ -55,7 +57,7 @@ def main() -> None:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the bars; takes about twenty minutes.")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the bars; takes about half an hour.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; none: all")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works, its figures mean nothing")
     parser.add_argument("--runs", type=int, help="rounds, of which the median is taken (5; with --quick 1)")

@@ -21,10 +21,10 @@ _PATIENCE = 20.0
 _DROPPED = re.compile(r"^\s*(user|pid|error_log|access_log|worker_processes|include\s+\S*(sites-enabled|conf\.d))\b.*;.*$")
 
 
-def nginx_conf(folder: Path, root: Path, port: int, *, nopush: bool = True) -> str:
+def nginx_conf(folder: Path, root: Path, port: int, *, nopush: bool = True, server: str = "", http: str = "") -> str:
     """The default nginx.conf of this machine with one worker, no access log, long keep-alive, and this root and port.
 
-    nopush: as the default says; False turns `tcp_nopush` off
+    nopush: as the default says; False turns `tcp_nopush` off; server, http: more of these blocks
     """
     kept = [line for line in DEFAULT_CONF.read_text().splitlines() if not _DROPPED.match(line)]
     kept = [line for line in kept if line.strip() and not line.strip().startswith("#")]
@@ -36,21 +36,24 @@ def nginx_conf(folder: Path, root: Path, port: int, *, nopush: bool = True) -> s
     temporary = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     inside = ["access_log off;", "keepalive_requests 1000000000;"]
     inside += [f"{name}_temp_path {folder}/{name};" for name in temporary]
-    inside += ["server {", f"\tlisten 127.0.0.1:{port};", f"\troot {root};", "}"]
+    inside += [http, "server {", f"\tlisten 127.0.0.1:{port};", f"\troot {root};", server, "}"]
     head, http, rest = text.partition("http {")
     return "\n".join([*own, head.strip(), http, *(f"\t{line}" for line in inside), rest.strip("\n")]) + "\n"
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, root: Path, *, nopush: bool = True) -> Iterator[str]:
-    """One nginx worker that serves a folder; gives its address. Raises Skip if nginx is not here."""
+def nginx(folder: Path, root: Path, *, nopush: bool = True, server: str = "", http: str = "") -> Iterator[str]:
+    """One nginx worker that serves a folder; gives its address. Raises Skip if nginx is not here.
+
+    nopush, server, http: as of `nginx_conf`
+    """
     need("nginx")
     if not DEFAULT_CONF.is_file():
         raise Skip(f"nginx has no {DEFAULT_CONF}")
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     conf = folder / "nginx.conf"
-    conf.write_text(nginx_conf(folder, root, port, nopush=nopush))
+    conf.write_text(nginx_conf(folder, root, port, nopush=nopush, server=server, http=http))
     with process(["nginx", "-e", str(folder / "error.log"), "-c", str(conf)], folder / "output") as started:
         await_port(port, started, folder / "output")
         yield f"http://127.0.0.1:{port}"

@@ -49,7 +49,7 @@ def measure(work: Work) -> Iterator[Result]:
     """One store and one server of ours; two configurations of nginx on the same folder."""
     need("nginx", "wrk")
     files, root = work.folder / "channel", work.folder / "root"
-    names = _make_files(files, work.size(50, 3))
+    names = make_files(files, {title: size for title, (size, _) in _SIZES.items()}, work.size(50, 3))
     index = root / "upstream" / "linux-64"
     index.mkdir(parents=True)
     (root / "files").symlink_to(files)
@@ -72,14 +72,17 @@ def measure(work: Work) -> Iterator[Result]:
             yield _compare(work, NO_NOPUSH, ours, other, names["10 MB"], seconds)
 
 
-def _make_files(folder: Path, count: int) -> Mapping[str, Sequence[str]]:
-    """A channel whose packages are random bytes of given sizes: {size: paths of its files below a server}."""
+def make_files(folder: Path, sizes: Mapping[str, int], count: int) -> Mapping[str, Sequence[str]]:
+    """A channel whose packages are random bytes, so many of each size: {size: paths of its files below a server}.
+
+    sizes: {what it is called: bytes}
+    """
     random = Random(1)
     found: dict[str, list[str]] = {}
     records = {}
     subdir = folder / "linux-64"
     subdir.mkdir(parents=True)
-    for title, (size, _) in _SIZES.items():
+    for title, size in sizes.items():
         found[title] = []
         for number in range(count):
             content = random.randbytes(size)

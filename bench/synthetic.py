@@ -7,9 +7,10 @@ of builds and many with a handful, both kinds of archive, specs that repeat.
 """
 
 import argparse
+import hashlib
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -41,8 +42,22 @@ _BZ2 = _Section("packages", ".tar.bz2")
 _CONDA = _Section("packages.conda", ".conda")
 
 
-def write(path: Path, records: int = RECORDS, names: int = NAMES, seed: int = SEED, subdir: str = "linux-64") -> None:
-    """Write a repodata.json, record by record. The same arguments make the same bytes."""
+#: the bytes of a file, by its name
+Content = Callable[[str], bytes]
+
+
+def write(
+    path: Path,
+    records: int = RECORDS,
+    names: int = NAMES,
+    seed: int = SEED,
+    subdir: str = "linux-64",
+    content: Content | None = None,
+) -> None:
+    """Write a repodata.json, record by record. The same arguments make the same bytes.
+
+    content: of the files; None: there are none, and what is said of them is made up
+    """
     random = Random(seed)
     packages = _packages(random, records, names)
     known = specs(random, [package.name for package in packages])
@@ -50,7 +65,7 @@ def write(path: Path, records: int = RECORDS, names: int = NAMES, seed: int = SE
         file.write(f'{{"info":{{"subdir":"{subdir}"}}')
         for section in (_BZ2, _CONDA):
             file.write(f',"{section.key}":{{')
-            members = itertools.chain.from_iterable(_members(random, one, section, known, subdir) for one in packages)
+            members = itertools.chain.from_iterable(_members(random, one, section, known, subdir, content) for one in packages)
             file.write(next(members, ""))
             file.writelines(f",{member}" for member in members)
             file.write("}")
@@ -87,7 +102,9 @@ def specs(random: Random, names: list[str]) -> list[str]:
     return found
 
 
-def _members(random: Random, package: _Package, section: _Section, specs: list[str], subdir: str) -> Iterator[str]:
+def _members(
+    random: Random, package: _Package, section: _Section, specs: list[str], subdir: str, content: Content | None
+) -> Iterator[str]:
     """The records of one name in one section, each as `"file":{…}`."""
     older = math.floor(package.builds * _BZ2_PART)
     numbers = range(older) if section is _BZ2 else range(older, package.builds)
@@ -99,11 +116,16 @@ def _members(random: Random, package: _Package, section: _Section, specs: list[s
         build = f"py312h{digests[96:103]}_{build_number}" if number % 3 else f"h{digests[96:103]}_{build_number}"
         depends = ",".join(random.choices(specs, k=2 + number % 5))
         time = _FIRST + (_LAST - _FIRST) * number // package.builds + random.randrange(1_000_000)
+        file = f"{package.name}-{version}-{build}{section.ending}"
+        size, md5, sha256 = random.randrange(5_000, 40_000_000), digests[64:96], digests[:64]
+        if content:
+            body = content(file)
+            size, md5, sha256 = len(body), hashlib.md5(body).hexdigest(), hashlib.sha256(body).hexdigest()
         files.append(
-            f'"{package.name}-{version}-{build}{section.ending}":{{"build":"{build}","build_number":{build_number},'
+            f'"{file}":{{"build":"{build}","build_number":{build_number},'
             f'"constrains":[{specs[number % len(specs)]}],"depends":[{depends}],"license":"{license_}",'
-            f'"license_family":"{family}","md5":"{digests[64:96]}","name":"{package.name}","sha256":"{digests[:64]}",'
-            f'"size":{random.randrange(5_000, 40_000_000)},"subdir":"{subdir}","timestamp":{time},"version":"{version}"}}'
+            f'"license_family":"{family}","md5":"{md5}","name":"{package.name}","sha256":"{sha256}",'
+            f'"size":{size},"subdir":"{subdir}","timestamp":{time},"version":"{version}"}}'
         )
     yield from sorted(files)
 

@@ -28,7 +28,7 @@ def script(file: Path, paths: Sequence[str], fields: Mapping[str, str] | None = 
 
 def command(file: Path | str, address: str, seconds: int) -> str:
     """The command line."""
-    return f"wrk -t1 -c16 -d{seconds}s -s {file} {address}"
+    return f"wrk -t1 -c16 -d{seconds}s --timeout 60s -s {file} {address}"
 
 
 def wrk(file: Path, address: str, seconds: int) -> float:

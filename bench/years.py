@@ -7,6 +7,8 @@ part of conda-forge's names, each with as many files as there: a figure that gro
 times as large of the whole.
 
     python -m bench.years FOLDER [--scale N]     the same by itself, at any scale
+    python -m bench.years FOLDER --scale 1 --at-once 8     all of it as it is after ten years, made in eight days, and two usual
+                                                           days more
 """
 
 import argparse
@@ -36,6 +38,8 @@ _MODULE = "bench.years"
 _CHECKPOINTS = (0.1, 0.2, 0.5, 1.0)
 _QUICK = (1.0,)
 _PATIENCE = 60.0
+#: seconds that a channel of full size may take
+_LONG = 4 * 3600
 #: what figures may grow with
 _COUNTS = ("names", "files", "touched", "listed", "blobs")
 _BARS = "▁▂▃▄▅▆▇█"
@@ -114,6 +118,14 @@ def _measure(folder: Path, scale: float, days: int, checkpoints: Sequence[float]
         )
         found.append(one)
     return found
+
+
+def _at_once(folder: Path, scale: float, days: int) -> _Found:
+    """What is found of a channel that has come to its size in so many days, after two usual days at the end of all years."""
+    size = (str(scale), str(Size().days))
+    child(_MODULE, "grow", folder / "store", str(scale), str(days), str(days), timeout=_LONG)
+    grown = child(_MODULE, "usual", folder / "store", *size, timeout=_LONG)
+    return grown | _figures(folder, size)
 
 
 def _figures(folder: Path, size: Sequence[str]) -> _Found:
@@ -196,7 +208,7 @@ def _sync(folder: Path) -> _Found:
         with process(server, folder / "http.log") as started:
             await_port(port, started, folder / "http.log")
             for before in (2, 1):
-                child(_MODULE, "upstream", folder / "store", folder / REPO, str(before))
+                child(_MODULE, "upstream", folder / "store", folder / REPO, str(before), timeout=_LONG)
                 took = cost([sys.executable, "-m", "snapmirror", "sync", "--allow-shrink", "-c", str(config)])
     finally:
         remove(root)
@@ -247,10 +259,14 @@ def _verdict(points: Sequence[tuple[float, float]], driver: str) -> str:
 # In processes of their own
 
 
-def _grow(root: Path, size: Size, days: int) -> _Found:
-    """Add days until there are so many; what the days of the last year have come to, and what there is then."""
+def _grow(root: Path, size: Size, days: int, *, after: int = 0) -> _Found:
+    """Add days until there are so many; what the days of the last year have come to, and what there is then.
+
+    after: days that pass before without a snapshot
+    """
     began = time.process_time()
     with channel.opened(root, size) as growing:
+        growing.days = max(growing.days, after)
         added = [growing.add() for _ in range(days - growing.days)]
         counts = growing.counts()
     last = added[-365:]
@@ -302,6 +318,9 @@ def main() -> None:
     name, *rest = sys.argv[1:]
     if name == "grow":
         print(json.dumps(_grow(Path(rest[0]), _size(*rest[1:3]), int(rest[3]))))
+    elif name == "usual":
+        size = _size(*rest[1:3])
+        print(json.dumps(_grow(Path(rest[0]), size, size.days - 1, after=size.days - 3)))
     elif name == "seal":
         print(json.dumps(_seal(Path(rest[0]), _size(*rest[1:3]))))
     elif name == "upstream":
@@ -310,9 +329,13 @@ def main() -> None:
         parser = argparse.ArgumentParser(prog="python -m bench.years", description="Make years of history, and measure them.")
         parser.add_argument("folder", type=Path, help="an empty or missing one; the history stays in FOLDER/store")
         parser.add_argument("--scale", type=float, default=SCALE, help="part of conda-forge's names, files and changes")
+        parser.add_argument("--at-once", type=int, metavar="DAYS", help="make it in so many days; only two more are usual ones")
         arguments = parser.parse_args()
         arguments.folder.mkdir(parents=True, exist_ok=True)
-        print(_plots(_measure(arguments.folder, arguments.scale, Size().days, _CHECKPOINTS)))
+        if arguments.at_once:
+            print(_plots([_at_once(arguments.folder, arguments.scale, arguments.at_once)]))
+        else:
+            print(_plots(_measure(arguments.folder, arguments.scale, Size().days, _CHECKPOINTS)))
 
 
 def _size(scale: str, days: str) -> Size:

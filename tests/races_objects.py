@@ -2,12 +2,15 @@
 
     tests/races_objects.py --rounds 1000        `make objects-races`
 
-In a round four machines, each with a cache of its own, change their channels and sync them, while two others forget snapshots
-and collect garbage without a grace, and one process is stopped now and then for longer than a lease lasts. After it every
-snapshot that is kept must be whole, with the very files that its channel had when it was sealed.
+In a round four machines, each with a cache of its own and a clock that is wrong, change their channels and sync them, while two
+others forget snapshots and collect garbage, without a grace and with a short one, and one process is stopped now and then for
+longer than a lease lasts. On one machine a server has the same cache as the syncs, and is asked all the time. After a round
+every snapshot that is kept must be whole, with the very files that its channel had when it was sealed.
 """
 
 import argparse
+import contextlib
+import hashlib
 import json
 import random
 import shutil
@@ -16,15 +19,24 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import requests
 from channels import Channel, make_package
 from mirror import Mirror
+from seams import Seams
 from services import Service, can_ceph, ceph, moto
+from serving import server
 
 WRITERS, GCS = 4, 2
+#: of each gc
+_GRACES = ("0s", "10s")
+#: seconds by which a clock is behind the service's, and ahead of it, at most: with one that is more so a process says so, and
+#: ends
+_WRONG = (-200.0, 15.0)
 #: seconds; a lease lasts 60
 _STOPPED = 75.0
 
@@ -51,11 +63,16 @@ class Storm:
         #: {(snapshot, repo): the files that its channel had}, of what a sync said that it has sealed
         self.sealed: dict[tuple[str, str], set[str]] = {}
         self.violations: list[str] = []
-        self.operations = self.stopped = 0
+        self.operations = self.stopped = self.answers = 0
         self._lock = threading.Lock()
+        for number, machine in enumerate(self.machines[:-1]):
+            (clock := folder / f"clock{number}").write_text("0")
+            machine.env |= Seams(seed + number, 0.1, str(clock)).environment
 
     def round(self, stop: bool) -> None:
         """Everything at once, then a look at all of it."""
+        for number in range(WRITERS + GCS):
+            (self.folder / f"clock{number}").write_text(str(self.chance.uniform(*_WRONG)))
         with ThreadPoolExecutor(WRITERS + GCS) as pool:
             running = [pool.submit(self._write, number, stop and number == 0) for number in range(WRITERS)]
             running += [pool.submit(self._collect, number) for number in range(GCS)]
@@ -79,13 +96,16 @@ class Storm:
         with self._lock:
             files = self._change(number)
         time.sleep(self.chance.random())
-        process = self.machines[number].start("sync", f"chan{number}", "--json")
+        machine = self.machines[number]
         if stop:
+            process = machine.start("sync", f"chan{number}", "--json")
             time.sleep(0.5 + 2 * self.chance.random())
             process.send_signal(signal.SIGSTOP)
             time.sleep(_STOPPED)
             process.send_signal(signal.SIGCONT)
-        result = self.machines[number].finish(process, 300)
+            result = machine.finish(process, 300)
+        else:  # its clock is wrong
+            result = machine.run("sync", f"chan{number}", "--json", status=None, timeout=300)
         with self._lock:
             self.operations += 1
             self.stopped += stop
@@ -98,13 +118,58 @@ class Storm:
         machine = self.machines[WRITERS + number]
         time.sleep(self.chance.random())
         ids = machine.run("snapshots", "--json").json["snapshots"]
-        for verb in (["forget", ids[0]["id"]] if len(ids) > 8 else ["snapshots"]), ["gc", "--grace", "0s"]:
+        for verb in (["forget", ids[0]["id"]] if len(ids) > 8 else ["snapshots"]), ["gc", "--grace", _GRACES[number]]:
             result = machine.run(*verb, status=None, timeout=300)
             with self._lock:
                 self.operations += 1
                 # 2: the other gc has forgotten it, or it is current for a repo whose sync is late
                 if result.status not in (0, 4) and not (verb[0] == "forget" and result.status == 2):
                     self.violations.append(f"{verb}: {result.status} {result.err[-500:]}")
+
+    @contextlib.contextmanager
+    def asked(self) -> Iterator[None]:
+        """A server on the first writer's machine, which clients ask as long as the block lasts."""
+        ended = threading.Event()
+        with server(self.machines[0].config) as (url, _):
+            asking = threading.Thread(target=self._ask, args=(url, ended))
+            asking.start()
+            try:
+                yield
+            finally:
+                ended.set()
+                asking.join()
+
+    def _ask(self, url: str, ended: threading.Event) -> None:
+        """Ask for files that an index lists: one is right, or another index by now."""
+        chance = random.Random(1)
+        with requests.Session() as session:
+            while not ended.wait(0.05):
+                base = f"{url}/current/chan{chance.randrange(WRITERS)}/noarch"
+                try:
+                    listed = self._listed(session, base)
+                    file = chance.choice(sorted(listed))
+                    answer = session.get(f"{base}/{file}", timeout=60)
+                    right = answer.status_code == 200 and hashlib.sha256(answer.content).hexdigest() == listed[file]
+                    if not right and self._listed(session, base).get(file) == listed[file]:
+                        again = session.get(f"{base}/{file}", timeout=60)  # that it went and came back is no fault
+                        right = again.status_code == 200 and hashlib.sha256(again.content).hexdigest() == listed[file]
+                        if not right:
+                            self._violate(f"{base}/{file}: {answer.status_code}, {again.status_code} {again.text[:300]}")
+                except (requests.RequestException, ValueError, KeyError) as error:
+                    self._violate(f"{base}: {error!r}")
+                self.answers += 1
+
+    def _listed(self, session: requests.Session, base: str) -> dict[str, str]:
+        """{file: SHA-256}"""
+        answer = session.get(f"{base}/repodata.json", timeout=60)
+        if answer.status_code != 200:
+            raise ValueError(f"{answer.status_code} {answer.text[:300]}")
+        index = answer.json()
+        return {file: record["sha256"] for key in ("packages", "packages.conda") for file, record in index[key].items()}
+
+    def _violate(self, what: str) -> None:
+        with self._lock:
+            self.violations.append(what)
 
     def _look(self) -> None:
         shutil.rmtree(self.folder / self.reader.root.name / "cache", ignore_errors=True)  # what is there, not what was
@@ -138,12 +203,13 @@ def main() -> None:
         with service as running:
             storm = Storm(folder, running, asked.seed)
             begun, rounds = time.monotonic(), 0
-            while rounds < asked.rounds and time.monotonic() - begun < asked.seconds and not storm.violations:
-                storm.round(stop=rounds % 20 == 7)
-                rounds += 1
-                if rounds % 5 == 0:
-                    print(f"{rounds} rounds, {storm.operations} operations, {time.monotonic() - begun:.0f} s", flush=True)
-    what = f"{storm.operations} operations, {len(storm.sealed)} syncs sealed"
+            with storm.asked():
+                while rounds < asked.rounds and time.monotonic() - begun < asked.seconds and not storm.violations:
+                    storm.round(stop=rounds % 20 == 7)
+                    rounds += 1
+                    if rounds % 5 == 0:
+                        print(f"{rounds} rounds, {storm.operations} operations, {time.monotonic() - begun:.0f} s", flush=True)
+    what = f"{storm.operations} operations, {len(storm.sealed)} syncs sealed, {storm.answers} files asked for"
     print(f"{rounds} rounds with {WRITERS} writers and {GCS} gcs in {time.monotonic() - begun:.0f} s: {what}")
     print(f"{storm.stopped} writers stopped for longer than a lease, seed {asked.seed}: {len(storm.violations)} violations")
     for violation in storm.violations:

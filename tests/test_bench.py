@@ -25,6 +25,8 @@ NAMES = (
     "history",
     "scrub",
     "years",
+    "first",
+    "fleet",
     "face",
 )
 

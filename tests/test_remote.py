@@ -7,8 +7,11 @@ import contextlib
 import hashlib
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -23,7 +26,7 @@ from channels import Channel, Package, make_package
 from mirror import Mirror
 from services import Service, can_ceph, ceph, moto, tampered
 from serving import free_port, server
-from test_web_servers import example, nginx
+from test_web_servers import EXAMPLES, example, nginx
 from upstream import Upstream
 
 from snapmirror import clock
@@ -127,6 +130,8 @@ def test_it_answers_as_a_store_on_a_disk_does(
         answers = {selector: files_of(url, selector) for selector in (mirror.snapshots()[0], "current")}
         local.run("replicate", url)
         again = files_of(url, "current")
+        pages = ("", "-/page/snapshots", "-/page/packages?q=lib", "-/page/package?name=lib", "-/page/health")
+        assert [requests.get(f"{url}/{page}", timeout=60).status_code for page in pages] == [200] * len(pages)
     assert again == answers["current"]
     assert len(answers["current"]) == len(answers[mirror.snapshots()[0]]) + 1
     with server(local.config) as (url, _):
@@ -245,6 +250,25 @@ def test_servers_behind_nginx_are_replaced_one_by_one_and_no_request_is_lost(
         for thread in asking:
             thread.join()
     assert set(answers) == {200}
+
+
+def test_units_of_the_examples_run_what_there_is(mirror: Mirror, tmp_path: Path) -> None:
+    """The sync makes the store, and gc finds it."""
+    program = f"{sys.executable} -m snapmirror"
+    paths, ran = [], []
+    for unit in sorted((EXAMPLES.parent / "systemd").iterdir()):
+        path = tmp_path / unit.name.replace("@.", "@chan.")
+        path.write_text(unit.read_text(encoding="utf-8").replace("/usr/local/bin/snapmirror", program), encoding="utf-8")
+        paths.append(path)
+    mirror.write()
+    for name in ("snapmirror-sync@chan.service", "snapmirror-gc.service"):
+        [command] = re.findall(r"^ExecStart=(.*)", (tmp_path / name).read_text(), flags=re.MULTILINE)
+        command = command.replace("/etc/snapmirror.toml", str(mirror.config)).replace("%I", "chan")
+        ran.append(subprocess.run(command.split(), capture_output=True, text=True))
+    assert [(one.returncode, "Sealed snapshot" in one.stdout) for one in ran] == [(0, True), (0, False)]
+    verify = shutil.which("systemd-analyze") or pytest.skip("systemd-analyze is not installed")
+    done = subprocess.run([verify, "verify", "--man=no", *paths], capture_output=True, text=True)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "snapmirror" in line]) == (0, [])
 
 
 @contextlib.contextmanager

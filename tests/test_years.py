@@ -2,7 +2,9 @@
 what is large is let go in time.
 """
 
+import contextlib
 import gc
+import threading
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import astuple
@@ -11,19 +13,30 @@ from pathlib import Path
 
 import pytest
 from channels import Channel, make_package
-from inprocess import store_at, sync
+from inprocess import store_at, sync, ticking
+from msgspec.structs import replace
 from serving import serving
 from test_bench import bench
+from upstream import Call, Upstream
 
 from snapmirror import codec
 from snapmirror.cli.check import _leaf_files
+from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.conda import Conda, CondaRepo
 from snapmirror.conda.flat import FlatReading
 from snapmirror.digests import Digest, sha256
+from snapmirror.errors import UsageError
+from snapmirror.serve.answers import UnlistedAnswer
+from snapmirror.serve.resolve import Resolver
+from snapmirror.serve.view import Watch
 from snapmirror.store import check, seal
-from snapmirror.store.directories import Amendment, Bucket, Directory, Metadata, amend, assemble
+from snapmirror.store.blobs import BlobInfo, Blobs
+from snapmirror.store.directories import Amendment, Bucket, Counts, Directory, DirectoryReader, Metadata, amend, assemble
+from snapmirror.store.glimpse import glimpse
+from snapmirror.store.held import Held
 from snapmirror.store.needed import needed_by
 from snapmirror.store.store import Store
+from snapmirror.sync import history
 
 HISTORY = Path(__file__).resolve().parents[2] / "shared" / "data" / "main-linux-aarch64"
 DAYS = 40
@@ -94,9 +107,17 @@ def test_a_figure_grows_as_what_it_goes_through_or_more() -> None:
 
 
 class Counted(Metadata):
-    """Counts how often a bucket is asked for."""
+    """Counts how often a bucket is asked for, and which directories are."""
 
     asked = 0
+
+    def __init__(self, blobs: Blobs) -> None:
+        super().__init__(blobs)
+        self.directories: list[Digest] = []
+
+    def directory(self, digest: Digest) -> DirectoryReader:
+        self.directories.append(digest)
+        return super().directory(digest)
 
     def bucket(self, digest: Digest) -> Bucket:
         self.asked += 1
@@ -145,6 +166,22 @@ def test_check_reads_what_the_days_have_in_common_once(long_history: tuple[Store
     assert store.metadata.asked == buckets
 
 
+def test_what_check_holds_of_blobs_is_what_there_is() -> None:
+    blobs = {sha256(number.to_bytes(4, "big")): number << 30 for number in range(5000)}
+    one = b"\1\2" + bytes(7) + b"\1\2" + bytes(21)
+    across = one[9:] + bytes(9)  # what is within the row of the other looks like it
+    held = Held(BlobInfo(digest, size, 0.0) for digest, size in {**blobs, one: 0}.items())
+    assert {digest: held.size(digest) for digest in blobs} == blobs
+    assert held.size(one) == 0
+    assert held.size(across) is None
+    for digest in (one, across):
+        held.note(digest, 1)
+        held.note(digest, 4)
+        assert [held.has(digest, flag) for flag in (1, 2, 4, 6)] == [True, False, True, True]
+    assert not any(held.has(digest, 0xFF) for digest in blobs)
+    assert Held([BlobInfo(one, 0, 0.0), BlobInfo(across, 7, 0.0)]).size(across) == 7
+
+
 def test_who_needs_a_blob_is_told_by_reading_a_bucket_once(long_history: tuple[Store, Digest, int]) -> None:
     store, leaf, buckets = long_history
     assert isinstance(store.metadata, Counted)
@@ -153,6 +190,76 @@ def test_who_needs_a_blob_is_told_by_reading_a_bucket_once(long_history: tuple[S
     assert store.metadata.asked == buckets
     assert needed_by(store, store.catalog(), _leaf_files, []) == {}
     assert store.metadata.asked == buckets
+
+
+def states_of(store: Store, *keys: str) -> list[tuple[Digest, ...]]:
+    """The buckets that say something of these, oldest day first, without those that are as on the day before."""
+    digests = [record.repos["chan"].directories["noarch"].blob for record in store.catalog().records]
+    buckets = [Metadata(store.blobs).directory(digest).buckets_of(keys) for digest in digests]
+    return [one for one, before in zip(buckets, [(), *buckets], strict=False) if one != before]
+
+
+def test_of_a_file_that_is_missing_only_days_are_read_on_which_it_may_have_been_there(
+    long_history: tuple[Store, Digest, int],
+) -> None:
+    store, _, _ = long_history
+    resolver = Resolver(store, ECOSYSTEMS, Watch(store).view(), "", {})
+    answer = resolver.resolve("/current/chan/noarch/name40-1-0.conda")
+    assert isinstance(answer, UnlistedAnswer)
+    assert isinstance(store.metadata, Counted)
+    store.metadata.directories.clear()
+    assert resolver.search(answer) is None
+    assert len(store.metadata.directories) == len({*states_of(store, "name40-1-0.conda", "name40")}) < 30
+
+
+def test_the_history_of_a_package_reads_only_days_on_which_it_may_have_changed(long_history: tuple[Store, Digest, int]) -> None:
+    store, _, _ = long_history
+    assert isinstance(store.metadata, Counted)
+    with pytest.raises(UsageError, match="no kept snapshot lists it"):
+        history.log(store, ECOSYSTEMS, store.catalog(), "name40", {"chan"})
+    assert len(store.metadata.directories) == len(states_of(store, "name40")) < 30
+
+
+@pytest.mark.parametrize("names", [1, 100, 300, 2_000_000])
+def test_where_a_name_belongs_is_seen_without_reading_the_directory(tmp_path: Path, names: int) -> None:
+    """Few buckets, some, and more than MessagePack says in two bytes."""
+    directory = Directory(kind="conda", form=1, mode="eager", origin="https://upstream.invalid/", files=3)
+    width = 1
+    while width * 16 < names:
+        width *= 2
+    directory = replace(directory, buckets=tuple(sha256(number.to_bytes(4, "big")) for number in range(width)))
+    Store.create(tmp_path / "store")
+    with Store.open(tmp_path / "store", write=True) as store:
+        (stored,) = store.blobs.put([codec.to_msgpack(directory)])
+        assert glimpse(store.blobs, stored.sha256, ["a", "b"]) == store.metadata.directory(stored.sha256).buckets_of(["a", "b"])
+        assert store.metadata.counts(stored.sha256) == Counts(mode="eager", files=3)
+        assert glimpse(store.blobs, sha256(b"another"), ["a"]) is None
+
+
+def test_indexes_are_read_side_by_side_only_where_they_are_known_to_be_small(
+    tmp_path: Path, upstream: Upstream, channel: Channel
+) -> None:
+    """Six large ones together would take gigabytes."""
+    repo = CondaRepo(path="chan", upstream=f"{upstream.url}/chan", subdirs=["linux-64"])
+
+    def met(seconds: float) -> bool:
+        """Whether a sync asks for both of them before it has one. seconds: for which the first waits for the other"""
+        both = threading.Barrier(2, timeout=seconds)
+
+        def wait() -> None:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both.wait()
+
+        for subdir in ("linux-64", "noarch"):
+            upstream.fault(f"/chan/{subdir}/repodata.json.zst", Call(wait), times=1)
+        assert sync(store, repo).snapshot
+        return not both.broken
+
+    with store_at(tmp_path / "store", ticking()) as store:
+        assert not met(0.5)
+        channel.add(make_package("more"))
+        channel.publish()
+        assert met(30)
 
 
 def test_an_index_is_let_go_once_it_is_planned(tmp_path: Path) -> None:

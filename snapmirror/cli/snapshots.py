@@ -1,11 +1,13 @@
 """snapmirror snapshots and snapmirror show: what there is, and what one holds."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from .. import units
+from ..digests import Digest
 from ..store.records import Record, Tombstone
 from ..store.store import Store
 from ..sync.shown import of_record, withheld
@@ -24,6 +26,7 @@ def snapshots(
     first = time_id("--since", since, begin=True) or ""  # the day's last second would leave the day itself out
     with opened(config, write=False) as (_, store):
         catalog = store.catalog()
+        store.metadata.expect(_directories(record for record in catalog.records if record.id >= first))
         pins: dict[str, list[str]] = {}
         for pin in catalog.pins.values():
             pins.setdefault(pin.snapshot, []).append(pin.name)
@@ -36,6 +39,10 @@ def snapshots(
                 output(f"{entry.id}  forgotten {entry.forgotten}")
             else:
                 _print_line(store, entry, sorted(pins.get(entry.id, [])))
+
+
+def _directories(records: Iterable[Record]) -> set[Digest]:
+    return {state.blob for record in records for repo in record.repos.values() for state in repo.directories.values()}
 
 
 def _print_line(store: Store, record: Record, pins: list[str]) -> None:

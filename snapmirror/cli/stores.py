@@ -70,14 +70,7 @@ def planned(config: Config) -> Iterator[Config]:
 
 def there(config: Config) -> bool:
     """Whether there is a store of objects. Raises ObjectError if that can't be told, UsageError as `opener` does."""
-    _remote()
-    from ..remote.objects import Objects
-
-    objects = Objects(parse_address(config.store), config.s3)
-    try:
-        return objects.get("snapmirror.json") is not None
-    finally:
-        objects.close()
+    return _remote().there(parse_address(config.store), config.s3)
 
 
 def _remote() -> "type[RemoteStore]":

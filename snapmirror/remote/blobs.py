@@ -103,6 +103,12 @@ class RemoteBlobs(LocalBlobs):
         self._keep([content])
         return content
 
+    def peek(self, digest: Digest, offset: int, size: int) -> bytes:
+        if not (found := self._cache.peek(digest, offset, size)):
+            with contextlib.suppress(DamagedError):
+                found = self.read(digest)[offset : offset + size]
+        return found
+
     def read_object(self, digest: Digest) -> bytes:
         """The bytes of a blob, from the service. Raises DamagedError."""
         content = self._objects.get(key_of(digest))

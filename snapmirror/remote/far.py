@@ -71,21 +71,19 @@ class FarBlobs:
         async for piece in self._objects.stream(key_of(digest), start, count, size):
             yield piece
 
-    def begin(self, digest: Digest) -> "Filling":
+    def begin(self, digest: Digest, size: int) -> "Filling":
         """See Far."""
-        return Filling(self._hot, digest)
+        return Filling(self._hot, digest, size)
 
     def url(self, digest: Digest, lifetime: timedelta) -> str:
         """See Far."""
         return self._objects.sign("GET", key_of(digest), lifetime)
 
-    def refresh(self) -> bool:
+    def refresh(self) -> None:
         """See Far."""
-        if not self._changed() and time.monotonic() - self._fully < _FULLY:
-            return False
-        self._pull()
-        self._fully = time.monotonic()
-        return True
+        if self._changed() or time.monotonic() - self._fully >= _FULLY:
+            self._pull()
+            self._fully = time.monotonic()
 
 
 class Hot:
@@ -109,6 +107,10 @@ class Hot:
         if (now := time.time()) - used > _NOTED:
             fs.touch(path, now, create=False)
         return path
+
+    def has_room(self, size: int) -> bool:
+        """Whether a blob of so many bytes would stay until the next one comes."""
+        return size <= self._most * _LEFT
 
     def temporary(self) -> Path:
         """A name for a file on its way."""
@@ -156,13 +158,13 @@ class Hot:
 class Filling:
     """See store.far.Filling. A full disk is no reason not to answer."""
 
-    def __init__(self, hot: Hot, digest: Digest) -> None:
+    def __init__(self, hot: Hot, digest: Digest, size: int) -> None:
         self._hot = hot
         self._digest = digest
         self._path = hot.temporary()
         self._descriptor: int | None = None
         with self._harmless():
-            self._descriptor = fs.open_new(self._path)
+            self._descriptor = fs.open_new(self._path) if hot.has_room(size) else None
 
     def write(self, data: bytes) -> None:
         """See store.far.Filling."""

@@ -24,6 +24,8 @@ from obstore.store import S3Store
 from ..errors import ObjectError
 from .settings import S3, Address
 
+#: the object that says that there is a store
+FORMAT_KEY = "snapmirror.json"
 #: requests at a time: of objects of 1 kB a local gateway takes 330 a second one by one, and 1,100 so
 _AT_ONCE = 16
 _RETRIES = 6
@@ -186,7 +188,7 @@ class Objects:
     def now(self) -> datetime:
         """The service's time, to the second."""
         with self._errors(""):
-            answer = self._session.head(self.sign("HEAD", "snapmirror.json", timedelta(minutes=1)), timeout=30)
+            answer = self._session.head(self.sign("HEAD", FORMAT_KEY, timedelta(minutes=1)), timeout=30)
             stated = answer.headers.get("Date")
         try:
             return parsedate_to_datetime(stated or "")

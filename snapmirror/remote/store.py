@@ -26,14 +26,13 @@ from .copies import Copies, Swept, number_of, swept_key
 from .far import FarBlobs
 from .files import RemoteFiles
 from .lease import Lease
-from .objects import Objects
+from .objects import FORMAT_KEY, Objects
 from .probe import PROBES, probe
 from .settings import S3, Address
 
 if TYPE_CHECKING:
     from ..store.signatures import PrivateKey
 
-_FORMAT_KEY = "snapmirror.json"
 _CONDEMNED = "condemned.json"
 #: for which lists of what was removed are kept; a cache that has not seen them for longer is begun anew
 _SWEPT_KEPT = timedelta(days=90)
@@ -109,16 +108,25 @@ class RemoteStore(Store):
         """
         objects = Objects(address, settings)
         try:
-            if objects.get(_FORMAT_KEY) is not None:
+            if objects.get(FORMAT_KEY) is not None:
                 return False
             other = next((one for one in objects.list("") if not one.key.startswith(PROBES)), None)
             if other is not None:
-                if objects.get(_FORMAT_KEY) is not None:  # another machine was a moment faster
+                if objects.get(FORMAT_KEY) is not None:  # another machine was a moment faster
                     return False
                 problem = f"is neither a store nor empty, for it holds {other.key}; choose another prefix for `store`"
                 raise ObjectError(str(address), "", problem)
             probe(objects, rounds=3)
-            return objects.create(_FORMAT_KEY, layout.format_of(now()))
+            return objects.create(FORMAT_KEY, layout.format_of(now()))
+        finally:
+            objects.close()
+
+    @classmethod
+    def there(cls, address: Address, settings: S3) -> bool:
+        """Whether there is a store below a prefix. Raises ObjectError if that can't be told."""
+        objects = Objects(address, settings)
+        try:
+            return objects.get(FORMAT_KEY) is not None
         finally:
             objects.close()
 
@@ -287,7 +295,7 @@ def _syncing_key(path: Path) -> str:
 
 def _begin_cache(cache: Layout, objects: Objects) -> None:
     """Make a missing cache. Raises ObjectError if there is no store, StoreError if the folder is of another one."""
-    data = objects.get(_FORMAT_KEY)
+    data = objects.get(FORMAT_KEY)
     if data is None:
         raise ObjectError(str(objects.address), "", "is no store: it has no snapmirror.json (`snapmirror sync` makes one)")
     layout.create(cache, data)

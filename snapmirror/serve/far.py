@@ -21,8 +21,6 @@ _log = logging.getLogger(__name__)
 _WHOLE = 1 << 20
 #: bytes; metadata that is larger is none
 _METADATA = 128 << 20
-#: bytes at the end of a whole file that wait until it is known to be right
-_HELD_BACK = 64 << 10
 
 
 class FarSender:
@@ -86,9 +84,9 @@ class FarPart:
         self.sent = 0
 
     async def send(self, transport: asyncio.Transport, drain: Drain) -> bool:
-        """See Part.send. Of a whole blob the last bytes wait until all are known to be right."""
+        """See Part.send. Of a whole blob the last piece waits until all are known to be right."""
         whole = self._count == self._size
-        filling = self._far.begin(self._digest) if whole else None
+        filling = self._far.begin(self._digest, self._size) if whole else None
         running = hashlib.sha256()
         held = b""
         right = False
@@ -101,10 +99,9 @@ class FarPart:
                     continue
                 running.update(piece)
                 filling.write(piece)
-                held += piece
-                if len(held) > _HELD_BACK:
-                    await self._write(transport, drain, held[:-_HELD_BACK])
-                    held = held[-_HELD_BACK:]
+                if piece:
+                    await self._write(transport, drain, held)
+                    held = piece
             right = filling is None or running.digest() == self._digest
             if not right:
                 _log.error("blob %s: holds other bytes than its name says", self._digest.hex())

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 from .. import codec
@@ -38,14 +37,14 @@ def client_settings(store: Store, ecosystems: Mapping[str, Ecosystem], catalog: 
 
 
 class Snapshots:
-    """Makes `snapshots.json`; what it has read of a directory it keeps, for directories never change."""
+    """Makes `snapshots.json`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._counts = lru_cache(100_000)(self._read_counts)
 
     def document(self, catalog: Catalog) -> bytes:
         """All kept snapshots, newest first, and the pins."""
+        self._store.metadata.expect(catalog.directories)
         snapshots = [
             {
                 "id": record.id,
@@ -60,22 +59,20 @@ class Snapshots:
 
     def referenced(self, catalog: Catalog) -> int:
         """Bytes of the files of all kept snapshots, as if each had its own. Raises DamagedError."""
+        self._store.metadata.expect(catalog.directories)
         blobs = (
             state.blob for record in catalog.records for repo in record.repos.values() for state in repo.directories.values()
         )
-        return sum(self._counts(blob)["bytes"] for blob in blobs)
+        return sum(self._store.metadata.counts(blob).size for blob in blobs)
 
     def _repo(self, repo: RepoState) -> dict[str, Any]:
         directories = {name: self._directory(state) for name, state in repo.directories.items()}
         return {"read": repo.read, "since": repo.since, "directories": directories}
 
     def _directory(self, state: DirectoryState) -> dict[str, Any]:
+        told: dict[str, Any] = {"digest": state.digest, "since": state.since}
         try:
-            counts = self._counts(state.blob)
+            counts = self._store.metadata.counts(state.blob)
         except DamagedError:
-            counts = dict.fromkeys(("files", "bytes", "mode"))
-        return {"digest": state.digest, "since": state.since, **counts}
-
-    def _read_counts(self, digest: bytes) -> dict[str, Any]:
-        document = self._store.metadata.directory(digest).document
-        return {"files": document.files, "bytes": document.size, "mode": document.mode}
+            return {**told, **dict.fromkeys(("files", "bytes", "mode"))}
+        return {**told, "files": counts.files, "bytes": counts.size, "mode": counts.mode}

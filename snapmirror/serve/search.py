@@ -9,6 +9,7 @@ from ..digests import Digest
 from ..ecosystem import Ecosystem
 from ..errors import DamagedError
 from ..store.directories import DirectoryReader
+from ..store.glimpse import WatchedReader, glimpse
 from ..store.records import DirectoryState
 from ..store.store import Store
 from .answers import Answer, BlobAnswer, Place, Refused, UnlistedAnswer, refuse_denied
@@ -29,6 +30,32 @@ class _Directory(NamedTuple):
     state: DirectoryState
     #: the path that is left below it
     rest: str
+    #: of its repo
+    kind: str
+
+
+class _Passed:
+    """The directories of one name in which nothing was found, by the buckets that said so: ten years have thousands that differ
+    in others.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._blobs = store.blobs
+        #: the names and files for which the last one was asked
+        self._keys: list[str] | None = None
+        #: the buckets of these in each of them that was asked for the same
+        self._buckets: set[tuple[bytes, ...]] = set()
+
+    def tells_of(self, digest: Digest) -> bool:
+        """Whether a directory says the same as one of them, by what can be seen of it without reading it."""
+        return self._keys is not None and glimpse(self._blobs, digest, self._keys) in self._buckets
+
+    def add(self, reader: WatchedReader) -> None:
+        """Note one more. reader: with which it was looked into"""
+        if reader.asked != self._keys:
+            self._keys = reader.asked
+            self._buckets.clear()
+        self._buckets.add(reader.buckets_of(reader.asked))
 
 
 class Search:
@@ -43,24 +70,27 @@ class Search:
         """A file, or a leaf, None if there is no such thing. Raises Refused, DamagedError."""
         directories = list(self._directories(unlisted))
         found = self._by_name(unlisted, directories, listed) if unlisted.current else None
-        return found or self._by_digest(unlisted, directories)
+        return found or (self._by_digest(unlisted, directories) if _DIGEST.search(unlisted.inner) else None)
 
     def _by_name(self, unlisted: UnlistedAnswer, directories: Iterable[_Directory], listed: Listed) -> Answer | None:
         """Look in the kept snapshots, newest first: clients fetch an index and its files in separate requests, and lock
         files name files long gone.
         """
         seen: set[Digest | None] = {None}
-        for place, name, state, rest in directories:
+        passed: dict[tuple[str, str], _Passed] = {}
+        for place, name, state, rest, kind in directories:
+            before = passed.setdefault((kind, name), _Passed(self._store))
+            if before.tells_of(state.blob):
+                continue
             try:
-                reader = self._store.metadata.directory(state.blob)
+                reader = WatchedReader(self._store.metadata.directory(state.blob))
                 ecosystem = self._ecosystems[reader.document.kind]
-                if _leaf_at(ecosystem, rest) is None:  # nearly all snapshots share the one leaf that may list it
-                    leaf = reader.leaf(ecosystem.leaf_at(reader, rest))
-                    if leaf in seen:
-                        continue
-                    seen.add(leaf)
-                if answer := listed(place, unlisted.repo, name, reader, rest):
+                # nearly all snapshots share the one leaf that may list it
+                leaf = reader.leaf(ecosystem.leaf_at(reader, rest)) if _leaf_at(ecosystem, rest) is None else b""
+                if leaf not in seen and (answer := listed(place, unlisted.repo, name, reader, rest)):
                     return answer
+                seen |= {leaf} - {b""}
+                before.add(reader)
             except (DamagedError, KeyError) as error:
                 _log_passed_over(unlisted, place, error)
         return None
@@ -73,7 +103,7 @@ class Search:
         """
         damage: DamagedError | None = None
         seen: set[Digest] = set()
-        for place, _, state, rest in directories:
+        for place, _, state, rest, _ in directories:
             try:
                 reader = self._store.metadata.directory(state.blob)
                 ecosystem = self._ecosystems[reader.document.kind]
@@ -131,7 +161,7 @@ class Search:
                 if state is not None and state.digest not in seen:
                     seen.add(state.digest)
                     place = unlisted.place._replace(snapshot=snapshot_of(record))
-                    yield _Directory(place, name, state, "/".join(segments[length:]))
+                    yield _Directory(place, name, state, "/".join(segments[length:]), record.repos[unlisted.repo].kind)
 
 
 def _log_passed_over(unlisted: UnlistedAnswer, place: Place, error: Exception) -> None:

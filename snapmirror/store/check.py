@@ -25,6 +25,7 @@ from . import fs, syncing
 from .blobs import BlobInfo
 from .catalog import Catalog
 from .directories import Directory
+from .held import Held
 from .index import BlobRow
 from .records import place_of
 from .store import Store
@@ -76,32 +77,36 @@ def structure(store: Store, leaf_files: LeafFiles) -> Iterator[Problem]:
     catalog, unreadable = store.snapshots.readable()
     for error in unreadable:
         yield Problem(error.what, f"{error.problem}; restore it from a backup or a replica")
-    blobs = {blob.digest: blob for blob in store.blobs.list()}
-    yield from _folder(store, blobs)
-    yield from _directories(store, catalog, _Walk(store, leaf_files, blobs))
+    yield from _foreign(store)
+    changeable: list[Digest] = []
+    held = Held(_noticing(store.blobs.list(), changeable))
+    for digest in changeable:
+        problem = "can be written to, or is a link to a file elsewhere; a change in it would be one of every snapshot"
+        yield Problem(f"blob {digest.hex()}", problem, digest)
+    yield from _directories(store, catalog, _Walk(store, leaf_files, held))
     there = {error.what for error in unreadable}
     for loss in [*([] if unreadable else catalog.losses()), *store.published.lost(catalog)]:
         if loss.what not in there:
             yield Problem(loss.what, loss.problem)
     yield from _denied(store)
     yield from _syncing(store)
-    yield from _index(store, blobs)
+    yield from _index(store, held)
     yield from _trees(store)
 
 
-def _folder(store: Store, blobs: Mapping[Digest, BlobInfo]) -> Iterator[Problem]:
-    """What is in `blobs/` otherwise than it was put there."""
+def _foreign(store: Store) -> Iterator[Problem]:
+    """What is in `blobs/` and is none."""
     for path in store.blobs.foreign():
         what = str(path.relative_to(store.layout.root))
         yield Problem(what, "is no blob; nothing refers to it. Look what it is, and remove it", _digest_of(path))
-    for blob in blobs.values():
+
+
+def _noticing(blobs: Iterable[BlobInfo], changeable: list[Digest]) -> Iterator[BlobInfo]:
+    """The same blobs; those that can be changed are put into a list."""
+    for blob in blobs:
         if blob.changeable:
-            what = f"blob {blob.digest.hex()}"
-            yield Problem(
-                what,
-                "can be written to, or is a link to a file elsewhere; a change in it would be one of every snapshot",
-                blob.digest,
-            )
+            changeable.append(blob.digest)
+        yield blob
 
 
 def _digest_of(path: Path) -> Digest | None:
@@ -134,50 +139,60 @@ def live(store: Store, walk: "_Walk | None" = None) -> Iterator[tuple[str, Probl
         yield path, Problem(f"live/repos/{path}", "can't be read")
     for path, repo in store.live.states().items():
         for name, state in repo.directories.items():
-            looking = walk or _Walk(store, lambda *_: (), {})  # such a repo is never eager: no file of it must be there
+            looking = walk or _Walk(store, lambda *_: (), Held(()))  # such a repo is never eager: no file of it must be there
             for problem in looking.directory(state.blob, f"live/{place_of(path, name)}"):
                 yield path, problem
+
+
+#: what is noted of a blob: it was seen as a directory, or as a bucket of one; as a bucket of an eager one; as a leaf of one
+#: that keeps no files; as a leaf of an eager one
+_SEEN, _EAGER, _LEAF, _EAGER_LEAF = 1, 2, 4, 8
 
 
 class _Walk:
     """Goes through directories, through what they have in common once."""
 
-    def __init__(self, store: Store, leaf_files: LeafFiles, blobs: Mapping[Digest, BlobInfo]) -> None:
+    def __init__(self, store: Store, leaf_files: LeafFiles, held: Held) -> None:
         self._store = store
         self._leaf_files = leaf_files
-        self._blobs = blobs
-        #: directories, and buckets in any of them
-        self._seen: set[Digest] = set()
-        #: buckets in an eager one
-        self._eager: set[Digest] = set()
-        #: leaves, with the mode of a directory that they were seen in
-        self._leaves: set[tuple[Digest, str]] = set()
+        self._held = held
+        #: {where a directory is published: whether it was eager when it was last looked at, and the buckets that it had, as far
+        #: as these could be read}
+        self._last: dict[str, tuple[bool, set[Digest]]] = {}
+
+    def _is_new(self, digest: Digest, flag: int) -> bool:
+        """Whether this was not noted of a blob before; from now on it is."""
+        new = not self._held.has(digest, flag)
+        if new:
+            self._held.note(digest, flag)
+        return new
 
     def directory(self, digest: Digest, place: str) -> Iterator[Problem]:
         """What is wrong below a directory. place: what it is called in problems"""
-        if digest in self._seen:
+        if not self._is_new(digest, _SEEN):
             return
-        self._seen.add(digest)
         try:
             document = self._store.metadata.directory(digest).document
         except DamagedError as error:
             yield Problem(error.what, f"{error.problem}; it is the directory {place}", digest)
             return
         # An eager directory walks a bucket again that was seen in one that keeps no files: none of them was looked for there.
-        seen = self._eager if document.mode == "eager" else self._seen
+        eager = document.mode == "eager"
+        of = place.partition("/")[2]
+        was_eager, before = self._last.get(of, (eager, set[Digest]()))
+        _, readable = self._last[of] = eager, set(document.buckets)
         for bucket in document.buckets:
-            if bucket in seen:
+            if (bucket in before and eager <= was_eager) or self._held.has(bucket, _EAGER if eager else _SEEN):
                 continue
             try:
                 leaves = self._store.metadata.bucket(bucket).leaves
             except DamagedError as error:
                 yield Problem(error.what, f"{error.problem}; it is a bucket of {place}", bucket)
+                readable.discard(bucket)
                 continue
-            self._seen.add(bucket)
-            seen.add(bucket)
+            self._held.note(bucket, _SEEN | _EAGER if eager else _SEEN)
             for name, leaf in leaves.items():
-                if (leaf, document.mode) not in self._leaves:
-                    self._leaves.add((leaf, document.mode))
+                if self._is_new(leaf, _EAGER_LEAF if eager else _LEAF):
                     yield from self._leaf(leaf, document, name, place)
 
     def _leaf(self, leaf: Digest, document: Directory, name: str, place: str) -> Iterator[Problem]:
@@ -189,12 +204,12 @@ class _Walk:
             yield Problem(f"blob {leaf.hex()}", f"{problem}; it is the leaf {name} of {place}", leaf)
             return
         for file in files:
-            held = self._blobs.get(file.sha256)
+            size = self._held.size(file.sha256)
             what = f"blob {file.sha256.hex()}"
-            if held is None:
+            if size is None:
                 yield Problem(what, f"is missing; {place} lists it as {file.name}", file.sha256)
-            elif file.size is not None and file.size != held.size:
-                problem = f"has {held.size} bytes instead of {file.size}; {place} lists it as {file.name}"
+            elif file.size is not None and file.size != size:
+                problem = f"has {size} bytes instead of {file.size}; {place} lists it as {file.name}"
                 yield Problem(what, problem, file.sha256)
             if leads_out(file.name):
                 yield Problem(
@@ -216,16 +231,16 @@ def _syncing(store: Store) -> Iterator[Problem]:
         yield Problem(error.what, f"{error.problem}; gc stops at it. If no sync is running, remove it")
 
 
-def _index(store: Store, blobs: dict[Digest, BlobInfo]) -> Iterator[Problem]:
+def _index(store: Store, blobs: Held) -> Iterator[Problem]:
     """Rows without a blob. A blob without a row is what a crash leaves: whole, and found by whoever wants it next."""
     for digest, row in store.index.blobs():
-        held = blobs.get(digest)
-        if held is None and store.blobs.size(digest) is not None:
+        size = blobs.size(digest)
+        if size is None and store.blobs.size(digest) is not None:
             continue  # a sync has stored it since we looked
-        if held is None:
+        if size is None:
             yield Problem(f"blob {digest.hex()}", "is in the index and not on the disk", digest, index=True)
-        elif held.size != row.size:
-            problem = f"has {held.size} bytes on the disk and {row.size} in the index"
+        elif size != row.size:
+            problem = f"has {size} bytes on the disk and {row.size} in the index"
             yield Problem(f"blob {digest.hex()}", problem, digest, index=True)
 
 

@@ -24,6 +24,8 @@ LEAF_LIMIT = 128 << 20
 _NAMES_PER_BUCKET = 16
 #: of all directories that are kept in memory; 90 bytes each
 _MOST_BUCKETS = 1 << 20
+#: directories of which the counts are kept; ten years of a channel have 22,000
+_MOST_COUNTS = 1 << 17
 
 
 class Derived(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +76,14 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     names: dict[str, str] = {}
     #: name -> what a list of all says of it, where its ecosystem has such a list
     labels: dict[str, str] = {}
+
+
+class Counts(msgspec.Struct, frozen=True, gc=False):
+    """A directory read only for what lists of snapshots say of it: see `Directory`."""
+
+    mode: str
+    files: int = 0
+    size: int = 0
 
 
 class _Labels(msgspec.Struct, frozen=True):
@@ -247,6 +257,7 @@ class Metadata:
         self._blobs = blobs
         self._directories = _Directories(lambda digest: self._decode(digest, Directory))
         self._bucket = lru_cache(16_384)(lambda digest: self._decode(digest, Bucket))
+        self._counts = lru_cache(_MOST_COUNTS)(lambda digest: self._decode(digest, Counts))
 
     def _decode(self, digest: Digest, type_: type[Any]) -> Any:
         try:
@@ -258,8 +269,16 @@ class Metadata:
         """A directory. Raises DamagedError if it can't be read."""
         return DirectoryReader(self, digest, self._directories.get(digest))
 
+    def counts(self, digest: Digest) -> Counts:
+        """What a directory lists, in numbers. Its buckets are not decoded, and it does not drive out what pages need.
+
+        Raises DamagedError if it can't be read.
+        """
+        found: Counts = self._counts(digest)
+        return found
+
     def expect(self, blobs: Iterable[Digest]) -> None:
-        """Many buckets or leaves are going to be read."""
+        """Many directories, buckets or leaves are going to be read."""
         self._blobs.expect(blobs)
 
     def bucket(self, digest: Digest) -> Bucket:
@@ -301,6 +320,11 @@ class DirectoryReader:
     def _bucket(self, name: str) -> Bucket:
         buckets = self.document.buckets
         return self._metadata.bucket(buckets[bucket_of(name, len(buckets))])
+
+    def buckets_of(self, keys: Iterable[str]) -> tuple[Digest, ...]:
+        """The buckets in which names or files belong."""
+        buckets = self.document.buckets
+        return tuple(buckets[bucket_of(key, len(buckets))] for key in keys)
 
     def bucket(self, place: int) -> Bucket:
         """One of the buckets, by its place in the directory."""

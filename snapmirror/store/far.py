@@ -36,16 +36,16 @@ class Far(Protocol):
         """Bytes of a blob, as they come, not verified. size: of the whole. Raises FileNotFoundError."""
         ...
 
-    def begin(self, digest: Digest) -> "Filling":
-        """Begin to keep a blob that is streamed."""
+    def begin(self, digest: Digest, size: int) -> "Filling":
+        """Begin to keep a blob that is streamed, if one of so many bytes can be kept."""
         ...
 
     def url(self, digest: Digest, lifetime: timedelta) -> str:
         """A URL that gives a blob to whoever has it, for so long."""
         ...
 
-    def refresh(self) -> bool:
-        """Learn of what other machines have published; whether there was anything. To be called every few seconds."""
+    def refresh(self) -> None:
+        """Learn of what other machines have published. To be called every few seconds."""
         ...
 
 

@@ -15,10 +15,10 @@ from ..ecosystem import Ecosystem
 from ..errors import UsageError
 from ..store.catalog import Catalog
 from ..store.store import Store
-from . import compare, history, packages, shown
+from . import compare, health, history, packages, shown
 from .calendar import Calendar, Days, month
 from .compare import Differences, NameChange
-from .health import Health, Watchman
+from .health import Health
 from .history import Log
 from .names import Names, Searcher
 from .onefile import OneFile
@@ -77,12 +77,11 @@ class Kept(NamedTuple):
 
     searcher: Searcher
     calendar: Calendar
-    watchman: Watchman
 
     @classmethod
     def of(cls, store: Store, ecosystems: Mapping[str, Ecosystem]) -> "Kept":
         """Empty ones for a store."""
-        return cls(Searcher(store, ecosystems), Calendar(store), Watchman(store))
+        return cls(Searcher(store, ecosystems), Calendar(store))
 
 
 class Asked(NamedTuple):
@@ -178,7 +177,7 @@ def _package(asked: Asked) -> Package:
 
 
 def _health(asked: Asked) -> Health:
-    return asked.kept.watchman.health(asked.catalog)
+    return health.health(asked.store, asked.catalog)
 
 
 def _log(asked: Asked) -> Log:

@@ -93,6 +93,13 @@ class DirectorySync:
         """The previous state."""
         return self.store.metadata.directory(self.previous.blob) if self.previous else None
 
+    @property
+    def files_before(self) -> int | None:
+        """How many files it listed before; None if that is not known."""
+        with contextlib.suppress(DamagedError):
+            return self.store.metadata.counts(self.previous.blob).files if self.previous else None
+        return None
+
     # Read and plan
 
     def keep(self, problem: SnapmirrorError) -> None:

@@ -8,8 +8,9 @@ for the next sync.
 import contextlib
 import shutil
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 from .. import addresses, units
 from ..ecosystem import Ecosystem, Repo
@@ -35,8 +36,23 @@ from .report import RepoReport, Report
 from .settings import Options, Publish
 from .trees import RepoTrees
 
-#: groups of directories that are read at once: reading is waiting, but a large index takes a gigabyte until it is planned
-_SIDE_BY_SIDE = 4
+#: groups of directories that are read at once, for reading is waiting; and files that they may list together: an index of
+#: 600,000 takes half a gigabyte until it is planned
+_SIDE_BY_SIDE, _FILES = 4, 200_000
+
+
+class _Running(NamedTuple):
+    """A group that is being read, or waits to be planned."""
+
+    group: Group
+    #: that it may list
+    files: int
+    future: Future[None]
+
+
+def _fits(running: Collection[_Running], files: int) -> bool:
+    """Whether a group that may list so many files can be read beside these."""
+    return len(running) < _SIDE_BY_SIDE and sum(one.files for one in running) + files <= _FILES
 
 
 class Sync:
@@ -149,17 +165,19 @@ class Sync:
         return [Group(ecosystem, part, self._store.now()) for part in parts(ecosystem, bound, directories)]
 
     def _read(self, http: Http) -> None:
-        """Read several groups side by side, and plan each as it comes in; no more than a few are in memory."""
-        waiting, running = deque(self._groups), deque[tuple[Group, Future[None]]]()
+        """Read several groups side by side, and plan each as it comes in; no more than a few are in memory, and of large ones
+        one alone.
+        """
+        waiting, running = deque((group, group.expected(_FILES)) for group in self._groups), deque[_Running]()
         pool = ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="read")
         try:
             while waiting or running:
-                while waiting and len(running) < _SIDE_BY_SIDE:
-                    group = waiting.popleft()
+                while waiting and (not running or _fits(running, waiting[0][1])):
+                    group, files = waiting.popleft()
                     for path in group.repos:
                         self._tell(path, "reading")
-                    running.append((group, pool.submit(group.read, http)))
-                group, future = running.popleft()
+                    running.append(_Running(group, files, pool.submit(group.read, http)))
+                group, _, future = running.popleft()
                 future.result()
                 group.plan(http)
                 for path in group.repos:

@@ -69,6 +69,10 @@ class Group:
         for directory in directories:
             directory.settings = settings + directory.rules.text
 
+    def expected(self, unknown: int) -> int:
+        """How many files its directories may list, by what they listed before. unknown: for one of which that is not known"""
+        return sum(unknown if (files := directory.files_before) is None else files for directory in self.directories)
+
     def read(self, http: Http) -> None:
         """Ask upstream for all of it. If anything has changed, a selection needs the rest too, changed or not."""
         for directory in self.directories:

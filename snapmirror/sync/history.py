@@ -4,7 +4,7 @@ A directory, a bucket or a leaf that is as it was is not looked into: of thousan
 read, each once, and of the buckets only those in which the name belongs.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +15,7 @@ from ..digests import Digest
 from ..ecosystem import Ecosystem
 from ..readings import File
 from ..store.catalog import Catalog
+from ..store.glimpse import WatchedReader, glimpse
 from ..store.records import DirectoryState, Record, place_of
 from ..store.store import Store
 from . import named
@@ -71,6 +72,9 @@ class _Seen(NamedTuple):
     #: {file: reason}
     withheld: Mapping[str, str] = {}
     kind: str = ""
+    #: by which names the leaves were found, and the buckets of these
+    asked: Sequence[str] = ()
+    buckets: tuple[Digest, ...] = ()
 
 
 def log(store: Store, ecosystems: Mapping[str, Ecosystem], catalog: Catalog, spec: str, repos: Collection[str]) -> Log:
@@ -80,6 +84,8 @@ def log(store: Store, ecosystems: Mapping[str, Ecosystem], catalog: Catalog, spe
     UsageError for a text that can mean nothing in these repos, or that no kept snapshot lists.
     """
     history = _History(store, ecosystems, spec)
+    held = [record.repos[repo] for record in catalog.records for repo in repos if repo in record.repos]
+    store.metadata.expect({state.blob for repo in held for state in repo.directories.values()})
     events = [event for record in catalog.records for event in history.turn(record, repos)]
     if not events:
         raise history.namings.refusal(repos)
@@ -120,15 +126,17 @@ class _History:
             return _Seen(kind=before.kind)
         if state.blob == before.directory:
             return before
-        reader = self._store.metadata.directory(state.blob)
+        if before.asked and glimpse(self._store.blobs, state.blob, before.asked) == before.buckets:
+            return before._replace(directory=state.blob)  # what it withholds matters only where a leaf is another
+        reader = WatchedReader(self._store.metadata.directory(state.blob))
         kind = reader.document.kind
         naming = self.namings.of(kind)
         leaves = tuple(named.leaves(reader, naming))
         withheld = reader.document.withheld
-        if leaves == before.leaves:
-            return before._replace(directory=state.blob, withheld=withheld, kind=kind)
-        files = {name: one for leaf, digest in leaves for name, one in self._listing(kind, leaf, digest).items()}
-        return _Seen(state.blob, leaves, files, withheld, kind)
+        files = before.files
+        if leaves != before.leaves:
+            files = {name: one for leaf, digest in leaves for name, one in self._listing(kind, leaf, digest).items()}
+        return _Seen(state.blob, leaves, files, withheld, kind, reader.asked, reader.buckets_of(reader.asked))
 
     def _read(self, kind: str, leaf: str, digest: Digest) -> Mapping[str, _Listed]:
         """The files of a leaf that are meant."""

@@ -60,9 +60,10 @@ def of_record(store: Store, record: Record) -> Snapshot:
 def _repo(store: Store, record: Record, path: str) -> Repo:
     repo, directories = record.repos[path], dict[str, Directory]()
     for name, state in repo.directories.items():
-        document = store.metadata.directory(state.blob).document
-        counts = {"mode": document.mode, "files": document.files, "bytes": document.size}
-        directories[name] = Directory(digest=state.digest, read=state.read, since=state.since, **counts)  # type: ignore[arg-type]
+        counts = store.metadata.counts(state.blob)
+        directories[name] = Directory(
+            digest=state.digest, read=state.read, since=state.since, mode=counts.mode, files=counts.files, bytes=counts.size
+        )
     return Repo(
         kind=repo.kind,
         read=repo.read,
