@@ -521,7 +521,8 @@ def test_nginx_block(tmp_path: Path) -> None:
 def test_the_chinese_readme_has_the_same_code_links_and_tables() -> None:
     chinese = ROOT / "README.zh-CN.md"
     assert documents.blocks(chinese) == documents.blocks(README)
-    parts = (r"^#+ ", r"^\|", r"^\d\. ", r"\]\((?!README|docs/pictures/|#)([^)]*)\)")  # headings, rows, numbered promises, links
+    # headings, rows, numbered promises, links
+    parts = (r"^#+ ", r"^\|", r"^\d\. ", r"\]\((?!README|docs/pictures/|#)([^)]*)\)")
     texts = [re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S) for page in (README, chinese)]
     for part in parts:
         found = [re.findall(part, text, re.M) for text in texts]
