@@ -157,9 +157,12 @@ class LocalBlobs:
                 staged.append(Staged(path, sums.sha256, sums.blake3, sums.size))
                 if self.size(sums.sha256) != len(content):
                     fs.write_new(path, content, sync=False)
-            new = [one for one in staged if one.path.exists()]
+            new: list[Staged] = []
+            present: list[Staged] = []
+            for one in staged:
+                (new if one.path.exists() else present).append(one)
             self.admit(new)
-            self.sync_names(one.sha256 for one in staged if one not in new)
+            self.sync_names(one.sha256 for one in present)
         except BaseException:  # on a full disk others need the room, and nobody else takes such files away for a while
             for one in staged:
                 fs.unlink(one.path)
