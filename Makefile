@@ -40,6 +40,7 @@ help:
 	@echo 'make check     check lint, format, types and the order of layers'
 	@echo 'make bench     measure against other programs (BENCH=--quick for a short run, BENCH=NAME for one)'
 	@echo 'make man       check the manual pages, and render them to build/man as HTML'
+	@echo 'make docs      build the documentation site in build/site, strictly, and check its links'
 	@echo 'make install   install below PREFIX ($(PREFIX)): lib/snapmirror, bin/snapmirror, share/man'
 	@echo 'make uninstall remove what make install has put there'
 	@echo 'make clean     remove what make has made in this folder'
@@ -218,6 +219,11 @@ man:
 	@mkdir -p build/man
 	@for page in $(MANUALS); do mandoc -T html -O toc $$page >build/man/$${page##*/}.html || exit 1; done
 	@echo 'rendered to build/man; to read one in a terminal: man ./man/snapmirror.1'
+
+.PHONY: docs
+docs: $(VENV)/installed-test $(VENV)/debian
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python -m pytest --quiet tests/test_site.py
 
 .PHONY: install
 install:

@@ -253,9 +253,16 @@ def test_folder_that_holds_something_else_is_no_store(mirror: Mirror, upstream: 
     mirror.sync(status=1).line(str(mirror.store_path))
 
 
-def test_dry_run_makes_no_store(mirror: Mirror) -> None:
-    mirror.sync("--dry-run", status=None)
-    assert not mirror.store_path.exists()
+def test_dry_run_needs_no_store_and_makes_none(mirror: Mirror, channel: Channel) -> None:
+    planned = mirror.sync("--dry-run").out
+    assert "chan/linux-64: would fetch 1 file" in planned
+    assert "To fetch: 3 files" in planned
+    adopted = mirror.run("adopt", str(channel.root), "--repo", "chan", "--dry-run").out
+    assert "3 files" in adopted
+    assert [path.name for path in mirror.root.iterdir()] == ["snapmirror.toml"]
+    mirror.store_path.mkdir()
+    assert mirror.sync("--dry-run").out.splitlines()[:2] == planned.splitlines()[:2]
+    assert list(mirror.store_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")

@@ -1,18 +1,15 @@
 """What is written for people is true: manual pages, README, examples, the configuration that `init` writes.
 
-The commands in README are run as they stand there, in the order of the page. What can't be run here (it needs conda, or
-writes outside the clone) says so in the block itself.
+README's tour is run as it stands there; `test_docs.py` runs README's other commands and the pages of docs/.
 """
 
 import configparser
-import contextlib
 import itertools
 import json
 import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tomllib
@@ -22,9 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import documents
 import msgspec
 import pytest
 import typer.main
+from documents import Block, session
+from packaging.version import Version
 from pypi_index import Index
 from serving import free_port, server
 
@@ -46,7 +46,6 @@ from snapmirror.transfer import settings as transfer
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "man").iterdir())
-NOT_RUN = "# not run by the tests: "
 TABLES = ("s3", "download", "retention", "publish", "sign", "serve")
 #: options that every command has
 COMMON = {"--config": "FILE", "--help": ""}
@@ -385,38 +384,19 @@ def test_what_init_writes(tmp_path: Path) -> None:
 # README
 
 
-class Block(NamedTuple):
-    """A code block of README."""
-
-    language: str
-    text: str
-    #: the paragraph before it
-    before: str
+README = ROOT / "README.md"
+#: what is read by people, and has blocks of code
+SHOWN = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def readme() -> str:
     """The text of README."""
-    return (ROOT / "README.md").read_text(encoding="utf-8")
+    return README.read_text(encoding="utf-8")
 
 
 def blocks(*languages: str) -> list[Block]:
     """The code blocks of README in these languages."""
-    found = []
-    for match in re.finditer(r"^```(\w*)\n(.*?)^```$", readme(), re.MULTILINE | re.DOTALL):
-        before = readme()[: match.start()].rstrip().rpartition("\n\n")[2]
-        found.append(Block(match[1], match[2], " ".join(before.split())))
-    return [block for block in found if block.language in languages]
-
-
-@contextlib.contextmanager
-def session(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process with all that it starts; nothing of it is left afterwards."""
-    with subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL, text=True, **options) as process:
-        try:
-            yield process
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+    return documents.blocks(README, *languages)
 
 
 def is_gone(process: subprocess.Popen[str]) -> bool:
@@ -428,64 +408,35 @@ def is_gone(process: subprocess.Popen[str]) -> bool:
     return False
 
 
-def tour() -> tuple[str, list[tuple[str, list[str]]]]:
-    """README's console blocks as one script, and each command with the lines that are expected of it."""
-    script, expected = [], []
-    for block in blocks("console", "toml"):
-        if block.language == "console":
-            for line in block.text.splitlines():
-                if line.startswith("$ "):
-                    script.append(f"printf '\\n<%s>\\n' {len(expected)}\n{line[2:]}\necho \"<status $?>\"")
-                    expected.append((line[2:], []))
-                else:
-                    expected[-1][1].append(line)
-        elif "at the end of `mirror/snapmirror.toml`" in block.before:
-            script.append("sed -i 's/^port = .*/port = 8080/' mirror/snapmirror.toml")  # 8080 is made another one below
-            script.append(f"cat >>mirror/snapmirror.toml <<'END'\n{block.text}END")
-    text = "\n".join(script)
-    for stated in ("8080", "8900"):
-        text = text.replace(stated, str(free_port()))
-    return text, expected
-
-
 def test_the_tour(tmp_path: Path) -> None:
     for name in ("bash", "curl", "rsync"):
         program(name)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    text, expected = tour()
-    assert len(expected) > 15
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_PROXY": "127.0.0.1"}
-    environment.pop("SNAPMIRROR_CONFIG", None)
-    running = {"cwd": tmp_path, "env": environment}
-    with (tmp_path / "output").open("w") as file, session(["bash", "-c", text], stdout=file, stderr=file, **running) as process:
-        assert process.wait(120) == 0
-    parts = re.split(r"^<\d+>\n", (tmp_path / "output").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-    assert len(parts) == len(expected)
-    for (command, lines), part in zip(expected, parts, strict=True):
-        printed, _, status = part.rpartition("<status ")
-        assert status.startswith("0>"), f"{command}\n{part}"
-        pattern = "\n".join(re.escape(line).replace(r"\.\.\.", ".*") for line in lines)
-        assert re.fullmatch(pattern, printed.strip("\n")), f"{command}\n{printed}\nREADME says:\n" + "\n".join(lines)
+    tour = documents.Session({}, {}, {port: str(free_port()) for port in ("8080", "8900")})
+    for block in blocks():
+        if block.language == "console" or block.title:
+            tour.add(block)
+    tour.run(tmp_path)
     assert (tmp_path / "old.tar.bz2").stat().st_size == 999
     assert json.loads((tmp_path / "copy" / "greetings" / "noarch" / "repodata.json").read_bytes())["removed"]
 
 
-def test_other_commands_are_there_or_say_why_not() -> None:
-    targets = 0
-    for block in blocks("sh"):
-        if block.text.startswith(NOT_RUN):
-            continue
-        for line in block.text.splitlines():
-            assert line.startswith("make "), line
-            subprocess.run([program("make"), "-n", *shlex.split(line)[1:]], cwd=ROOT, check=True, capture_output=True)
-            targets += 1
-    assert targets == 2
-    assert len(blocks("")) == 0
+def test_targets_of_make_are_there() -> None:
+    """Those that README and the pages name; `test_docs.py` runs their other commands."""
+    every = [line for page in SHOWN for block in documents.blocks(page, "sh") for line in block.text.splitlines()]
+    lines = {line for line in every if line.startswith("make ")}
+    assert len(lines) > 4
+    for line in lines:
+        subprocess.run([program("make"), "-n", *shlex.split(line)[1:]], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_commands_in_documents_have_only_options_that_there_are() -> None:
     known = commands()
-    texts = [block.text for block in blocks("sh", "console", "ini", "crontab")] + literal_blocks("snapmirror.1")
+    shown = [block.text for page in SHOWN for block in documents.blocks(page, "sh", "console", "ini", "crontab")]
+    prose = [re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S) for page in SHOWN]
+    named = [" ".join(one.split()) for text in prose for one in re.findall(r"`(snapmirror [a-z][^`]*)`", text)]
+    assert len(named) > 20
+    texts = shown + named + literal_blocks("snapmirror.1")
     uses = [use for text in texts for use in re.findall(r"snapmirror ([a-z]+)((?: [^\s|&;)]+)*)", text)]
     assert len(uses) > 20
     for verb, rest in uses:
@@ -496,13 +447,20 @@ def test_commands_in_documents_have_only_options_that_there_are() -> None:
 
 
 def test_toml_blocks(tmp_path: Path) -> None:
-    repos, merged = [], ["own", "pypi", "python"]
-    for block in blocks("toml"):
-        content = tomllib.loads(block.text)
-        if not content.keys() & {"mirrors", "index"}:  # those are pixi's and uv's
-            (tmp_path / "snapmirror.toml").write_text(block.text, encoding="utf-8")
-            repos += [repo.path for repo in config.load(tmp_path / "snapmirror.toml").repo]
-    assert repos == [
+    merged = ["own", "pypi", "python"]
+
+    def repos(page: Path) -> list[str]:
+        """The repos of a page, each block of which is read by what reads such a file."""
+        found = []
+        for block in documents.blocks(page, "toml"):
+            content = tomllib.loads(block.text)
+            if not content.keys() & {"mirrors", "index"}:  # those are pixi's and uv's
+                (tmp_path / "snapmirror.toml").write_text(block.text, encoding="utf-8")
+                found += [repo.path for repo in config.load(tmp_path / "snapmirror.toml").repo]
+        return found
+
+    assert all(repos(page) for page in SHOWN if "howto" in page.parts)
+    assert repos(README) == [
         "greetings",
         "conda-forge",
         "conda-forge",
@@ -516,7 +474,9 @@ def test_toml_blocks(tmp_path: Path) -> None:
 
 def test_yaml_blocks() -> None:
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
-    assert all(isinstance(yaml.safe_load(block.text), dict) for block in blocks("yaml"))
+    shown = [yaml.safe_load(block.text) for page in SHOWN for block in documents.blocks(page, "yaml")]
+    assert len(shown) > 4
+    assert all(isinstance(one, dict) for one in shown)
 
 
 def test_python_block() -> None:
@@ -558,8 +518,21 @@ def test_nginx_block(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_chinese_readme_has_the_same_code_links_and_tables() -> None:
+    chinese = ROOT / "README.zh-CN.md"
+    assert documents.blocks(chinese) == documents.blocks(README)
+    # headings, rows, numbered promises, links
+    parts = (r"^#+ ", r"^\|", r"^\d\. ", r"\]\((?!README|docs/pictures/|#)([^)]*)\)")
+    texts = [re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S) for page in (README, chinese)]
+    for part in parts:
+        found = [re.findall(part, text, re.M) for text in texts]
+        assert found[0] == found[1], part
+    names = [sorted({" ".join(name.split()) for name in re.findall(r"`([^`]+)`", text)}) for text in texts]
+    assert names[0] == names[1]
+
+
 def test_links_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md"):
+    for page in (README, ROOT / "README.zh-CN.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md"):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
@@ -567,9 +540,16 @@ def test_links_lead_somewhere() -> None:
 # The rest
 
 
-def test_changelog_has_this_version() -> None:
-    headings = re.findall(r"^## \[([^]]+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert snapmirror.__version__ in headings
+def test_changelog_has_every_version_that_was_tagged() -> None:
+    """With its date; what comes next is there too."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    dates = dict(re.findall(r"^## \[([^]]+)\] - (.+)$", text, re.MULTILINE))
+    versions = list(map(Version, dates))
+    assert versions == sorted(versions, reverse=True)
+    assert Version(Version(snapmirror.version()).base_version) <= versions[0]
+    git = subprocess.run(["git", "tag", "--list", "v*"], cwd=ROOT, capture_output=True, text=True)
+    for tag in git.stdout.split():
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", dates[tag[1:]]), tag
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -2,6 +2,7 @@
 
 import html
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -250,6 +251,7 @@ def test_a_snapshot_that_is_forgotten_while_its_page_is_open(mirror: Mirror) -> 
     with server(mirror.config) as (url, _):
         get(url, f"-/page/snapshot?id={first}")
         mirror.run("forget", first)
+        time.sleep(1)  # a server looks for what is new twice a second
         page = told(get(url, f"-/page/snapshot?id={first}", 410))
         assert "That snapshot was forgotten" in page
         assert second in page

@@ -130,6 +130,8 @@ def test_it_answers_as_a_store_on_a_disk_does(
         answers = {selector: files_of(url, selector) for selector in (mirror.snapshots()[0], "current")}
         local.run("replicate", url)
         again = files_of(url, "current")
+        pages = ("", "-/page/snapshots", "-/page/packages?q=lib", "-/page/package?name=lib", "-/page/health")
+        assert [requests.get(f"{url}/{page}", timeout=60).status_code for page in pages] == [200] * len(pages)
     assert again == answers["current"]
     assert len(answers["current"]) == len(answers[mirror.snapshots()[0]]) + 1
     with server(local.config) as (url, _):

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from .. import __version__
+from .. import version as installed_version
 from ..errors import SnapmirrorError
 from .context import say
 
@@ -77,7 +77,7 @@ def command_line(verbs: Iterable[str] = VERBS) -> typer.Typer:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"snapmirror {__version__}")
+        print(f"snapmirror {installed_version()}")
         raise typer.Exit
 
 

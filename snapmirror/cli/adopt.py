@@ -90,7 +90,7 @@ def adopt(
     """Take the files of an existing mirror into the store, by hard links where possible, and seal a snapshot of them."""
     at, path, folder = time_id("--seal-as", seal_as), repo.strip("/"), folder.resolve()
     report, statuses = AdoptReport(dry_run=dry_run), []
-    with opened(config, write=True, create=not dry_run, sign=not dry_run) as (settings, store):
+    with opened(config, write=True, create=not dry_run, plan=dry_run, sign=not dry_run) as (settings, store):
         chosen = choose(settings.repo, [path])
         report.left = {one.path: problem for one in chosen if (problem := _problem_with(one))}
         if len(report.left) == len(chosen):

@@ -91,13 +91,20 @@ SnapshotArgument = Annotated[
 
 @contextlib.contextmanager
 def opened(
-    path: Path | None, *, write: bool, create: bool = False, allow_clashes: bool = False, sign: bool = False
+    path: Path | None,
+    *,
+    write: bool,
+    create: bool = False,
+    plan: bool = False,
+    allow_clashes: bool = False,
+    sign: bool = False,
 ) -> Iterator[tuple[Config, Store]]:
     """The configuration, and its store for the time of the block. Raises ConfigError, StoreError, DamagedError.
 
     path: what `--config` names
     write: whether the verb changes the store, which only its owner may
     create: make the store, saying so, where its folder is missing or empty
+    plan: use an empty store there, for the time of the block
     sign: whether the verb seals snapshots, so that it needs the key, if there is one
     allow_clashes: do not refuse a repo and a pin of one name: the verb may be what ends that
     """
@@ -106,7 +113,8 @@ def opened(
     key = config.sign.read_key() if sign else None  # first: what can't be signed need not be fetched
     if create and stores.create(config):
         say(f"created the store {config.store}")
-    with stores.opener(config, write=write, key=key)() as store:
+    planned = stores.planned(config) if plan else contextlib.nullcontext(config)
+    with planned as config, stores.opener(config, write=write, key=key)() as store:
         if not allow_clashes:
             _refuse_clashes(config, store.catalog(), file)
         yield config, store

@@ -36,7 +36,7 @@ def prefetch(
     config: ConfigOption = None,
 ) -> None:
     """Fetch what requirements, locks, environments and specs need, before a client asks for it."""
-    with opened(config, write=True, create=not dry_run) as (settings, store), progress() as bars:
+    with opened(config, write=True, create=not dry_run, plan=dry_run) as (settings, store), progress() as bars:
         exactly = [one for one in settings.repo if one.path == repo.strip("/")]  # others may be below it
         chosen = exactly or choose(settings.repo, [repo])
         if len(chosen) != 1:

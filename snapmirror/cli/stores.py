@@ -1,9 +1,13 @@
 """The store of a configuration: a folder, or objects of a service."""
 
-from collections.abc import Callable
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from .. import units
 from ..errors import UsageError
@@ -46,6 +50,22 @@ def create_folder(folder: Path) -> bool:
         return False
     Store.create(folder)
     return True
+
+
+@contextlib.contextmanager
+def planned(config: Config) -> Iterator[Config]:
+    """The configuration for a dry run: with an empty store instead of a folder that the first sync will make one.
+
+    It lies on the same disk, beside it, and is gone after the block.
+    """
+    folder = config.store_path
+    if config.is_remote or (folder.exists() and not (folder.is_dir() and next(folder.iterdir(), None) is None)):
+        yield config
+        return
+    beside = next(parent for parent in folder.parents if parent.is_dir())
+    with tempfile.TemporaryDirectory(prefix=".snapmirror-", dir=beside) as made:
+        create_folder(Path(made) / "store")
+        yield msgspec.structs.replace(config, store=f"{made}/store", index=None)
 
 
 def there(config: Config) -> bool:

@@ -54,7 +54,10 @@ def sync(
     if seal_as and as_of:
         raise UsageError("--seal-as and --as-of both date the snapshot; give only one of them")
     at = time_id("--as-of" if as_of else "--seal-as", seal_as or as_of)
-    with opened(config, write=True, create=not dry_run, sign=not dry_run) as (settings, store), progress() as bars:
+    with (
+        opened(config, write=True, create=not dry_run, plan=dry_run, sign=not dry_run) as (settings, store),
+        progress() as bars,
+    ):
         chosen = _online(choose(settings.repo, repos or []))
         options = Options(dry_run, at, allow_shrink, bool(as_of), None if no_wait else waiting)
         run = Sync(store, ECOSYSTEMS, settings.repo, settings.download, settings.publish, bars, options)

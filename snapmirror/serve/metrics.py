@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from .. import __version__, clock
+from .. import clock, version
 from ..errors import DamagedError, SelectorError
 from ..store.catalog import CURRENT
 from ..store.records import RepoState
@@ -90,7 +90,7 @@ class Metrics:
         return encode(found), media
 
     def _families(self, view: View, problem: str) -> Iterator[Metric]:
-        yield _gauge("info", "What answers.", {(__version__,): 1}, ("version",))
+        yield _gauge("info", "What answers.", {(version(),): 1}, ("version",))
         yield from _counted(self._regions.totals())
         yield from self._runs()
         yield from self._disk()

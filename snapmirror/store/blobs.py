@@ -157,12 +157,12 @@ class LocalBlobs:
                 staged.append(Staged(path, sums.sha256, sums.blake3, sums.size))
                 if self.size(sums.sha256) != len(content):
                     fs.write_new(path, content, sync=False)
+            held: list[Staged] = []
             new: list[Staged] = []
-            present: list[Staged] = []
             for one in staged:
-                (new if one.path.exists() else present).append(one)
+                (new if one.path.exists() else held).append(one)
             self.admit(new)
-            self.sync_names(one.sha256 for one in present)
+            self.sync_names(one.sha256 for one in held)
         except BaseException:  # on a full disk others need the room, and nobody else takes such files away for a while
             for one in staged:
                 fs.unlink(one.path)

@@ -130,7 +130,7 @@ def verify(layout: Layout, *, write: bool) -> None:
     try:
         found = msgspec.json.decode(layout.format.read_bytes(), type=dict[str, object])
     except FileNotFoundError:
-        raise StoreError(layout.root, "is no store: it has no snapmirror.json (make one with `snapmirror init`)") from None
+        raise StoreError(layout.root, "is no store: it has no snapmirror.json (`snapmirror sync` makes one)") from None
     except PermissionError:
         raise StoreError(layout.root, "can't be read by this user") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, NotADirectoryError):

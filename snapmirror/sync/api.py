@@ -9,17 +9,18 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from .. import __version__, clock
+from .. import clock, version
 from ..digests import is_hex_digest
 from ..ecosystem import Ecosystem
 from ..errors import UsageError
 from ..store.catalog import Catalog
 from ..store.store import Store
-from . import compare, history, packages, shown
+from . import compare, health, history, packages, shown
 from .calendar import Calendar, Days, month
 from .compare import Differences, NameChange
-from .health import Health, Watchman
+from .health import Health
 from .history import Log
+from .named import Emptiness
 from .names import Names, Searcher
 from .onefile import OneFile
 from .packages import Package
@@ -75,14 +76,15 @@ class Parameter(NamedTuple):
 class Kept(NamedTuple):
     """What one process keeps between requests, so that it need not be read again."""
 
+    emptiness: Emptiness
     searcher: Searcher
     calendar: Calendar
-    watchman: Watchman
 
     @classmethod
     def of(cls, store: Store, ecosystems: Mapping[str, Ecosystem]) -> "Kept":
         """Empty ones for a store."""
-        return cls(Searcher(store, ecosystems), Calendar(store), Watchman(store))
+        emptiness = Emptiness(store, ecosystems)
+        return cls(emptiness, Searcher(store, emptiness), Calendar(store))
 
 
 class Asked(NamedTuple):
@@ -148,7 +150,7 @@ def _changes(asked: Asked) -> Changes:
     what, text = asked.given.get("what", ""), asked.given.get("q", "").casefold()
     if what not in ("", *compare.WHAT):
         raise UsageError(f"what={what[:40]}: is none of {', '.join(compare.WHAT)}")
-    found = compare.names(asked.store, asked.ecosystems, old, new, _repos(asked, {**old.repos, **new.repos}))
+    found = compare.names(asked.store, asked.kept.emptiness, old, new, _repos(asked, {**old.repos, **new.repos}))
     changes = [one for one in found if what in ("", one.what) and text in one.name.casefold()]
     return Changes(old=old.id, new=new.id, changes=changes)
 
@@ -178,7 +180,7 @@ def _package(asked: Asked) -> Package:
 
 
 def _health(asked: Asked) -> Health:
-    return asked.kept.watchman.health(asked.catalog)
+    return health.health(asked.store, asked.catalog)
 
 
 def _log(asked: Asked) -> Log:
@@ -339,7 +341,7 @@ def openapi() -> dict[str, Any]:
         f"/{endpoint.path}": {"get": _operation(endpoint, result, error)}
         for endpoint, result in zip(ENDPOINTS, results, strict=True)
     }
-    about = {"title": "snapmirror", "version": __version__, "description": "What a mirror with a memory holds, and held."}
+    about = {"title": "snapmirror", "version": version(), "description": "What a mirror with a memory holds, and held."}
     return {"openapi": "3.1.0", "info": about, "servers": [{"url": "."}], "paths": paths, "components": {"schemas": components}}
 
 

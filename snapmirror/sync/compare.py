@@ -11,7 +11,7 @@ from ..ecosystem.environments import Environment
 from ..store.directories import DirectoryReader
 from ..store.records import Record, place_of
 from ..store.store import Store
-from . import named
+from .named import Emptiness
 from .which import Lack, directories_of, lacks
 
 
@@ -44,9 +44,7 @@ class NameChange(msgspec.Struct, frozen=True, kw_only=True):
     what: What
 
 
-def names(
-    store: Store, ecosystems: Mapping[str, Ecosystem], old: Record, new: Record, repos: Collection[str]
-) -> list[NameChange]:
+def names(store: Store, emptiness: Emptiness, old: Record, new: Record, repos: Collection[str]) -> list[NameChange]:
     """The packages that differ between two records, in these repos, by repo, directory and name.
 
     Of a directory no bucket is read but those that differ, and no leaf but small ones, that may list nothing any more.
@@ -54,9 +52,9 @@ def names(
     """
     found = []
     for path, directory, was, now in _differing(store, old, new, repos):
-        ecosystem = ecosystems[(now or was).document.kind]  # type: ignore[union-attr]
+        kind = (now or was).document.kind  # type: ignore[union-attr]
         for name, before, after in changed_names(was, now):
-            one, other = (leaf and not named.lists_nothing(store, ecosystem, leaf) for leaf in (before, after))
+            one, other = (leaf and not emptiness.lists_nothing(kind, leaf) for leaf in (before, after))
             if one or other:
                 what: What = "changed" if one and other else "added" if other else "removed"
                 found.append(NameChange(repo=path, directory=directory, name=name, what=what))

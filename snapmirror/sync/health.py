@@ -1,12 +1,11 @@
 """How the mirror fares, for people and programs: what ran last and how it ended, what is held, what fits on the disk."""
 
+import contextlib
 import shutil
-from functools import lru_cache
 
 import msgspec
 
 from .. import clock
-from ..digests import Digest
 from ..errors import DamagedError, SelectorError
 from ..store.catalog import CURRENT, Catalog
 from ..store.records import Record
@@ -73,68 +72,62 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     growth: list[Point]
 
 
-class Watchman:
-    """Answers for one store; what it has read of directories it keeps, for they never change."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._size = lru_cache(200_000)(self._read)
-
-    def health(self, catalog: Catalog) -> Health:
-        """How the mirror fares now. Raises DamagedError, OSError."""
-        store, now = self._store, clock.to_id(self._store.now())
-        try:
-            newest = catalog.view(CURRENT, store.now()).repos
-        except SelectorError:  # there is none, or it was forgotten
-            newest = {}
-        repos = []
-        for path, repo in newest.items():
-            found = [store.metadata.directory(state.blob).document for state in repo.directories.values()]
-            repos.append(
-                RepoHealth(
-                    repo=path,
-                    kind=repo.kind,
-                    read=repo.read,
-                    since=repo.since,
-                    files=sum(one.files for one in found),
-                    bytes=sum(one.size for one in found),
-                    withheld=sum(len(one.withheld) for one in found),
-                )
+def health(store: Store, catalog: Catalog) -> Health:
+    """How the mirror fares now. Raises DamagedError, OSError."""
+    now = clock.to_id(store.now())
+    try:
+        newest = catalog.view(CURRENT, store.now()).repos
+    except SelectorError:  # there is none, or it was forgotten
+        newest = {}
+    repos = []
+    for path, repo in newest.items():
+        found = [store.metadata.directory(state.blob).document for state in repo.directories.values()]
+        repos.append(
+            RepoHealth(
+                repo=path,
+                kind=repo.kind,
+                read=repo.read,
+                since=repo.since,
+                files=sum(one.files for one in found),
+                bytes=sum(one.size for one in found),
+                withheld=sum(len(one.withheld) for one in found),
             )
-        held, disk = store.outcomes.held(), shutil.disk_usage(store.layout.root)
-        sizes = {record.id: self._bytes(record) for record in catalog.records}
-        days = {day_of(record.id): sizes[record.id] for record in catalog.records}
-        stored = dict(held.days) if held else {}
-        return Health(
-            repos=repos,
-            runs=[
-                Run(
-                    verb=one.verb,
-                    repo=one.repo,
-                    ended=one.ended,
-                    succeeded=one.succeeded,
-                    seconds=one.seconds,
-                    good=one.ended == one.succeeded,
-                    runs=one.runs,
-                )
-                for one in store.outcomes.all()
-            ],
-            left_alone={one.host: one.until for one in store.live.blocked() if one.until > now},
-            disk=disk.total,
-            free=disk.free,
-            blobs=held.blobs if held else None,
-            stored=held.bytes if held else None,
-            referenced=sum(sizes.values()),
-            snapshots=len(catalog.records),
-            growth=[Point(day=day, bytes=size, stored=stored.get(day)) for day, size in days.items()],
         )
+    store.metadata.expect(catalog.directories)
+    held, disk = store.outcomes.held(), shutil.disk_usage(store.layout.root)
+    sizes = {record.id: _bytes(store, record) for record in catalog.records}
+    days = {day_of(record.id): sizes[record.id] for record in catalog.records}
+    stored = dict(held.days) if held else {}
+    return Health(
+        repos=repos,
+        runs=[
+            Run(
+                verb=one.verb,
+                repo=one.repo,
+                ended=one.ended,
+                succeeded=one.succeeded,
+                seconds=one.seconds,
+                good=one.ended == one.succeeded,
+                runs=one.runs,
+            )
+            for one in store.outcomes.all()
+        ],
+        left_alone={one.host: one.until for one in store.live.blocked() if one.until > now},
+        disk=disk.total,
+        free=disk.free,
+        blobs=held.blobs if held else None,
+        stored=held.bytes if held else None,
+        referenced=sum(sizes.values()),
+        snapshots=len(catalog.records),
+        growth=[Point(day=day, bytes=size, stored=stored.get(day)) for day, size in days.items()],
+    )
 
-    def _bytes(self, record: Record) -> int:
-        """Of the files that a snapshot lists; those of a directory that can't be read are left out."""
-        return sum(self._size(state.blob) for repo in record.repos.values() for state in repo.directories.values())
 
-    def _read(self, digest: Digest) -> int:
-        try:
-            return self._store.metadata.directory(digest).document.size
-        except DamagedError:
-            return 0
+def _bytes(store: Store, record: Record) -> int:
+    """Of the files that a snapshot lists; those of a directory that can't be read are left out."""
+    total = 0
+    for repo in record.repos.values():
+        for state in repo.directories.values():
+            with contextlib.suppress(DamagedError):
+                total += store.metadata.counts(state.blob).size
+    return total

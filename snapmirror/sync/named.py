@@ -1,6 +1,7 @@
 """What a text names in a directory (`Ecosystem.naming`): the leaves that may list it, and which of their files are meant."""
 
 from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
 
 from .. import codec
 from ..digests import Digest
@@ -10,8 +11,10 @@ from ..readings import File
 from ..store.directories import DirectoryReader
 from ..store.store import Store
 
-#: bytes of a stored leaf: one that only remembers a hundred removed files has less
-_SMALL = 4096
+#: bytes of a stored leaf that only remembers what was removed; with a few records it has no less
+_SMALL = 512
+#: leaves of which that is kept
+_MOST = 1 << 18
 
 
 class Namings:
@@ -66,13 +69,25 @@ def with_digest(ecosystem: Ecosystem, leaf: bytes, digest: Digest) -> list[File]
     return [file for file in ecosystem.files(leaf) if file.sha256 == digest]
 
 
-def lists_nothing(store: Store, ecosystem: Ecosystem, leaf: Digest) -> bool:
-    """Whether a leaf says only what was removed. Those of conda remember that (`removed`, CEP 16), so the name stays.
+class Emptiness:
+    """Which leaves say only what was removed: those of conda remember that (`removed`, CEP 16), so the name stays."""
 
-    A leaf that is too large for the answer to be quick counts as one that lists something.
-    """
-    size = store.blobs.size_for_reading(leaf)
-    return size is not None and size <= _SMALL and not ecosystem.files(store.metadata.leaf(leaf))
+    def __init__(self, store: Store, ecosystems: Mapping[str, Ecosystem]) -> None:
+        self._store = store
+        self._ecosystems = ecosystems
+        self._empty = lru_cache(_MOST)(self._read)
+
+    def lists_nothing(self, kind: str, leaf: Digest) -> bool:
+        """Whether a leaf of a directory of this kind lists no file. Raises DamagedError.
+
+        One of more than a few hundred bytes counts as one that lists something: to read all leaves of a large channel takes
+        seconds, and only where dozens of files were removed and none is left would that be wrong.
+        """
+        return self._empty(kind, leaf)
+
+    def _read(self, kind: str, leaf: Digest) -> bool:
+        size = self._store.blobs.size_for_reading(leaf)
+        return size is not None and size <= _SMALL and not self._ecosystems[kind].files(self._store.metadata.leaf(leaf))
 
 
 def yanked(ecosystem: Ecosystem, record: bytes) -> str | None:

@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from ..ecosystem import Ecosystem
 from ..errors import DamagedError
 from ..store.catalog import Catalog
 from ..store.records import Record
@@ -51,9 +50,9 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
 class Searcher:
     """Searches the names of one store, for one process."""
 
-    def __init__(self, store: Store, ecosystems: Mapping[str, Ecosystem]) -> None:
+    def __init__(self, store: Store, emptiness: named.Emptiness) -> None:
         self._store = store
-        self._ecosystems = ecosystems
+        self._emptiness = emptiness
         self._lock = threading.Lock()
         self._index: _Index | None = None
 
@@ -83,7 +82,7 @@ class Searcher:
         for state in newest[repo].repos[repo].directories.values():
             reader = self._store.metadata.directory(state.blob)
             leaf = reader.leaf(name)
-            if leaf and not named.lists_nothing(self._store, self._ecosystems[reader.document.kind], leaf):
+            if leaf and not self._emptiness.lists_nothing(reader.document.kind, leaf):
                 return id_
         return None
 

@@ -3,7 +3,7 @@
 A directory that is as it was is not looked into, and each distinct leaf is read once, however many snapshots share it.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from ..errors import DamagedError
 from ..readings import File
 from ..store.catalog import Catalog
 from ..store.denied import reasons
-from ..store.directories import DirectoryReader
+from ..store.glimpse import WatchedReader, glimpse
 from ..store.records import Record, place_of
 from ..store.store import Store
 from ..transfer.origin import recorded_address
@@ -92,7 +92,8 @@ class _Run(NamedTuple):
     """Snapshots in a row of a repo in which a directory says the same of the name."""
 
     kind: str
-    reader: DirectoryReader
+    #: its last state there
+    directory: Digest
     leaves: tuple[tuple[str, Digest], ...]
     first: str
     last: str
@@ -139,28 +140,28 @@ class _Question:
     def runs(self, records: list[Record], repo: str, directory: str) -> Iterator[_Run]:
         """What a directory says of the text, oldest first. One that does not have it says that too, with no leaves."""
         current: _Run | None = None
-        seen: Digest | None = None
+        asked: Sequence[str] = ()
+        buckets: tuple[Digest, ...] = ()
         for record in records:
             state = record.repos[repo].directories.get(directory) if repo in record.repos else None
             if state is None:
                 if current:
                     yield current
                     yield current._replace(leaves=(), last="")  # or what comes next would go on where this has ended
-                current, seen = None, None
+                current = None
                 continue
-            if current and state.blob == seen:
-                current = current._replace(last=record.id)
+            if current and (state.blob == current.directory or glimpse(self._store.blobs, state.blob, asked) == buckets):
+                current = current._replace(last=record.id, directory=state.blob)
                 continue
-            seen = state.blob
-            reader = self._store.metadata.directory(state.blob)
-            naming = self.namings.of(reader.document.kind)
-            leaves = tuple(named.leaves(reader, naming))
+            reader = WatchedReader(self._store.metadata.directory(state.blob))
+            leaves = tuple(named.leaves(reader, self.namings.of(reader.document.kind)))
+            asked, buckets = reader.asked, reader.buckets_of(reader.asked)
             if current and current.leaves == leaves:
-                current = current._replace(last=record.id, reader=reader)
+                current = current._replace(last=record.id, directory=state.blob)
             else:
                 if current:
                     yield current
-                current = _Run(reader.document.kind, reader, leaves, record.id, record.id)
+                current = _Run(reader.document.kind, state.blob, leaves, record.id, record.id)
         if current:
             yield current
 
@@ -183,6 +184,7 @@ class _Question:
 
     def _listed(self, run: _Run, repo: str, directory: str) -> Iterator[PackageFile]:
         naming, ecosystem = self.namings.of(run.kind), self._ecosystems[run.kind]
+        reader = self._store.metadata.directory(run.directory)
         for leaf, digest in run.leaves:
             content = self._store.metadata.leaf(digest)
             files = {file.name: file for file in ecosystem.files(content)}
@@ -191,7 +193,7 @@ class _Question:
                 if named.covers(naming, leaf, name):
                     said = ecosystem.about(name, record, partial(self._beside, files.get(name + _METADATA)))
                     file = files[name]
-                    url = file.but(url=file.url or run.reader.elsewhere(leaf, name))
+                    url = file.but(url=file.url or reader.elsewhere(leaf, name))
                     yield PackageFile(
                         repo=repo,
                         directory=directory,
@@ -206,7 +208,7 @@ class _Question:
                         summary=said.summary,
                         depends=list(said.depends),
                         released=said.released,
-                        upstream=addresses.redact(recorded_address(url, run.reader.document.origin, ())),
+                        upstream=addresses.redact(recorded_address(url, reader.document.origin, ())),
                         current=False,
                         spans=[],
                         yanked=named.yanked(ecosystem, record),
@@ -226,6 +228,6 @@ class _Question:
         naming, ecosystem = self.namings.of(run.kind), self._ecosystems[run.kind]
         return [
             Withheld(repo=repo, directory=directory, file=file, reason=reason)
-            for file, reason in sorted(run.reader.document.withheld.items())
+            for file, reason in sorted(self._store.metadata.directory(run.directory).document.withheld.items())
             if named.covers(naming, ecosystem.leaf_of(file), file)
         ]

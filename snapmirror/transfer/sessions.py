@@ -11,7 +11,7 @@ import requests
 from requests.auth import AuthBase
 from urllib3.util import Retry
 
-from .. import __version__, addresses
+from .. import addresses, version
 from ..errors import TransportError
 from .settings import Auth, Credentials, Download, Stall
 from .wire import TimelyAdapter
@@ -59,7 +59,7 @@ def rules_for(url: str, settings: Download) -> HostRules:
         host.client_cert or None,
         (own.connect_seconds, own.stalled.seconds),
         own.stalled,
-        f"snapmirror/{__version__} {host.user_agent}".rstrip(),
+        f"snapmirror/{version()} {host.user_agent}".rstrip(),
     )
 
 

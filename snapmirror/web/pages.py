@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 import msgspec
 
-from .. import __version__, units
+from .. import units, version
 from ..ecosystem import Ecosystem
 from ..errors import Forgotten, SelectorError, UsageError
 from ..serve.web import Faces
@@ -55,7 +55,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.globals.update(
-            units=units, charts=charts, quoted=quoted, version=__version__, languages=words.LANGUAGES, static=_static_names()
+            units=units, charts=charts, quoted=quoted, version=version(), languages=words.LANGUAGES, static=_static_names()
         )
 
     def language(self, accept: str, query: Sequence[tuple[str, str]]) -> str:

@@ -15,7 +15,7 @@ from .visit import Visit, quoted
 
 #: snapshots, and changes, on one page
 _SNAPSHOTS = 100
-_CHANGES = 500
+_CHANGES = 300
 #: files that are withheld
 _WITHHELD = 200
 
