@@ -96,9 +96,9 @@ def records(store: Store, ecosystems: Mapping[str, Ecosystem], old: Record, new:
     """The files that differ between two records, in these repos."""
     found = Differences(old=old.id, new=new.id)
     for path, name, was, now in _differing(store, old, new, repos):
-        kind = (now or was).document.kind  # type: ignore[union-attr]
+        ecosystem = ecosystems[(now or was).document.kind]  # type: ignore[union-attr]  # one that is unknown is told at once
         for _, before, after in changed_names(was, now):
-            old_files, new_files = (_files(store, ecosystems[kind], leaf, place_of(path, name)) for leaf in (before, after))
+            old_files, new_files = (_files(store, ecosystem, leaf, place_of(path, name)) for leaf in (before, after))
             _note(old_files, new_files, found)
     return found
 
