@@ -33,7 +33,6 @@ from snapmirror.serve.pull import Puller, hosts_of
 from snapmirror.serve.settings import Origin, Serve
 from snapmirror.serve.workers import listen, serving
 from snapmirror.store.store import Store
-from snapmirror.sync.api import Api
 from snapmirror.sync.engine import Sync
 from snapmirror.sync.live import LiveMetadata
 from snapmirror.sync.settings import Options, Publish
@@ -41,6 +40,7 @@ from snapmirror.transfer.hosts import CarefulHttp
 from snapmirror.transfer.http import HURRIED
 from snapmirror.transfer.notes import StoreNotes
 from snapmirror.transfer.settings import Download
+from snapmirror.web import faces
 
 CLIENTS = 50
 #: upstream, each ten minutes
@@ -237,7 +237,7 @@ def server(root: Path, index: Index, clock: Clock) -> Iterator[tuple[str, Store,
         live = LiveMetadata(store, ECOSYSTEMS, [repo], lambda: http)
         origins = {"pypi": Origin("pypi", repo.upstreams, metadata_age=600.0)}
         puller = Puller(store, DOWNLOAD, hosts)
-        server = Server(store, ECOSYSTEMS, Serve(), origins, puller, live, api=Api(store, ECOSYSTEMS))
+        server = Server(store, ECOSYSTEMS, Serve(), origins, puller, live, faces=faces(store, ECOSYSTEMS))
         async with serving(server, sockets):
             ready.set()
             await ended.wait()

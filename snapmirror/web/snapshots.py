@@ -14,7 +14,7 @@ from .calendar import calendar
 from .visit import Visit, quoted
 
 #: snapshots, and changes, on one page
-_SNAPSHOTS = 100
+_SNAPSHOTS = 60
 _CHANGES = 300
 #: files that are withheld
 _WITHHELD = 200
