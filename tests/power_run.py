@@ -8,6 +8,7 @@ any of its calls is laid out and looked at.
 """
 
 import contextlib
+import copy
 import hashlib
 import os
 import pickle
@@ -158,6 +159,23 @@ class Run:
                 if problem := self._problem(state, then, finished=finished):
                     self._report(uncertain, choice, problem, then, finished=finished, number=number)
                     return
+
+    def disks(self) -> list[Disk]:
+        """What is durable and what is not before the first call, and after each."""
+        found = [self._disk]
+        for call in self.calls:
+            found.append(copy.deepcopy(found[-1]))
+            found[-1].apply(call)
+        return found
+
+    def examine(self, disk: Disk, pick: Callable[[int], int], *, finished: bool) -> str | None:
+        """What is wrong with one state that a power cut may leave; None if nothing is.
+
+        disk: of `disks`; pick: chooses one of so many ways, the first of which loses nothing
+        finished: whether the command had ended
+        """
+        state = disk.state([ways[pick(len(ways))] for ways in disk.uncertain()])
+        return self._problem(state, self._afterwards[-1 - pick(len(self._afterwards))], finished=finished)
 
     def _share(self, states: int, number: int, *, finished: bool) -> int:
         """How many of so many states to look at after a call: also those that earlier calls have left. The end counts most."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from channels import Channel, make_package
+from hypothesis import HealthCheck, given, settings, strategies
 from inprocess import FAST
 from power_run import Run, command
 from wheels import wheel
@@ -274,6 +275,28 @@ def test_every_state_of_a_publish_and_of_a_batch_of_gc(prepared: Prepared, make:
     assert not run.sampled
 
 
+@pytest.mark.parametrize("make", COMMANDS if _LONG else [sync, gc, pin_move, repair], ids=lambda make: make.__name__)
+def test_no_promise_is_broken_whatever_is_chosen_to_break_it(prepared: Prepared, make: Callable[[Prepared], Run]) -> None:
+    choose(make(prepared), examples=300 if _LONG else 60)
+
+
+def choose(run: Run, examples: int) -> None:
+    """Hypothesis chooses when the power goes, and what of each thing is lost; of what fails it finds the least."""
+    run.record()
+    disks = run.disks()
+
+    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(strategies.integers(0, len(run.calls)), strategies.data())
+    def examine(calls: int, data: strategies.DataObject) -> None:
+        def pick(ways: int) -> int:
+            return data.draw(strategies.integers(0, ways - 1))
+
+        problem = run.examine(disks[calls], pick, finished=calls == len(run.calls))
+        assert problem is None, f"{run.name}, after {calls} calls: {problem}"
+
+    examine()
+
+
 # The test of the test ----------------------------------------------------------------------------------------------------
 
 
@@ -352,3 +375,10 @@ def test_a_program_that_is_made_wrong_is_found_out(
     run.explore(states=400)
     assert len(run.violations) == 1
     assert lost in run.violations[0]
+
+
+def test_what_is_chosen_finds_out_a_program_that_is_made_wrong(prepared: Prepared) -> None:
+    run = sync(prepared)
+    run.breaking = _no_folder_is_synced
+    with pytest.raises(AssertionError, match="sync, after"):
+        choose(run, examples=400)
