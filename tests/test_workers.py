@@ -239,7 +239,7 @@ def test_sighup_takes_the_new_configuration_and_cuts_nobody_off(built: Built) ->
         running.write(config(built, 'port = 0\nworkers = 2\npublic_url = "https://mirror.example"'))
         running.send(signal.SIGHUP)
         eventually(lambda: len(running.workers() - before) == 2, LONG)
-        eventually(lambda: "https://mirror.example/current/main" in running.served.get("/").text, LONG)
+        eventually(lambda: "https://mirror.example/current" in running.served.get("/").text, LONG)
         assert begin + answer.read() == LARGE.data
         connection.close()
         eventually(lambda: not running.workers() & before, LONG)
