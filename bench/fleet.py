@@ -150,7 +150,9 @@ def _files(
                 def ask(file: Path, server: str, costs: list[float] = costs) -> float:
                     before = _processor(work.folder)
                     rate = wrk(file, server, seconds)
-                    costs.append((_processor(work.folder) - before) * 1000 / (rate * seconds))
+                    costs.append(
+                        max(_processor(work.folder) - before, 0.01) * 1000 / (rate * seconds)
+                    )  # it is counted in ticks
                     return rate
 
                 mine, theirs = in_turn(work.runs, partial(ask, ours, address), partial(ask, itself, direct))

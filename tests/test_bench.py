@@ -54,7 +54,7 @@ def test_all_measurements_are_tested() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(one, marks=[pytest.mark.long] * (one == "fleet")) for one in NAMES])
 def test_quick_form_prints_all_rows_and_leaves_nothing(tmp_path: Path, name: str) -> None:
     done = run(tmp_path, "--quick", name)
     assert done.returncode == 0, done.stderr

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -57,10 +58,19 @@ class Built(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def built(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def offline(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options by which uv finds all that it takes: pip knows where that is on this machine, uv does not."""
+    folder = tmp_path_factory.mktemp("wheels")
+    required = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    do(sys.executable, "-m", "pip", "download", "--quiet", "--dest", folder, sources, *required, folder=folder)
+    return ["--no-index", "--find-links", str(folder), "--python", sys.executable]
+
+
+@pytest.fixture(scope="module")
+def built(sources: Path, offline: list[str], tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Both, the wheel made of the sdist."""
     folder = tmp_path_factory.mktemp("built")
-    do(sys.executable, "-m", "uv", "build", "--quiet", "--out-dir", folder, folder=sources)
+    do(sys.executable, "-m", "uv", "build", "--quiet", *offline, "--out-dir", folder, folder=sources)
     assert do("git", "status", "--short", folder=sources) == ""
     return Built(folder / f"snapmirror-{VERSION}.tar.gz", folder / f"snapmirror-{VERSION}-py3-none-any.whl")
 
@@ -99,14 +109,14 @@ def test_pipx(built: Built, tmp_path: Path) -> None:
     pytest.importorskip("pipx", reason="pipx is not installed")
     places = {"PIPX_HOME": tmp_path / "pipx", "PIPX_BIN_DIR": tmp_path / "bin", "PIPX_MAN_DIR": tmp_path / "man"}
     environment = {name: str(path) for name, path in places.items()}
-    do(sys.executable, "-m", "pipx", "install", "--quiet", built.wheel, folder=tmp_path, **environment)
+    do(sys.executable, "-m", "pipx", "install", "--quiet", "--backend", "pip", built.wheel, folder=tmp_path, **environment)
     looked_at(tmp_path / "bin" / "snapmirror", tmp_path)
     assert {path.relative_to(tmp_path / "man").as_posix() for path in (tmp_path / "man").rglob("*.?")} == MANUALS
 
 
-def test_uv_tool_install(built: Built, tmp_path: Path) -> None:
+def test_uv_tool_install(built: Built, offline: list[str], tmp_path: Path) -> None:
     environment = {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")}
-    do(sys.executable, "-m", "uv", "tool", "install", "--quiet", built.wheel, folder=tmp_path, **environment)
+    do(sys.executable, "-m", "uv", "tool", "install", "--quiet", *offline, built.wheel, folder=tmp_path, **environment)
     looked_at(tmp_path / "bin" / "snapmirror", tmp_path)
     assert (tmp_path / "tools" / "snapmirror" / "share" / "man" / "man1" / "snapmirror.1").exists()
 
@@ -120,7 +130,7 @@ def test_make_install_and_uninstall(sources: Path, tmp_path: Path) -> None:
     assert not [path for path in (tmp_path / "local").rglob("*") if not path.is_dir()]
 
 
-def test_a_folder_that_is_no_clone_can_be_installed(sources: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_clone_can_be_installed(sources: Path, offline: list[str], tmp_path: Path) -> None:
     """As in a container: what Containerfile copies is enough. The version is the one that is stated."""
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(sources / name, tmp_path)
@@ -128,7 +138,8 @@ def test_a_folder_that_is_no_clone_can_be_installed(sources: Path, tmp_path: Pat
         shutil.copytree(sources / name, tmp_path / name)
     stated = {"SETUPTOOLS_SCM_PRETEND_VERSION_FOR_SNAPMIRROR": "1.2.3"}
     for environment, version in (({}, "0.0.0"), (stated, "1.2.3")):
-        do(sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "--out-dir", "out", folder=tmp_path, **environment)
+        command = (sys.executable, "-m", "uv", "build", "--quiet", *offline, "--wheel", "--out-dir", "out")
+        do(*command, folder=tmp_path, **environment)
         assert (tmp_path / "out" / f"snapmirror-{version}-py3-none-any.whl").exists()
 
 
