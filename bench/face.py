@@ -6,6 +6,7 @@ The channel is made up (see `channel`), with as many files as conda-forge in the
 """
 
 import argparse
+import json
 import re
 import statistics
 import sys
@@ -113,11 +114,7 @@ def _asked(url: str) -> tuple[float, int]:
 
 def _largest(url: str) -> tuple[str, str]:
     """A package with many files, and one of these: the first name of a channel gets the most."""
-    with urllib.request.urlopen(f"{url}/current/{REPO}/linux-64/repodata_shards.msgpack.zst", timeout=_PATIENCE) as answer:
-        answer.read()
-    names = ("lib", "py", "r-", "")
-    found = [f"{prefix}lin00000" for prefix in names]
-    for name in found:
+    for name in (f"{prefix}lin00000" for prefix in ("lib", "py", "r-", "")):
         try:
             with urllib.request.urlopen(f"{url}/-/page/package?name={name}", timeout=_PATIENCE) as answer:
                 text = answer.read().decode()
@@ -144,8 +141,6 @@ def _grow(root: Path, scale: float, days: int) -> dict[str, float]:
 
 def main() -> None:
     """One step, printed as JSON; or all of it in a folder."""
-    import json
-
     if sys.argv[1] == "grow":
         print(json.dumps(_grow(Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))))
         return

@@ -109,9 +109,8 @@ def test_two_snapshots_are_compared_and_the_list_is_filtered(made: tuple[Mirror,
     assert "gone-soon removed conda-forge/noarch" in whole
     assert "rich changed pypi" in whole
     removed = told(get(url, f"-/page/compare?old={id_of(2)}&new={id_of(3)}&what=removed&q=GONE&repo=conda-forge"))
-    assert "added: " not in removed
-    assert "gone-soon" in removed
-    assert "rich" not in removed.replace("Rich", "")
+    assert "0 added, 1 removed, 0 changed" in removed
+    assert "gone-soon removed conda-forge/noarch" in removed
 
 
 def test_a_package_that_is_gone_says_when_it_was_there(made: tuple[Mirror, str]) -> None:

@@ -128,5 +128,10 @@ def day_of(id_: str) -> str:
 def month(text: str, otherwise: date) -> tuple[date, date]:
     """The first and the last day of a month (`2026-11`), or of that of `otherwise` if the text is none."""
     day = clock.parse_day(f"{text}-01") or otherwise.replace(day=1)
-    after = (day + timedelta(days=32)).replace(day=1) if (day.year, day.month) != (9999, 12) else date.max
-    return day, after - timedelta(days=1) if after != date.max else date.max
+    after = following(day)
+    return day, after - timedelta(days=1) if after != date.max else after
+
+
+def following(first: date) -> date:
+    """The first day of the next month; the last day that there is after the last month."""
+    return (first + timedelta(days=32)).replace(day=1) if first < date(9999, 12, 1) else date.max

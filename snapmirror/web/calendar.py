@@ -4,11 +4,9 @@ import math
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from ..sync.calendar import Day, Days
+from ..sync.calendar import Day, Days, following
 from .visit import Visit
 
-#: as `words` has them
-WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 #: how strongly a day may be coloured
 _LEVELS = 4
 
@@ -50,12 +48,12 @@ def calendar(visit: Visit, days: Days, first: date, selected: str = "", most: in
     most: what counts as much change; 0 for the most of the month
     """
     by_day = {one.day: one for one in days.days}
-    following = _next(first)
-    mine = [one for one in days.days if first.isoformat() <= one.day < following.isoformat()]
+    end = following(first)
+    mine = [one for one in days.days if first.isoformat() <= one.day < end.isoformat()]
     most = most or max((one.changed for one in mine), default=0)
     cells: list[Cell | None] = [None] * first.weekday()
     day = first
-    while day < following:
+    while day < end:
         has = by_day.get(day.isoformat())
         cells.append(
             Cell(
@@ -74,14 +72,9 @@ def calendar(visit: Visit, days: Days, first: date, selected: str = "", most: in
         name=first.isoformat()[:7],
         weeks=[cells[at : at + 7] for at in range(0, len(cells), 7)],
         before=last_before if days.first and days.first < first.isoformat() else "",
-        after=following.isoformat()[:7] if days.last and days.last >= following.isoformat() else "",
+        after=end.isoformat()[:7] if days.last and days.last >= end.isoformat() else "",
         snapshots=sum(len(one.snapshots) for one in mine),
     )
-
-
-def _next(first: date) -> date:
-    """The first day of the next month."""
-    return (first + timedelta(days=32)).replace(day=1) if first < date(9999, 12, 1) else date.max
 
 
 def _level(day: Day | None, most: int) -> int:
