@@ -291,7 +291,7 @@ EVERYTHING += ["/-/readyz", "/-/snapshots.json", "/-/copies.json", "/-/config/cu
 EAGER = '[[repo]]\nkind = "conda"\npath = "main"\nupstream = "http://127.0.0.1:9/main"\nsubdirs = ["noarch"]\n'
 
 #: becomes nobody once all is loaded: the code may lie where nobody can read
-SERVE = "import _strptime, fractions, os, sys, zoneinfo; "
+SERVE = "import _strptime, encodings.unicode_escape, fractions, os, sys, zoneinfo; "
 SERVE += "from snapmirror.cli import command_line, main; from snapmirror.serve import workers; "
 SERVE += "command_line(); os.setgroups([]); os.setgid(65534); os.setuid(65534); sys.argv[:] = sys.argv[1:]; main()"
 

@@ -1,9 +1,10 @@
 """Which pages there are. A page is a function that gives what its template shows; it asks what programs can ask too."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import jinja2
@@ -48,7 +49,8 @@ class Pages:
         self._ecosystems = ecosystems
         self._api = api
         self._templates = jinja2.Environment(
-            loader=jinja2.PackageLoader("snapmirror.web"),
+            # All are read at the start: those of a package that is replaced meanwhile belong to other code
+            loader=jinja2.DictLoader({file.name: file.read_text("utf-8") for file in _files("templates")}),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
@@ -103,4 +105,8 @@ def _static_names() -> Mapping[str, str]:
 
 @cache
 def _static(name: str) -> bytes:
-    return (resources.files(__package__) / "static" / name).read_bytes()
+    return next(file.read_bytes() for file in _files("static") if file.name == name)
+
+
+def _files(folder: str) -> Iterator[Traversable]:
+    return (resources.files(__package__) / folder).iterdir()
