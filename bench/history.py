@@ -16,7 +16,7 @@ from typing import Any
 from snapmirror.cli.gc import leaf_digests
 from snapmirror.conda import Conda
 from snapmirror.conda.settings import CondaRepo
-from snapmirror.store import gc
+from snapmirror.store.mark import Mark, roots
 from snapmirror.store.store import Store
 from snapmirror.sync.engine import Sync
 from snapmirror.sync.settings import Options, Publish
@@ -100,9 +100,10 @@ def _mark(root: Path) -> dict[str, Any]:
     with Store.open(root, write=True) as store:
         began = time.perf_counter()
         records = store.catalog().records
-        reached = gc.mark(gc.Reader(store.metadata, leaf_digests), gc.roots(store, records, ()))
+        mark = Mark(store.metadata, leaf_digests)
+        mark.add(roots(store, records, ()))
         seconds = time.perf_counter() - began
-        size = sum(store.blobs.size(digest) or 0 for digest in reached)
+        size = sum(blob.size for blob in store.blobs.list() if blob.digest in mark)
         size += sum(path.stat().st_size for path in store.layout.snapshots.iterdir())
     return {"seconds": seconds, "bytes": size, "records": len(records)}
 

@@ -15,6 +15,7 @@ from snapmirror.cli.gc import leaf_digests
 from snapmirror.conda import CondaRepo
 from snapmirror.ecosystem import FileAt
 from snapmirror.store import gc, retention
+from snapmirror.store.mark import Mark
 from snapmirror.store.records import Record
 from snapmirror.store.retention import Retention
 from snapmirror.store.store import Store
@@ -103,10 +104,10 @@ def collect(
     keep_trees: timedelta = timedelta(days=30),
     on_request: Collection[str] | None = None,
 ) -> int:
-    """`snapmirror gc`; the bytes freed. on_request: as in `gc.plan`"""
-    named: dict[str, Any] = {"retention": keep or Retention(), "keep_trees": keep_trees, "on_request": on_request}
+    """`snapmirror gc`; the bytes freed. on_request: as in `gc.Terms`"""
+    terms = gc.Terms(keep or Retention(), keep_trees, grace, on_request=on_request)
     with store.lock(None) as catalog:
-        plan = gc.plan(store, catalog, gc.Reader(store.metadata, leaf_digests), grace=grace, **named)
+        plan = gc.plan(store, catalog, Mark(store.metadata, leaf_digests), terms)
         return gc.execute(store, catalog, plan)
 
 

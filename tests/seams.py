@@ -133,20 +133,15 @@ def _jump(file: Path) -> None:
 
 def _mark_outside_the_lock() -> None:
     """gc takes for its mark what it has read ahead."""
-    from snapmirror.store import gc
+    from snapmirror.store.mark import Mark
 
-    gc.mark = _once(gc.mark)
+    real = Mark.add
 
+    def once(self: Mark, start: Any) -> None:
+        real(self, start)
+        Mark.add = lambda *_: None  # type: ignore[method-assign]
 
-def _once(real: Callable[..., Any]) -> Callable[..., Any]:
-    found: list[Any] = []
-
-    def first(*arguments: Any) -> Any:
-        if not found:
-            found.append(real(*arguments))
-        return found[0]
-
-    return first
+    Mark.add = once  # type: ignore[method-assign]
 
 
 def _no_registration() -> None:

@@ -24,7 +24,8 @@ from upstream import Upstream
 from snapmirror.cli.gc import leaf_digests
 from snapmirror.store import fetched, locks
 from snapmirror.store import gc as gc_
-from snapmirror.store.eviction import Cache, make_room
+from snapmirror.store.eviction import Cache, Room
+from snapmirror.store.mark import Mark
 from snapmirror.store.retention import Retention
 from snapmirror.store.store import Store
 
@@ -275,10 +276,10 @@ def test_nobody_waits_for_what_gc_reads(mirror: Mirror, packages: list[Package])
             held.append(locks.is_held(store.layout.lock))
             return leaf_digests(kind, leaf)
 
-        reader = gc_.Reader(store.metadata, watched)
-        gc_.read_ahead(store, reader)
+        terms = gc_.Terms(Retention(), keep_trees=timedelta(days=30), grace=timedelta(0))
+        mark, room = Mark(store.metadata, watched), Room(store, watched, Cache(0, ["chan"]))
+        gc_.read_ahead(store, mark, terms)
+        room.read_ahead(terms)
         with store.lock(None) as catalog:
-            options = {"retention": Retention(), "keep_trees": timedelta(days=30), "grace": timedelta(0)}
-            planned = gc_.plan(store, catalog, reader, **options)
-            planned = make_room(store, catalog, planned, reader, Cache(0, ["chan"]), timedelta(0))
-    assert (held, len(planned.evicted)) == ([False] * len(packages), len(packages))
+            planned = room.plan(catalog, gc_.plan(store, catalog, mark, terms), timedelta(0))
+    assert (set(held), len(planned.evicted)) == ({False}, len(packages))

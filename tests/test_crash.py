@@ -16,6 +16,7 @@ from worlds import BY_NAME, COMMANDS, World, world
 
 from snapmirror.cli import gc as cli_gc
 from snapmirror.store import gc, seal
+from snapmirror.store.mark import Mark
 from snapmirror.store.snapshots import Snapshots
 from snapmirror.store.store import Store
 
@@ -97,8 +98,8 @@ def _leaf_without_its_file() -> None:
 def _mark_outside_the_lock() -> None:
     def collect(store: Store, settings: Any, grace: timedelta, cache: object, *, dry_run: bool) -> Any:
         with store.lock(None) as catalog:
-            reader = gc.Reader(store.metadata, cli_gc.leaf_digests)
-            planned = gc.plan(store, catalog, reader, retention=settings.retention, keep_trees=timedelta(30), grace=grace)
+            mark = Mark(store.metadata, cli_gc.leaf_digests)
+            planned = gc.plan(store, catalog, mark, gc.Terms(settings.retention, timedelta(30), grace))
         with store.lock(None) as catalog:
             return planned, gc.execute(store, catalog, planned)
 

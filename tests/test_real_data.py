@@ -20,7 +20,7 @@ from serving import serving
 from snapmirror import codec
 from snapmirror.cli.gc import leaf_digests
 from snapmirror.conda import CondaRepo
-from snapmirror.store import gc
+from snapmirror.store.mark import Mark, roots
 from snapmirror.store.store import Store
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -135,7 +135,7 @@ def test_149_dated_versions_of_main_linux_aarch64_cost_under_3_megabytes(tmp_pat
             assert records_of(repodata(store, record, "main", "linux-aarch64")) == records_of(json.loads(theirs))
         marked = time.monotonic()
         fresh = Store.open(tmp_path / "store", write=False).metadata
-        gc.mark(gc.Reader(fresh, leaf_digests), gc.roots(store, catalog.records, ()))
+        Mark(fresh, leaf_digests).add(roots(store, catalog.records, ()))
         marking = time.monotonic() - marked
     metadata = sum(
         path.stat().st_size

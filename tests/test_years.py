@@ -25,7 +25,7 @@ from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.conda import Conda, CondaRepo
 from snapmirror.conda.flat import FlatReading
 from snapmirror.digests import Digest, sha256
-from snapmirror.errors import UsageError
+from snapmirror.errors import DamagedError, UsageError
 from snapmirror.serve.answers import UnlistedAnswer
 from snapmirror.serve.resolve import Resolver
 from snapmirror.serve.view import Watch
@@ -34,6 +34,7 @@ from snapmirror.store.blobs import BlobInfo, Blobs
 from snapmirror.store.directories import Amendment, Bucket, Counts, Directory, DirectoryReader, Metadata, amend, assemble
 from snapmirror.store.glimpse import glimpse
 from snapmirror.store.held import Held
+from snapmirror.store.mark import Mark, roots
 from snapmirror.store.needed import needed_by
 from snapmirror.store.store import Store
 from snapmirror.sync import history
@@ -164,6 +165,45 @@ def test_check_reads_what_the_days_have_in_common_once(long_history: tuple[Store
     with store.lock(None):
         assert list(check.structure(store, _leaf_files)) == []
     assert store.metadata.asked == buckets
+
+
+def test_gc_reads_what_the_days_have_in_common_once(long_history: tuple[Store, Digest, int]) -> None:
+    store, _, buckets = long_history
+    assert isinstance(store.metadata, Counted)
+    read = []
+
+    def digests(_: str, leaf: bytes) -> list[Digest]:
+        read.append(leaf)
+        return []
+
+    start = roots(store, store.catalog().records, ())
+    mark = Mark(store.metadata, digests)
+    for _ in range(2):
+        mark.add(start)
+    assert store.metadata.asked == buckets
+    assert len(read) == len(set(read)) == 64 + 29
+    assert all(blob.digest in mark for blob in store.blobs.list())
+
+
+def test_what_gc_could_not_read_ahead_it_reads_again(long_history: tuple[Store, Digest, int]) -> None:
+    store, leaf, _ = long_history
+    file = sha256(b"a file")
+    start = roots(store, store.catalog().records, ())
+    broken = [True]
+
+    def digests(_: str, content: bytes) -> list[Digest]:
+        if content == store.metadata.leaf(leaf):
+            if broken:
+                raise ValueError(broken.pop())
+            return [file]
+        return []
+
+    mark = Mark(store.metadata, digests)
+    with pytest.raises(DamagedError, match=leaf.hex()):
+        mark.add(start)
+    assert file not in mark
+    mark.add(start)
+    assert file in mark
 
 
 def test_what_check_holds_of_blobs_is_what_there_is() -> None:

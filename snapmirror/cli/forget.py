@@ -1,5 +1,6 @@
 """snapmirror forget: put tombstones in the place of snapshots."""
 
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from ..errors import UsageError
 from ..store import gc as collecting
 from ..store import retention
 from ..store.catalog import Catalog
+from ..store.mark import Mark
 from ..store.records import Record
 from ..store.retention import Retention
 from ..store.store import Store
@@ -35,18 +37,17 @@ def forget(
     if bool(snapshots) == by_retention:
         raise UsageError("name the snapshots to forget, or say --retention")
     with opened(config, write=True) as (settings, store):
-        reader = collecting.Reader(store.metadata, leaf_digests)
-        if dry_run:
-            collecting.read_ahead(store, reader)
-        with store.lock(waiting) as catalog:
+
+        def chosen(catalog: Catalog) -> Sequence[Record]:
             if by_retention:
-                records = retention.plan_retention(catalog, settings.retention)
-            else:
-                records = retention.plan_forget(catalog, snapshots or [], store.now())
-            freed = 0
-            if dry_run:
-                freed = _freed(store, catalog, reader, records, settings.publish.tree_age)
-            else:
+                return retention.plan_retention(catalog, settings.retention)
+            return retention.plan_forget(catalog, snapshots or [], store.now())
+
+        if dry_run:
+            records, freed = _freed(store, chosen, settings.publish.tree_age)
+        else:
+            with store.lock(waiting) as catalog:
+                records, freed = chosen(catalog), 0
                 retention.execute_forget(store, catalog, records)
     if json:
         output_json({"forgotten": [record.id for record in records], "dry_run": dry_run, "bytes": freed})
@@ -59,8 +60,11 @@ def forget(
         output("nothing to forget")
 
 
-def _freed(store: Store, catalog: Catalog, reader: collecting.Reader, records: list[Record], keep_trees: timedelta) -> int:
-    """The bytes that a gc without grace would free if these were forgotten."""
-    return collecting.plan(
-        store, catalog, reader, retention=Retention(), keep_trees=keep_trees, grace=timedelta(0), forget=records
-    ).bytes
+def _freed(store: Store, chosen: Callable[[Catalog], Sequence[Record]], keep_trees: timedelta) -> tuple[Sequence[Record], int]:
+    """What would be forgotten, and the bytes that a gc without grace would then free."""
+    terms = collecting.Terms(retention=Retention(), keep_trees=keep_trees, grace=timedelta(0), forget=chosen)
+    mark = Mark(store.metadata, leaf_digests)
+    collecting.read_ahead(store, mark, terms)
+    with store.lock(waiting) as catalog:
+        planned = collecting.plan(store, catalog, mark, terms)
+    return planned.forget, planned.bytes

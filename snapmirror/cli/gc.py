@@ -10,8 +10,9 @@ from .. import units
 from ..digests import Digest
 from ..ecosystem import Repo
 from ..store import gc as collecting
-from ..store.eviction import Cache, make_room
+from ..store.eviction import Cache, Room
 from ..store.gc import GcPlan
+from ..store.mark import Mark
 from ..store.store import Store
 from .config import Config
 from .context import ConfigOption, JsonOption, opened, output, output_json, parsed, waiting
@@ -19,7 +20,7 @@ from .ecosystems import ECOSYSTEMS
 
 
 def leaf_digests(kind: str, leaf: bytes) -> Iterator[Digest]:
-    """The files that a leaf lists. Fulfils store.gc.LeafDigests."""
+    """The files that a leaf lists. Fulfils store.mark.LeafDigests."""
     return (file.sha256 for file in ECOSYSTEMS[kind].files(leaf) if file.sha256)
 
 
@@ -55,20 +56,21 @@ def gc(
 
 def _collect(store: Store, settings: Config, grace: timedelta, cache: Cache | None, *, dry_run: bool) -> tuple[GcPlan, int]:
     """What goes, and the bytes freed, or that would be."""
-    reader = collecting.Reader(store.metadata, leaf_digests)
-    collecting.read_ahead(store, reader)
+    terms = collecting.Terms(
+        retention=settings.retention,
+        keep_trees=settings.publish.tree_age,
+        grace=grace,
+        on_request=[repo.path for repo in settings.repo if repo.metadata == "on-request"],
+    )
+    mark = Mark(store.metadata, leaf_digests)
+    collecting.read_ahead(store, mark, terms)
+    room = Room(store, leaf_digests, cache) if cache else None
+    if room:
+        room.read_ahead(terms)
     with store.lock(waiting) as catalog:
-        planned = collecting.plan(
-            store,
-            catalog,
-            reader,
-            retention=settings.retention,
-            keep_trees=settings.publish.tree_age,
-            grace=grace,
-            on_request=[repo.path for repo in settings.repo if repo.metadata == "on-request"],
-        )
-        if cache:
-            planned = make_room(store, catalog, planned, reader, cache, grace)
+        planned = collecting.plan(store, catalog, mark, terms)
+        if room:
+            planned = room.plan(catalog, planned, grace)
         return planned, planned.bytes if dry_run else collecting.execute(store, catalog, planned)
 
 

@@ -4,16 +4,18 @@ A file goes only if it can be had again: what is current in one of the given rep
 moment ago, and whoever lists it fetches it on demand. What upstream has withdrawn stays for the dates that list it.
 """
 
+import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import NamedTuple
 
 from ..digests import Digest
+from ..errors import DamagedError
 from . import gc
-from .blobs import BlobInfo
 from .catalog import Catalog
 from .live import latest
+from .mark import LeafDigests, Mark, Roots, read_leaf, roots
 from .records import RepoState
 from .store import Store
 
@@ -37,64 +39,86 @@ class _Kept(NamedTuple):
     pinned: bool = False
 
 
-def make_room(
-    store: Store, catalog: Catalog, planned: gc.GcPlan, reader: gc.Reader, cache: Cache, grace: timedelta
-) -> gc.GcPlan:
-    """The plan of gc with the files added that go to make room.
+class Room:
+    """Plans what goes. `read_ahead` reads what is long, `plan` decides under the store's lock."""
 
-    grace: as in `gc.plan`. The caller holds the store's lock. Raises DamagedError.
-    """
-    used = store.fetched.list()
-    found = _replaceable(store, catalog, planned, reader, cache.repos, used) if used else []
-    limit = gc.spared_after(store, grace)
-    excess = sum(blob.size for blob in found) - cache.limit
-    evicted = []
-    for blob in sorted(found, key=lambda blob: (used[blob.digest], blob.digest)):
-        if excess <= 0:
-            break
-        if blob.stored <= limit:  # else whoever asked for it may not have opened it yet
-            evicted.append((blob.digest, blob.size))
-            excess -= blob.size
-    freed = sum(size for _, size in evicted)
-    return replace(planned, evicted=evicted, kept=planned.kept - len(evicted), kept_bytes=planned.kept_bytes - freed)
+    def __init__(self, store: Store, leaf_digests: LeafDigests, cache: Cache) -> None:
+        self._store = store
+        self._leaf_digests = leaf_digests
+        self._cache = cache
+        #: what is fetched from now on stays until the next gc
+        self._fetched = store.fetched.list().keys()
+        #: of each current leaf that was read: those of the fetched files that it lists
+        self._listed: dict[Digest, tuple[Digest, ...]] = {}
+        self._needed = Mark(store.metadata, leaf_digests)
+
+    def read_ahead(self, terms: gc.Terms) -> None:
+        """See gc.read_ahead."""
+        with contextlib.suppress(DamagedError):
+            start = gc.start(self._store, self._store.catalog(), terms)
+            self._replaceable(start.after, start.stale)
+
+    def plan(self, catalog: Catalog, planned: gc.GcPlan, grace: timedelta) -> gc.GcPlan:
+        """The plan of gc with the files added that go to make room.
+
+        grace: as in `gc.Terms`. The caller holds the store's lock. Raises DamagedError.
+        """
+        used = self._store.fetched.list()
+        found = self._replaceable(catalog.forgetting(planned.forget, self._store.now()), planned.stale_states) & used.keys()
+        blobs = [blob for blob in self._store.blobs.list() if blob.digest in found] if found else []
+        limit = gc.spared_after(self._store, grace)
+        excess = sum(blob.size for blob in blobs) - self._cache.limit
+        evicted = []
+        for blob in sorted(blobs, key=lambda blob: (used[blob.digest], blob.digest)):
+            if excess <= 0:
+                break
+            if blob.stored <= limit:  # else whoever asked for it may not have opened it yet
+                evicted.append((blob.digest, blob.size))
+                excess -= blob.size
+        freed = sum(size for _, size in evicted)
+        return replace(planned, evicted=evicted, kept=planned.kept - len(evicted), kept_bytes=planned.kept_bytes - freed)
+
+    def _replaceable(self, kept: Catalog, stale: Collection[str]) -> set[Digest]:
+        """The fetched files that can be had again. stale: paths of repos whose live states don't count"""
+        if not self._fetched:
+            return set()
+        live = {path: state for path, state in self._store.live.states().items() if path not in stale}
+        current, protecting = _split(self._store, kept, live, self._cache.repos)
+        metadata, found = set(current), set[Digest]()
+        for digest in current:
+            directory = self._store.metadata.directory(digest)
+            leaves = directory.leaves.values()
+            metadata.update(directory.document.buckets, leaves)
+            for leaf in leaves:
+                found.update(self._fetched_of(directory.document.kind, leaf))
+        found -= metadata
+        if found:
+            self._needed.add(protecting)
+        return {digest for digest in found if digest not in self._needed}
+
+    def _fetched_of(self, kind: str, leaf: Digest) -> tuple[Digest, ...]:
+        if leaf not in self._listed:
+            files = read_leaf(self._store.metadata, self._leaf_digests, kind, leaf)
+            self._listed[leaf] = tuple(file for file in files if file in self._fetched)
+        return self._listed[leaf]
 
 
-def _replaceable(
-    store: Store,
-    catalog: Catalog,
-    planned: gc.GcPlan,
-    reader: gc.Reader,
-    repos: Collection[str],
-    used: Collection[Digest],
-) -> list[BlobInfo]:
-    """The fetched files that can be had again. used: those that were fetched."""
-    kept = catalog.forgetting(planned.forget, store.now())
-    live = {path: state for path, state in store.live.states().items() if path not in planned.stale_states}
-    current, protecting = _split(store, kept, live, repos)
-    metadata, leaves = gc.walk(reader, current)
-    candidates = {digest for digest in gc.files_of(reader, leaves) if digest in used}
-    candidates -= metadata
-    if candidates:
-        candidates -= gc.mark(reader, protecting)
-    return [blob for blob in store.blobs.list() if blob.digest in candidates] if candidates else []
-
-
-def _split(store: Store, kept: Catalog, live: Mapping[str, RepoState], repos: Collection[str]) -> tuple[gc.Roots, gc.Roots]:
+def _split(store: Store, kept: Catalog, live: Mapping[str, RepoState], repos: Collection[str]) -> tuple[list[Digest], Roots]:
     """Directories whose files can be had again, and those whose files stay.
 
     What only older dates list of these repos is in neither, so that it stays as well: upstream may not have it any more. Nor
     is what a sync is about to publish, as far as it is on demand: a dead one would keep everything for a week.
     """
-    current, protecting = gc.Roots([], []), gc.Roots([], [])
+    current, protecting = list[Digest](), Roots([], [])
     newest = {path: record.repos[path] for path in kept.repos if (record := kept.newest(path))}
     for path in repos:
         latest_ = latest(newest.get(path), live.get(path)).values()
-        current.directories.extend(one.blob for one in latest_ if _on_demand(store, one.blob))
+        current.extend(one.blob for one in latest_ if _on_demand(store, one.blob))
     for kept_ in _repos(store, kept, live):
         for directory in kept_.directories:
             if kept_.pinned or kept_.path not in repos or not _on_demand(store, directory):
                 protecting.directories.append(directory)
-    syncs = gc.roots(store, (), ())
+    syncs = roots(store, (), ())
     protecting.directories.extend(one for one in syncs.directories if not _on_demand(store, one))
     protecting.planned.extend(one for one in syncs.planned if one.mode != "on-demand")
     return current, protecting

@@ -1,6 +1,6 @@
 """Giving space back: everything that nothing retained refers to. Plan, then execute, both under the store's lock.
 
-What takes long is done before (`read_ahead`): reading leaves, which never change.
+What takes long is done before (`read_ahead`): reading leaves, which never change. What is kept is told by `mark`.
 
 Reachability is computed under the same lock as the sweep: ostree computed it outside and pruned commits that had just
 been made (ostree #2337). A root that can't be read ends it before anything is deleted: a mark that goes on past an
@@ -9,24 +9,23 @@ error shrinks the set of what lives (ostree #541).
 
 import contextlib
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import clock
 from ..digests import Digest
 from ..errors import DamagedError, DiskFull
 from . import fs, reindex, syncing
 from .catalog import Catalog
-from .directories import Metadata
 from .documents import current_documents
-from .records import Record, RepoState
+from .mark import Mark, Roots, roots
+from .records import Record
 from .retention import Retention, execute_forget, plan_retention
 from .store import Store
 
-#: (kind of the directory, uncompressed leaf) -> digests of the files that it lists
-LeafDigests = Callable[[str, bytes], Iterable[Digest]]
 #: blobs, each with its bytes
 Sized = Sequence[tuple[Digest, int]]
 
@@ -67,142 +66,74 @@ class GcPlan:
 
 
 @dataclass(frozen=True)
-class Roots:
-    """What a mark starts from."""
+class Terms:
+    """What gc is to keep."""
 
-    directories: list[Digest]
-    planned: list[syncing.Planned]
+    retention: Retention
+    #: how old a snapshot's tree may get
+    keep_trees: timedelta
+    #: spares what was stored less than this ago; zero: nothing
+    grace: timedelta
+    #: what is taken as forgotten beside what the retention does not keep
+    forget: Callable[[Catalog], Iterable[Record]] = lambda _: ()
+    #: paths of the repos whose live states count; None for all
+    on_request: Collection[str] | None = None
 
 
-def roots(store: Store, records: Iterable[Record], states: Iterable[RepoState]) -> Roots:
-    """The directories of these records, of these live states, and of syncs that run or may be resumed.
+class Start(NamedTuple):
+    """What a plan starts from."""
 
-    Raises DamagedError if an entry of a sync, or what was told later of a snapshot, can't be read.
+    forgotten: Sequence[Record]
+    after: Catalog
+    #: paths of repos whose live states don't count
+    stale: Collection[str]
+    roots: Roots
+
+
+def start(store: Store, catalog: Catalog, terms: Terms) -> Start:
+    """What `plan` is going to look at. Raises DamagedError."""
+    found = [*terms.forget(catalog), *plan_retention(catalog, terms.retention)]
+    forgotten = list({record.id: record for record in found}.values())
+    after = catalog.forgetting(forgotten, store.now())
+    limit, known, states = spared_after(store, terms.grace), terms.on_request, store.live.states()
+    stale = {path for path in states if known is not None and path not in known and store.live.written(path) <= limit}
+    live = (state for path, state in states.items() if path not in stale)
+    return Start(forgotten, after, stale, roots(store, after.records, live))
+
+
+def read_ahead(store: Store, mark: Mark, terms: Terms) -> None:
+    """Read what `plan` is going to look at: in a large store that takes minutes, in which nobody need wait for its lock.
+
+    What is needed now and no longer when the plan is made stays until the next gc.
     """
-    pages = store.snapshots.pages()
-    found = Roots([one.blob for state in states for one in state.directories.values()], [])
-    for record in records:
-        found.directories.extend(state.blob for repo in record.repos.values() for state in repo.directories.values())
-        found.directories.extend(map(bytes.fromhex, pages.get(record.id, {}).values()))
-    for entry in syncing.entries(store.layout):
-        if not entry.expired:
-            found.directories.extend(entry.directories)
-            found.planned.extend(entry.planned)
-    return found
-
-
-class Reader:
-    """Reads what directories lead to, every bucket and leaf once, however often it is asked for: none of them ever changes."""
-
-    def __init__(self, metadata: Metadata, leaf_digests: LeafDigests) -> None:
-        self.metadata = metadata
-        self._leaf_digests = leaf_digests
-        self._leaves: dict[Digest, tuple[Digest, ...]] = {}
-        self._files: dict[Digest, tuple[Digest, ...]] = {}
-        #: one object for each digest: every version of a leaf has most files again, and of a bucket most leaves
-        self._known: dict[Digest, Digest] = {}
-
-    def leaves(self, bucket: Digest) -> tuple[Digest, ...]:
-        """The leaves of a bucket. Raises DamagedError."""
-        if bucket not in self._leaves:
-            found = self.metadata.bucket(bucket).leaves.values()
-            self._leaves[bucket] = tuple(self._known.setdefault(leaf, leaf) for leaf in found)
-        return self._leaves[bucket]
-
-    def files(self, kind: str, leaf: Digest) -> tuple[Digest, ...]:
-        """The files that a leaf lists. Raises DamagedError."""
-        if leaf not in self._files:
-            try:
-                found = self._leaf_digests(kind, self.metadata.leaf(leaf))
-                self._files[leaf] = tuple(self._known.setdefault(file, file) for file in found)
-            except ValueError as error:
-                raise DamagedError(f"blob {leaf.hex()}", f"is no leaf: {error}") from None
-        return self._files[leaf]
-
-
-def read_ahead(store: Store, reader: Reader) -> None:
-    """Read what `plan` is going to look at: in a large store that takes minutes, in which nobody need wait for its lock."""
     with contextlib.suppress(DamagedError):  # another gc may be at work; the plan decides
-        mark(reader, roots(store, store.catalog().records, store.live.states().values()))
+        mark.add(start(store, store.catalog(), terms).roots)
 
 
-def mark(reader: Reader, start: Roots) -> set[Digest]:
-    """Every blob that these directories need. Raises DamagedError if one of them can't be read."""
-    reached, leaves = walk(reader, start)
-    reached.update(files_of(reader, leaves))
-    return reached
+def plan(store: Store, catalog: Catalog, mark: Mark, terms: Terms) -> GcPlan:
+    """What gc would do now. mark: new, or what was read ahead
 
-
-def walk(reader: Reader, start: Roots) -> tuple[set[Digest], dict[str, set[Digest]]]:
-    """The directories, buckets and leaves that these lead to, and by kind those leaves whose files are kept, which is in
-    every mode but redirect. Raises DamagedError.
-    """
-    reached: set[Digest] = set(start.directories)
-    kept: dict[str, set[Digest]] = {}
-    buckets: set[Digest] = set()
-    for digest in reached.copy():
-        directory = reader.metadata.directory(digest).document
-        (buckets if directory.mode == "redirect" else kept.setdefault(directory.kind, set())).update(directory.buckets)
-    for planned in start.planned:
-        digests = map(bytes.fromhex, planned.buckets)
-        (buckets if planned.mode == "redirect" else kept.setdefault(planned.kind, set())).update(digests)
-    for bucket in buckets:
-        reached.add(bucket)
-        reached.update(reader.leaves(bucket))
-    leaves: dict[str, set[Digest]] = {}
-    for kind, listed in kept.items():
-        leaves[kind] = {leaf for bucket in listed for leaf in reader.leaves(bucket)}
-        reached |= listed | leaves[kind]
-    return reached, leaves
-
-
-def files_of(reader: Reader, leaves: Mapping[str, Iterable[Digest]]) -> Iterator[Digest]:
-    """The files that leaves list; leaves: by kind. Raises DamagedError."""
-    for kind, digests in leaves.items():
-        for leaf in digests:
-            yield from reader.files(kind, leaf)
-
-
-def plan(
-    store: Store,
-    catalog: Catalog,
-    reader: Reader,
-    *,
-    retention: Retention,
-    keep_trees: timedelta,
-    grace: timedelta,
-    forget: Iterable[Record] = (),
-    on_request: Collection[str] | None = None,
-) -> GcPlan:
-    """What gc would do now, `forget` and what the retention does not keep taken as forgotten.
-
-    keep_trees: how old a snapshot's tree may get
-    grace: spares what was stored less than this ago; zero: nothing
-    on_request: paths of the repos whose live states count; None for all
     The caller holds the store's lock. Raises DamagedError if a root can't be read or has been lost.
     """
     catalog.verify()
     for lost in store.published.lost(catalog):
         raise lost
-    forgotten = list({record.id: record for record in [*forget, *plan_retention(catalog, retention)]}.values())
-    after = catalog.forgetting(forgotten, store.now())
-    limit = spared_after(store, grace)
-    states = store.live.states()
-    stale = {path for path in states if on_request is not None and path not in on_request and store.live.written(path) <= limit}
-    reached = mark(reader, roots(store, after.records, (state for path, state in states.items() if path not in stale)))
-    kept, kept_bytes, unused = _sort(store, reached, limit)
+    begin = start(store, catalog, terms)
+    mark.add(begin.roots)
+    limit = spared_after(store, terms.grace)
+    kept, kept_bytes, unused = _sort(store, mark, limit)
     ripe = store.ripe(unused, limit)
     return GcPlan(
-        forget=forgotten,
+        forget=begin.forgotten,
         dead_syncs=[entry.path for entry in syncing.entries(store.layout) if entry.expired],
-        stale_states=stale,
-        stale_notes=[digest for digest in store.live.lost() if digest not in reached or store.blobs.size(digest) is not None],
-        trees=_expired(store, after, store.now() - keep_trees),
+        stale_states=begin.stale,
+        stale_notes=[digest for digest in store.live.lost() if digest not in mark or store.blobs.size(digest) is not None],
+        trees=_expired(store, begin.after, store.now() - terms.keep_trees),
         blobs=list(ripe.items()),
         kept=kept + len(unused) - len(ripe),
         kept_bytes=kept_bytes + sum(unused.values()) - sum(ripe.values()),
         condemned=unused.keys() - ripe.keys(),
-        documents=set(current_documents(store, after)),
+        documents=set(current_documents(store, begin.after)),
     )
 
 
@@ -211,11 +142,11 @@ def spared_after(store: Store, grace: timedelta) -> float:
     return (store.now() - grace).timestamp() if grace else math.inf
 
 
-def _sort(store: Store, reached: Collection[Digest], limit: float) -> tuple[int, int, dict[Digest, int]]:
+def _sort(store: Store, mark: Mark, limit: float) -> tuple[int, int, dict[Digest, int]]:
     """How many blobs stay, their bytes, and those that nothing refers to, with their bytes."""
     kept, kept_bytes, going = 0, 0, {}
     for blob in store.blobs.list():
-        if blob.digest in reached or blob.stored > limit:
+        if blob.digest in mark or blob.stored > limit:
             kept += 1
             kept_bytes += blob.size
         else:

@@ -13,6 +13,8 @@ from .blobs import BlobInfo
 _SIZE, _FLAGS, _ROW = 32, 40, 41
 #: bytes of a digest by which rows are put together: of ten million, 150 each time, which are searched in less than 1 us
 _PREFIX = 2
+#: as the size of a blob of which something was noted, and which is not there
+_ABSENT = b"\xff" * (_FLAGS - _SIZE)
 
 
 class Held:
@@ -23,27 +25,27 @@ class Held:
         #: by the first bytes of digests
         self._rows: dict[Digest, bytearray] = {}
         for blob in blobs:
-            self._rows.setdefault(blob.digest[:_PREFIX], bytearray()).extend(
-                blob.digest + blob.size.to_bytes(_FLAGS - _SIZE, "big") + b"\0"
-            )
-        #: flags of blobs that are not there: they are few, unless a store is in ruins
-        self._others: dict[Digest, int] = {}
+            self._add(blob.digest, blob.size.to_bytes(_FLAGS - _SIZE, "big"), 0)
+
+    def _add(self, digest: Digest, size: bytes, flags: int) -> None:
+        self._rows.setdefault(digest[:_PREFIX], bytearray()).extend(digest + size + flags.to_bytes(1, "big"))
 
     def size(self, digest: Digest) -> int | None:
         """Bytes of a blob, None if it is not there."""
         rows, row = self._find(digest)
-        return None if row < 0 else int.from_bytes(rows[row + _SIZE : row + _FLAGS], "big")
+        size = rows[row + _SIZE : row + _FLAGS] if row >= 0 else _ABSENT
+        return None if size == _ABSENT else int.from_bytes(size, "big")
 
     def has(self, digest: Digest, flag: int) -> bool:
         """Whether one of these flags was noted of a blob, there or not."""
         rows, row = self._find(digest)
-        return bool((self._others.get(digest, 0) if row < 0 else rows[row + _FLAGS]) & flag)
+        return row >= 0 and bool(rows[row + _FLAGS] & flag)
 
     def note(self, digest: Digest, flag: int) -> None:
         """Note flags of a blob, there or not. flag: of eight bits"""
         rows, row = self._find(digest)
         if row < 0:
-            self._others[digest] = self._others.get(digest, 0) | flag
+            self._add(digest, _ABSENT, flag)
         else:
             rows[row + _FLAGS] |= flag
 

@@ -12,8 +12,6 @@ from ..digests import Digest, Sums
 from ..ecosystem import Ecosystem
 from ..errors import DamagedError, UsageError
 from ..store import fs
-from ..store.directories import Directory
-from ..store.gc import Reader
 from ..store.listing import Listed, Listing, listing_of
 from ..store.locks import Waiting
 from ..store.records import Copied, Pages, Record, decode
@@ -58,7 +56,8 @@ class Export:
         self._progress = progress
         self._waiting = waiting
         self._registration = store.registration()
-        self._reader = Reader(store.metadata, self._leaf_files)
+        #: of leaves that were read: what the base has, the snapshots have for the most part as well
+        self._files_of: dict[Digest, tuple[Digest, ...]] = {}
 
     def run(self, target: Path, since: str | None, selectors: Sequence[str], volume_size: int | None) -> ExportReport:
         """Write an export.
@@ -117,19 +116,28 @@ class Export:
             return set()
         return {state.blob for repo in record.repos.values() for state in repo.directories.values()}
 
-    def _leaf_files(self, kind: str, leaf: bytes) -> Iterator[Digest]:
-        return (file.sha256 for file in self._ecosystems[kind].files(leaf) if file.sha256)
+    def _leaf_files(self, kind: str, leaf: Digest) -> tuple[Digest, ...]:
+        if leaf not in self._files_of:
+            try:
+                listed = self._ecosystems[kind].files(self._store.metadata.leaf(leaf))
+                self._files_of[leaf] = tuple(file.sha256 for file in listed if file.sha256)
+            except ValueError as error:
+                raise DamagedError(f"blob {leaf.hex()}", f"is no leaf: {error}") from None
+        return self._files_of[leaf]
 
     def _walk(self, directories: set[Digest]) -> _Blobs:
         found = _Blobs(set(directories), set(), set())
+        buckets: dict[tuple[str, str], set[Digest]] = {}
         for digest in directories:
-            document: Directory = self._store.metadata.directory(digest).document
-            leaves = {leaf for bucket in document.buckets for leaf in self._reader.leaves(bucket)}
-            found.metadata.update(document.buckets, leaves)
-            if document.mode != "redirect":
-                into = found.files if document.mode == "eager" else found.on_demand
+            document = self._store.metadata.directory(digest).document
+            buckets.setdefault((document.kind, document.mode), set()).update(document.buckets)
+        for (kind, mode), listed in buckets.items():
+            leaves = {leaf for bucket in listed for leaf in self._store.metadata.bucket(bucket).leaves.values()}
+            found.metadata.update(listed, leaves)
+            if mode != "redirect":
+                into = found.files if mode == "eager" else found.on_demand
                 for leaf in leaves:
-                    into.update(self._reader.files(document.kind, leaf))
+                    into.update(self._leaf_files(kind, leaf))
         return found
 
     def _blobs(self, directories: set[Digest], base: set[Digest]) -> dict[Digest, int]:
