@@ -1,5 +1,6 @@
 """Running a mirror: what clients are told, what the state of it is, what runs it every night."""
 
+import getpass
 import json
 import re
 import shutil
@@ -311,10 +312,12 @@ def test_status_says_since_when_a_file_is_withheld(mirror: Mirror, channel: Chan
 # Every night
 
 
-def test_units_for_systemd(mirror: Mirror, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", [{}, {"store": "s3://bucket/store", "cache": "store"}])
+def test_units_for_systemd(where: dict[str, str], mirror: Mirror, tmp_path: Path) -> None:
     verify = shutil.which("systemd-analyze") or pytest.skip("systemd-analyze is not installed")
     mirror.root = tmp_path / "100% mirror"
     mirror.root.mkdir()
+    mirror.settings |= where
     printed = mirror.run("schedule", "--at", "1:30", "--weekly", "sat").out
     files = re.split(r"^# /etc/systemd/system/(\S+)\n", printed, flags=re.MULTILINE)[1:]
     paths = []
@@ -323,7 +326,9 @@ def test_units_for_systemd(mirror: Mirror, tmp_path: Path) -> None:
         paths[-1].write_text(text, encoding="utf-8")
     assert [path.suffix for path in paths] == [".service", ".timer"]
     assert "OnCalendar=Sat *-*-* 01:30:00\n" in printed
-    assert f'ReadWritePaths="{tmp_path}/100%% mirror/store"\n' in printed
+    store = f'"{tmp_path}/100%% mirror/store"\n'
+    assert f"ReadWritePaths={store}" in printed
+    assert (f"ExecStartPre=+/usr/bin/install -d -o {getpass.getuser()} {store}" in printed) is bool(where)
     done = subprocess.run([verify, "verify", "--man=no", *paths], capture_output=True, text=True)
     assert (done.returncode, [line for line in done.stderr.splitlines() if "snapmirror-sync" in line]) == (0, [])
 

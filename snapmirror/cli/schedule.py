@@ -28,7 +28,9 @@ After=network-online.target
 [Service]
 Type=oneshot
 User={user}
-ExecStart={sync}
+# passwords and keys that the configuration takes from the environment
+EnvironmentFile=-/etc/snapmirror.env
+{before}ExecStart={sync}
 ExecStart={gc}
 # done, but something upstream was not as it should be
 SuccessExitStatus=3
@@ -98,10 +100,12 @@ def _cron(config: Path, hour: int, minute: int, weekly: str) -> str:
 def _units(config: Path, found: Config, calendar: str) -> str:
     store = found.store_path
     folders = [store, *([found.index_path.parent] if found.index_path else [])]
-    owner = store.stat().st_uid if store.exists() else os.geteuid()
+    user = _user(store.stat().st_uid if store.exists() else os.geteuid())
+    cache = _join(["/usr/bin/install", "-d", "-o", user, str(store)], expanded=True)
     return _UNITS.format(
         config=_specifiers(str(config)),
-        user=_user(owner),
+        user=user,
+        before=f"# the cache may be thrown away\nExecStartPre=+{cache}\n" if found.is_remote else "",
         sync=_join(_command("sync", config), expanded=True),
         gc=_join(_command("gc", config), expanded=True),
         paths=_join([str(folder) for folder in folders]),
