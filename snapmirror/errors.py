@@ -16,6 +16,7 @@
     ├── DamagedError                 5  what the store says of itself is not true
     ├── PlanTooLarge                 1  a plan that does not fit on the disk
     ├── HelperEnded                  1  somebody ended a process that worked for this one
+    ├── TooManyFiles                 1  this process may open no more files, or connections
     └── UpstreamError                1  upstream could not be used
         ├── AbsentError              1  upstream says that there is no such file (404, 410)
         ├── TransportError           1  it did not answer, or kept failing
@@ -212,6 +213,17 @@ class HelperEnded(SnapmirrorError):
     def __str__(self) -> str:
         how = f"by signal {-self.status}" if self.status < 0 else f"with status {self.status}"
         return f"the process that {self.task} was ended {how}, perhaps for want of memory"
+
+
+class TooManyFiles(SnapmirrorError):
+    """This process or this machine may open no more files and connections (EMFILE, ENFILE). It is no fault of upstream's."""
+
+    def __init__(self, what: str) -> None:
+        #: what was to be opened
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what}: too many open files; raise the limit (`ulimit -n`, `LimitNOFILE=` of systemd)"
 
 
 class UpstreamError(SnapmirrorError):

@@ -143,7 +143,7 @@ class Storm:
         """Ask for files that an index lists: one is right, or another index by now."""
         chance = random.Random(1)
         with requests.Session() as session:
-            while not ended.wait(0.05):
+            while not ended.wait(0.1):
                 base = f"{url}/current/chan{chance.randrange(WRITERS)}/noarch"
                 try:
                     listed = self._listed(session, base)
@@ -187,11 +187,45 @@ class Storm:
                     self.violations.append(f"{entry.id}/{path}: {sorted(listed)}, not {sorted(expected)}")
 
 
+class Rounds:
+    """How many are left for all storms together; what has come of those that are done."""
+
+    def __init__(self, rounds: int, seconds: float) -> None:
+        self._rounds, self._seconds, self._begun = rounds, seconds, time.monotonic()
+        self._taken = self.done = 0
+        self._lock = threading.Lock()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._begun
+
+    def run(self, storm: Storm) -> Storm:
+        """Rounds of a storm until none is left, or one storm has found a violation."""
+        with storm.asked():
+            while (number := self._take()) is not None:
+                storm.round(stop=number % 20 == 7)
+                with self._lock:
+                    self.done += 1
+                    if storm.violations:
+                        self._rounds = 0
+                    if self.done % 10 == 0:
+                        print(f"{self.done} rounds, {self.seconds:.0f} s", flush=True)
+        return storm
+
+    def _take(self) -> int | None:
+        with self._lock:
+            if self._taken >= self._rounds or self.seconds > self._seconds:
+                return None
+            self._taken += 1
+            return self._taken
+
+
 def main() -> None:
     """Run it; status 1 for a violation."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after so long")
+    parser.add_argument("--storms", type=int, default=4, help="so many at once, each on a store of its own: much is waiting")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--moto", action="store_true", help="on moto, not on Ceph")
     asked = parser.parse_args()
@@ -200,21 +234,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="storm-") as text:
         folder = Path(text)
         service: Any = moto() if asked.moto else ceph(folder / "ceph")
-        with service as running:
-            storm = Storm(folder, running, asked.seed)
-            begun, rounds = time.monotonic(), 0
-            with storm.asked():
-                while rounds < asked.rounds and time.monotonic() - begun < asked.seconds and not storm.violations:
-                    storm.round(stop=rounds % 20 == 7)
-                    rounds += 1
-                    if rounds % 5 == 0:
-                        print(f"{rounds} rounds, {storm.operations} operations, {time.monotonic() - begun:.0f} s", flush=True)
-    what = f"{storm.operations} operations, {len(storm.sealed)} syncs sealed, {storm.answers} files asked for"
-    print(f"{rounds} rounds with {WRITERS} writers and {GCS} gcs in {time.monotonic() - begun:.0f} s: {what}")
-    print(f"{storm.stopped} writers stopped for longer than a lease, seed {asked.seed}: {len(storm.violations)} violations")
-    for violation in storm.violations:
+        with service as running, ThreadPoolExecutor(asked.storms) as pool:
+            rounds = Rounds(asked.rounds, asked.seconds)
+            began = [Storm(folder / f"storm{one}", running, asked.seed + one) for one in range(asked.storms)]
+            storms = list(pool.map(rounds.run, began))
+    total = {name: sum(getattr(storm, name) for storm in storms) for name in ("operations", "answers", "stopped")}
+    what = f"{total['operations']} operations, {sum(len(storm.sealed) for storm in storms)} syncs sealed"
+    print(
+        f"{rounds.done} rounds with {WRITERS} writers and {GCS} gcs in {rounds.seconds:.0f} s, {asked.storms} at once: {what}"
+    )
+    violations = [violation for storm in storms for violation in storm.violations]
+    print(f"{total['answers']} files asked for, {total['stopped']} writers stopped for longer than a lease")
+    print(f"seed {asked.seed}: {len(violations)} violations")
+    for violation in violations:
         print(violation)
-    sys.exit(bool(storm.violations))
+    sys.exit(bool(violations))
 
 
 if __name__ == "__main__":

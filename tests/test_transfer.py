@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 from channels import Channel, Package, make_package
+from crashes import few_files
 from inprocess import collect, file_digest, in_child, records_of, repodata, store_at, sync
 from mirror import Mirror
 from upstream import Html, Redirect, Slow, Status, Upstream
@@ -29,7 +30,7 @@ from upstream import Html, Redirect, Slow, Status, Upstream
 from snapmirror import addresses
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
-from snapmirror.errors import StoreError
+from snapmirror.errors import StoreError, TooManyFiles
 from snapmirror.readings import File
 from snapmirror.store.store import Store
 from snapmirror.sync.report import Report
@@ -171,6 +172,16 @@ def test_error_of_our_own_disk_is_not_blamed_on_upstream(tmp_path: Path, upstrea
                 download(http, store.layout.incoming, source, no_progress)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("where", ["http", "file"])
+def test_too_many_open_files_are_not_blamed_on_upstream(where: str, upstream: Upstream) -> None:
+    """A sync would withhold what it could not ask for, and publish the rest."""
+    (upstream.root / "file").write_bytes(b"x")
+    url = f"{upstream.url}/file" if where == "http" else (upstream.root / "file").as_uri()
+    told = pytest.raises(TooManyFiles, match=f"^{url}: too many open files; raise the limit")
+    with Http(ONCE, print) as http, http.open(f"{upstream.url}/file", {}), few_files(0), told:
+        http.get(url, limit=10)
 
 
 # Folders as upstreams

@@ -17,11 +17,11 @@ import requests
 import urllib3
 
 from .. import addresses, clock
-from ..errors import AbsentError, BadIndexError, TransportError, UpstreamError
+from ..errors import AbsentError, BadIndexError, SnapmirrorError, TooManyFiles, TransportError, UpstreamError
 from ..readings import Answer, Known, Notes, Stated, Unchanged
 from ..validators import Validators
 from . import wire
-from .local import get_file, head_file
+from .local import NO_MORE_FILES, get_file, head_file
 from .notes import NoNotes
 from .sessions import HostRules, RefusedError, new_session, rules_for
 from .settings import Download
@@ -101,7 +101,7 @@ class Http:
 
     @contextlib.contextmanager
     def open(self, url: str, headers: dict[str, str], method: str = "GET") -> Iterator[requests.Response]:
-        """An answer of any status, its body not read yet. Raises TransportError if there is none."""
+        """An answer of any status, its body not read yet. Raises TransportError if there is none, TooManyFiles."""
         if self._stopping:
             raise TransportError(addresses.redact(url), "stopped")
         host = self._host(url)
@@ -109,8 +109,8 @@ class Http:
             try:
                 response = self._session().request(method, url, headers=headers, stream=True, auth=host.auth)
             except _TROUBLE as error:
-                kind = RefusedError if isinstance(error, requests.TooManyRedirects | ValueError) else TransportError
-                raise kind(addresses.redact(url), _why(error)) from None
+                refused = isinstance(error, requests.TooManyRedirects | ValueError)
+                raise _failure(url, error, RefusedError if refused else TransportError) from None
             with response:
                 yield response
 
@@ -277,7 +277,7 @@ def _read_some(response: requests.Response, url: str, seconds: float) -> bytes:
     try:
         found: bytes = response.raw.read1(_PIECE, decode_content=decodes(response, url))
     except _TROUBLE as error:
-        raise TransportError(addresses.redact(url), _why(error)) from None
+        raise _failure(url, error, TransportError) from None
     return found
 
 
@@ -299,6 +299,26 @@ def status_problem(status: int) -> str:
     return f"upstream answers {status}{hint.get(status, '')}"
 
 
+def _failure(url: str, error: BaseException, kind: type[TransportError]) -> SnapmirrorError:
+    """What a request that got no answer, or half of one, is to raise. kind: unless the fault is ours
+
+    A sync that withheld files because it could open no connection would publish by halves what upstream has.
+    """
+    if any(isinstance(cause, OSError) and cause.errno in NO_MORE_FILES for cause in _causes(error)):
+        return TooManyFiles(addresses.redact(url))
+    return kind(addresses.redact(url), _why(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and those that led to it: the libraries keep these in three places."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        nested = cause.args[0] if cause.args and isinstance(cause.args[0], BaseException) else None
+        reason = getattr(cause, "reason", None)
+        cause = reason if isinstance(reason, BaseException) else nested or cause.__cause__
+
+
 def _why(error: BaseException) -> str:
     """What went wrong, without the URL that requests puts into its messages: it may hold credentials."""
     if isinstance(error, requests.ConnectTimeout | urllib3.exceptions.ConnectTimeoutError):
@@ -313,13 +333,9 @@ def _why(error: BaseException) -> str:
         return f"an address or a header in its answer can't be used ({type(error).__name__})"
     if type(error) is OSError and error.errno is None:
         return str(error)  # requests' own: it does not find ca_bundle
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         if isinstance(cause, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError | TimeoutError):
             return "stalled: too little arrived in time"
-        nested = cause.args[0] if cause.args and isinstance(cause.args[0], BaseException) else None
-        reason = getattr(cause, "reason", None)
-        cause = reason if isinstance(reason, BaseException) else nested or cause.__cause__
     return f"the connection broke ({type(error).__name__})"

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .. import addresses, codec
-from ..errors import AbsentError, BadIndexError, TransportError
+from ..errors import AbsentError, BadIndexError, TooManyFiles, TransportError
 from ..readings import Answer, Stated
 from ..validators import Validators
+
+#: of this process, and of this machine
+NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 def file_path(url: str) -> Path:
@@ -22,7 +25,10 @@ def file_path(url: str) -> Path:
 
 @contextlib.contextmanager
 def reading(url: str) -> Iterator[None]:
-    """Make errors of reading upstream's file AbsentError or TransportError: they say nothing of our own disk."""
+    """Make errors of reading upstream's file AbsentError or TransportError: they say nothing of our own disk.
+
+    Raises TooManyFiles, which says nothing of upstream.
+    """
     try:
         yield
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name with a null character
@@ -30,6 +36,8 @@ def reading(url: str) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise AbsentError(url, 404) from None
+        if error.errno in NO_MORE_FILES:
+            raise TooManyFiles(url) from None
         raise TransportError(url, error.strerror or str(error)) from None
 
 
