@@ -1,14 +1,19 @@
 """Which snapshots need a blob: what is said of one that can't be had again."""
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 
 from ..digests import Digest
 from ..errors import DamagedError
 from .catalog import Catalog
 from .check import LeafFiles
 from .directories import Directory
+from .held import Held
 from .store import Store
+
+#: how a blob was gone through
+_DIRECTORY, _BUCKET, _EAGER_BUCKET, _EAGER_LEAF = 1, 2, 4, 8
 
 
 def needed_by(store: Store, catalog: Catalog, leaf_files: LeafFiles, blobs: Collection[Digest]) -> dict[Digest, list[str]]:
@@ -28,49 +33,48 @@ def needed_by(store: Store, catalog: Catalog, leaf_files: LeafFiles, blobs: Coll
 
 
 class _Needs:
-    """What directories need of some blobs; all that they have in common is read once."""
+    """What directories need of some blobs. All that they have in common is read once, and most of it leads to none of them."""
 
     def __init__(self, store: Store, leaf_files: LeafFiles, blobs: frozenset[Digest]) -> None:
         self._metadata = store.metadata
         self._leaf_files = leaf_files
         self._blobs = blobs
-        self._directories: dict[Digest, frozenset[Digest]] = {}
-        #: by mode
-        self._buckets: dict[str, dict[Digest, frozenset[Digest]]] = {}
-        self._leaves: dict[tuple[Digest, str], frozenset[Digest]] = {}
+        self._barren = Held(())
+        self._needs: dict[tuple[Digest, int], frozenset[Digest]] = {}
 
     def of(self, directory: Digest) -> frozenset[Digest]:
         """Those blobs that a directory needs."""
-        if directory not in self._directories:
-            self._directories[directory] = frozenset(self._of_directory(directory))
-        return self._directories[directory]
+        return self._once(directory, _DIRECTORY, partial(self._of_directory, directory))
+
+    def _once(self, digest: Digest, how: int, look: Callable[[], Iterator[Digest]]) -> frozenset[Digest]:
+        """It, and what it leads to. how: a flag, for the same bytes may be gone through in several ways"""
+        if self._barren.has(digest, how):
+            return frozenset()
+        if (digest, how) not in self._needs:
+            found = {digest}
+            with contextlib.suppress(DamagedError, ValueError):
+                found.update(look())
+            if not (needs := self._blobs & found):
+                self._barren.note(digest, how)
+                return needs
+            self._needs[digest, how] = needs
+        return self._needs[digest, how]
 
     def _of_directory(self, digest: Digest) -> Iterator[Digest]:
-        yield from self._blobs & {digest}
-        with contextlib.suppress(DamagedError):
-            document = self._metadata.directory(digest).document
-            known = self._buckets.setdefault(document.mode, {})
-            for bucket in document.buckets:
-                if bucket not in known:
-                    known[bucket] = self._of_bucket(bucket, document)
-                yield from known[bucket]
+        document = self._metadata.directory(digest).document
+        how = _EAGER_BUCKET if document.mode == "eager" else _BUCKET
+        for bucket in document.buckets:
+            yield from self._once(bucket, how, partial(self._of_bucket, bucket, document))
 
-    def _of_bucket(self, bucket: Digest, document: Directory) -> frozenset[Digest]:
-        found = set(self._blobs & {bucket})
-        with contextlib.suppress(DamagedError):
-            for leaf in self._metadata.bucket(bucket).leaves.values():
-                found |= self._of_leaf(leaf, document)
-        return frozenset(found)
-
-    def _of_leaf(self, leaf: Digest, document: Directory) -> frozenset[Digest]:
-        key = leaf, document.mode
-        if key not in self._leaves:
-            found = {leaf}
+    def _of_bucket(self, bucket: Digest, document: Directory) -> Iterator[Digest]:
+        for leaf in self._metadata.bucket(bucket).leaves.values():
             if document.mode == "eager":
-                with contextlib.suppress(DamagedError, ValueError):
-                    found.update(file.sha256 for file in self._leaf_files(document.kind, self._metadata.leaf(leaf)))
-            self._leaves[key] = self._blobs & found
-        return self._leaves[key]
+                yield from self._once(leaf, _EAGER_LEAF, partial(self._of_leaf, leaf, document))
+            else:
+                yield leaf
+
+    def _of_leaf(self, leaf: Digest, document: Directory) -> Iterator[Digest]:
+        return (file.sha256 for file in self._leaf_files(document.kind, self._metadata.leaf(leaf)))
 
 
 def runs(kept: Sequence[str], ids: Collection[str]) -> str:
