@@ -19,8 +19,8 @@ from typing import NamedTuple
 from . import channel
 from .channel import REPO, Size
 from .measure import Bar, Result, Work, child, number
-from .servers import process
-from .years import _configure, _memory_below
+from .servers import memory_below, serving
+from .years import _configure
 
 SCALE, DAYS = 0.05, 40
 _MODULE = "bench.face"
@@ -73,13 +73,7 @@ def _look(folder: Path) -> Iterator[Result]:
     root = folder / "store"
     days = sorted(path.stem for path in (root / "snapshots").iterdir() if path.suffix == ".json")
     config = _configure(folder, root, "http://127.0.0.1:9/conda-forge")
-    output, began = config.with_suffix(".log"), time.perf_counter()
-    with process([sys.executable, "-m", "snapmirror", "serve", "-c", str(config)], output) as started:
-        while not (address := re.search(r"http://127\.0\.0\.1:\d+", output.read_text())):
-            if started.poll() is not None or time.perf_counter() > began + _PATIENCE:
-                raise RuntimeError(f"serve does not start: {output.read_text()[-2000:]}")
-            time.sleep(0.05)
-        url = address[0]
+    with serving(config) as (url, pid):
         _asked(f"{url}/{_PEER}")  # made when it is first asked for
         name, file = _largest(url)
         words = {"first": days[0], "before": days[-2], "last": days[-1], "name": name, "file": file}
@@ -95,7 +89,7 @@ def _look(folder: Path) -> Iterator[Result]:
             path = f"{url}/{page.path.format(**words)}"
             rounds = [(_asked(path)[0], _asked(f"{url}/{_PEER}")[0]) for _ in range(_ROUNDS)]
             after.append(rounds)
-        memory = _memory_below(started.pid)
+        memory = memory_below(pid)
     for bar, rounds in zip(BARS, after, strict=False):
         yield Result(bar, [ours for ours, _ in rounds], [index for _, index in rounds])
     for bar, (seconds, index) in zip(BARS[len(_PAGES) :], first, strict=False):

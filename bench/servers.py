@@ -16,7 +16,7 @@ from typing import Self
 from .measure import ROOT, Skip, need, run
 
 DEFAULT_CONF = Path("/etc/nginx/nginx.conf")
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 #: lines of the default configuration that name places which are not ours, or that we set ourselves
 _DROPPED = re.compile(r"^\s*(user|pid|error_log|access_log|worker_processes|include\s+\S*(sites-enabled|conf\.d))\b.*;.*$")
 
@@ -62,12 +62,25 @@ def nginx(folder: Path, root: Path, *, nopush: bool = True, server: str = "", ht
 @contextlib.contextmanager
 def snapmirror(config: Path) -> Iterator[str]:
     """`snapmirror serve` with a configuration whose port is 0; gives its address."""
+    with serving(config) as (address, _):
+        yield address
+
+
+@contextlib.contextmanager
+def serving(config: Path) -> Iterator[tuple[str, int]]:
+    """The same; gives its process id too."""
     output = config.with_suffix(".log")
     with process([sys.executable, "-m", "snapmirror", "serve", "-c", str(config)], output) as started:
         until = time.monotonic() + _PATIENCE
         while not (found := re.search(r"http://127\.0\.0\.1:\d+", output.read_text())):
             _check(started, output, until)
-        yield found[0]
+        yield found[0], started.pid
+
+
+def memory_below(process_id: int) -> float:
+    """What the children of a process have in memory, MB."""
+    listed = (line.split() for line in run(["ps", "-A", "-o", "ppid=,rss="]).splitlines())
+    return sum(int(kibibytes) for parent, kibibytes in listed if int(parent) == process_id) * 1024 / 1e6
 
 
 def sync(config: Path) -> None:

@@ -14,7 +14,6 @@ times as large of the whole.
 import argparse
 import json
 import os
-import re
 import shutil
 import statistics
 import sys
@@ -29,8 +28,8 @@ from snapmirror.store.store import Store
 
 from . import channel
 from .channel import PARTS, REPO, Day, Size
-from .measure import Bar, Result, Work, child, cost, number, remove, run
-from .servers import await_port, free_port, process
+from .measure import Bar, Result, Work, child, cost, number, remove
+from .servers import await_port, free_port, memory_below, process, serving
 
 SCALE = 0.01
 _MODULE = "bench.years"
@@ -162,28 +161,18 @@ def _configure(folder: Path, root: Path, upstream: str) -> Path:
 
 def _serve(config: Path, days: Sequence[str]) -> _Found:
     """A server that has just started: dates from all over the time, each asked for twice."""
-    output, began = config.with_suffix(".log"), time.perf_counter()
-    with process([sys.executable, "-m", "snapmirror", "serve", "-c", str(config)], output) as started:
-        while not (address := re.search(r"http://127\.0\.0\.1:\d+", output.read_text())):
-            if started.poll() is not None or time.perf_counter() > began + _PATIENCE:
-                raise RuntimeError(f"serve does not start: {output.read_text()[-2000:]}")
-            time.sleep(0.01)
-        _asked(f"{address[0]}/-/readyz")  # said as soon as it listens; a worker reads the records
+    began = time.perf_counter()
+    with serving(config) as (address, pid):
+        _asked(f"{address}/-/readyz")  # said as soon as it listens; a worker reads the records
         found = {"start": time.perf_counter() - began}
         first, again = [], []
         for id_ in days[len(days) // 10 :: max(1, len(days) // 8)]:
-            url = f"{address[0]}/{id_[:4]}-{id_[4:6]}-{id_[6:8]}/{REPO}/linux-64/repodata_shards.msgpack.zst"
+            url = f"{address}/{id_[:4]}-{id_[4:6]}-{id_[6:8]}/{REPO}/linux-64/repodata_shards.msgpack.zst"
             first.append(_asked(url))
             again.append(_asked(url))
         found |= {"first": statistics.median(first), "next": statistics.median(again)}
-        found["memory"] = _memory_below(started.pid)
+        found["memory"] = memory_below(pid)
     return found
-
-
-def _memory_below(process_id: int) -> float:
-    """What the children of a process have in memory, MB."""
-    listed = (line.split() for line in run(["ps", "-A", "-o", "ppid=,rss="]).splitlines())
-    return sum(int(kibibytes) for parent, kibibytes in listed if int(parent) == process_id) * 1024 / 1e6
 
 
 def _asked(url: str) -> float:
