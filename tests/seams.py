@@ -93,8 +93,10 @@ def _change(here: Seams) -> None:
     """Change the program as is asked for."""
     if here.room:
         from snapmirror.serve import bodies
+        from snapmirror.store import directories
 
         bodies._ROOM = here.room
+        directories._DECODED = directories._MOST_COUNTS = here.room >> 11  # a kilobyte or two each
     if here.broken:
         BROKEN[here.broken]()
 

@@ -24,6 +24,8 @@ LEAF_LIMIT = 128 << 20
 _NAMES_PER_BUCKET = 16
 #: of all directories that are kept in memory; 90 bytes each
 _MOST_BUCKETS = 1 << 20
+#: buckets that are kept decoded, a kilobyte or two each
+_DECODED = 16_384
 #: directories of which the counts are kept; ten years of a channel have 22,000
 _MOST_COUNTS = 1 << 17
 
@@ -256,7 +258,7 @@ class Metadata:
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
         self._directories = _Directories(lambda digest: self._decode(digest, Directory))
-        self._bucket = lru_cache(16_384)(lambda digest: self._decode(digest, Bucket))
+        self._bucket = lru_cache(_DECODED)(lambda digest: self._decode(digest, Bucket))
         self._counts = lru_cache(_MOST_COUNTS)(lambda digest: self._decode(digest, Counts))
 
     def _decode(self, digest: Digest, type_: type[Any]) -> Any:
