@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 from channels import Package, publish_large
-from mirror import Mirror
+from mirror import TIMEOUT, Mirror
 from pypi_index import Index
 from serving import server
 from upstream import Slow, Status, Upstream
@@ -157,16 +157,16 @@ def test_logrotate(mirror: Mirror) -> None:
     log, old = mirror.root / "access.log", mirror.root / "access.log.1"
     with server(mirror.config, "--workers", "2") as (url, process):
         file = f"{url}/current/chan/noarch/small-1.0-0.conda"
-        assert requests.get(file, timeout=10).status_code == 200
+        assert requests.get(file, timeout=TIMEOUT).status_code == 200
         lines(log, 1)
         log.rename(old)
-        assert requests.get(file, timeout=10).status_code == 200
+        assert requests.get(file, timeout=TIMEOUT).status_code == 200
         lines(old, 2)
         process.send_signal(signal.SIGHUP)
         eventually(log.exists)
         for _ in range(20):
             with contextlib.suppress(requests.ConnectionError):
-                requests.get(file, timeout=10)
+                requests.get(file, timeout=TIMEOUT)
         eventually(lambda: log.read_text().count("\n") > 0)
 
 
