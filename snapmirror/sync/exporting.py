@@ -14,6 +14,7 @@ from ..errors import DamagedError, UsageError
 from ..store import fs
 from ..store.listing import Listed, Listing, listing_of
 from ..store.locks import Waiting
+from ..store.mark import read_leaf
 from ..store.records import Copied, Pages, Record, decode
 from ..store.store import Store
 from . import archive
@@ -56,8 +57,8 @@ class Export:
         self._progress = progress
         self._waiting = waiting
         self._registration = store.registration()
-        #: of leaves that were read: what the base has, the snapshots have for the most part as well
-        self._files_of: dict[Digest, tuple[Digest, ...]] = {}
+        #: the files of leaves that were read: what the base has, the snapshots have for the most part as well
+        self._listed: dict[Digest, Sequence[Digest]] = {}
 
     def run(self, target: Path, since: str | None, selectors: Sequence[str], volume_size: int | None) -> ExportReport:
         """Write an export.
@@ -116,14 +117,13 @@ class Export:
             return set()
         return {state.blob for repo in record.repos.values() for state in repo.directories.values()}
 
-    def _leaf_files(self, kind: str, leaf: Digest) -> tuple[Digest, ...]:
-        if leaf not in self._files_of:
-            try:
-                listed = self._ecosystems[kind].files(self._store.metadata.leaf(leaf))
-                self._files_of[leaf] = tuple(file.sha256 for file in listed if file.sha256)
-            except ValueError as error:
-                raise DamagedError(f"blob {leaf.hex()}", f"is no leaf: {error}") from None
-        return self._files_of[leaf]
+    def _leaf_digests(self, kind: str, leaf: bytes) -> Iterator[Digest]:
+        return (file.sha256 for file in self._ecosystems[kind].files(leaf) if file.sha256)
+
+    def _files_in(self, kind: str, leaf: Digest) -> Sequence[Digest]:
+        if leaf not in self._listed:
+            self._listed[leaf] = read_leaf(self._store.metadata, self._leaf_digests, kind, leaf)
+        return self._listed[leaf]
 
     def _walk(self, directories: set[Digest]) -> _Blobs:
         found = _Blobs(set(directories), set(), set())
@@ -137,7 +137,7 @@ class Export:
             if mode != "redirect":
                 into = found.files if mode == "eager" else found.on_demand
                 for leaf in leaves:
-                    into.update(self._leaf_files(kind, leaf))
+                    into.update(self._files_in(kind, leaf))
         return found
 
     def _blobs(self, directories: set[Digest], base: set[Digest]) -> dict[Digest, int]:
