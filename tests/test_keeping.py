@@ -14,7 +14,7 @@ from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
 from snapmirror.errors import DamagedError, Forgotten, LockedError, UsageError
 from snapmirror.readings import File
-from snapmirror.store import check, reindex, retention
+from snapmirror.store import check, fs, reindex, retention
 from snapmirror.store.blobs import LocalBlobs
 from snapmirror.store.directories import DirectoryReader
 from snapmirror.store.live import Live, Lost
@@ -179,6 +179,23 @@ def test_a_live_state_that_is_just_removed_by_hand_does_not_stop_gc(tmp_path: Pa
         monkeypatch.setattr(Live, "written", removed)
         assert collect(store, on_request=()) == 0
         assert asked == [True]
+
+
+def test_an_outcome_that_a_sync_notes_just_now_does_not_stop_gc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with daily(tmp_path) as store:
+        outcomes, unlink = store.layout.live / "outcomes", fs.unlink
+        outcomes.mkdir(exist_ok=True)
+        for number in range(2):
+            (outcomes / f".sync.json.{number}").write_bytes(b"{}")
+
+        def noted_meanwhile(path: Path) -> bool:
+            for other in set(outcomes.glob(".*")) - {path}:
+                other.rename(outcomes / "sync.json")
+            return unlink(path)
+
+        monkeypatch.setattr(fs, "unlink", noted_meanwhile)
+        assert collect(store) == len(b"{}")
+        assert [path.name for path in outcomes.iterdir()] == ["sync.json"]
 
 
 @pytest.mark.parametrize("what", ["record", "directory", "bucket", "leaf", "syncing"])
