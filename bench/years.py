@@ -108,7 +108,7 @@ def _measure(folder: Path, scale: float, days: int, checkpoints: Sequence[float]
         one: _Found = {}
         while held < end:
             held = min(held + 365, end)
-            one |= child(_MODULE, "grow", folder / "store", *size, str(held))
+            one |= child(_MODULE, "grow", folder / "store", *size, str(held), timeout=_LONG)
         one |= _figures(folder, size)
         print(
             f"years: {one['snapshots_held']:.0f} snapshots held, the last year made in {one['seconds']:.0f} s",
@@ -130,7 +130,7 @@ def _at_once(folder: Path, scale: float, days: int) -> _Found:
 def _figures(folder: Path, size: Sequence[str]) -> _Found:
     """Every figure of a store as it stands, of each a fresh process."""
     root = folder / "store"
-    found: _Found = {"seal": child(_MODULE, "seal", root, *size)["seconds"] * 1000}
+    found: _Found = {"seal": child(_MODULE, "seal", root, *size, timeout=_LONG)["seconds"] * 1000}
     days = sorted(path.stem for path in (root / "snapshots").iterdir())
     config = _configure(folder, root, "http://127.0.0.1:9/conda-forge")
 

@@ -29,6 +29,7 @@ from .app import Server
 from .cells import Region, Regions
 from .counts import Counts
 from .fresh import Live
+from .memory import give_back
 from .patience import Connections, Patience
 from .pull import Puller, hosts_of
 from .settings import Origins, Serve
@@ -372,7 +373,7 @@ async def serving(
     handler = Connections(server.handle, server.counts.answered, logger=_http_log, **log)
     runner = web.ServerRunner(handler, shutdown_timeout=_DRAIN)
     await runner.setup()
-    tasks = [asyncio.create_task(Patience(handler).watch()), asyncio.create_task(server.follow())]
+    tasks = [asyncio.create_task(one) for one in (Patience(handler).watch(), server.follow(), give_back())]
     try:
         for listener in listeners:
             await web.SockSite(runner, listener, backlog=_BACKLOG, ssl_context=tls).start()

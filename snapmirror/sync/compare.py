@@ -53,8 +53,10 @@ def names(store: Store, emptiness: Emptiness, old: Record, new: Record, repos: C
     found = []
     for path, directory, was, now in _differing(store, old, new, repos):
         kind = (now or was).document.kind  # type: ignore[union-attr]
-        for name, before, after in changed_names(was, now):
-            one, other = (leaf and not emptiness.lists_nothing(kind, leaf) for leaf in (before, after))
+        differing = list(changed_names(was, now))
+        nothing = emptiness.among(kind, {leaf for _, *both in differing for leaf in both if leaf})
+        for name, before, after in differing:
+            one, other = before and before not in nothing, after and after not in nothing
             if one or other:
                 what: What = "changed" if one and other else "added" if other else "removed"
                 found.append(NameChange(repo=path, directory=directory, name=name, what=what))

@@ -1,7 +1,6 @@
 """What a text names in a directory (`Ecosystem.naming`): the leaves that may list it, and which of their files are meant."""
 
-from collections.abc import Collection, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from .. import codec
 from ..digests import Digest
@@ -13,7 +12,7 @@ from ..store.store import Store
 
 #: bytes of a stored leaf that only remembers what was removed; with a few records it has no less
 _SMALL = 512
-#: leaves of which that is kept
+#: leaves of which that is kept; when there are more, it begins anew
 _MOST = 1 << 18
 
 
@@ -75,19 +74,30 @@ class Emptiness:
     def __init__(self, store: Store, ecosystems: Mapping[str, Ecosystem]) -> None:
         self._store = store
         self._ecosystems = ecosystems
-        self._empty = lru_cache(_MOST)(self._read)
+        #: {kind: {leaf: whether it lists nothing}}
+        self._known: dict[str, dict[Digest, bool]] = {}
 
-    def lists_nothing(self, kind: str, leaf: Digest) -> bool:
-        """Whether a leaf of a directory of this kind lists no file. Raises DamagedError.
+    def among(self, kind: str, leaves: Iterable[Digest]) -> set[Digest]:
+        """Those leaves of a directory of this kind that list no file. Raises DamagedError.
 
         One of more than a few hundred bytes counts as one that lists something: to read all leaves of a large channel takes
         seconds, and only where dozens of files were removed and none is left would that be wrong.
         """
-        return self._empty(kind, leaf)
+        known = self._known.setdefault(kind, {})
+        if len(known) >= _MOST:
+            known = self._known[kind] = {}
+        found = set()
+        for leaf in leaves:
+            empty = known.get(leaf)
+            if empty is None:
+                empty = known[leaf] = self._read(kind, leaf)
+            if empty:
+                found.add(leaf)
+        return found
 
     def _read(self, kind: str, leaf: Digest) -> bool:
-        size = self._store.blobs.size_for_reading(leaf)
-        return size is not None and size <= _SMALL and not self._ecosystems[kind].files(self._store.metadata.leaf(leaf))
+        content = self._store.metadata.small_leaf(leaf, _SMALL)
+        return content is not None and not self._ecosystems[kind].files(content)
 
 
 def yanked(ecosystem: Ecosystem, record: bytes) -> str | None:

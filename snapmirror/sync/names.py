@@ -82,7 +82,7 @@ class Searcher:
         for state in newest[repo].repos[repo].directories.values():
             reader = self._store.metadata.directory(state.blob)
             leaf = reader.leaf(name)
-            if leaf and not self._emptiness.lists_nothing(reader.document.kind, leaf):
+            if leaf and not self._emptiness.among(reader.document.kind, [leaf]):
                 return id_
         return None
 
