@@ -10,7 +10,7 @@ from .digests import Digest
 from .validators import Validators
 
 
-class File(msgspec.Struct, frozen=True, gc=False):
+class File(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One artefact as upstream's metadata describes it. A first sync holds 600,000 of them: they are kept from Python's
     garbage collector, whose passes over them would take longer than reading the metadata.
     """
@@ -38,6 +38,32 @@ class File(msgspec.Struct, frozen=True, gc=False):
         if self.other and other.other:
             return self.other == other.other
         return self.size == other.size
+
+
+class FileList:
+    """The files of one leaf on its way through a sync, in a third of the room: a day that changes every record of conda-forge
+    has 2.8 million, which took 0.9 GB as objects.
+    """
+
+    __slots__ = ("_count", "_packed", "size", "unsized")
+
+    def __init__(self, files: Collection[File] = ()) -> None:
+        self._packed = _ENCODER.encode(files)
+        self._count = len(files)
+        #: bytes of those that state them
+        self.size = sum(file.size or 0 for file in files)
+        #: whether any does not
+        self.unsized = any(file.size is None for file in files)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[File]:
+        return iter(_DECODER.decode(self._packed))
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(list[File])
 
 
 class Draft(NamedTuple):

@@ -14,6 +14,7 @@ from inprocess import store_at
 
 from snapmirror.digests import sha256
 from snapmirror.errors import HelperEnded
+from snapmirror.readings import FileList
 from snapmirror.sync.press import Content, press
 
 MANY = 10_000
@@ -23,10 +24,11 @@ ENDLESS = """
 import sys, time, multiprocessing
 from pathlib import Path
 from snapmirror.store.store import Store
+from snapmirror.readings import FileList
 from snapmirror.sync.press import Content, press
 
 def contents():
-    yield from [Content(f"package-{number}", b"a leaf", (), None) for number in range(200)]
+    yield from [Content(f"package-{number}", b"a leaf", FileList(), None) for number in range(200)]
     print(multiprocessing.active_children()[0].pid, flush=True)
     time.sleep(60)
 
@@ -40,10 +42,11 @@ STRUCK = """
 import os, signal, sys, multiprocessing
 from pathlib import Path
 from snapmirror.store.store import Store
+from snapmirror.readings import FileList
 from snapmirror.sync.press import Content, press
 
 def contents():
-    yield Content("package", b"a leaf", (), None)
+    yield Content("package", b"a leaf", FileList(), None)
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGINT)
 
 if __name__ == "__main__":
@@ -54,7 +57,7 @@ if __name__ == "__main__":
 
 def leaves(count: int = 500) -> list[Content]:
     """Leaves of many sizes; one of which nothing is left, and one that comes twice."""
-    made = [Content(f"package-{number}", f"leaf {number} ".encode() * number, (), None) for number in range(count)]
+    made = [Content(f"package-{number}", f"leaf {number} ".encode() * number, FileList(), None) for number in range(count)]
     return [*made, made[7]]
 
 

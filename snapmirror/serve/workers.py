@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
+from .. import memory
 from ..ecosystem import Ecosystem
 from ..errors import SnapmirrorError, UsageError
 from ..store.store import Store
@@ -29,7 +30,6 @@ from .app import Server
 from .cells import Region, Regions
 from .counts import Counts
 from .fresh import Live
-from .memory import give_back
 from .patience import Connections, Patience
 from .pull import Puller, hosts_of
 from .settings import Origins, Serve
@@ -46,6 +46,8 @@ _BACKLOG = 1024
 _DRAIN = 300.0
 #: seconds between two starts of a worker that dies
 _PAUSE = 1.0
+#: seconds between two times that free memory is given back
+_GIVING = 30.0
 _ANY_ADDRESS = {"0.0.0.0", "::"}
 #: what one worker listens on: a socket for each address of the host
 Listeners = list[socket.socket]
@@ -364,6 +366,13 @@ async def work(listeners: Listeners, server: Server, alive: int, access: AccessL
         loop.remove_reader(alive)
 
 
+async def _give_back() -> None:
+    """Every view that is replaced leaves memory behind."""
+    while True:
+        await asyncio.sleep(_GIVING)
+        await asyncio.to_thread(memory.give_back)
+
+
 @contextlib.asynccontextmanager
 async def serving(
     server: Server, listeners: Listeners, access: AccessLog | None = None, tls: ssl.SSLContext | None = None
@@ -373,7 +382,7 @@ async def serving(
     handler = Connections(server.handle, server.counts.answered, logger=_http_log, **log)
     runner = web.ServerRunner(handler, shutdown_timeout=_DRAIN)
     await runner.setup()
-    tasks = [asyncio.create_task(one) for one in (Patience(handler).watch(), server.follow(), give_back())]
+    tasks = [asyncio.create_task(one) for one in (Patience(handler).watch(), server.follow(), _give_back())]
     try:
         for listener in listeners:
             await web.SockSite(runner, listener, backlog=_BACKLOG, ssl_context=tls).start()

@@ -275,9 +275,11 @@ class DirectorySync:
         """Files whose bytes are held, with another size than their record states: a client would refuse them."""
         if self.repo.download == "redirect":
             return {}
-        listed = [file for leaf in plan.leaves.values() for file in leaf.files if file.sha256 and file.size is not None]
-        held = self.store.held(file.sha256 for file in listed if file.sha256)
-        wrong = [(file, size) for file in listed if (size := held.get(file.sha256 or b"", file.size)) != file.size]
+        wrong = []
+        for batch in plan.batches():
+            listed = [file for file in batch if file.sha256 and file.size is not None]
+            held = self.store.held(file.sha256 for file in listed if file.sha256)
+            wrong += [(file, size) for file in listed if (size := held.get(file.sha256 or b"", file.size)) != file.size]
         urls = {file.name: addresses.redact(self._source(plan, file).urls[0]) for file, _ in wrong}
         return {file.name: MismatchError(urls[file.name], "size", str(file.size), str(size)) for file, size in wrong}
 
@@ -289,15 +291,16 @@ class DirectorySync:
         for name, error in self.failed.items():
             plan.withheld[name] = error.problem
         for leaf in list(plan.leaves.values()):
+            files = list(leaf.files)
             digests = {
                 file.name: result
-                for file in leaf.files
+                for file in files
                 if file.sha256 is None and isinstance(result := fetched.get(self._source(plan, file).key), bytes)
             }
-            withheld = {file.name for file in leaf.files if file.name in self.failed}
+            withheld = {file.name for file in files if file.name in self.failed}
             if withheld:
                 plan.wanting.add(leaf.name)
-            withheld |= {file.name for file in leaf.files if digests.get(file.name, file.sha256) in self.rules.digests}
+            withheld |= {file.name for file in files if digests.get(file.name, file.sha256) in self.rules.digests}
             settle_leaf(self.store, plan, leaf, digests, withheld)
         try:
             self._refuse_to_shrink(plan)  # an upstream whose files have all become a login page, say

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-from .. import addresses, units
+from .. import addresses, memory, units
 from ..ecosystem import Ecosystem, Repo
 from ..errors import AbsentError, DamagedError, DiskFull, LockedError, Overtaken, PlanTooLarge, UpstreamError
 from ..store import seal, syncing
@@ -180,6 +180,7 @@ class Sync:
                 group, _, future = running.popleft()
                 future.result()
                 group.plan(http)
+                memory.give_back()
                 for path in group.repos:
                     self._tell(path, "reading")
         except BaseException:
@@ -301,6 +302,7 @@ class Sync:
             self._tell(path, "publishing")
         for directory in self._all:
             directory.finish(self._publish)
+            memory.give_back()
         for path, following in list(self._followers.items()):
             if path in self._directories:
                 following.follow(http)

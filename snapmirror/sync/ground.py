@@ -50,7 +50,10 @@ class Ground:
                     done = {one.digest for one in directories if one.digest and one.unfinished is None}
                     planned = [one.unfinished.directory for one in directories if one.unfinished]
                     self._registration.write(self._live | done, planned)
-                    self._registered |= {one: one.plan for one in directories}
+                    for one in directories:
+                        self._registered[one] = one.plan
+                        if one.plan:
+                            one.plan.blobs.clear()  # they stay, from now on: there are up to half a gigabyte of them
                     return []
             self._store.put(gone)  # a gc without grace took them between our writing and our lock
 

@@ -14,7 +14,7 @@ from .. import addresses, clock
 from ..digests import Digest
 from ..ecosystem import Ecosystem, Repo
 from ..errors import AbsentError, DamagedError, UpstreamError
-from ..readings import File, Known, Reading
+from ..readings import File, FileList, Known, Reading
 from ..store import locks
 from ..store.catalog import Catalog
 from ..store.directories import Amendment, Assembled, DirectoryReader, amend, assemble
@@ -195,7 +195,7 @@ class LiveMetadata:
             content = ecosystem.reconstruct(repo, known, int(instant.timestamp())) if known else b""
             if not content or before.leaf(name):
                 return
-            made = Content(name, content, ecosystem.files(content), None, ecosystem.label(content))
+            made = Content(name, content, FileList(ecosystem.files(content)), None, ecosystem.label(content))
             ((leaf, compressed),) = press(self._store, [made], 1)
             if compressed is not None:
                 self._store.put([compressed])

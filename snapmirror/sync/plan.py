@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,11 +12,14 @@ from .. import addresses
 from ..digests import Digest, algorithm
 from ..ecosystem import Ecosystem, Repo
 from ..errors import TransportError
-from ..readings import Draft, File, Reading
+from ..readings import Draft, File, FileList, Reading
 from ..store.directories import Amendment, Assembled, Directory, DirectoryReader, amend, assemble
 from ..store.store import Store
 from ..validators import Validators
 from .press import Content, PlannedLeaf, press
+
+#: files that are looked up at a time
+_BATCH = 10_000
 
 
 class Header(NamedTuple):
@@ -94,7 +98,7 @@ class DirectoryPlan:
         for old in map(self._old, self.replaced):
             count, size = count - old.files, size - old.size
         for leaf in self.leaves.values():
-            count, size = count + len(leaf.files), size + sum(file.size or 0 for file in leaf.files)
+            count, size = count + len(leaf.files), size + leaf.files.size
         return count, size
 
     @property
@@ -104,6 +108,12 @@ class DirectoryPlan:
         if before is None:
             before = len(self.previous.leaves) if self.previous else 0
         return before - len(self.replaced) + len(self.leaves)
+
+    def batches(self) -> Iterator[list[File]]:
+        """The files of leaves that are new, some thousand at a time."""
+        files = (file for leaf in self.leaves.values() for file in leaf.files)
+        while batch := list(islice(files, _BATCH)):
+            yield batch
 
     def take(self, leaf: PlannedLeaf, compressed: bytes | None) -> None:
         """Plan a leaf. A name may come again, with more or less in it, or with nothing."""
@@ -117,6 +127,8 @@ class DirectoryPlan:
 
     def listing(self, files: Collection[str]) -> dict[str, str]:
         """{file: name of the leaf that is planned with it}."""
+        if not files:
+            return {}
         return {file.name: leaf.name for leaf in self.leaves.values() for file in leaf.files if file.name in files}
 
     def set_aside(self, names: Mapping[str, str]) -> None:
@@ -245,7 +257,8 @@ def _drafts(store: Store, plan: DirectoryPlan, drafts: Iterable[Draft]) -> Itera
             files = tuple(file.but(sha256=found.get(file.name, file.sha256)) for file in files)
         addressed = plan.ecosystem.addressed or not any(file.url for file in files)  # else the directory must say it anew
         source = draft.source if addressed and not draft.invalid else None
-        yield Content(draft.name, content, files, source, plan.ecosystem.label(content) if content else "")
+        label = plan.ecosystem.label(content) if content else ""
+        yield Content(draft.name, content, FileList(files), source, label)
 
 
 def _recall(store: Store, plan: DirectoryPlan, name: str, files: Iterable[File]) -> dict[str, Digest]:
@@ -289,11 +302,14 @@ def missing(plan: DirectoryPlan, held: Callable[[Iterable[Digest]], Mapping[Dige
     """
     if plan.repo.download == "redirect":
         return []
-    listed = [file for leaf in plan.leaves.values() for file in leaf.files if file.sha256 not in plan.blobs]
-    if plan.repo.download == "on-demand":
-        listed = [file for file in listed if file.sha256 is None]
-    present = held(file.sha256 for file in listed if file.sha256)
-    return [file for file in listed if file.sha256 not in present] if present else listed
+    found: list[File] = []
+    for batch in plan.batches():
+        listed = [file for file in batch if file.sha256 not in plan.blobs]
+        if plan.repo.download == "on-demand":
+            listed = [file for file in listed if file.sha256 is None]
+        present = held(file.sha256 for file in listed if file.sha256)
+        found += [file for file in listed if file.sha256 not in present]
+    return found
 
 
 def build_directory(plan: DirectoryPlan) -> Assembled:

@@ -16,7 +16,7 @@ import msgspec
 from .. import codec
 from ..digests import Digest, sha256
 from ..errors import HelperEnded
-from ..readings import File
+from ..readings import FileList
 from ..store.store import Store
 
 #: leaves that are looked up, and handed to another process, at a time
@@ -30,7 +30,7 @@ class Content(NamedTuple):
 
     name: str
     content: bytes
-    files: tuple[File, ...]
+    files: FileList
     source: Digest | None
     label: str = ""
 
@@ -44,7 +44,7 @@ class PlannedLeaf:
     blob: Digest
     #: digest of its canonical bytes
     canonical: Digest
-    files: tuple[File, ...]
+    files: FileList
     #: what it was read from, if it is a function of that alone and nothing of it is withheld
     source: Digest | None
     #: what a list of all names says of this one

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import IO
 
 from ..digests import Digest, sha256
-from ..readings import File
+from ..readings import File, FileList
 from ..store.store import Store
 from .plan import DirectoryPlan
 from .press import Content, PlannedLeaf, press
@@ -18,7 +18,7 @@ def settle_leaf(
     digests: SHA-256 of files that upstream names by MD5 or size {name: digest}; withheld: names of files
     """
     digests = {**digests, **_supplement(store, plan, leaf, digests, withheld)}
-    if not (digests or withheld or any(file.size is None for file in leaf.files)):
+    if not (digests or withheld or leaf.files.unsized):
         return
     files = [file.but(sha256=digests.get(file.name, file.sha256)) for file in leaf.files if file.name not in withheld]
     unsized = {file.name: file.sha256 for file in files if file.size is None and file.sha256}
@@ -30,7 +30,7 @@ def settle_leaf(
     files = [file.but(size=listed[file.name].size) for file in files if file.name in listed]
     files += [file for name, file in listed.items() if name not in known]
     source = None if withheld else leaf.source
-    for settled, compressed in press(store, [Content(leaf.name, content, tuple(files), source, leaf.label)], 1):
+    for settled, compressed in press(store, [Content(leaf.name, content, FileList(files), source, leaf.label)], 1):
         if settled.blob and compressed is None:
             # Held, but perhaps by no root of gc: the plan was registered before. With its bytes it can be put again.
             plan.take(settled, store.blobs.read(settled.blob))
