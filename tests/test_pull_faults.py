@@ -5,6 +5,7 @@ secret, and when all is well again the next client gets it. Of files whose size 
 does not (PyPI's HTML): their answers come in chunks.
 """
 
+import asyncio
 import fcntl
 import hashlib
 import os
@@ -32,7 +33,12 @@ from pypi_index import JSON, Index
 from serving import free_port, server
 from upstream import Announce, Body, Chunked, Fault, Gzip, Html, Redirect, Slow, Status, Truncate, Upstream
 
+from snapmirror.readings import File
+from snapmirror.serve.pull import Puller, hosts_of
+from snapmirror.serve.settings import Origin
 from snapmirror.store.store import Store
+from snapmirror.transfer.download import Source
+from snapmirror.transfer.settings import Download
 
 #: bytes of a file: more than is held back
 _SIZE = 300_000
@@ -305,6 +311,30 @@ def test_a_file_comes_in_another_way_while_it_is_waited_for(site: Site) -> None:
         answer = client.result()
         assert (answer.status_code, answer.content) == (206, data[200000:])
     partial.unlink()
+
+
+def test_a_file_is_collected_before_its_first_client_reads_it(tmp_path: Path) -> None:
+    """The next file gets its inode number, most likely: a beginning of the same download, by another process."""
+    data = random.Random(1).randbytes(3000)
+    (tmp_path / "file").write_bytes(data)
+    digest = hashlib.sha256(data).digest()
+    source = Source(File("file", len(data), digest, None), ((tmp_path / "file").as_uri(),))
+
+    async def follow(store: Store) -> None:
+        puller = Puller(store, Download(), hosts_of(store))
+        transfer = puller.follow(source, Origin("files"))
+        await transfer.end()
+        assert store.blobs.delete(digest)
+        (store.layout.incoming / source.content).write_bytes(data[:-1] + b"?")
+        descriptor = transfer.open()
+        assert descriptor is not None
+        assert os.pread(descriptor, 4000, 0) == data
+        os.close(descriptor)
+        await puller.close()
+
+    Store.create(tmp_path / "store")
+    with Store.open(tmp_path / "store", write=True) as store:
+        asyncio.run(follow(store))
 
 
 def test_all_places_are_taken(tmp_path: Path) -> None:

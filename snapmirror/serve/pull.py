@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -161,8 +162,10 @@ class Transfer:
         self.source = source
         #: the partial file, once bytes have arrived for it: those that it had before may have to be thrown away
         self.growing: _Identity | None = None
-        #: the file, partial or blob, once it has proved right
+        #: the file, partial or blob, once it has proved right, and what it is opened as: gc may remove it before anybody has
+        #: read it, and another one would get its inode number
         self.right: _Identity | None = None
+        self._opened: int | None = None
         #: why it can't be had
         self.error: SnapmirrorError | None = None
         #: how many answers it was or is for
@@ -283,7 +286,9 @@ class Transfer:
 
     def _prove(self, path: Path) -> None:
         """Note that a file is the right one: who waits may have all of it, before it is durable."""
-        self.right = identity(os.stat(path))
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, descriptor)
+        self._opened, self.right = descriptor, identity(os.fstat(descriptor))
         self._loop.call_soon_threadsafe(self._beat)
 
     def _look(self) -> None:
@@ -335,14 +340,11 @@ class Transfer:
 
     def open(self) -> int | None:
         """Open the file as far as it is there, the right one if that is known; None if there is none yet."""
+        if self._opened is not None:
+            return os.dup(self._opened)
         for path in (self._partial, self._blob):
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue
-            if self.right in (None, identity(os.fstat(descriptor))):
-                return descriptor
-            os.close(descriptor)  # a partial that a killed process has left, while the file came in another way
+            with contextlib.suppress(FileNotFoundError):
+                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         return None
 
 
