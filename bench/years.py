@@ -60,6 +60,8 @@ FIGURES = {
     "seal": _figure("seal a day: CPU", "ms", "names"),
     "sync": _figure("a real sync of a day: CPU", "s", "files"),
     "sync_peak": _figure("a real sync of a day: peak memory", "MB", "files"),
+    "sync_all": _figure("a real sync in which every record is another: CPU", "s", "files"),
+    "sync_all_peak": _figure("a real sync in which every record is another: peak memory", "MB", "files"),
     "metadata": _figure("metadata a day: mean of the last year", "kB", "listed"),
     "metadata_storm": _figure("  of a day that touches most names", "kB", "files"),
     "metadata_usual": _figure("  of usual days", "kB", "listed_usual"),
@@ -186,7 +188,8 @@ def _asked(url: str) -> float:
 def _sync(folder: Path) -> _Found:
     """A sync as an operator runs it, of the newest day, into a copy of the store that was synced of the day before like that.
 
-    The leaves of that day are in the store already; all else is as it would be on the next one.
+    The leaves of that day are in the store already; all else is as it would be on the next one. And a sync of a day more, on
+    which every record is another.
     """
     root = folder / "copy"
     _copy(folder / "store", root)
@@ -196,13 +199,15 @@ def _sync(folder: Path) -> _Found:
     try:
         with process(server, folder / "http.log") as started:
             await_port(port, started, folder / "http.log")
-            for before in (2, 1):
-                child(_MODULE, "upstream", folder / "store", folder / REPO, str(before), timeout=_LONG)
-                took = cost([sys.executable, "-m", "snapmirror", "sync", "--allow-shrink", "-c", str(config)])
+            took = []
+            for step in (("upstream", "2"), ("upstream", "1"), ("hotfix",)):
+                child(_MODULE, step[0], folder / "store", folder / REPO, *step[1:], timeout=_LONG)
+                took.append(cost([sys.executable, "-m", "snapmirror", "sync", "--allow-shrink", "-c", str(config)]))
     finally:
         remove(root)
         remove(folder / REPO)
-    return {"sync": took.cpu, "sync_peak": took.peak}
+    _, day, whole = took
+    return {"sync": day.cpu, "sync_peak": day.peak, "sync_all": whole.cpu, "sync_all_peak": whole.peak}
 
 
 def _copy(root: Path, other: Path) -> None:
@@ -302,6 +307,13 @@ def _upstream(root: Path, folder: Path, before: int) -> _Found:
     return {}
 
 
+def _hotfix(folder: Path) -> _Found:
+    """Change every record of what `_upstream` has written."""
+    for path in folder.glob("*/repodata.json"):
+        path.write_bytes(path.read_bytes().replace(b'"build_number":', b'"hotfix":1,"build_number":'))
+    return {}
+
+
 def main() -> None:
     """One step, printed as JSON; or all of it in a folder."""
     name, *rest = sys.argv[1:]
@@ -314,6 +326,8 @@ def main() -> None:
         print(json.dumps(_seal(Path(rest[0]), _size(*rest[1:3]))))
     elif name == "upstream":
         print(json.dumps(_upstream(Path(rest[0]), Path(rest[1]), int(rest[2]))))
+    elif name == "hotfix":
+        print(json.dumps(_hotfix(Path(rest[1]))))
     else:
         parser = argparse.ArgumentParser(prog="python -m bench.years", description="Make years of history, and measure them.")
         parser.add_argument("folder", type=Path, help="an empty or missing one; the history stays in FOLDER/store")
