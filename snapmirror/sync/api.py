@@ -21,9 +21,9 @@ from .compare import Differences, NameChange
 from .health import Health
 from .history import Log
 from .named import Emptiness
-from .names import Names, Searcher
 from .onefile import OneFile
 from .packages import Package
+from .searcher import Names, Searcher
 from .shown import Snapshot
 from .which import Questions, Which
 

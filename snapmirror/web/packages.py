@@ -5,8 +5,8 @@ from typing import Any
 
 from ..errors import UsageError
 from ..sync.api import FOUND
-from ..sync.names import Names
 from ..sync.packages import Package
+from ..sync.searcher import Names
 from .visit import Visit, quoted
 
 #: files of a package on one page
