@@ -97,13 +97,6 @@ class Blobs(Protocol):
         """All bytes of a blob, compared with its name. Raises DamagedError if it is not there or holds others."""
         ...
 
-    def read_small(self, digest: Digest, most: int) -> bytes | None:
-        """All bytes of a blob of at most so many; None for a larger one, and for one that is not there.
-
-        Raises DamagedError if it holds others than its name says.
-        """
-        ...
-
     def peek(self, digest: Digest, offset: int, size: int) -> bytes:
         """Some bytes of a blob, compared with nothing; fewer if it ends there, none if it is not there."""
         ...
@@ -135,16 +128,6 @@ class Blobs(Protocol):
     def list(self) -> Iterator[BlobInfo]:
         """Every blob, in no order."""
         ...
-
-
-def compared(content: bytes, digest: Digest) -> bytes:
-    """The bytes of a blob. Raises DamagedError if these are not what its name says.
-
-    One flipped bit in a bucket or a leaf still decodes, and gc would delete what the right one refers to.
-    """
-    if sha256(content) != digest:
-        raise DamagedError(f"blob {digest.hex()}", "holds other bytes than its name says")
-    return content
 
 
 class LocalBlobs:
@@ -251,11 +234,11 @@ class LocalBlobs:
 
     def read(self, digest: Digest) -> bytes:
         with self.open(digest) as file:
-            return compared(file.read(), digest)
-
-    def read_small(self, digest: Digest, most: int) -> bytes | None:
-        content = self.peek(digest, 0, most + 1)  # in one go: to ask for the size first takes as long as to read it
-        return compared(content, digest) if 0 < len(content) <= most else None
+            content = file.read()
+        # One flipped bit in a bucket or a leaf still decodes, and gc would delete what the right one refers to.
+        if sha256(content) != digest:
+            raise DamagedError(f"blob {digest.hex()}", "holds other bytes than its name says")
+        return content
 
     def peek(self, digest: Digest, offset: int, size: int) -> bytes:
         try:

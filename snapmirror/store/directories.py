@@ -305,19 +305,10 @@ class Metadata:
         """The canonical, uncompressed bytes of a leaf. Raises DamagedError if it can't be read."""
         if (self._blobs.size_for_reading(digest) or 0) > LEAF_LIMIT:
             raise DamagedError(f"blob {digest.hex()}", "is too large for a leaf")
-        return _leaf(self._blobs.read(digest), digest)
-
-    def small_leaf(self, digest: Digest, most: int) -> bytes | None:
-        """The same of a leaf that is stored in at most so many bytes; None for a larger one, and for one that is not there."""
-        stored = self._blobs.read_small(digest, most)
-        return None if stored is None else _leaf(stored, digest)
-
-
-def _leaf(stored: bytes, digest: Digest) -> bytes:
-    try:
-        return codec.decompress(stored, LEAF_LIMIT)
-    except ValueError as error:
-        raise DamagedError(f"blob {digest.hex()}", f"is no leaf: {error}") from None
+        try:
+            return codec.decompress(self._blobs.read(digest), LEAF_LIMIT)
+        except ValueError as error:
+            raise DamagedError(f"blob {digest.hex()}", f"is no leaf: {error}") from None
 
 
 class DirectoryReader:

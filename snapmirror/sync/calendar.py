@@ -1,6 +1,7 @@
 """What there is of each day: its snapshots, its pins, and how much it changed. For pages that show a calendar."""
 
 import math
+import operator
 from collections.abc import Iterator
 from datetime import date, timedelta
 from functools import lru_cache
@@ -14,8 +15,9 @@ from ..store.records import Record
 from ..store.store import Store
 from .compare import changed_names
 
-#: buckets that differ; if there are more, the number of packages that differ is estimated from that
-_COUNTED = 48
+#: buckets that differ; if there are more, the number of packages that differ is estimated from that: to read up to 48 of each
+#: day's made the first calendar of a year of conda-forge last 2.4 s instead of 0.6 s
+_COUNTED = 16
 #: names in a bucket of a large directory, on average: of a power of two of buckets there are so many that 16 are the most
 _NAMES = 12
 
@@ -93,7 +95,7 @@ class Calendar:
         was, now = (self._store.metadata.directory(digest) if digest else None for digest in (old, new))
         if was and now and len(was.document.buckets) == len(now.document.buckets):
             every = len(now.document.buckets)
-            differing = sum(one != other for one, other in zip(was.document.buckets, now.document.buckets, strict=True))
+            differing = sum(map(operator.ne, was.document.buckets, now.document.buckets))
             if differing > _COUNTED:
                 return _estimate(differing, every), True
         elif (many := max(len(reader.document.buckets) for reader in (was, now) if reader)) > _COUNTED:

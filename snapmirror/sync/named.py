@@ -83,21 +83,17 @@ class Emptiness:
         One of more than a few hundred bytes counts as one that lists something: to read all leaves of a large channel takes
         seconds, and only where dozens of files were removed and none is left would that be wrong.
         """
+        leaves = set(leaves)
         known = self._known.setdefault(kind, {})
         if len(known) >= _MOST:
             known = self._known[kind] = {}
-        found = set()
-        for leaf in leaves:
-            empty = known.get(leaf)
-            if empty is None:
-                empty = known[leaf] = self._read(kind, leaf)
-            if empty:
-                found.add(leaf)
-        return found
-
-    def _read(self, kind: str, leaf: Digest) -> bool:
-        content = self._store.metadata.small_leaf(leaf, _SMALL)
-        return content is not None and not self._ecosystems[kind].files(content)
+        blobs, metadata, ecosystem = self._store.blobs, self._store.metadata, self._ecosystems[kind]
+        new = leaves - known.keys()
+        # Sizes first, of all: asked for in turn with reading, each took twice as long.
+        small = [leaf for leaf in new if (size := blobs.size_for_reading(leaf)) is not None and size <= _SMALL]
+        found = {leaf: not ecosystem.files(metadata.leaf(leaf)) for leaf in small}
+        known |= dict.fromkeys(new, False) | found
+        return {leaf for leaf in leaves if known[leaf]}
 
 
 def yanked(ecosystem: Ecosystem, record: bytes) -> str | None:
