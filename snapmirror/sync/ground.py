@@ -53,7 +53,7 @@ class Ground:
                     for one in directories:
                         self._registered[one] = one.plan
                         if one.plan:
-                            one.plan.blobs.clear()  # they stay, from now on: there are up to half a gigabyte of them
+                            one.plan.blobs.clear()  # they stay: up to a quarter of a gigabyte of conda-forge
                     return []
             self._store.put(gone)  # a gc without grace took them between our writing and our lock
 

