@@ -1,9 +1,10 @@
 """Years of daily history of a channel of any size, made up from a model of its growth.
 
 Leaves are real CEP 16 shards and every day is a sealed snapshot: what is made is a valid store. Package bytes there are none,
-for the directories are of the mode `redirect`; records state sizes as real ones do. A day takes the way of a sync from where
-upstream is read and compared to the seal: the leaves of touched names, `directories.amend`, `Store.put`, `seal.seal`, without
-trees. Of documents it has the shard index, not repodata.json, which would take most of the time.
+for the directories are of the mode `redirect`; records state sizes as real ones do. With trees, the mode is `eager`, and a
+package is a file that holds its own path. A day takes the way of a sync from where upstream is read and compared to the seal:
+the leaves of touched names, `directories.amend`, `Store.put`, the trees, `seal.seal`. Of documents it has the shard index, not
+repodata.json, which would take most of the time.
 """
 
 import contextlib
@@ -19,9 +20,10 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from snapmirror import clock, codec
+from snapmirror.cli.gc import leaf_digests
 from snapmirror.conda import Conda, leaf
 from snapmirror.digests import sha256
-from snapmirror.store import seal
+from snapmirror.store import gc, seal
 from snapmirror.store.directories import (
     Amendment,
     Assembled,
@@ -32,7 +34,11 @@ from snapmirror.store.directories import (
     assemble,
     with_documents,
 )
+from snapmirror.store.mark import Mark
+from snapmirror.store.retention import Retention
 from snapmirror.store.store import Store
+from snapmirror.sync.settings import Publish
+from snapmirror.sync.trees import RepoTrees
 
 from . import synthetic
 from .growth import Growth
@@ -45,6 +51,8 @@ START = datetime(2015, 1, 1, 1, tzinfo=UTC)
 _ORIGIN = "https://packages.invalid/conda-forge"
 _INDEX = "repodata_shards.msgpack"
 _WHOLE = "repodata.json"
+#: days after which trees that are no longer kept are dropped
+_DROPPING = 10
 #: builds of a name in one version, in turn
 _BUILDS = ("py310", "py311", "py312", "py313", "h")
 
@@ -70,6 +78,8 @@ class Size:
 
     files: int = 2_800_000
     days: int = 3650
+    #: whether every snapshot has a tree, and the files for it
+    trees: bool = False
     growth: Growth = _GROWTH
     #: names grow as files to this power: 23,427 at 1,602,024 files, 24,617 at 1,746,363, 31,088 at 2,766,431 (same source)
     breadth: float = 0.51
@@ -83,6 +93,11 @@ class Size:
             "win-64": Subdir(0.18, 11_000),
         }
     )
+
+    @property
+    def mode(self) -> str:
+        """Of the directories."""
+        return "eager" if self.trees else "redirect"
 
     def scaled(self, scale: float) -> Self:
         """The same with this part of the names and the files: each name has as many."""
@@ -183,6 +198,8 @@ class Channel:
         self.days = (newest - START).days + 1 if newest else 0
         self._specs = [json.loads(spec) for spec in synthetic.specs(Random(0), [f"lib{number}" for number in range(2000)])]
         self._compress = codec.compressor(codec.LEAF_LEVEL)
+        #: the bytes of those that come on a day
+        self._packages: list[bytes] = []
 
     def add(self, whole: str = "") -> Day:
         """Seal one more day. whole: the directory that gets repodata.json too"""
@@ -191,15 +208,19 @@ class Channel:
         growth = self._size.growth
         storm = random.random() < growth.storms / 365
         fix = random.random() < growth.fixes / 365
+        if self._size.trees and self.days % _DROPPING == 0:
+            self._drop_trees()
+        self._packages = []
         made = [self._make(listing, random, storm=storm, fix=fix) for listing in self._listings]
-        self._store.put([blob for one in made for blob in one.blobs])
+        self._store.put([blob for one in made for blob in one.blobs] + self._packages)
         finals = {one.listing.name: self._finish(one, whole) for one in made}
         self._store.put([final.blobs[final.digest] for final in finals.values()])
         self._store.index.put_leaves({sha256(text): sha256(blob) for one in made for text, blob in one.leaves.values()})
         id_ = clock.to_id(self._store.now())
         read = {name: seal.Read(final.digest.hex(), id_) for name, final in finals.items()}
+        trees = self._build_trees(finals) if self._size.trees else {}
         with self._store.lock(None) as catalog:
-            synced = {REPO: seal.Synced(Conda.kind, read, {}, self._states)}
+            synced = {REPO: seal.Synced(Conda.kind, read, trees, self._states)}
             record = seal.seal(self._store, catalog, synced, [REPO], None)
         self._states = dict(record.repos[REPO].directories)
         for listing in self._listings:
@@ -224,6 +245,21 @@ class Channel:
             "blobs": sum(1 for _ in self._store.blobs.list()),
         }
 
+    def _drop_trees(self) -> None:
+        """Let gc take the trees that are no longer kept: each has a link for every file."""
+        terms = gc.Terms(retention=Retention(), keep_trees=Publish().tree_age, grace=timedelta(0))
+        with self._store.lock(None) as catalog:
+            gc.execute(self._store, catalog, gc.plan(self._store, catalog, Mark(self._store.metadata, leaf_digests), terms))
+
+    def _build_trees(self, finals: Mapping[str, Assembled]) -> dict[str, str]:
+        """The tree objects of a day; those of directories that are as before stand."""
+        newest = self._store.catalog().newest(REPO)
+        links = self._store.published.links(newest.id) if newest else {}
+        before = {name: state.digest for name, state in self._states.items()}
+        standing = {name: links[f"{REPO}/{name}"] for name, one in finals.items() if before.get(name) == one.digest.hex()}
+        readers = {name: self._store.metadata.directory(final.digest) for name, final in finals.items()}
+        return RepoTrees(self._store, {Conda.kind: self._ecosystem}, readers).build(standing, plain=True)
+
     def _make(self, listing: _Listing, random: Random, *, storm: bool, fix: bool) -> "_Made":
         """The leaves of the names that a day touches, and the directory that lists them."""
         changes = self._changes(listing, random, storm=storm, fix=fix)
@@ -242,7 +278,7 @@ class Channel:
         directory = Directory(
             kind=Conda.kind,
             form=Conda.form,
-            mode="redirect",
+            mode=self._size.mode,
             origin=f"{_ORIGIN}/{listing.name}/",
             info={"subdir": listing.name},
             files=files + (was.files if was else 0),
@@ -309,8 +345,14 @@ class Channel:
         for number in range(count):
             digests = random.randbytes(52).hex()
             build = f"{_BUILDS[number % len(_BUILDS)]}h{digests[96:103]}_{number // len(_BUILDS)}"
+            file = f"{name}-{version}-{build}.conda"
+            checksum, size = digests[:64], round(random.lognormvariate(12.5, 2.5)) % (1 << 30)
+            if self._size.trees:
+                package = f"{subdir}/{file}".encode()
+                checksum, size = sha256(package).hex(), len(package)
+                self._packages.append(package)
             yield (
-                f"{name}-{version}-{build}.conda",
+                file,
                 {
                     "build": build,
                     "build_number": number // len(_BUILDS),
@@ -320,8 +362,8 @@ class Channel:
                     "license_family": "BSD",
                     "md5": digests[64:96],
                     "name": name,
-                    "sha256": digests[:64],
-                    "size": round(random.lognormvariate(12.5, 2.5)) % (1 << 30),
+                    "sha256": checksum,
+                    "size": size,
                     "subdir": subdir,
                     "timestamp": int(self._store.now().timestamp() * 1000) - random.randrange(86_400_000),
                     "version": version,

@@ -9,6 +9,8 @@ times as large of the whole.
     python -m bench.years FOLDER [--scale N]     the same by itself, at any scale
     python -m bench.years FOLDER --scale 1 --at-once 8     all of it as it is after ten years, made in eight days, and two usual
                                                            days more
+    python -m bench.years FOLDER [--scale N] --trees       one year in which the channel comes to its size, and every snapshot
+                                                           has a tree; packages are small files
 """
 
 import argparse
@@ -19,7 +21,8 @@ import statistics
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +38,8 @@ SCALE = 0.01
 _MODULE = "bench.years"
 #: parts of the time at which is measured: years 1, 2, 5 and 10
 _CHECKPOINTS = (0.1, 0.2, 0.5, 1.0)
+#: of the one year with trees
+_QUARTERS = (0.25, 0.5, 0.75, 1.0)
 _QUICK = (1.0,)
 _PATIENCE = 60.0
 #: seconds that a channel of full size may take
@@ -84,7 +89,13 @@ FIGURES = {
     "reindex": _figure("reindex", "s", "blobs"),
     "reindex_peak": _figure("reindex: peak memory", "MB", "blobs"),
 }
-BARS = [figure.bar for figure in FIGURES.values()]
+#: the same of a year with trees: to make one takes a link for each file
+TREES = {
+    **{key: _figure(f"with trees: {one.bar.what}", one.bar.unit, one.driver) for key, one in FIGURES.items()},
+    "seal": _figure("with trees: seal a day: CPU", "ms", "files"),
+    "folders": _figure("with trees: what their folders take", "MB", "files"),
+}
+BARS = [figure.bar for figure in (*FIGURES.values(), *TREES.values())]
 
 #: {what is measured or counted: its value} at one checkpoint
 _Found = dict[str, float]
@@ -93,24 +104,27 @@ _Found = dict[str, float]
 def measure(work: Work) -> Iterator[Result]:
     """One round: the history takes longer than what is measured of it."""
     size = Size().scaled(0.0005).within(30) if work.quick else Size().scaled(SCALE)
-    scale = size.files / Size().files
-    found = _measure(work.folder, scale, size.days, _QUICK if work.quick else _CHECKPOINTS)
-    work.note(f"ten years at a scale of {scale:g}", _plots(found))
-    for key, figure in FIGURES.items():
-        if key in found[-1]:
-            yield Result(figure.bar, [found[-1][key]])
+    year = replace(size.within(30 if work.quick else 365), trees=True)
+    for what, made, checkpoints in (("ten years", size, _CHECKPOINTS), ("a year with trees", year, _QUARTERS)):
+        found = _measure(work.folder / what.replace(" ", "-"), made, _QUICK if work.quick else checkpoints)
+        figures = TREES if made.trees else FIGURES
+        work.note(f"{what} at a scale of {made.files / Size().files:g}", _plots(figures, found))
+        for key, figure in figures.items():
+            if key in found[-1]:
+                yield Result(figure.bar, [found[-1][key]])
 
 
-def _measure(folder: Path, scale: float, days: int, checkpoints: Sequence[float]) -> list[_Found]:
+def _measure(folder: Path, size: Size, checkpoints: Sequence[float]) -> list[_Found]:
     """What is found at every checkpoint, in the order of time."""
     found: list[_Found] = []
-    size = (str(scale), str(days))
+    folder.mkdir(exist_ok=True)
+    words = _words(size)
     held = 0
-    for end in (round(part * days) for part in checkpoints):
+    for end in (round(part * size.days) for part in checkpoints):
         one: _Found = {}
         while held < end:
             held = min(held + 365, end)
-            one |= child(_MODULE, "grow", folder / "store", *size, str(held), timeout=_LONG)
+            one |= child(_MODULE, "grow", folder / "store", *words, str(held), timeout=_LONG)
         one |= _figures(folder, size)
         print(
             f"years: {one['snapshots_held']:.0f} snapshots held, the last year made in {one['seconds']:.0f} s",
@@ -123,18 +137,18 @@ def _measure(folder: Path, scale: float, days: int, checkpoints: Sequence[float]
 
 def _at_once(folder: Path, scale: float, days: int) -> _Found:
     """What is found of a channel that has come to its size in so many days, after two usual days at the end of all years."""
-    size = (str(scale), str(Size().days))
-    child(_MODULE, "grow", folder / "store", str(scale), str(days), str(days), timeout=_LONG)
-    grown = child(_MODULE, "usual", folder / "store", *size, timeout=_LONG)
+    size = Size().scaled(scale)
+    child(_MODULE, "grow", folder / "store", *_words(size.within(days)), str(days), timeout=_LONG)
+    grown = child(_MODULE, "usual", folder / "store", *_words(size), timeout=_LONG)
     return grown | _figures(folder, size)
 
 
-def _figures(folder: Path, size: Sequence[str]) -> _Found:
+def _figures(folder: Path, size: Size) -> _Found:
     """Every figure of a store as it stands, of each a fresh process."""
     root = folder / "store"
-    found: _Found = {"seal": child(_MODULE, "seal", root, *size, timeout=_LONG)["seconds"] * 1000}
+    found: _Found = {"seal": child(_MODULE, "seal", root, *_words(size), timeout=_LONG)["seconds"] * 1000}
     days = sorted(path.stem for path in (root / "snapshots").iterdir())
-    config = _configure(folder, root, "http://127.0.0.1:9/conda-forge")
+    config = _configure(folder, root, "http://127.0.0.1:9/conda-forge", size.mode)
 
     def verb(key: str, *arguments: str, peak: bool = False) -> None:
         took = cost([sys.executable, "-m", "snapmirror", *arguments, "-c", str(config)])
@@ -149,14 +163,16 @@ def _figures(folder: Path, size: Sequence[str]) -> _Found:
     verb("gc", "gc", "--dry-run", peak=True)
     verb("check", "check", peak=True)
     verb("reindex", "reindex", peak=True)
-    return {**found, **_serve(config, days), **_sync(folder)}
+    if size.trees:
+        found["folders"] = sum(os.lstat(path).st_blocks * 512 for path, _, _ in os.walk(root / "published")) / 1e6
+    return {**found, **_serve(config, days), **_sync(folder, size)}
 
 
-def _configure(folder: Path, root: Path, upstream: str) -> Path:
+def _configure(folder: Path, root: Path, upstream: str, mode: str = "redirect") -> Path:
     config = folder / f"{root.name}.toml"
     config.write_text(
         f'store = "{root}"\n[serve]\nport = 0\n[[repo]]\nkind = "conda"\npath = "{REPO}"\nupstream = "{upstream}"\n'
-        f'subdirs = {json.dumps(list(Size().subdirs))}\ndownload = "redirect"\n'
+        f'subdirs = {json.dumps(list(Size().subdirs))}\ndownload = "{mode}"\n'
     )
     return config
 
@@ -185,7 +201,7 @@ def _asked(url: str) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def _sync(folder: Path) -> _Found:
+def _sync(folder: Path, size: Size) -> _Found:
     """A sync as an operator runs it, of the newest day, into a copy of the store that was synced of the day before like that.
 
     The leaves of that day are in the store already; all else is as it would be on the next one. And a sync of a day more, on
@@ -194,7 +210,7 @@ def _sync(folder: Path) -> _Found:
     root = folder / "copy"
     _copy(folder / "store", root)
     port = free_port()
-    config = _configure(folder, root, f"http://127.0.0.1:{port}/{REPO}")
+    config = _configure(folder, root, f"http://127.0.0.1:{port}/{REPO}", size.mode)
     server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(folder), str(port)]
     try:
         with process(server, folder / "http.log") as started:
@@ -211,16 +227,18 @@ def _sync(folder: Path) -> _Found:
 
 
 def _copy(root: Path, other: Path) -> None:
-    """A copy of a store, whose blobs are the same files."""
+    """A copy of a store, whose blobs are the same files. It has no trees, for these have millions of names."""
     remove(other)
-    shutil.copytree(root, other, ignore=shutil.ignore_patterns("blobs"), symlinks=True)
+    shutil.copytree(root, other, ignore=shutil.ignore_patterns("blobs", "published"), symlinks=True)
+    (other / "published" / ".trees").mkdir(parents=True)
+    (other / "published" / ".views").mkdir()
     shutil.copytree(root / "blobs", other / "blobs", copy_function=os.link)
 
 
-def _plots(found: Sequence[_Found]) -> str:
+def _plots(figures: Mapping[str, Figure], found: Sequence[_Found]) -> str:
     """A line for each figure: its values, their course, and what it grows with."""
     heads = [f"{one['snapshots_held']:.0f}" for one in found]
-    lines = [("snapshots", *heads, "", "grows"), *(_line(figure, key, found) for key, figure in FIGURES.items())]
+    lines = [("snapshots", *heads, "", "grows"), *(_line(figure, key, found) for key, figure in figures.items())]
     lines += [(f"({name})", *(number(one[name]) for one in found), "", "") for name in _COUNTS]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
@@ -318,12 +336,12 @@ def main() -> None:
     """One step, printed as JSON; or all of it in a folder."""
     name, *rest = sys.argv[1:]
     if name == "grow":
-        print(json.dumps(_grow(Path(rest[0]), _size(*rest[1:3]), int(rest[3]))))
+        print(json.dumps(_grow(Path(rest[0]), _size(*rest[1:4]), int(rest[4]))))
     elif name == "usual":
-        size = _size(*rest[1:3])
+        size = _size(*rest[1:4])
         print(json.dumps(_grow(Path(rest[0]), size, size.days - 1, after=size.days - 3)))
     elif name == "seal":
-        print(json.dumps(_seal(Path(rest[0]), _size(*rest[1:3]))))
+        print(json.dumps(_seal(Path(rest[0]), _size(*rest[1:4]))))
     elif name == "upstream":
         print(json.dumps(_upstream(Path(rest[0]), Path(rest[1]), int(rest[2]))))
     elif name == "hotfix":
@@ -333,16 +351,25 @@ def main() -> None:
         parser.add_argument("folder", type=Path, help="an empty or missing one; the history stays in FOLDER/store")
         parser.add_argument("--scale", type=float, default=SCALE, help="part of conda-forge's names, files and changes")
         parser.add_argument("--at-once", type=int, metavar="DAYS", help="make it in so many days; only two more are usual ones")
+        parser.add_argument("--trees", action="store_true", help="make one year, whose snapshots have trees")
         arguments = parser.parse_args()
         arguments.folder.mkdir(parents=True, exist_ok=True)
+        size = Size().scaled(arguments.scale)
         if arguments.at_once:
-            print(_plots([_at_once(arguments.folder, arguments.scale, arguments.at_once)]))
+            print(_plots(FIGURES, [_at_once(arguments.folder, arguments.scale, arguments.at_once)]))
+        elif arguments.trees:
+            print(_plots(TREES, _measure(arguments.folder, replace(size.within(365), trees=True), _QUARTERS)))
         else:
-            print(_plots(_measure(arguments.folder, arguments.scale, Size().days, _CHECKPOINTS)))
+            print(_plots(FIGURES, _measure(arguments.folder, size, _CHECKPOINTS)))
 
 
-def _size(scale: str, days: str) -> Size:
-    return Size().scaled(float(scale)).within(int(days))
+def _words(size: Size) -> tuple[str, str, str]:
+    """A size as arguments of a step."""
+    return str(size.files / Size().files), str(size.days), "trees" if size.trees else "bare"
+
+
+def _size(scale: str, days: str, trees: str) -> Size:
+    return replace(Size().scaled(float(scale)).within(int(days)), trees=trees == "trees")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@ what is large is let go in time.
 """
 
 import contextlib
+import dataclasses
 import gc
 import threading
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -43,12 +43,12 @@ HISTORY = Path(__file__).resolve().parents[2] / "shared" / "data" / "main-linux-
 DAYS = 40
 
 
-@pytest.fixture(scope="module")
-def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a made-up channel of some days."""
+@pytest.fixture(scope="module", params=[False, True], ids=["bare", "trees"])
+def made_up(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a made-up channel of some days, without trees and with them."""
     root = tmp_path_factory.mktemp("years") / "store"
     channel = bench("channel")
-    with channel.opened(root, channel.Size().scaled(0.0005).within(DAYS)) as growing:
+    with channel.opened(root, dataclasses.replace(channel.Size().scaled(0.0005).within(DAYS), trees=request.param)) as growing:
         for _ in range(DAYS):
             growing.add()
     return root
@@ -97,7 +97,7 @@ def test_the_same_calls_make_the_same_history(tmp_path: Path) -> None:
 @pytest.mark.skipif(not HISTORY.exists(), reason="the recorded channels (../shared) are not beside the project")
 def test_the_growth_is_that_of_a_real_channel() -> None:
     growth = bench("growth")
-    assert astuple(growth.fit(HISTORY)) == pytest.approx(astuple(growth.Growth()), rel=0.005)
+    assert dataclasses.astuple(growth.fit(HISTORY)) == pytest.approx(dataclasses.astuple(growth.Growth()), rel=0.005)
 
 
 def test_a_figure_grows_as_what_it_goes_through_or_more() -> None:
