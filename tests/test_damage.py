@@ -19,7 +19,7 @@ from snapmirror import codec
 from snapmirror.cli.check import _leaf_files
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
-from snapmirror.errors import DamagedError
+from snapmirror.errors import DamagedError, StoreError
 from snapmirror.files.leaf import encode
 from snapmirror.readings import File
 from snapmirror.store import check
@@ -259,6 +259,19 @@ def test_a_damaged_index_is_named_with_the_way_out(how: str, verb: str, mirror: 
     mirror.run(verb, status=1).line("index.lmdb", "`snapmirror reindex`")
     mirror.run("reindex")
     sound(mirror)
+
+
+def test_an_index_that_is_cut_short_is_said_to_be_so_by_whoever_opens_it_next(tmp_path: Path) -> None:
+    """While somebody still had the first error, the index counted as open, which was what the next one was told."""
+    with store_at(tmp_path / "store") as store:
+        store.put([b"a blob"])
+    os.truncate(tmp_path / "store" / "index.lmdb", 8192)
+    with store_at(tmp_path / "store") as store:
+        errors: list[StoreError] = []
+        for _ in range(2):
+            with pytest.raises(StoreError, match="cut short") as raised:
+                store.put([b"another"])
+            errors.append(raised.value)
 
 
 def test_a_scrub_that_must_end_soon_is_carried_on_by_the_next(mirror: Mirror) -> None:

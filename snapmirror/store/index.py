@@ -61,16 +61,20 @@ class Index:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._errors():
+        with self._errors(), contextlib.ExitStack() as opened:
             self._env = lmdb.open(
                 str(path), map_size=_MAP_SIZE, max_dbs=len(_TABLES), subdir=False, readahead=False, mode=0o644
             )
+            # LMDB opens nothing twice in a process, and whoever keeps the error would keep this open: another thread was told
+            # that, and not that the disk was full.
+            opened.callback(self._env.close)
             self._file = _inode(path)
             needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
             if os.path.getsize(path) < needed:  # touching a page that is not there is SIGBUS
                 raise self._unusable("it is cut short")
             self._env.reader_check()  # rows of readers that died would pin pages for ever
             self._blobs, self._others, self._leaves, self._seen, self._notes = (self._env.open_db(name) for name in _TABLES)
+            opened.pop_all()
 
     def close(self) -> None:
         """Close the environment."""
