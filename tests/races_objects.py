@@ -39,6 +39,8 @@ _GRACES = ("0s", "10s")
 _WRONG = (-200.0, 15.0)
 #: seconds; a lease lasts 60
 _STOPPED = 75.0
+#: rounds of one storm; a look reads every record, of which each round makes four
+_LENGTH = 25
 
 
 class Storm:
@@ -117,7 +119,7 @@ class Storm:
     def _collect(self, number: int) -> None:
         machine = self.machines[WRITERS + number]
         time.sleep(self.chance.random())
-        ids = machine.run("snapshots", "--json").json["snapshots"]
+        ids = machine.run("snapshots", "--json", timeout=300).json["snapshots"]
         for verb in (["forget", ids[0]["id"]] if len(ids) > 8 else ["snapshots"]), ["gc", "--grace", _GRACES[number]]:
             result = machine.run(*verb, status=None, timeout=300)
             with self._lock:
@@ -199,18 +201,30 @@ class Rounds:
     def seconds(self) -> float:
         return time.monotonic() - self._begun
 
-    def run(self, storm: Storm) -> Storm:
-        """Rounds of a storm until none is left, or one storm has found a violation."""
-        with storm.asked():
-            while (number := self._take()) is not None:
-                storm.round(stop=number % 20 == 7)
-                with self._lock:
-                    self.done += 1
-                    if storm.violations:
-                        self._rounds = 0
-                    if self.done % 10 == 0:
-                        print(f"{self.done} rounds, {self.seconds:.0f} s", flush=True)
-        return storm
+    def run(self, folder: Path, service: Service, seed: int) -> list[Storm]:
+        """Storms, one after the other, until no round is left, or one has found a violation."""
+        storms: list[Storm] = []
+        number = self._take()
+        while number is not None:
+            place = folder / str(len(storms))
+            storms.append(storm := Storm(place, service, seed + len(storms)))
+            with storm.asked():
+                for _ in range(_LENGTH):
+                    if number is not None:
+                        storm.round(stop=number % 20 == 7)
+                        number = self._next(storm)
+            shutil.rmtree(place)
+        return storms
+
+    def _next(self, storm: Storm) -> int | None:
+        """The number of a round after one of a storm; None for none."""
+        with self._lock:
+            self.done += 1
+            if storm.violations:
+                self._rounds = 0
+            if self.done % 10 == 0:
+                print(f"{self.done} rounds, {self.seconds:.0f} s", flush=True)
+        return self._take()
 
     def _take(self) -> int | None:
         with self._lock:
@@ -236,8 +250,9 @@ def main() -> None:
         service: Any = moto() if asked.moto else ceph(folder / "ceph")
         with service as running, ThreadPoolExecutor(asked.storms) as pool:
             rounds = Rounds(asked.rounds, asked.seconds)
-            began = [Storm(folder / f"storm{one}", running, asked.seed + one) for one in range(asked.storms)]
-            storms = list(pool.map(rounds.run, began))
+            seeds = range(asked.seed, asked.seed + 1000 * asked.storms, 1000)
+            begun = [pool.submit(rounds.run, folder / f"storm{seed}", running, seed) for seed in seeds]
+            storms = [storm for one in begun for storm in one.result()]
     total = {name: sum(getattr(storm, name) for storm in storms) for name in ("operations", "answers", "stopped")}
     what = f"{total['operations']} operations, {sum(len(storm.sealed) for storm in storms)} syncs sealed"
     print(
