@@ -93,6 +93,9 @@ FIGURES = {
 TREES = {
     **{key: _figure(f"with trees: {one.bar.what}", one.bar.unit, one.driver) for key, one in FIGURES.items()},
     "seal": _figure("with trees: seal a day: CPU", "ms", "files"),
+    # where files are held, gc reads leaves too, and each state of one lists all its files again
+    "forget": _figure("with trees: forget --dry-run", "s", "listed"),
+    "gc": _figure("with trees: gc --dry-run", "s", "listed"),
     "folders": _figure("with trees: what their folders take", "MB", "files"),
 }
 BARS = [figure.bar for figure in (*FIGURES.values(), *TREES.values())]
