@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import channel
-from .channel import REPO, Size
+from .channel import REPO
 from .measure import Bar, Result, Work, child, number
 from .servers import memory_below, serving
+from .size import Size
 from .years import _configure
 
 SCALE, DAYS = 0.05, 40

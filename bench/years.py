@@ -30,9 +30,10 @@ from snapmirror.conda import Conda
 from snapmirror.store.store import Store
 
 from . import channel
-from .channel import PARTS, REPO, Day, Size
+from .channel import PARTS, REPO, Day
 from .measure import Bar, Result, Work, child, cost, number, remove
 from .servers import await_port, free_port, memory_below, process, serving
+from .size import Size
 
 SCALE = 0.01
 _MODULE = "bench.years"

@@ -47,8 +47,8 @@ DAYS = 40
 def made_up(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a made-up channel of some days, without trees and with them."""
     root = tmp_path_factory.mktemp("years") / "store"
-    channel = bench("channel")
-    with channel.opened(root, dataclasses.replace(channel.Size().scaled(0.0005).within(DAYS), trees=request.param)) as growing:
+    size = dataclasses.replace(bench("size").Size().scaled(0.0005).within(DAYS), trees=request.param)
+    with bench("channel").opened(root, size) as growing:
         for _ in range(DAYS):
             growing.add()
     return root
@@ -86,7 +86,7 @@ def test_the_same_calls_make_the_same_history(tmp_path: Path) -> None:
     channel = bench("channel")
     for root in (tmp_path / "one", tmp_path / "other"):
         for _ in range(2):
-            with channel.opened(root, channel.Size().scaled(0.0002).within(8)) as growing:
+            with channel.opened(root, bench("size").Size().scaled(0.0002).within(8)) as growing:
                 growing.add()
                 growing.add()
     one, other = ((tmp_path / root / "snapshots" / "20150104T010000Z.json").read_bytes() for root in ("one", "other"))
