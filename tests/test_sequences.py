@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import tempfile
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ class Sequence(RuleBasedStateMachine):
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="sequence-"))
         self._storm = Storm(Path(folder), seed=0)
         self._stack.enter_context(self._storm.begun())
-        self._past = 365
+        self._past = date(2020, 12, 31)
 
     def teardown(self) -> None:
         self._stack.close()
@@ -58,9 +59,8 @@ class Sequence(RuleBasedStateMachine):
     @rule(repo=REPO)
     def seal_as(self, repo: str) -> None:
         """A snapshot before all others."""
-        self._past -= 1
-        month, day = divmod(self._past, 28)
-        self._storm.sync([repo], Seams(share=0), "--seal-as", f"2020{month + 1:02}{day + 1:02}T000000Z")
+        self._past -= timedelta(days=1)
+        self._storm.sync([repo], Seams(share=0), "--seal-as", f"{self._past:%Y%m%d}T000000Z")
 
     @rule(place=PLACE)
     def forget(self, place: int) -> None:
