@@ -38,11 +38,11 @@ def stamps(mirror: Mirror) -> dict[str, Any]:
     return found
 
 
-def sync(mirror: Mirror) -> int:
-    """Sync in a second of its own; when upstream was read, milliseconds."""
+def sync(mirror: Mirror, repo: str = "chan") -> int:
+    """Sync in a second of its own; when the upstream of a repo was read, milliseconds."""
     time.sleep(1.01)
     mirror.sync()
-    read = clock.from_id(mirror.record().repos["chan"].directories["noarch"].read)
+    read = clock.from_id(mirror.record().repos[repo].directories["noarch"].read)
     assert read
     return int(read.timestamp() * 1000)
 
@@ -117,7 +117,7 @@ def test_a_subdir_that_was_not_mirrored_for_a_while_has_its_old_times(mirror: Mi
 def test_two_repos_of_one_upstream_have_their_own_times(mirror: Mirror, channel: Channel) -> None:
     first = sync(mirror)
     mirror.repos.append({**mirror.repos[0], "path": "again"})
-    second = sync(mirror)
+    second = sync(mirror, "again")
     for _ in range(2):
         assert stamps(mirror) == {LIB: first, DATA: first}
         again = mirror.repodata("again/noarch")
