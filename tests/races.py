@@ -548,8 +548,9 @@ class Storm:
         if (ids := [entry.id for entry in entries if not entry.partial]) != sorted(ids):
             self.fault(f"ids are not in the order of publication: {ids}")
         reader = self._reader
-        for id_ in self._gone:  # since the round before, so that every worker has looked
-            if (status := reader.get(f"/{id_}/a/noarch/repodata.json")[0]) != 410:
+        held = {entry.id: next(iter(entry.repos)) for entry in entries}  # one of the past has not every repo
+        for id_ in held.keys() & self._gone:  # since the round before, so that every worker has looked
+            if (status := reader.get(f"/{id_}/{held[id_]}/noarch/repodata.json")[0]) != 410:
                 self.fault(f"{id_} is forgotten, and answers {status}")
         self._gone.clear()
         for entry in entries:
