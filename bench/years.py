@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from snapmirror.conda import Conda
+from snapmirror.store.layout import Layout
 from snapmirror.store.store import Store
 
 from . import channel
@@ -234,8 +235,8 @@ def _copy(root: Path, other: Path) -> None:
     """A copy of a store, whose blobs are the same files. It has no trees, for these have millions of names."""
     remove(other)
     shutil.copytree(root, other, ignore=shutil.ignore_patterns("blobs", "published"), symlinks=True)
-    (other / "published" / ".trees").mkdir(parents=True)
-    (other / "published" / ".views").mkdir()
+    for folder in (Layout(other).trees, Layout(other).views):
+        folder.mkdir(parents=True)
     shutil.copytree(root / "blobs", other / "blobs", copy_function=os.link)
 
 
@@ -354,8 +355,9 @@ def main() -> None:
         parser = argparse.ArgumentParser(prog="python -m bench.years", description="Make years of history, and measure them.")
         parser.add_argument("folder", type=Path, help="an empty or missing one; the history stays in FOLDER/store")
         parser.add_argument("--scale", type=float, default=SCALE, help="part of conda-forge's names, files and changes")
-        parser.add_argument("--at-once", type=int, metavar="DAYS", help="make it in so many days; only two more are usual ones")
-        parser.add_argument("--trees", action="store_true", help="make one year, whose snapshots have trees")
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("--at-once", type=int, metavar="DAYS", help="make it in so many days; only two more are usual ones")
+        which.add_argument("--trees", action="store_true", help="make one year, whose snapshots have trees")
         arguments = parser.parse_args()
         arguments.folder.mkdir(parents=True, exist_ok=True)
         size = Size().scaled(arguments.scale)
