@@ -6,7 +6,7 @@ PYTHON ?= python3
 DEMO_SECONDS ?= 60
 # seconds that each target of `make fuzz` gets
 FUZZ_SECONDS ?= $(if $(SHORT),1,300)
-# processes that run tests
+# processes that run tests; for `make test` one more than processors, as tests wait for a third of their time
 JOBS ?= auto
 # where `make install` puts the program and its manual pages
 PREFIX ?= /usr/local
@@ -111,7 +111,8 @@ demo: $(VENV)/installed
 TESTS ?= tests
 .PHONY: test
 test: $(VENV)/installed-test $(VENV)/debian
-	$(BIN)/python -m pytest --numprocesses $(JOBS) -m 'not long and not proof and not objects and not slow' $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(patsubst auto,$(shell expr $$(getconf _NPROCESSORS_ONLN) + 1),$(JOBS)) \
+		-m 'not long and not proof and not objects and not slow' $(TESTS)
 
 .PHONY: slow
 slow: $(VENV)/installed-test $(VENV)/debian

@@ -24,16 +24,8 @@ from snapmirror.cli.gc import leaf_digests
 from snapmirror.conda import Conda, leaf
 from snapmirror.digests import sha256
 from snapmirror.store import gc, seal
-from snapmirror.store.directories import (
-    Amendment,
-    Assembled,
-    Derived,
-    Directory,
-    DirectoryReader,
-    amend,
-    assemble,
-    with_documents,
-)
+from snapmirror.store.assembly import Amendment, Assembled, amend, assemble, with_documents
+from snapmirror.store.directories import Derived, Directory, DirectoryReader
 from snapmirror.store.mark import Mark
 from snapmirror.store.retention import Retention
 from snapmirror.store.store import Store

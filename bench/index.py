@@ -17,7 +17,8 @@ from typing import Any
 from snapmirror.digests import sha256
 from snapmirror.pypi import Pypi, PypiRepo
 from snapmirror.readings import Answer, Known
-from snapmirror.store.directories import Directory, assemble
+from snapmirror.store.assembly import assemble
+from snapmirror.store.directories import Directory
 from snapmirror.store.store import Store
 from snapmirror.sync.group import no_garbage_collection
 from snapmirror.sync.plan import Marked, build_directory, make_plan

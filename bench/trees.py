@@ -20,7 +20,8 @@ from typing import Any
 from snapmirror.conda import Conda
 from snapmirror.conda.settings import CondaRepo
 from snapmirror.store import fs
-from snapmirror.store.directories import Directory, assemble
+from snapmirror.store.assembly import assemble
+from snapmirror.store.directories import Directory
 from snapmirror.store.records import DirectoryState
 from snapmirror.store.store import Store
 from snapmirror.sync.directory import DirectorySync

@@ -18,7 +18,8 @@ from upstream import Headers, Status, Upstream, _Plan
 from snapmirror import codec
 from snapmirror.digests import Digest, sha256
 from snapmirror.pypi import Pypi, PypiRepo, leaf, names
-from snapmirror.store.directories import Directory, DirectoryReader, assemble
+from snapmirror.store.assembly import assemble
+from snapmirror.store.directories import Directory, DirectoryReader
 from snapmirror.store.store import Store
 from snapmirror.transfer.http import Http
 from snapmirror.transfer.settings import Download

@@ -20,7 +20,8 @@ from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.conda import CondaRepo, leaf, names, newest
 from snapmirror.conda.flat import FlatReading
 from snapmirror.digests import sha256
-from snapmirror.store.directories import Amendment, Derived, Directory, amend, assemble
+from snapmirror.store.assembly import Amendment, amend, assemble
+from snapmirror.store.directories import Derived, Directory
 from snapmirror.store.store import Store
 
 CONDA = ECOSYSTEMS["conda"]
@@ -284,19 +285,21 @@ def test_a_directory_amended_is_the_one_assembled_anew(
     """Whatever comes, goes or changes in it; what stays is not written again."""
     empty = Directory(kind="conda", form=1, mode="eager", origin="https://upstream/")
     labels = {name: leaf.hex()[:3] for name, leaf in leaves.items()}
-    before = assemble(empty, leaves, {}, {file: name for file, name in names.items() if name in leaves}, labels)
+    no_files = sha256(b"0")
+    bare, new_bare = ({name for name, leaf in some.items() if leaf == no_files} for some in (leaves, new))
+    before = assemble(empty, leaves, {}, {file: name for file, name in names.items() if name in leaves}, labels, bare)
     replaced = {name for name in leaves if name in gone or name in new}
     after = {name: leaf for name, leaf in leaves.items() if name not in replaced} | new
     staying = {file: name for file, name in names.items() if name in leaves and name not in replaced}
     coming = {file: name for file, name in more.items() if name in new and file not in staying}
     labels = {name: label for name, label in labels.items() if name not in replaced} | dict.fromkeys(new, "new")
-    whole = assemble(empty, after, {}, staying | coming, labels)
+    whole = assemble(empty, after, {}, staying | coming, labels, bare - replaced | new_bare)
     with tempfile.TemporaryDirectory() as folder:
         Store.create(Path(folder))
         with Store.open(Path(folder), write=True) as store:
             store.put(list(before.blobs.values()))
             unnamed = [file for file, name in names.items() if name in replaced]
-            amendment = Amendment(replaced, new, unnamed, coming, dict.fromkeys(new, "new"))
+            amendment = Amendment(replaced, new, unnamed, coming, dict.fromkeys(new, "new"), new_bare)
             amended = amend(store.metadata.directory(before.digest), empty, len(after), amendment)
     if len(before.directory.buckets) != len(whole.directory.buckets):
         assert amended is None

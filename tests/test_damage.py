@@ -23,7 +23,8 @@ from snapmirror.errors import DamagedError, StoreError
 from snapmirror.files.leaf import encode
 from snapmirror.readings import File
 from snapmirror.store import check
-from snapmirror.store.directories import Assembled, Directory, assemble, with_documents
+from snapmirror.store.assembly import Assembled, assemble, with_documents
+from snapmirror.store.directories import Directory
 from snapmirror.store.fs import remove_tree
 from snapmirror.store.index import BlobRow
 from snapmirror.store.records import DirectoryState, Pin, RepoState

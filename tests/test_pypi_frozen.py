@@ -14,7 +14,8 @@ from snapmirror.digests import sha256
 from snapmirror.ecosystem import PageAt, Site
 from snapmirror.pypi import Pypi, leaf, negotiate, page
 from snapmirror.readings import Answer
-from snapmirror.store.directories import Directory, assemble
+from snapmirror.store.assembly import assemble
+from snapmirror.store.directories import Directory
 
 ADDRESS = "https://index.example/simple/foo-bar/"
 #: from `current/pypi/simple/foo-bar/`

@@ -38,7 +38,7 @@ from snapmirror.serve.settings import Serve
 from snapmirror.serve.tls import context_of
 from snapmirror.serve.view import View
 from snapmirror.serve.workers import listen, serving
-from snapmirror.store import directories, seal
+from snapmirror.store import assembly, seal
 from snapmirror.store.blobs import LocalBlobs
 from snapmirror.store.directories import Derived, Directory, DirectoryReader
 from snapmirror.store.layout import Layout
@@ -138,7 +138,7 @@ class Built:
         )
         leaves = {name: hashlib.sha256(blob).digest() for name, blob in blobs.items()}
         outside = {p.filename: (p.record["name"], elsewhere[p.filename]) for p in packages if p.filename in elsewhere}
-        assembled = directories.assemble(plain, leaves, outside, {})
+        assembled = assembly.assemble(plain, leaves, outside, {})
         store.put(list(assembled.blobs.values()))
         reader = store.metadata.directory(assembled.digest)
         derived = {name: CONDA.derive(reader, name) for name in FORMS}
@@ -149,7 +149,7 @@ class Built:
         if keep:
             for name, data in derived.items():
                 store.documents.put(documents[name].sha256, ".zst", codec.compress(data, 6))
-        assembled = directories.assemble(msgspec.structs.replace(plain, documents=documents), leaves, outside, {})
+        assembled = assembly.assemble(msgspec.structs.replace(plain, documents=documents), leaves, outside, {})
         store.put(list(assembled.blobs.values()))
         return assembled.digest
 

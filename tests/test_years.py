@@ -30,8 +30,9 @@ from snapmirror.serve.answers import UnlistedAnswer
 from snapmirror.serve.resolve import Resolver
 from snapmirror.serve.view import Watch
 from snapmirror.store import check, seal
+from snapmirror.store.assembly import Amendment, amend, assemble
 from snapmirror.store.blobs import BlobInfo, Blobs
-from snapmirror.store.directories import Amendment, Bucket, Counts, Directory, DirectoryReader, Metadata, amend, assemble
+from snapmirror.store.directories import Bucket, Counts, Directory, DirectoryReader, Metadata
 from snapmirror.store.glimpse import glimpse
 from snapmirror.store.held import Held
 from snapmirror.store.mark import Mark, roots

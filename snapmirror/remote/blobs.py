@@ -4,7 +4,7 @@ import contextlib
 import errno
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 from ..digests import Digest, is_hex_digest, sha256
 from ..errors import DamagedError
 from ..store import fs
-from ..store.blobs import BlobInfo, LocalBlobs, Original, Staged
+from ..store.blobs import BlobInfo, LocalBlobs, Original, Staged, too_large
 from ..store.far import NotHere
 from ..store.layout import Layout
 from .objects import Objects
@@ -93,12 +93,14 @@ class RemoteBlobs(LocalBlobs):
         finally:
             self._thread.hurried = False
 
-    def read(self, digest: Digest) -> bytes:
+    def read(self, digest: Digest, most: int | None = None) -> bytes:
         try:
-            return self._cache.read(digest)
+            return self._cache.read(digest, most)
         except DamagedError:  # not in the cache, or torn
             if getattr(self._thread, "hurried", False):
                 raise NotHere from None
+        if most is not None and (self.size_for_reading(digest) or 0) > most:
+            raise too_large(digest, most)
         content = self.read_object(digest)
         self._keep([content])
         return content
@@ -151,7 +153,14 @@ class RemoteBlobs(LocalBlobs):
         row = self._row(digest)
         return self.ask(digest) if row is None else row
 
+    def sizes(self, digests: Collection[Digest]) -> dict[Digest, int]:
+        found = self._cache.sizes(digests)
+        new = [digest for digest in digests if digest not in found]
+        asked = zip(new, self._objects.threads.map(self.size_for_reading, new), strict=True)
+        return found | {digest: size for digest, size in asked if size is not None}
+
     def size_for_reading(self, digest: Digest) -> int | None:
+        """The size of one of `sizes`."""
         if (size := self._cache.size(digest)) is not None:
             return size
         with self._lock:

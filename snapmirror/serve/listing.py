@@ -124,10 +124,12 @@ def _document_size(store: Store, digest: bytes, suffix: str, plain: int) -> int 
 
 def leaves(title: str, store: Store, ecosystem: Ecosystem, state: DirectoryState) -> bytes:
     """The folder of a directory's leaves."""
+    leaves = store.metadata.directory(state.blob).leaves
+    sizes = store.blobs.sizes(leaves.values())
     rows = []
-    for name, leaf in store.metadata.directory(state.blob).leaves.items():
+    for name, leaf in leaves.items():
         path = ecosystem.leaf_path(leaf) or ""
-        rows.append(Row(path.rpartition("/")[2], store.blobs.size_for_reading(leaf), name))
+        rows.append(Row(path.rpartition("/")[2], sizes.get(leaf), name))
     return _page(title, {"": sorted(set(rows))})
 
 

@@ -113,7 +113,7 @@ class Search:
                 if self._lists(leaf, [digest for digest in reader.document.buckets if digest not in seen]):
                     return self._leaf(place, ecosystem, leaf, rest)
                 seen.update(reader.document.buckets)
-                if self._store.blobs.size_for_reading(leaf) is None:
+                if not self._store.blobs.sizes([leaf]):
                     break  # nearly always there never was such a leaf: not worth going through all of history
             except (DamagedError, KeyError) as error:
                 _log_passed_over(unlisted, place, error)

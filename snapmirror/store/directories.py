@@ -7,10 +7,10 @@ must not depend on the version of a compressor, and the digests in them do not c
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, lru_cache
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -21,7 +21,6 @@ from .blobs import Blobs
 
 #: bytes that a leaf may expand to; conda itself refuses shards above 16 MiB, mamba above 100 MiB
 LEAF_LIMIT = 128 << 20
-_NAMES_PER_BUCKET = 16
 #: of all directories that are kept in memory; 90 bytes each
 _MOST_BUCKETS = 1 << 20
 #: buckets that are kept decoded, a kilobyte or two each
@@ -78,6 +77,13 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     names: dict[str, str] = {}
     #: name -> what a list of all says of it, where its ecosystem has such a list
     labels: dict[str, str] = {}
+    #: names whose leaf lists no file: that of conda remembers what was removed (CEP 16), so that the name stays
+    empty: set[str] = set()
+
+    @property
+    def listing(self) -> dict[str, Digest]:
+        """name -> leaf, of those that list a file."""
+        return {name: leaf for name, leaf in self.leaves.items() if name not in self.empty} if self.empty else self.leaves
 
 
 class Counts(msgspec.Struct, frozen=True, gc=False):
@@ -100,125 +106,9 @@ class _Names(msgspec.Struct, frozen=True):
     leaves: dict[str, msgspec.Raw] = {}
 
 
-class Assembled(NamedTuple):
-    """A directory ready to be stored."""
-
-    digest: Digest
-    directory: Directory
-    #: what is to be stored: the directory, and those of its buckets that are new
-    blobs: dict[Digest, bytes]
-
-
 def bucket_of(name: str, width: int) -> int:
     """The bucket of a name among `width`, a power of two."""
     return int.from_bytes(sha256(name.encode())[:4], "big") & (width - 1)
-
-
-def assemble(
-    directory: Directory,
-    leaves: Mapping[str, Digest],
-    elsewhere: Mapping[str, tuple[str, str]],
-    names: Mapping[str, str],
-    labels: Mapping[str, str] | None = None,
-) -> Assembled:
-    """Build the buckets of a directory.
-
-    directory: without buckets
-    leaves: name -> leaf
-    elsewhere: file -> (name of its leaf, URL)
-    names: file -> name of its leaf where that can't be told from the file's name
-    labels: name -> what a list of all says of it
-    """
-    width = _width(len(leaves))
-    parts = [Bucket(leaves={}, elsewhere={}, names={}, labels={}) for _ in range(width)]
-    for name, leaf in leaves.items():
-        parts[bucket_of(name, width)].leaves[name] = leaf
-    for file, (name, url) in elsewhere.items():
-        parts[bucket_of(name, width)].elsewhere[file] = url
-    for file, name in names.items():
-        parts[bucket_of(file, width)].names[file] = name
-    for name, label in (labels or {}).items():
-        parts[bucket_of(name, width)].labels[name] = label
-    encoded = [codec.to_msgpack(part) for part in parts]
-    digests = tuple(map(sha256, encoded))
-    return _assembled(directory, digests, dict(zip(digests, encoded, strict=True)))
-
-
-def _width(names: int) -> int:
-    width = 1
-    while width * _NAMES_PER_BUCKET < names:
-        width *= 2
-    return width
-
-
-def _assembled(directory: Directory, buckets: tuple[Digest, ...], blobs: dict[Digest, bytes]) -> Assembled:
-    directory = msgspec.structs.replace(directory, buckets=buckets)
-    content = codec.to_msgpack(directory)
-    digest = sha256(content)
-    return Assembled(digest, directory, {**blobs, digest: content})
-
-
-def with_documents(assembled: Assembled, documents: Mapping[str, Derived]) -> Assembled:
-    """The same directory with other derived documents."""
-    buckets = {digest: content for digest, content in assembled.blobs.items() if digest != assembled.digest}
-    directory = msgspec.structs.replace(assembled.directory, documents=dict(documents))
-    return _assembled(directory, directory.buckets, buckets)
-
-
-class Amendment(NamedTuple):
-    """What changes in a directory of which all else stays. It can't say anything of `elsewhere`."""
-
-    #: names that lose the leaf that they had
-    replaced: Collection[str]
-    #: the leaves of names that get one: another one, or their first
-    leaves: Mapping[str, Digest]
-    #: files that leave the map `names`
-    unnamed: Collection[str]
-    #: files that come into it: {file: name of its leaf}
-    names: Mapping[str, str]
-    #: labels of those names in `leaves` that have one
-    labels: Mapping[str, str] = {}
-
-
-def amend(before: "DirectoryReader", directory: Directory, count: int, amendment: Amendment) -> Assembled | None:
-    """A directory made of another one: what `assemble` would make of all leaves, but only buckets that differ are made anew.
-
-    directory: the new document, without buckets
-    count: how many names it has
-    None if with so many names it has another number of buckets. Raises DamagedError if an old bucket can't be read.
-    """
-    old = before.document.buckets
-    width = len(old)
-    if _width(count) != width:
-        return None
-    parts: dict[int, Bucket] = {}
-
-    def part(key: str) -> Bucket:
-        place = bucket_of(key, width)
-        if place not in parts:
-            bucket = before.bucket(place)
-            parts[place] = msgspec.structs.replace(
-                bucket, leaves=dict(bucket.leaves), names=dict(bucket.names), labels=dict(bucket.labels)
-            )
-        return parts[place]
-
-    for name in amendment.replaced:
-        part(name).leaves.pop(name, None)
-        part(name).labels.pop(name, None)
-    for name, leaf in amendment.leaves.items():
-        part(name).leaves[name] = leaf
-    for file in amendment.unnamed:
-        part(file).names.pop(file, None)
-    for file, name in amendment.names.items():
-        part(file).names[file] = name
-    for name, label in amendment.labels.items():
-        part(name).labels[name] = label
-    encoded = {place: codec.to_msgpack(bucket) for place, bucket in parts.items()}
-    digests = list(old)
-    for place, content in encoded.items():
-        digests[place] = sha256(content)
-    new = {digests[place]: content for place, content in encoded.items() if digests[place] != old[place]}
-    return _assembled(directory, tuple(digests), new)
 
 
 class _Directories:
@@ -303,10 +193,8 @@ class Metadata:
 
     def leaf(self, digest: Digest) -> bytes:
         """The canonical, uncompressed bytes of a leaf. Raises DamagedError if it can't be read."""
-        if (self._blobs.size_for_reading(digest) or 0) > LEAF_LIMIT:
-            raise DamagedError(f"blob {digest.hex()}", "is too large for a leaf")
         try:
-            return codec.decompress(self._blobs.read(digest), LEAF_LIMIT)
+            return codec.decompress(self._blobs.read(digest, LEAF_LIMIT), LEAF_LIMIT)
         except ValueError as error:
             raise DamagedError(f"blob {digest.hex()}", f"is no leaf: {error}") from None
 
@@ -335,6 +223,10 @@ class DirectoryReader:
     def leaf(self, name: str) -> Digest | None:
         """The leaf of a name, None if there is none."""
         return self._bucket(name).leaves.get(name)
+
+    def lists(self, name: str) -> bool:
+        """Whether it has a leaf of this name that lists a file."""
+        return name in self._bucket(name).listing
 
     def read_leaf(self, name: str) -> bytes | None:
         """The canonical bytes of the leaf of a name, None if there is none."""
@@ -368,6 +260,16 @@ class DirectoryReader:
         for bucket in self.document.buckets:
             found.update(self._metadata.labels(bucket))
         return found
+
+    @cached_property
+    def empty(self) -> set[str]:
+        """Every name whose leaf lists no file."""
+        return {name for bucket in self.document.buckets for name in self._metadata.bucket(bucket).empty}
+
+    @cached_property
+    def listing(self) -> dict[str, Digest]:
+        """Every name whose leaf lists a file, and this leaf, sorted by name."""
+        return {name: leaf for name, leaf in self.leaves.items() if name not in self.empty}
 
     @cached_property
     def leaves(self) -> dict[str, Digest]:

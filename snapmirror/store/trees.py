@@ -62,7 +62,7 @@ class Trees:
         for path in filter(leads_out, listing):
             raise DamagedError(f"a file with the name {path!r}", "is listed, and can't be in a tree: that name leads out of it")
         temporary = self._folder / f".new-{secrets.token_hex(8)}"
-        folders = sorted({os.path.dirname(path) for path in listing} | {""})
+        folders = sorted({path.rpartition("/")[0] for path in listing} | {""})
         try:
             for folder in folders:
                 with fs.full_disk(temporary):

@@ -20,7 +20,6 @@ from .calendar import Calendar, Days, month
 from .compare import Differences, NameChange
 from .health import Health
 from .history import Log
-from .named import Emptiness
 from .onefile import OneFile
 from .packages import Package
 from .searcher import Names, Searcher
@@ -76,15 +75,13 @@ class Parameter(NamedTuple):
 class Kept(NamedTuple):
     """What one process keeps between requests, so that it need not be read again."""
 
-    emptiness: Emptiness
     searcher: Searcher
     calendar: Calendar
 
     @classmethod
-    def of(cls, store: Store, ecosystems: Mapping[str, Ecosystem]) -> "Kept":
+    def of(cls, store: Store) -> "Kept":
         """Empty ones for a store."""
-        emptiness = Emptiness(store, ecosystems)
-        return cls(emptiness, Searcher(store, emptiness), Calendar(store))
+        return cls(Searcher(store), Calendar(store))
 
 
 class Asked(NamedTuple):
@@ -150,7 +147,7 @@ def _changes(asked: Asked) -> Changes:
     what, text = asked.given.get("what", ""), asked.given.get("q", "").casefold()
     if what not in ("", *compare.WHAT):
         raise UsageError(f"what={what[:40]}: is none of {', '.join(compare.WHAT)}")
-    found = compare.names(asked.store, asked.kept.emptiness, old, new, _repos(asked, {**old.repos, **new.repos}))
+    found = compare.names(asked.store, old, new, _repos(asked, {**old.repos, **new.repos}))
     changes = [one for one in found if what in ("", one.what) and text in one.name.casefold()]
     return Changes(old=old.id, new=new.id, changes=changes)
 
@@ -294,7 +291,7 @@ class Api:
     def __init__(self, store: Store, ecosystems: Mapping[str, Ecosystem]) -> None:
         self._store = store
         self._ecosystems = ecosystems
-        self._kept = Kept.of(store, ecosystems)
+        self._kept = Kept.of(store)
 
     def ask(self, path: str, query: Mapping[str, str], catalog: Catalog) -> msgspec.Struct | None:
         """The answer for a raw path below `/-/api/v1/`; None if there is nothing of that kind. Raises as `answer`."""

@@ -11,7 +11,6 @@ from ..ecosystem.environments import Environment
 from ..store.directories import DirectoryReader
 from ..store.records import Record, place_of
 from ..store.store import Store
-from .named import Emptiness
 from .which import Lack, directories_of, lacks
 
 
@@ -44,37 +43,34 @@ class NameChange(msgspec.Struct, frozen=True, kw_only=True):
     what: What
 
 
-def names(store: Store, emptiness: Emptiness, old: Record, new: Record, repos: Collection[str]) -> list[NameChange]:
+def names(store: Store, old: Record, new: Record, repos: Collection[str]) -> list[NameChange]:
     """The packages that differ between two records, in these repos, by repo, directory and name.
 
-    Of a directory no bucket is read but those that differ, and no leaf but small ones, that may list nothing any more.
-    Raises DamagedError.
+    Of a directory no bucket is read but those that differ, and no leaf. Raises DamagedError.
     """
     found = []
     for path, directory, was, now in _differing(store, old, new, repos):
-        kind = (now or was).document.kind  # type: ignore[union-attr]
-        differing = list(changed_names(was, now))
-        nothing = emptiness.among(kind, {leaf for _, *both in differing for leaf in both if leaf})
-        for name, before, after in differing:
-            one, other = before and before not in nothing, after and after not in nothing
-            if one or other:
-                what: What = "changed" if one and other else "added" if other else "removed"
-                found.append(NameChange(repo=path, directory=directory, name=name, what=what))
+        for name, before, after in changed_names(was, now):
+            what: What = "changed" if before and after else "added" if after else "removed"
+            found.append(NameChange(repo=path, directory=directory, name=name, what=what))
     return found
 
 
 def changed_names(
     old: DirectoryReader | None, new: DirectoryReader | None
 ) -> Iterator[tuple[str, Digest | None, Digest | None]]:
-    """The names whose leaves differ between two directories, sorted, each with these leaves. Raises DamagedError."""
+    """The names whose leaves differ between two directories, sorted, each with these leaves: None where no file is listed.
+
+    Raises DamagedError.
+    """
     one, other = (reader.document.buckets if reader else () for reader in (old, new))
     if old and new and len(one) == len(other):
         places = [place for place, (was, now) in enumerate(zip(one, other, strict=True)) if was != now]
         before, after = (
-            {name: leaf for place in places for name, leaf in reader.bucket(place).leaves.items()} for reader in (old, new)
+            {name: leaf for place in places for name, leaf in reader.bucket(place).listing.items()} for reader in (old, new)
         )
     else:
-        before, after = old.leaves if old else {}, new.leaves if new else {}
+        before, after = old.listing if old else {}, new.listing if new else {}
     for name in sorted({**before, **after}):
         if before.get(name) != after.get(name):
             yield name, before.get(name), after.get(name)

@@ -21,7 +21,8 @@ from ..errors import (
     UpstreamError,
 )
 from ..readings import Draft, File, Known, Reading, Selection
-from ..store.directories import Assembled, DirectoryReader, with_documents
+from ..store.assembly import Assembled, with_documents
+from ..store.directories import DirectoryReader
 from ..store.index import Seen
 from ..store.records import DirectoryState, place_of
 from ..store.store import Store

@@ -16,8 +16,9 @@ from ..ecosystem import Ecosystem, Repo
 from ..errors import AbsentError, DamagedError, UpstreamError
 from ..readings import File, FileList, Known, Reading
 from ..store import locks
+from ..store.assembly import Amendment, Assembled, amend, assemble
 from ..store.catalog import Catalog
-from ..store.directories import Amendment, Assembled, DirectoryReader, amend, assemble
+from ..store.directories import DirectoryReader
 from ..store.documents import current_documents, documents_of
 from ..store.live import latest
 from ..store.records import DirectoryState, Record, RepoState
@@ -256,11 +257,12 @@ def _with_leaves(ecosystem: Ecosystem, before: DirectoryReader, leaves: Mapping[
     document = replace(before.document, files=count, size=size)
     found = {name: leaf for name, leaf in {**before.leaves, **leaves}.items() if leaf}
     come = {name: leaf for name, leaf in leaves.items() if leaf}
-    amended = amend(before, document, len(found), Amendment(leaves.keys(), come, unnamed, strays, labels))
+    empty = {name for name, files in new.items() if not files}
+    amended = amend(before, document, len(found), Amendment(leaves.keys(), come, unnamed, strays, labels, empty))
     if amended is None:
         names = {file: name for file, name in before.names.items() if name not in leaves}
         stay = {name: label for name, label in before.labels.items() if name not in leaves}
-        amended = assemble(document, found, {}, names | strays, stay | labels)
+        amended = assemble(document, found, {}, names | strays, stay | labels, (before.empty - leaves.keys()) | empty)
     return amended
 
 

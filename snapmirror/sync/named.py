@@ -1,6 +1,6 @@
 """What a text names in a directory (`Ecosystem.naming`): the leaves that may list it, and which of their files are meant."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from .. import codec
 from ..digests import Digest
@@ -8,12 +8,6 @@ from ..ecosystem import Ecosystem, Naming
 from ..errors import UsageError
 from ..readings import File
 from ..store.directories import DirectoryReader
-from ..store.store import Store
-
-#: bytes of a stored leaf that only remembers what was removed; with a few records it has no less
-_SMALL = 512
-#: leaves of which that is kept; when there are more, it begins anew
-_MOST = 1 << 18
 
 
 class Namings:
@@ -66,34 +60,6 @@ def with_digest(ecosystem: Ecosystem, leaf: bytes, digest: Digest) -> list[File]
     if digest not in leaf and digest.hex().encode() not in leaf:
         return []
     return [file for file in ecosystem.files(leaf) if file.sha256 == digest]
-
-
-class Emptiness:
-    """Which leaves say only what was removed: those of conda remember that (`removed`, CEP 16), so the name stays."""
-
-    def __init__(self, store: Store, ecosystems: Mapping[str, Ecosystem]) -> None:
-        self._store = store
-        self._ecosystems = ecosystems
-        #: {kind: {leaf: whether it lists nothing}}
-        self._known: dict[str, dict[Digest, bool]] = {}
-
-    def among(self, kind: str, leaves: Iterable[Digest]) -> set[Digest]:
-        """Those leaves of a directory of this kind that list no file. Raises DamagedError.
-
-        One of more than a few hundred bytes counts as one that lists something: to read all leaves of a large channel takes
-        seconds, and only where dozens of files were removed and none is left would that be wrong.
-        """
-        leaves = set(leaves)
-        known = self._known.setdefault(kind, {})
-        if len(known) >= _MOST:
-            known = self._known[kind] = {}
-        blobs, metadata, ecosystem = self._store.blobs, self._store.metadata, self._ecosystems[kind]
-        new = [leaf for leaf in leaves if leaf not in known]  # not a difference of sets: that goes through all that are known
-        # Sizes first, of all: in turn with reading, 84,000 leaves took a tenth longer.
-        small = [leaf for leaf in new if (size := blobs.size_for_reading(leaf)) is not None and size <= _SMALL]
-        found = {leaf: not ecosystem.files(metadata.leaf(leaf)) for leaf in small}
-        known |= dict.fromkeys(new, False) | found
-        return {leaf for leaf in leaves if known[leaf]}
 
 
 def yanked(ecosystem: Ecosystem, record: bytes) -> str | None:

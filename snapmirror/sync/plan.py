@@ -13,7 +13,8 @@ from ..digests import Digest, algorithm
 from ..ecosystem import Ecosystem, Repo
 from ..errors import TransportError
 from ..readings import Draft, File, FileList, Reading
-from ..store.directories import Amendment, Assembled, Directory, DirectoryReader, amend, assemble
+from ..store.assembly import Amendment, Assembled, amend, assemble
+from ..store.directories import Directory, DirectoryReader
 from ..store.store import Store
 from ..validators import Validators
 from .press import Content, PlannedLeaf, press
@@ -147,12 +148,17 @@ class DirectoryPlan:
         """What differs from the previous directory."""
         unnamed = [file for name in self.replaced for file in self._old(name).strays]
         leaves = {leaf.name: leaf.blob for leaf in self.leaves.values()}
-        return Amendment(self.replaced, leaves, unnamed, self.strays, self.labels)
+        return Amendment(self.replaced, leaves, unnamed, self.strays, self.labels, self.empty)
 
     @property
     def labels(self) -> dict[str, str]:
         """Of leaves that are new, those that have one."""
         return {leaf.name: leaf.label for leaf in self.leaves.values() if leaf.label}
+
+    @property
+    def empty(self) -> set[str]:
+        """Of leaves that are new, those that list no file."""
+        return {leaf.name for leaf in self.leaves.values() if not leaf.files}
 
     @property
     def strays(self) -> dict[str, str]:
@@ -337,6 +343,7 @@ def _assemble(plan: DirectoryPlan, directory: Directory) -> Assembled:
     leaves = {name: leaf for name, leaf in previous.leaves.items() if name not in plan.replaced} if previous else {}
     names = {file: name for file, name in previous.names.items() if name in leaves} if previous else {}
     labels = {name: label for name, label in previous.labels.items() if name in leaves} if previous else {}
+    empty = previous.empty & leaves.keys() if previous else set()
     new = plan.leaves.values()
     elsewhere = (
         {}
@@ -344,4 +351,4 @@ def _assemble(plan: DirectoryPlan, directory: Directory) -> Assembled:
         else {file.name: (leaf.name, file.url) for leaf in new for file in leaf.files if file.url}
     )
     leaves |= {leaf.name: leaf.blob for leaf in new}
-    return assemble(directory, leaves, elsewhere, names | plan.strays, labels | plan.labels)
+    return assemble(directory, leaves, elsewhere, names | plan.strays, labels | plan.labels, empty | plan.empty)

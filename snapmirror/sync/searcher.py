@@ -16,7 +16,6 @@ from ..errors import DamagedError
 from ..store.catalog import Catalog
 from ..store.records import Record
 from ..store.store import Store
-from . import named
 
 _log = logging.getLogger(__name__)
 #: seconds that a search waits for older names: all of those of a small store are there by then
@@ -50,9 +49,8 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
 class Searcher:
     """Searches the names of one store, for one process."""
 
-    def __init__(self, store: Store, emptiness: named.Emptiness) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._emptiness = emptiness
         self._lock = threading.Lock()
         self._index: _Index | None = None
 
@@ -80,9 +78,7 @@ class Searcher:
         if id_ != newest[repo].id:
             return id_
         for state in newest[repo].repos[repo].directories.values():
-            reader = self._store.metadata.directory(state.blob)
-            leaf = reader.leaf(name)
-            if leaf and not self._emptiness.among(reader.document.kind, [leaf]):
+            if self._store.metadata.directory(state.blob).lists(name):
                 return id_
         return None
 

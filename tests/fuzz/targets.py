@@ -507,11 +507,8 @@ class _Blob:
     def __init__(self, data: bytes) -> None:
         self._data = data
 
-    def read(self, digest: bytes) -> bytes:
+    def read(self, digest: bytes, most: int | None = None) -> bytes:
         return self._data
-
-    def size_for_reading(self, digest: bytes) -> int:
-        return len(self._data)
 
     def expect(self, digests: object) -> None:
         """It is at hand."""
@@ -522,9 +519,11 @@ DIRECTORY = directories.Directory(kind="conda", form=1, mode="eager", origin=URL
 
 @target(
     codec.to_msgpack(DIRECTORY),
-    codec.to_msgpack(directories.Bucket(leaves={"a": bytes(32)}, names={"b": "a"}, labels={"a": "1 a"}, elsewhere={"c": URL})),
+    codec.to_msgpack(
+        directories.Bucket(leaves={"a": bytes(32)}, names={"b": "a"}, labels={"a": "1 a"}, empty={"a"}, elsewhere={"c": URL})
+    ),
     codec.compress(b"leaf", 3),
-    words="kind form mode origin info extra documents withheld files size buckets leaves elsewhere names labels sha256 suffixes",
+    words="kind form mode origin info extra documents withheld files size buckets leaves elsewhere names labels empty sha256 suffixes",
 )
 def metadata_blob(data: bytes) -> None:
     """A directory, a bucket and a leaf of a damaged store."""
