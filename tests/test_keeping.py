@@ -1,6 +1,7 @@
 """Retention, forget and gc: what is deleted, and what never is."""
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -153,6 +154,26 @@ def test_a_sync_that_finds_a_blob_just_before_gc_deletes_it_leaves_no_row_of_it(
         monkeypatch.setattr(LocalBlobs, "delete", found)
         assert collect(store)
         assert {digest for digest, _ in store.index.blobs()} == {blob.digest for blob in store.blobs.list()}
+
+
+def test_bytes_that_a_full_disk_takes_away_before_they_have_their_name_are_not_taken_for_held(tmp_path: Path) -> None:
+    """Of a process that was stopped for hours while it stored them; the snapshot would be published without them."""
+    Store.create(tmp_path)
+    with (
+        Store.open(tmp_path, write=True) as store,
+        Store.open(tmp_path, write=True, now=lambda: datetime.now(UTC) + timedelta(hours=2)) as later,
+    ):
+
+        def contents() -> Iterator[bytes]:
+            yield b"one"
+            later.clear_partials()
+            yield b"two"
+
+        with pytest.raises(FileNotFoundError):
+            store.blobs.put(contents())  # type: ignore[arg-type]
+        assert not list(store.layout.incoming.glob("put-*"))
+        store.put([b"one", b"two"])
+        assert store.blobs.read(sha256(b"one")) == b"one"
 
 
 def test_gc_drops_notes_of_lost_files_that_are_there_or_that_nothing_lists(tmp_path: Path, channel: Channel) -> None:

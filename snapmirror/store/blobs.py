@@ -152,20 +152,21 @@ class LocalBlobs:
         return f"{self._folder}/{name[:2]}/{name}"
 
     def put(self, data: Sequence[bytes]) -> list[Staged]:
-        staged = []
+        staged: list[Staged] = []
+        held: list[Staged] = []
+        new: list[Staged] = []
         try:
             for content in data:
                 sums = Sums()
                 sums.update(content)
                 path = self._layout.incoming / f"put-{secrets.token_hex(8)}"
                 staged.append(Staged(path, sums.sha256, sums.blake3, sums.size))
-                if self.size(sums.sha256) != len(content):
+                if self.size(sums.sha256) == len(content):
+                    held.append(staged[-1])
+                else:
                     fs.write_new(path, content, sync=False)
-            held: list[Staged] = []
-            new: list[Staged] = []
-            for one in staged:
-                (new if one.path.exists() else held).append(one)
-            self.admit(new)
+                    new.append(staged[-1])
+            self.admit(new)  # one that somebody has taken away meanwhile, on a full disk, is missed here
             self.sync_names(one.sha256 for one in held)
         except BaseException:  # on a full disk others need the room, and nobody else takes such files away for a while
             for one in staged:
