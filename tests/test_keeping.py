@@ -1,7 +1,7 @@
 """Retention, forget and gc: what is deleted, and what never is."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from snapmirror.digests import sha256
 from snapmirror.errors import DamagedError, Forgotten, LockedError, UsageError
 from snapmirror.readings import File
 from snapmirror.store import check, fs, reindex, retention
-from snapmirror.store.blobs import LocalBlobs
+from snapmirror.store.blobs import LocalBlobs, Staged
 from snapmirror.store.directories import DirectoryReader
 from snapmirror.store.live import Live, Lost
 from snapmirror.store.records import Pin, RepoState
@@ -154,6 +154,23 @@ def test_a_sync_that_finds_a_blob_just_before_gc_deletes_it_leaves_no_row_of_it(
         monkeypatch.setattr(LocalBlobs, "delete", found)
         assert collect(store)
         assert {digest for digest, _ in store.index.blobs()} == {blob.digest for blob in store.blobs.list()}
+
+
+def test_a_gc_between_the_name_of_a_blob_and_its_row_leaves_no_row_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a process that was slower than gc's grace."""
+    Store.create(tmp_path)
+    with Store.open(tmp_path, write=True) as store:
+        admit = LocalBlobs.admit
+
+        def late(blobs: LocalBlobs, staged: Sequence[Staged]) -> None:
+            admit(blobs, staged)
+            assert collect(store) == sum(one.size for one in staged)
+
+        monkeypatch.setattr(LocalBlobs, "admit", late)
+        store.put([b"of no use"])
+        assert not list(store.index.blobs())
 
 
 def test_bytes_that_a_full_disk_takes_away_before_they_have_their_name_are_not_taken_for_held(tmp_path: Path) -> None:

@@ -226,8 +226,8 @@ class Store:
     def drop_absent(self, digests: Iterable[Digest]) -> None:
         """Take out the rows of those blobs that are gone.
 
-        Between the row and the file of a blob that is being deleted another process may find it whole, and enter it again. One
-        of the two comes last, and sees what there is.
+        Between the row and the file of a blob that is being deleted another process may find it whole, and enter it again; or
+        have given it its name, and enter it only now. One of the two comes last, and sees what there is.
         """
         gone = [digest for digest in digests if self.blobs.size(digest) is None]
         if self.index.held(gone):
@@ -280,6 +280,7 @@ class Store:
     def _enter(self, staged: Sequence[Staged | Original]) -> None:
         rows = {one.sha256: BlobRow(one.size, one.blake3) for one in staged}
         self.index.put_blobs(rows, {one.other: one.sha256 for one in staged if one.other})
+        self.drop_absent(rows)  # a gc whose grace is over by now
 
     def clear_partials(self, older: float = 0.0) -> int:
         """Remove what no process is writing in `incoming/`, last written `older` seconds ago or earlier; the bytes freed.
