@@ -280,7 +280,7 @@ class Store:
     def _enter(self, staged: Sequence[Staged | Original]) -> None:
         rows = {one.sha256: BlobRow(one.size, one.blake3) for one in staged}
         self.index.put_blobs(rows, {one.other: one.sha256 for one in staged if one.other})
-        self.drop_absent(rows)  # a gc whose grace is over by now
+        self.drop_absent(rows)  # a gc may have removed one since it got its name
 
     def clear_partials(self, older: float = 0.0) -> int:
         """Remove what no process is writing in `incoming/`, last written `older` seconds ago or earlier; the bytes freed.
