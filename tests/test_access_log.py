@@ -133,18 +133,20 @@ def test_metadata_as_json_lines(tmp_path: Path) -> None:
     with Index(tmp_path / "upstream") as index:
         index.wheel("six", "1.0")
         mirror = Mirror(tmp_path / "mirror")
-        keys = {"kind": "pypi", "download": "on-demand", "metadata": "on-request", "max_metadata_age": "1s"}
+        keys = {"kind": "pypi", "download": "on-demand", "metadata": "on-request"}
         mirror.repos.append({"path": "pypi", "upstream": index.url, **keys})
         mirror.settings["serve"] = {"access_log": str(tmp_path / "log"), "access_log_format": "json"}
-        mirror.write()
-        with server(mirror.config) as (url, _):
-            for wait, fault in ((0.0, None), (0.0, None), (1.1, None), (1.1, Status(503, {"Retry-After": "0"}))):
-                time.sleep(wait)
-                if fault:
-                    index.fault("/simple/*", fault)
-                answer = requests.get(f"{url}/pypi/simple/six/", headers={"Referer": "http://x/ü".encode()}, timeout=20)
-                assert answer.status_code == 200
-            told = lines(tmp_path / "log", 4)
+        for age, wait, faults in (("1h", 0.0, (None, None)), ("1s", 1.1, (None, Status(503, {"Retry-After": "0"})))):
+            mirror.repos[-1]["max_metadata_age"] = age
+            mirror.write()
+            with server(mirror.config) as (url, _):
+                for fault in faults:
+                    time.sleep(wait)
+                    if fault:
+                        index.fault("/simple/*", fault)
+                    answer = requests.get(f"{url}/pypi/simple/six/", headers={"Referer": "http://x/ü".encode()}, timeout=20)
+                    assert answer.status_code == 200
+        told = lines(tmp_path / "log", 4)
     assert [line["cache"] for line in told] == ["revalidated", "hit", "revalidated", "stale"]
     assert [line["upstream_seconds"] is None for line in told] == [False, True, False, False]
     assert told[0]["bytes"] == int(answer.headers["Content-Length"])
