@@ -6,7 +6,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from mirror import TIMEOUT, Mirror
 from pypi_index import Index
 from serving import server
 from upstream import Slow, Status, Upstream
+from waiting import eventually
 
 COMBINED = re.compile(
     r'(?P<client>\S+) - - \[(?P<time>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000)\] "(?P<request>[^"]*)" (?P<status>\d{3}) '
@@ -170,14 +171,6 @@ def test_logrotate(mirror: Mirror) -> None:
             with contextlib.suppress(requests.ConnectionError):
                 requests.get(file, timeout=TIMEOUT)
         eventually(lambda: log.read_text().count("\n") > 0)
-
-
-def eventually(holds: Callable[[], object]) -> None:
-    for _ in range(500):
-        if holds():
-            return
-        time.sleep(0.02)
-    raise AssertionError
 
 
 def test_standard_output(mirror: Mirror) -> None:

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from channels import Channel, make_package
 from mirror import Mirror
 from upstream import Body, Call, Html, Redirect, Status, Truncate, Upstream
+from waiting import eventually
 
 from snapmirror.cli.config import load
 from snapmirror.errors import ConfigError
@@ -285,14 +285,6 @@ def gate() -> Iterator[threading.Event]:
     event.set()
 
 
-def until(condition: Any) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_second_sync_of_a_repo_ends_and_syncs_the_others(mirror: Mirror, upstream: Upstream, gate: threading.Event) -> None:
     other = Channel(upstream.root / "other")
     other.add(make_package("thing"))
@@ -302,7 +294,7 @@ def test_second_sync_of_a_repo_ends_and_syncs_the_others(mirror: Mirror, upstrea
     upstream.fault("/chan/noarch/lib-1.0-0.conda", Call(lambda: gate.wait(40)))
     first = mirror.start("sync", "chan")
     try:
-        until(lambda: "/chan/noarch/lib-1.0-0.conda" in [*upstream.paths(), *hits(upstream)])
+        eventually(lambda: "/chan/noarch/lib-1.0-0.conda" in [*upstream.paths(), *hits(upstream)])
         second = mirror.sync("--json", status=4)
         assert "locked by another process" in second.json["repos"]["chan"]["problem"]
         assert list(mirror.record().repos) == ["other"]

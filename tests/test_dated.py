@@ -135,8 +135,8 @@ def test_an_id_is_answered_the_moment_it_is_sealed(mirror: Mirror, channel: Chan
             before = mirror.snapshots()
             sync = pool.submit(mirror.sync)
             while (now := mirror.snapshots()) == before:
-                requests.get(f"{url}/-/healthz", timeout=5)  # so that the server has just looked
-            answer = requests.get(f"{url}/{now[-1]}/chan/noarch/repodata.json", timeout=5)
+                requests.get(f"{url}/-/healthz", timeout=20)  # so that the server has just looked
+            answer = requests.get(f"{url}/{now[-1]}/chan/noarch/repodata.json", timeout=20)
             assert answer.headers["X-Snapmirror-Snapshot"] == now[-1]
             assert f"new{number}-1.0-0.conda" in answer.json()["packages.conda"]
             sync.result()

@@ -1,13 +1,12 @@
 """`deny`, `allow`, `denied`: what the operator denies is handed out of no snapshot, and published in no later one."""
 
-import contextlib
 import hashlib
 import io
 import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from mirror import TIMEOUT, Mirror, Result
 from pypi_index import JSON, Index, make_wheel
 from serving import serving
 from upstream import Body, Call, Upstream
+from waiting import eventually
 
 from snapmirror.cli import main
 from snapmirror.conda import Conda, Sidecars
@@ -106,19 +106,8 @@ def deny(mirror: Mirror, repo: str, spec: str, reason: str = REASON) -> str:
     return mirror.run("deny", repo, spec, "--reason", reason).err
 
 
-def eventually(check: Callable[[], bool]) -> None:
-    """Promises about time are kept within a second, and on a loaded machine later."""
-    end = time.monotonic() + 30
-    while True:
-        with contextlib.suppress(AssertionError):  # the news may come between two requests of one look
-            if check():
-                return
-        assert time.monotonic() < end, "not within a second"
-        time.sleep(0.05)
-
-
 def status(url: str) -> int:
-    return requests.get(url, timeout=5).status_code
+    return requests.get(url, timeout=20).status_code
 
 
 def refused(urls: Collection[str], reason: str = REASON) -> None:
@@ -126,7 +115,7 @@ def refused(urls: Collection[str], reason: str = REASON) -> None:
     first, *_ = urls
     eventually(lambda: status(first) == 403)
     for url in urls:
-        answer = requests.get(url, timeout=5)
+        answer = requests.get(url, timeout=20)
         assert (answer.status_code, answer.headers["Cache-Control"]) == (403, "no-store"), url
         assert reason in answer.text, url
 
@@ -198,7 +187,7 @@ def test_a_version_of_a_package(mirror: Mirror, channel: Channel, upstream: Upst
     with serving(mirror.store_path) as url:
         files = [f"{url}/{selector}chan/noarch/{BAD}" for selector in selectors]
         assert {status(file) for file in files} == {200}
-        sealed = {name: requests.get(f"{url}/{first}/chan/noarch/{name}", timeout=5).content for name in DOCUMENTS}
+        sealed = {name: requests.get(f"{url}/{first}/chan/noarch/{name}", timeout=20).content for name in DOCUMENTS}
         assert "denied tool==1.2 of chan: 1 file in 2 snapshots" in deny(mirror, "chan", "tool==1.2")
         refused(files)
         assert status(f"{url}/current/chan/noarch/{GOOD}") == 200
@@ -211,10 +200,10 @@ def test_a_version_of_a_package(mirror: Mirror, channel: Channel, upstream: Upst
         assert f"/chan/noarch/{LATER}" not in upstream.paths()
         repodata = f"{url}/current/chan/noarch/repodata.json"
         left = {GOOD, "lib-1.0-0.conda"}
-        eventually(lambda: requests.get(repodata, timeout=5).json()["packages.conda"].keys() == left)
+        eventually(lambda: requests.get(repodata, timeout=20).json()["packages.conda"].keys() == left)
         assert status(f"{url}/current/chan/noarch/{LATER}") == 404
         refused(files)
-        same = {name: requests.get(f"{url}/{first}/chan/noarch/{name}", timeout=5).content for name in DOCUMENTS}
+        same = {name: requests.get(f"{url}/{first}/chan/noarch/{name}", timeout=20).content for name in DOCUMENTS}
         assert same == sealed
 
         before = mirror.directories()
@@ -300,7 +289,7 @@ def test_the_same_bytes_in_another_repo(mirror: Mirror, channel: Channel) -> Non
     history(mirror)
     with serving(mirror.store_path) as url:
         files = [f"{url}/{selector}again/noarch/{BAD}" for selector in ("", f"{DAY}/")]
-        assert {requests.get(file, timeout=5, allow_redirects=False).status_code for file in files} == {307}
+        assert {requests.get(file, timeout=20, allow_redirects=False).status_code for file in files} == {307}
         deny(mirror, "chan", "tool=1.2")
         refused(files)
         channel.add(make_package("tool", "1.2", "1"))
@@ -308,7 +297,7 @@ def test_the_same_bytes_in_another_repo(mirror: Mirror, channel: Channel) -> Non
         mirror.sync()
         assert mirror.listed("again/noarch") == {GOOD, LATER, "lib-1.0-0.conda"}
         assert mirror.listed("chan/noarch") == {GOOD, "lib-1.0-0.conda"}
-        eventually(lambda: requests.get(f"{url}/again/noarch/{LATER}", timeout=5, allow_redirects=False).status_code == 307)
+        eventually(lambda: requests.get(f"{url}/again/noarch/{LATER}", timeout=20, allow_redirects=False).status_code == 307)
 
 
 def test_a_sync_that_has_begun_before_the_rule(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
@@ -379,15 +368,15 @@ class Pages:
     def json(self, project: str, selector: str = "current") -> dict[str, Any]:
         """{file: record} of a page; the page in HTML lists the same files, the API from before too."""
         page = f"{self.url}/{selector}/pypi/simple/{project}/"
-        records = requests.get(page, headers={"Accept": JSON}, timeout=5).json()["files"]
-        text = requests.get(page, headers={"Accept": "text/html"}, timeout=5).text
+        records = requests.get(page, headers={"Accept": JSON}, timeout=20).json()["files"]
+        text = requests.get(page, headers={"Accept": "text/html"}, timeout=20).text
         assert text.count("<a ") == len(records)
-        legacy = requests.get(f"{self.url}/{selector}/pypi/pypi/{project}/json", timeout=5).json()
+        legacy = requests.get(f"{self.url}/{selector}/pypi/pypi/{project}/json", timeout=20).json()
         assert sum(map(len, legacy["releases"].values())) == len(records)
         return {record["filename"]: record for record in records}
 
     def projects(self, selector: str = "current") -> set[str]:
-        listed = requests.get(f"{self.url}/{selector}/pypi/simple/", headers={"Accept": JSON}, timeout=5).json()
+        listed = requests.get(f"{self.url}/{selector}/pypi/simple/", headers={"Accept": JSON}, timeout=20).json()
         return {project["name"] for project in listed["projects"]}
 
     def file(self, record: dict[str, Any], selector: str = "") -> str:

@@ -209,7 +209,7 @@ def test_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:
                 connection.request("GET", path)
                 connection.getresponse().read(1)
             start = time.monotonic()
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 20  # a third of what the one waits
         assert set(threading.enumerate()) <= before
     with pytest.raises(requests.exceptions.ConnectionError):
         ask(ending)

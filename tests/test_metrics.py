@@ -6,9 +6,8 @@ import re
 import signal
 import socket
 import subprocess
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,6 +21,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as families
 from serving import server
 from upstream import Status, Upstream
+from waiting import eventually
 
 from snapmirror.store.live import Blocked
 
@@ -89,14 +89,6 @@ def url(mirror: Mirror) -> Iterator[str]:
     """A server of it, for tests that only look."""
     with server(mirror.config) as (made, _):
         yield made
-
-
-def eventually(holds: Callable[[], object]) -> None:
-    for _ in range(500):
-        if holds():
-            return
-        time.sleep(0.02)
-    raise AssertionError
 
 
 def asked_for(mirror: Mirror) -> list[tuple[str, str, str, dict[str, str], str]]:

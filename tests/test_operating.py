@@ -74,16 +74,16 @@ def test_conda_finds_every_channel_by_its_name(layout: Mirror) -> None:
     with serving(layout.store_path) as url:
         for selector in ("current", layout.snapshots()[0]):
             text = layout.run("client", "conda", "--base-url", url, "--snapshot", selector).out
-            assert requests.get(f"{url}/-/config/{selector}/condarc", timeout=9).text == text
+            assert requests.get(f"{url}/-/config/{selector}/condarc", timeout=20).text == text
             conda = Conda(text)
             assert conda.settings["channels"] == ["conda-forge"]
             assert conda.settings["mirrored_channels"] == {"conda-forge": conda.urls("conda-forge")}
             for name in ("conda-forge", "numba/label/dev", "copy/conda-forge", "team"):
                 [channel] = conda.urls(name)
                 assert conda.name(channel) == name
-                assert f"{name.split('/')[-1]}-1.0-0.conda" in requests.get(f"{channel}/noarch/repodata.json", timeout=9).text
+                assert f"{name.split('/')[-1]}-1.0-0.conda" in requests.get(f"{channel}/noarch/repodata.json", timeout=20).text
             assert [conda.name(channel) for channel in conda.urls("defaults")] == ["pkgs/main", "pkgs/r"]
-            assert all(requests.get(f"{one}/noarch/repodata.json", timeout=9).ok for one in conda.urls("defaults"))
+            assert all(requests.get(f"{one}/noarch/repodata.json", timeout=20).ok for one in conda.urls("defaults"))
 
 
 def test_another_date_is_the_same_channel_only_if_conda_is_told_the_old_one(layout: Mirror) -> None:
@@ -129,13 +129,13 @@ def test_a_channel_with_an_adopted_subdir_is_known_by_the_others(mirror: Mirror,
 def test_mamba_is_told_where_each_name_is(layout: Mirror) -> None:
     with serving(layout.store_path) as url:
         text = layout.run("client", "mamba", "--base-url", url).out
-        assert requests.get(f"{url}/-/config/current/mambarc", timeout=9).text == text
+        assert requests.get(f"{url}/-/config/current/mambarc", timeout=20).text == text
         found = yaml.safe_load(text)
         names = {"conda-forge", "copy/conda-forge", "numba/label/dev", "pkgs/main", "pkgs/r", "team"}
         assert set(found["mirrored_channels"]) == names
         mirrors = [one for channel in found["mirrored_channels"].values() for one in channel]
         for channel in (*found["default_channels"], *mirrors):
-            assert requests.get(f"{channel}/noarch/repodata.json", timeout=9).ok
+            assert requests.get(f"{channel}/noarch/repodata.json", timeout=20).ok
 
 
 #: pixi's own code, in py-rattler: it reads the configuration, and asks the mirrors in it instead of the channel
@@ -160,7 +160,7 @@ _PIXI = textwrap.dedent(
 def test_pixi_asks_the_mirror_and_keeps_the_canonical_urls(layout: Mirror, tmp_path: Path) -> None:
     with serving(layout.store_path) as url:
         text = layout.run("client", "pixi", "--base-url", url).out
-        assert requests.get(f"{url}/-/config/current/pixi.toml", timeout=9).text == text
+        assert requests.get(f"{url}/-/config/current/pixi.toml", timeout=20).text == text
         command = [sys.executable, "-c", _PIXI, str(tmp_path / "cache")]
         done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -190,9 +190,9 @@ def test_settings_of_what_is_not_there(layout: Mirror) -> None:
             ("current/bashrc", 404, "condarc, mambarc, pixi.toml, pip.conf, uv.toml"),
             ("current", 404, "below a selector"),
         ]:
-            answer = requests.get(f"{url}/-/config/{path}", timeout=9)
+            answer = requests.get(f"{url}/-/config/{path}", timeout=20)
             assert (answer.status_code, reason in answer.text) == (status, True), answer.text
-        forged = requests.get(f"{url}/-/config/current/condarc", headers={"Host": "a\tssl_verify: false"}, timeout=9)
+        forged = requests.get(f"{url}/-/config/current/condarc", headers={"Host": "a\tssl_verify: false"}, timeout=20)
         assert forged.status_code in (400, 404)
     layout.run("client", "conda", "--snapshot", first, status=2).line("was forgotten")
     layout.run("client", "emacs", status=2).line("known: conda, mamba, pixi, pip, uv")

@@ -97,7 +97,7 @@ def test_install_at_any_date(client: str, selector: str, lib: str, site: Site, t
 
 
 def test_hashes_downloads_versions_and_times_of_upload(site: Site, tmp_path: Path) -> None:
-    page = requests.get(site.index() + "lib/", headers={"Accept": JSON}, timeout=5).json()
+    page = requests.get(site.index() + "lib/", headers={"Accept": JSON}, timeout=20).json()
     digests = {record["filename"]: record["hashes"]["sha256"] for record in page["files"]}
     required = tmp_path / "requirements.txt"
     required.write_text(f"lib==1.0 --hash=sha256:{digests['lib-1.0-py3-none-any.whl']}\n")
@@ -140,13 +140,13 @@ def test_times_of_upload_bound_what_uv_resolves(site: Site, tmp_path: Path) -> N
 def test_an_unknown_project_is_said_as_the_client_asks(site: Site) -> None:
     """Installers go on to their next index at a 404, and show people what it says."""
     url = site.index() + "nowhere/"
-    said = requests.get(url, headers={"Accept": f"{JSON}, text/html;q=0.1"}, timeout=5)
+    said = requests.get(url, headers={"Accept": f"{JSON}, text/html;q=0.1"}, timeout=20)
     assert (said.status_code, said.headers["Content-Type"]) == (404, "application/json")
     assert "nowhere" in said.json()["message"]
-    said = requests.get(url.replace("nowhere", "%3Cb%3E"), headers={"Accept": "text/html,*/*"}, timeout=5)
+    said = requests.get(url.replace("nowhere", "%3Cb%3E"), headers={"Accept": "text/html,*/*"}, timeout=20)
     assert (said.status_code, said.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
     assert "<b>" not in said.text
-    assert requests.get(url, timeout=5).headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert requests.get(url, timeout=20).headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
 @pytest.mark.parametrize("client", ["pip", "uv"])
@@ -199,7 +199,7 @@ def test_bandersnatch_mirrors_from_here(site: Site, tmp_path: Path) -> None:
     ours = {
         record["filename"]: record["hashes"]["sha256"]
         for name in ("app", "lib", "built")
-        for record in requests.get(f"{site.index()}{name}/", headers={"Accept": JSON}, timeout=5).json()["files"]
+        for record in requests.get(f"{site.index()}{name}/", headers={"Accept": JSON}, timeout=20).json()["files"]
     }
     assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in copied} == ours
     assert copied == {path: path.stat().st_mtime_ns for path in (folder / "web/packages").rglob("*") if path.is_file()}

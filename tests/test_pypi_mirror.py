@@ -4,7 +4,6 @@ import copy
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from pypi_index import JSON, Index
 from pypi_schema import check_list, check_project
 from serving import serving
 from upstream import Body, Status
+from waiting import eventually
 
 from snapmirror.pypi import PypiRepo, leaf
 from snapmirror.store.denied import Rule
@@ -243,7 +243,7 @@ class History:
                     self.models[path].append(copy.deepcopy(model.pages))
                 store.snapshots.write_pin(Pin(name=f"pin-{number}", snapshot=step.time, set=step.time))
                 self.blobs.append(blobs(store_path))
-                self.seen.append(look(url, step.time, patience=5))
+                self.seen.append(look(url, step.time, new=True))
 
     def copy(self, root: Path) -> Mirror:
         """A mirror that goes on from here, for a test of its own."""
@@ -253,12 +253,10 @@ class History:
         return mirror
 
 
-def look(url: str, selector: str, patience: float = 0) -> dict[tuple[str, str, str], bytes | None]:
-    """All pages of a snapshot in both forms; patience: seconds that the server may need to know it."""
-    end = time.monotonic() + patience
-    while patience and _get(f"{url}/{selector}/all/simple/").headers.get("X-Snapmirror-Snapshot") != selector:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+def look(url: str, selector: str, new: bool = False) -> dict[tuple[str, str, str], bytes | None]:
+    """All pages of a snapshot in both forms; new: the server may not know it yet."""
+    if new:
+        eventually(lambda: _get(f"{url}/{selector}/all/simple/").headers.get("X-Snapmirror-Snapshot") == selector)
     found: dict[tuple[str, str, str], bytes | None] = {}
     with requests.Session() as session:
         for path in REPOS:

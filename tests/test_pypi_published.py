@@ -43,7 +43,7 @@ def put(folder: Path, name: str, version: str) -> None:
 def files(url: str, project: str, selector: str = "current") -> dict[str, str]:
     """{file: where the page leads} of a project of the merged repo; {} if it has none."""
     page = f"{url}/{selector}/all/simple/{project}/"
-    answer = requests.get(page, headers={"Accept": JSON}, timeout=5)
+    answer = requests.get(page, headers={"Accept": JSON}, timeout=20)
     if answer.status_code == 404:
         return {}
     return {record["filename"]: requests.compat.urljoin(page, record["url"]) for record in answer.json()["files"]}
@@ -61,14 +61,14 @@ def test_a_name_of_ours_hides_what_others_publish_under_it(mirror: Mirror, index
         assert set(files(url, "six", first)) == {"six-1.0-py3-none-any.whl"}
         assert set(files(url, "idna")) == {"idna-3.0-py3-none-any.whl"}
         assert (
-            requests.get(f"{url}/current/all/simple/ours/", headers={"Accept": JSON}, timeout=5).json()["_snapmirror-from"]
+            requests.get(f"{url}/current/all/simple/ours/", headers={"Accept": JSON}, timeout=20).json()["_snapmirror-from"]
             == "own"
         )
         for project in ("ours", "six", "idna"):
             for file, address in files(url, project).items():
                 assert "/all/packages/" in address
                 assert address.endswith(file)
-                assert requests.get(address, timeout=5).status_code == 200
+                assert requests.get(address, timeout=20).status_code == 200
     mirror.run("gc", "--grace", "0s")
     mirror.run("check", "--read-data")
 

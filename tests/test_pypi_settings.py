@@ -42,7 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def fetched(site: Site, client: str, selector: str, folder: Path) -> dict[str, str]:
     """What tells a client where its settings are, after they were fetched into a folder."""
     name, variable = FILES[client]
-    answer = requests.get(f"{site.url}/-/config/{selector}/{name}", timeout=9)
+    answer = requests.get(f"{site.url}/-/config/{selector}/{name}", timeout=20)
     assert answer.status_code == 200
     assert answer.text == site.mirror.run("client", client, "--snapshot", selector, "--base-url", site.url).out
     (folder / name).write_text(answer.text)

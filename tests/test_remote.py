@@ -14,8 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from services import Service, can_ceph, ceph, moto, tampered
 from serving import free_port, server
 from test_web_servers import EXAMPLES, example, nginx
 from upstream import Upstream
+from waiting import eventually
 
 from snapmirror import clock
 from snapmirror.errors import LockedError, ObjectError, Overtaken
@@ -189,25 +189,14 @@ def test_what_one_machine_publishes_others_serve_within_seconds(
     with server(other.config) as (url, _):
         mirror.sync()
         first, newest = mirror.snapshots()
-        assert _until(lambda: requests.get(f"{url}/-/readyz", timeout=30).json().get("newest") == newest)
+        eventually(lambda: requests.get(f"{url}/-/readyz", timeout=30).json().get("newest") == newest)
         mirror.run("forget", first)
-        assert _until(
-            lambda: requests.get(f"{url}/{forgotten(mirror)}/chan/noarch/repodata.json", timeout=30).status_code == 410
-        )
+        eventually(lambda: requests.get(f"{url}/{forgotten(mirror)}/chan/noarch/repodata.json", timeout=30).status_code == 410)
 
 
 def forgotten(mirror: Mirror) -> str:
     """The id of the tombstone."""
     return next(entry.id for entry in mirror.catalog().entries if not isinstance(entry, Record))
-
-
-def _until(is_so: Callable[[], bool], seconds: float = 20) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if is_so():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 @objects
@@ -245,7 +234,7 @@ def test_servers_behind_nginx_are_replaced_one_by_one_and_no_request_is_lost(
             assert process.wait(120) == 0
             stack.enter_context(_started(one))
         before = len(answers)
-        assert _until(lambda: len(answers) > before + 50)
+        eventually(lambda: len(answers) > before + 50)
         ended.set()
         for thread in asking:
             thread.join()

@@ -18,7 +18,7 @@ import threading
 import time
 import tracemalloc
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ import pytest
 import requests
 from channels import Package, make_package
 from inprocess import collect
+from waiting import eventually
 
 from snapmirror import clock, codec
 from snapmirror.conda import Conda
@@ -202,14 +203,6 @@ def served(built: Built, settings: Serve | None = None, ecosystem: Ecosystem = C
 @pytest.fixture
 def built(tmp_path: Path) -> Built:
     return Built(tmp_path / "store")
-
-
-def eventually(check: Callable[[], bool], seconds: float = 1.0) -> None:
-    """Promises about time are kept within a second, and on a loaded machine later."""
-    end = time.monotonic() + seconds + 30
-    while not check():
-        assert time.monotonic() < end, "not within a second"
-        time.sleep(0.05)
 
 
 def forget(built: Built, id_: str) -> None:

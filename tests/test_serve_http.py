@@ -13,7 +13,8 @@ import msgspec
 import pytest
 from channels import make_package
 from clients import install
-from test_serve import Built, Served, built, eventually, served, zstd
+from test_serve import Built, Served, built, served, zstd
+from waiting import eventually
 
 from snapmirror.serve.negotiate import coding
 from snapmirror.serve.respond import parse_range

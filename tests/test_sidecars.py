@@ -89,23 +89,23 @@ def test_they_are_served_as_upstream_has_them(channel: Channel, mirror: Mirror, 
     snapshot = mirror.snapshots()[0]
     for path in PATHS:
         for url in (f"{site}/current/chan/{path}", f"{site}/{snapshot}/chan/{path}", f"{site}/chan/{path}"):
-            assert requests.get(url, timeout=5).json() == read(channel, path)
-        compressed = requests.get(f"{site}/current/chan/{path}.zst", timeout=5)
+            assert requests.get(url, timeout=20).json() == read(channel, path)
+        compressed = requests.get(f"{site}/current/chan/{path}.zst", timeout=20)
         assert json.loads(zstd.decompress(compressed.content)) == read(channel, path)
         assert compressed.headers["Content-Type"] == "application/zstd"
         assert read_document(mirror.tree("chan") / path) == read(channel, path)
         assert read_document(mirror.tree("chan") / f"{path}.zst") == read(channel, path)
-    about = requests.get(f"{site}/current/chan/channeldata.json", timeout=5)
+    about = requests.get(f"{site}/current/chan/channeldata.json", timeout=20)
     assert about.json()["subdirs"] == ["linux-64", "noarch"]  # win-64 is not mirrored
     assert about.json()["packages"]["tool"] == {"version": "1.0", "subdirs": ["linux-64"]}
     assert read_document(mirror.tree("chan") / "channeldata.json") == about.json()
-    notices = requests.get(f"{site}/current/chan/notices.json", timeout=5)
+    notices = requests.get(f"{site}/current/chan/notices.json", timeout=20)
     assert (notices.content, notices.headers["Content-Type"]) == (NOTICES, "application/json")
     assert (mirror.tree("chan") / "notices.json").read_bytes() == NOTICES
-    assert requests.get(f"{site}/current/chan/unheard_of.json", timeout=5).status_code == 404
-    page = requests.get(f"{site}/current/chan/", timeout=5).text
+    assert requests.get(f"{site}/current/chan/unheard_of.json", timeout=20).status_code == 404
+    page = requests.get(f"{site}/current/chan/", timeout=20).text
     assert all(f'href="{name}"' in page for name in ("linux-64/", "noarch/", "channeldata.json", "notices.json"))
-    assert 'href="run_exports.json.zst"' in requests.get(f"{site}/current/chan/linux-64/", timeout=5).text
+    assert 'href="run_exports.json.zst"' in requests.get(f"{site}/current/chan/linux-64/", timeout=20).text
 
 
 def test_they_say_nothing_of_what_is_not_listed(channel: Channel, mirror: Mirror) -> None:
@@ -133,12 +133,12 @@ def test_a_date_keeps_what_it_had(channel: Channel, mirror: Mirror) -> None:
     mirror.run("check", "--read-data")
     path = "noarch/run_exports.json"
     with serving(mirror.store_path) as site:
-        now, then = (requests.get(f"{site}/{at}/chan/{path}", timeout=5).json() for at in ("current", first))
+        now, then = (requests.get(f"{site}/{at}/chan/{path}", timeout=20).json() for at in ("current", first))
         assert now["packages.conda"][LIB.filename] == {"run_exports": {"weak": ["lib >=1,<2"]}}
         assert then["packages.conda"][LIB.filename] == {"run_exports": {"weak": ["lib >=1"]}}
-        assert requests.get(f"{site}/{first}/chan/notices.json", timeout=5).content == NOTICES
+        assert requests.get(f"{site}/{first}/chan/notices.json", timeout=20).content == NOTICES
         gone = f"{site}/{{}}/chan/linux-64/patch_instructions.json"
-        assert [requests.get(gone.format(at), timeout=5).status_code for at in ("current", first)] == [404, 200]
+        assert [requests.get(gone.format(at), timeout=20).status_code for at in ("current", first)] == [404, 200]
 
 
 def test_where_the_index_is_read_on_request(channel: Channel, mirror: Mirror) -> None:
@@ -207,7 +207,7 @@ def test_a_signature_is_asked_for_once_a_package(channel: Channel, mirror: Mirro
     mirror.sync()
     assert (mirror.tree("chan") / "linux-64" / f"{TOOL.filename}.v0.sigs").read_bytes() == signature
     with serving(mirror.store_path) as url:
-        assert requests.get(f"{url}/current/chan/linux-64/{TOOL.filename}.v0.sigs", timeout=5).content == signature
+        assert requests.get(f"{url}/current/chan/linux-64/{TOOL.filename}.v0.sigs", timeout=20).content == signature
     asked = [path for path in upstream.paths() if path.endswith(".v0.sigs")]
     assert sorted(asked) == sorted(f"/chan/{one.record['subdir']}/{one.filename}.v0.sigs" for one in (LIB, TOOL, DATA))
     upstream.clear()
@@ -232,8 +232,8 @@ def test_sidecars_of_any_name_are_asked_for_at_the_root_and_in_subdirs(channel: 
     (channel.root / "noarch" / "index.html").write_bytes(b"<p>hello")
     mirror.sync()
     with serving(mirror.store_path) as url:
-        assert requests.get(f"{url}/current/chan/keyring.json", timeout=5).content == b"{}"
-        page = requests.get(f"{url}/current/chan/noarch/index.html", timeout=5)
+        assert requests.get(f"{url}/current/chan/keyring.json", timeout=20).content == b"{}"
+        page = requests.get(f"{url}/current/chan/noarch/index.html", timeout=20)
         assert (page.content, page.headers["Content-Type"]) == (b"<p>hello", "application/octet-stream")
     mirror.run("gc", "--grace", "0s")
     assert mirror.run("check", "--read-data").out

@@ -48,7 +48,7 @@ def sending(begin: bytes, more: Callable[[], Iterator[bytes]]) -> Iterator[str]:
         server.shutdown(socket.SHUT_RDWR)
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize(("where", "through"), [*((where, "") for where in DRIPS), ("header", "a proxy")])
 def test_drips(where: str, through: str) -> None:
     begin, drop = DRIPS[where]
@@ -63,7 +63,7 @@ def test_drips(where: str, through: str) -> None:
         began = time.monotonic()
         with Http(settings, print, patience=1) as http, pytest.raises(TransportError, match=r"stalled|answers 503"):
             http.get("http://far.invalid/" if through else url, limit=1 << 20)
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 15
 
 
 def test_a_redirect_that_is_larger_than_memory() -> None:

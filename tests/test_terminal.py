@@ -7,12 +7,12 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 from pathlib import Path
 
 from channels import Channel, make_package
 from mirror import Mirror
 from upstream import Call, Status, Upstream
+from waiting import eventually
 
 
 def on_a_terminal(mirror: Mirror, *arguments: str, lines: int = 24) -> "tuple[subprocess.Popen[bytes], list[str]]":
@@ -42,11 +42,7 @@ def on_a_terminal(mirror: Mirror, *arguments: str, lines: int = 24) -> "tuple[su
 
 def until(shown: list[str], *patterns: str) -> None:
     """Wait until all of these have been shown."""
-    for _ in range(1500):
-        if all(re.search(pattern, shown[0]) for pattern in patterns):
-            return
-        time.sleep(0.02)
-    raise AssertionError(shown[0])
+    eventually(lambda: all(re.search(pattern, shown[0]) for pattern in patterns))
 
 
 def test_how_far_each_repo_is(mirror: Mirror, upstream: Upstream, channel: Channel) -> None:

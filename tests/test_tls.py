@@ -14,7 +14,8 @@ import requests
 from channels import make_package
 from mirror import Mirror
 from serving import server
-from test_serve import Built, built, eventually
+from test_serve import Built, built
+from waiting import eventually
 
 __all__ = ["built"]
 

@@ -16,7 +16,8 @@ import msgspec
 import pytest
 from channels import make_package
 from serving import free_port, memory_of
-from test_serve import Built, Served, built, eventually
+from test_serve import Built, Served, built
+from waiting import eventually
 
 from snapmirror.errors import UsageError
 from snapmirror.serve.settings import Serve

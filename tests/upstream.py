@@ -372,11 +372,11 @@ class _Server(socketserver.ThreadingTCPServer):
         for connection in self._connections.values():
             with contextlib.suppress(OSError):  # it is closed already
                 connection.shutdown(socket.SHUT_RDWR)
-        deadline = time.monotonic() + 1.0
+        deadline = time.monotonic() + 10.0
         for thread in self._connections:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
-                self.errors.append(TimeoutError("a request was still being answered a second after the end"))
+                self.errors.append(TimeoutError("a request was still being answered ten seconds after the end"))
 
 
 class _Handler(BaseHTTPRequestHandler):
