@@ -22,7 +22,6 @@ __all__ = ["built"]
 TOOL = make_package("tool")
 #: more than a socket takes at once
 LARGE = make_package("large", payload=os.urandom(8_000_000))
-LONG = 20.0
 
 
 def certify(folder: Path, name: str = "localhost") -> None:
@@ -94,7 +93,7 @@ def test_sighup_takes_a_new_certificate_and_keeps_the_old_one_if_it_is_none(conf
         certify(folder, "new")
         new, key = (folder / "cert.pem").read_text(), (folder / "key.pem").read_text()
         process.send_signal(signal.SIGHUP)
-        eventually(lambda: presented().strip() == new.strip(), LONG)
+        eventually(lambda: presented().strip() == new.strip())
         (folder / "key.pem").write_text("nothing")
         process.send_signal(signal.SIGHUP)
         assert process.stderr

@@ -55,7 +55,7 @@ class Process:
     def says(self, *parts: str) -> None:
         """Wait for a message that holds all these texts."""
         with contextlib.suppress(AssertionError):
-            eventually(lambda: self.said(*parts), LONG)
+            eventually(lambda: self.said(*parts))
         assert self.said(*parts), self.lines
 
     def _address(self, count: int) -> str:
@@ -64,7 +64,7 @@ class Process:
         def found() -> list[str]:
             return [line.split()[-1].rstrip("/") for line in self.lines if "serving on" in line]
 
-        eventually(lambda: len(found()) >= count or self.status() is not None, LONG)
+        eventually(lambda: len(found()) >= count or self.status() is not None)
         assert len(found()) >= count, self.lines
         return found()[count - 1]
 
@@ -93,7 +93,7 @@ class Process:
         self.write(config)
         self.send(signal.SIGHUP)
         self.served = Served(self._address(count + 1))
-        eventually(lambda: not self.workers() & before, LONG)
+        eventually(lambda: not self.workers() & before)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.send(number)
@@ -150,7 +150,7 @@ def test_it_ends_when_running_transfers_are_done(built: Built, number: signal.Si
     with serving(built, "port = 0\nworkers = 2") as running:
         connection, answer, begin = slow_download(running)
         running.send(number)
-        eventually(running.refused, LONG)
+        eventually(running.refused)
         assert running.status() is None
         assert begin + answer.read() == LARGE.data
         connection.close()
@@ -162,7 +162,7 @@ def test_a_second_signal_ends_it_at_once(built: Built) -> None:
     with serving(built) as running:
         connection, _, _ = slow_download(running)
         running.send(signal.SIGTERM)
-        eventually(running.refused, LONG)
+        eventually(running.refused)
         assert running.end() == 0
         connection.close()
 
@@ -199,7 +199,7 @@ def test_the_last_answer_of_a_connection_says_so(built: Built) -> None:
         connection.request("GET", "/current/main/noarch/repodata.json.zst")
         disk = open_for_writing(path)  # the server is reading now
         running.send(signal.SIGTERM)
-        eventually(running.refused, LONG)
+        eventually(running.refused)
         os.write(disk, data)
         os.close(disk)
         answer = connection.getresponse()
@@ -216,7 +216,7 @@ def open_for_writing(fifo: Path) -> int:
             found.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
         return bool(found)
 
-    eventually(opened, LONG)
+    eventually(opened)
     return found[0]
 
 
@@ -225,7 +225,7 @@ def test_workers_do_not_outlive_their_supervisor(built: Built) -> None:
     with serving(built, "port = 0\nworkers = 2") as running:
         assert running.served.get(FILE).status_code == 200
         running.end(signal.SIGKILL)
-        eventually(running.refused, LONG)
+        eventually(running.refused)
 
 
 # A new configuration
@@ -239,11 +239,11 @@ def test_sighup_takes_the_new_configuration_and_cuts_nobody_off(built: Built) ->
         before = running.workers()
         running.write(config(built, 'port = 0\nworkers = 2\npublic_url = "https://mirror.example"'))
         running.send(signal.SIGHUP)
-        eventually(lambda: len(running.workers() - before) == 2, LONG)
-        eventually(lambda: "https://mirror.example/current" in running.served.get("/").text, LONG)
+        eventually(lambda: len(running.workers() - before) == 2)
+        eventually(lambda: "https://mirror.example/current" in running.served.get("/").text)
         assert begin + answer.read() == LARGE.data
         connection.close()
-        eventually(lambda: not running.workers() & before, LONG)
+        eventually(lambda: not running.workers() & before)
         assert running._address(2) == url
         assert running.end() == 0
 
@@ -255,7 +255,7 @@ def test_fewer_workers_answer_as_reliably_as_many(built: Built) -> None:
         for workers in (1, 3, 2):
             running.reload(config(built, f"port = 0\nworkers = {workers}"))
             assert running.served.url == url
-            eventually(lambda workers=workers: len(running.workers()) == workers, LONG)  # type: ignore[misc]
+            eventually(lambda workers=workers: len(running.workers()) == workers)  # type: ignore[misc]
             for _ in range(20):
                 assert running.served.get(FILE).content == TOOL.data
         assert running.end() == 0
@@ -304,7 +304,7 @@ def test_a_configuration_that_cannot_be_used_leaves_all_as_it_is(built: Built, n
     with contextlib.closing(socket.socket()) as taken, serving(built) as running:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        eventually(lambda: running.served.get(FILE).status_code == 200, LONG)
+        eventually(lambda: running.served.get(FILE).status_code == 200)
         before = running.workers()
         running.write(text.replace("STORE", str(built.root)).replace("TAKEN", str(taken.getsockname()[1])))
         running.send(signal.SIGHUP)
@@ -312,7 +312,7 @@ def test_a_configuration_that_cannot_be_used_leaves_all_as_it_is(built: Built, n
         assert running.workers() == before
         assert running.served.get(FILE).content == TOOL.data
         os.kill(min(before), signal.SIGKILL)  # what takes its place keeps to what was configured before, too
-        eventually(lambda: len(running.workers()) == 1 and running.workers() != before, LONG)
+        eventually(lambda: len(running.workers()) == 1 and running.workers() != before)
         assert running.served.get(FILE).content == TOOL.data
         assert not running.said("Traceback")
         assert running.end() == 0
@@ -324,10 +324,10 @@ def test_a_configuration_that_cannot_be_used_leaves_all_as_it_is(built: Built, n
 def test_a_worker_that_dies_is_replaced(built: Built) -> None:
     built.publish({"main": {"noarch": [TOOL]}}, at=ID)
     with serving(built, "port = 0\nworkers = 2") as running:
-        eventually(lambda: len(running.workers()) == 2, LONG)
+        eventually(lambda: len(running.workers()) == 2)
         victim = min(running.workers())
         os.kill(victim, signal.SIGKILL)
-        eventually(lambda: len(running.workers()) == 2 and victim not in running.workers(), LONG)
+        eventually(lambda: len(running.workers()) == 2 and victim not in running.workers())
         for _ in range(20):
             assert running.served.get(FILE).content == TOOL.data
         assert running.end() == 0
