@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -165,6 +166,20 @@ def test_one_wrong_byte_anywhere_is_found_and_named(mirror: Mirror, channel: Cha
                 assert f"snapshots/{id_}.sig: " in mirror.run("check", status=5).out
             path.write_bytes(right)
         assert mirror.run_bare("verify", url, "--key", key, "--all").status == 0
+
+
+def test_a_file_that_hardly_ever_ends(mirror: Mirror, channel: Channel) -> None:
+    """Is read as far as it may go by what was signed: who is not trusted must not keep a check busy for ever."""
+    key, file = signed(mirror), (channel.root / "linux-64" / "tool-1.0-0.conda").read_bytes()
+    name = hashlib.sha256(file).hexdigest()
+    path = mirror.store_path / "blobs" / name[:2] / name
+    path.chmod(0o644)
+    os.truncate(path, 1 << 40)
+    with server(mirror.config) as (url, _):
+        found = mirror.run_bare("verify", url, "--key", key, "--all")
+    assert found.status == 5
+    assert f"file chan/linux-64/tool-1.0-0.conda: has more than the {len(file)} bytes that it is listed with" in found.out
+    assert "1 problem" in found.out
 
 
 def test_what_the_server_does_not_hold_is_counted(mirror: Mirror, channel: Channel) -> None:

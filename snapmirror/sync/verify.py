@@ -59,6 +59,8 @@ class _Listed(NamedTuple):
     sha256: Digest
     #: with its repo and directory
     name: str
+    #: bytes, None where its leaf does not say
+    size: int | None
     #: whether it need not be held: its directory fetches files when they are asked for
     optional: bool
 
@@ -163,7 +165,7 @@ class Verifier:
                 _leave(found, "listed without a SHA-256", 1)
             elif (file.sha256, document.mode) not in self._seen:
                 self._seen.add((file.sha256, document.mode))
-                yield _Listed(file.sha256, f"file {place}/{file.name}", document.mode == "on-demand")
+                yield _Listed(file.sha256, f"file {place}/{file.name}", file.size, document.mode == "on-demand")
         return None
 
     def _blobs(self, wanted: Mapping[Digest, str], mode: str, found: Verification) -> Iterator[tuple[Digest, bytes]]:
@@ -198,7 +200,7 @@ class Verifier:
         """Read files, several at a time."""
         left = iter(files)
         while batch := list(islice(left, _BATCH)):
-            running = {self._http.pool.submit(self._hash, file.sha256): file for file in batch}
+            running = {self._http.pool.submit(self._hash, file): file for file in batch}
             for future in as_completed(running):
                 file = running[future]
                 try:
@@ -209,15 +211,18 @@ class Verifier:
                     else:
                         self._refused(error, file.name, found)
                     continue
-                if problem := _difference(file.sha256, sums.sha256):
+                if problem := _overlong(file, sums) or _difference(file.sha256, sums.sha256):
                     found.problems.append(Failure(file.name, problem))
                 else:
                     found.files += 1
                     found.bytes += sums.size
 
-    def _hash(self, digest: Digest) -> Sums:
-        """The sums of a file as the server sends it. Raises AbsentError, TransportError."""
-        url = self._url(digest)
+    def _hash(self, file: _Listed) -> Sums:
+        """The sums of a file as the server sends it, or of its beginning where more comes than was signed: it may never end.
+
+        Raises AbsentError, TransportError.
+        """
+        url = self._url(file.sha256)
         shown = addresses.redact(url)
         for left in range(self._http.settings.retries, -1, -1):
             try:
@@ -229,6 +234,8 @@ class Verifier:
                     sums = Sums(with_blake3=False)
                     for piece in self._http.pieces(response, url):
                         sums.update(piece)
+                        if _overlong(file, sums):
+                            break
                     return sums
             except TransportError:
                 if not left:
@@ -255,6 +262,12 @@ def _decoded(data: bytes, type_: type[Any], what: str, found: Verification) -> A
 
 def _difference(expected: Digest, actual: Digest) -> str | None:
     return None if actual == expected else f"has other bytes: their SHA-256 is {actual.hex()}, not {expected.hex()}"
+
+
+def _overlong(file: _Listed, sums: Sums) -> str | None:
+    if file.size is None or sums.size <= file.size:
+        return None
+    return f"has more than the {file.size} bytes that it is listed with"
 
 
 def _leave(found: Verification, why: str, count: int) -> None:
