@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import requests
 from channels import Channel, make_package
 from inprocess import collect, forget, store_at, sync
 from mirror import Mirror, Result
 from msgspec.structs import replace
+from serving import server
 from upstream import Html, Status, Upstream
 
 from snapmirror import codec
@@ -381,6 +383,27 @@ def test_what_is_listed_under_a_name_that_leads_out_of_its_tree_is_linked_nowher
         store.snapshots.write(replace(newest, repos={"x": RepoState(kind="files", directories={"": state})}))
     mirror.run("tree", "current", status=5).line(repr(name), "leads out")
     assert not list(mirror.root.rglob("up.sh"))
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_directory_in_which_no_name_has_its_place(count: int, mirror: Mirror, tmp_path: Path) -> None:
+    """Is named, and copied nowhere: who wrote it was no snapmirror."""
+    mirror.sync()
+    with Store.open(mirror.store_path, write=True) as store:
+        newest = store.catalog().records[-1]
+        before = store.metadata.directory(newest.repos["chan"].directories["noarch"].blob).document
+        content = codec.to_msgpack(replace(before, buckets=before.buckets[:1] * count))
+        store.put([content])
+        state = DirectoryState(digest=sha256(content).hex(), since=newest.id, read=newest.id)
+        repo = replace(newest.repos["chan"], directories={"noarch": state})
+        store.snapshots.write(replace(newest, repos={"chan": repo}))
+    assert f"{sha256(content).hex()}: is not the directory it should be: {count} buckets" in found_by(mirror).out
+    with server(mirror.config) as (url, _):
+        assert requests.get(f"{url}/current/chan/noarch/lib-1.0-0.conda", timeout=20).status_code == 503
+    copy = Mirror(tmp_path / "copy")
+    copy.write()
+    assert f"{count} buckets are no power of two" in copy.run("replicate", str(mirror.store_path), status=None).err
+    assert copy.snapshots() == []
 
 
 def test_a_damaged_document_gets_into_no_tree(mirror: Mirror) -> None:

@@ -147,7 +147,7 @@ class Metadata:
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
-        self._directories = _Directories(lambda digest: self._decode(digest, Directory))
+        self._directories = _Directories(self._read_directory)
         self._bucket = lru_cache(_DECODED)(lambda digest: self._decode(digest, Bucket))
         self._counts = lru_cache(_MOST_COUNTS)(lambda digest: self._decode(digest, Counts))
 
@@ -156,6 +156,14 @@ class Metadata:
             return msgspec.msgpack.decode(self._blobs.read(digest), type=type_)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DamagedError(f"blob {digest.hex()}", f"is not the {type_.__name__.lower()} it should be: {error}") from None
+
+    def _read_directory(self, digest: Digest) -> Directory:
+        found: Directory = self._decode(digest, Directory)
+        if (count := len(found.buckets)).bit_count() != 1:  # a copy's origin may send what it likes
+            raise DamagedError(
+                f"blob {digest.hex()}", f"is not the directory it should be: {count} buckets are no power of two"
+            )
+        return found
 
     def directory(self, digest: Digest) -> "DirectoryReader":
         """A directory. Raises DamagedError if it can't be read."""
