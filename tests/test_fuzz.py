@@ -61,6 +61,10 @@ FOUND = {
         "page_html",
         b"\xf1<h1>Links for x</h1>+2AA-<a href=foo-1.zip>",
     ),
+    "a list of a version that only its parser saw": (
+        "project_list",
+        b'<meta content="2.0" name="pypi:repository-version"><h1>Simple index</h1><a href=foo/>foo</a>',
+    ),
     "a marker in brackets": ("metadata", b"Requires-Dist: a; " + b"(" * 5000 + b"os_name=='a'" + b")" * 5000),
     "a number of 5000 digits in TOML": ("configuration", b"a = " + b"1" * 5000),
     "TOML in brackets": ("configuration", b"a = " + b"[" * 5000),

@@ -1,7 +1,9 @@
 """Reading pages in HTML (PEP 503, 592, 629, 658, 714, 740, 792), with pypi-simple, into what JSON (PEP 691) would say."""
 
+import contextlib
 import re
 import urllib.parse
+from collections.abc import Iterator
 from typing import Any
 
 from pypi_simple import Link, RepositoryPage, UnsupportedRepoVersionError, parse_links_stream
@@ -54,9 +56,16 @@ def _parse(answer: Answer) -> RepositoryPage:
         raise BadIndexError(shown, "is neither JSON nor HTML")
     if len(answer.body) > _LIMIT:
         raise BadIndexError(shown, f"is HTML of more than {_LIMIT} bytes; an index of that size has JSON")
-    try:
+    with _refusing(shown):
         return RepositoryPage.from_html(_text(answer), answer.url)
-    except UnsupportedRepoVersionError as error:
+
+
+@contextlib.contextmanager
+def _refusing(shown: str) -> Iterator[None]:
+    """Raise BadIndexError for what the parsers refuse. shown: URL of the page, without credentials"""
+    try:
+        yield
+    except UnsupportedRepoVersionError as error:  # every version that a page states, were it the second one
         raise unknown_version(error.declared_version, shown) from None
     except (ValueError, AssertionError, RecursionError) as error:
         raise BadIndexError(shown, f"can't be parsed as HTML: {error}") from None
@@ -144,10 +153,8 @@ def listing(answer: Answer) -> tuple[list[str], str | None]:
     version = _META_VERSION.search(answer.body[:4096])
     if version:
         check_version(version[1].decode(), shown)
-    try:
+    with _refusing(shown):
         links = list(parse_links_stream([_text(answer)], answer.url))
-    except (ValueError, AssertionError) as error:
-        raise BadIndexError(shown, f"can't be parsed as HTML: {error}") from None
     found: list[str] = []
     for link in links:
         folder = urllib.parse.urlsplit(link.url).path.rstrip("/").rpartition("/")[2]
