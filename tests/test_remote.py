@@ -200,7 +200,6 @@ def forgotten(mirror: Mirror) -> str:
 
 
 @objects
-@objects
 def test_servers_behind_nginx_are_replaced_one_by_one_and_no_request_is_lost(
     mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream
 ) -> None:
@@ -221,7 +220,7 @@ def test_servers_behind_nginx_are_replaced_one_by_one_and_no_request_is_lost(
         with requests.Session() as session:
             while not ended.is_set():
                 for name in ("linux-64/repodata.json", "noarch/lib-1.0-0.conda"):
-                    answers.append(session.get(f"{url}/current/chan/{name}", timeout=30).status_code)
+                    answers.append(session.get(f"{url}/current/chan/{name}", timeout=120).status_code)
 
     with contextlib.ExitStack() as stack:
         running = [stack.enter_context(_started(one)) for one in fleet]
