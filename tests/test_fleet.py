@@ -31,7 +31,8 @@ from snapmirror.pypi import PypiRepo
 from snapmirror.serve.app import Server
 from snapmirror.serve.pull import Puller, hosts_of
 from snapmirror.serve.settings import Origin, Serve
-from snapmirror.serve.workers import listen, serving
+from snapmirror.serve.sockets import listen
+from snapmirror.serve.workers import serving
 from snapmirror.store.store import Store
 from snapmirror.sync.engine import Sync
 from snapmirror.sync.live import LiveMetadata

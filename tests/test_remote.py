@@ -238,6 +238,7 @@ def test_servers_behind_nginx_are_replaced_one_by_one_and_no_request_is_lost(
         for thread in asking:
             thread.join()
     assert set(answers) == {200}
+    assert "timed out" not in (folder / "log").read_text()  # nobody waited for a server that does not answer
 
 
 def test_units_of_the_examples_run_what_there_is(mirror: Mirror, tmp_path: Path) -> None:

@@ -36,9 +36,10 @@ from snapmirror.conda import Conda
 from snapmirror.ecosystem import Ecosystem
 from snapmirror.serve.app import Server
 from snapmirror.serve.settings import Serve
+from snapmirror.serve.sockets import listen
 from snapmirror.serve.tls import context_of
 from snapmirror.serve.view import View
-from snapmirror.serve.workers import listen, serving
+from snapmirror.serve.workers import serving
 from snapmirror.store import assembly, seal
 from snapmirror.store.blobs import LocalBlobs
 from snapmirror.store.directories import Derived, Directory, DirectoryReader

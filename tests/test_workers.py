@@ -1,7 +1,9 @@
 """The processes of `snapmirror serve`: how they start, take a new configuration, and end. The real program, real signals."""
 
+import asyncio
 import contextlib
 import errno
+import gc
 import http.client
 import os
 import signal
@@ -9,19 +11,22 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 from channels import make_package
 from serving import free_port, memory_of
-from test_serve import Built, Served, built
+from test_serve import CONDA, Built, Served, built
 from waiting import eventually
 
 from snapmirror.errors import UsageError
+from snapmirror.serve import workers
+from snapmirror.serve.app import Server
 from snapmirror.serve.settings import Serve
-from snapmirror.serve.workers import listen
+from snapmirror.serve.sockets import listen
+from snapmirror.web import faces
 
 __all__ = ["built"]
 
@@ -117,11 +122,18 @@ def config(built: Built, serve: str = "port = 0", top: str = "") -> str:
 
 
 @contextlib.contextmanager
-def serving(built: Built, serve: str = "port = 0") -> Iterator[Process]:
+def serving(
+    built: Built,
+    serve: str = "port = 0",
+    program: tuple[str, ...] = ("-m", "snapmirror"),
+    begun: Callable[[], object] = lambda: None,
+) -> Iterator[Process]:
+    """begun: called before the server is waited for"""
     path = built.root.parent / "snapmirror.toml"
     path.write_text(config(built, serve))
-    command = [sys.executable, "-m", "snapmirror", "serve", "-c", str(path)]
+    command = [sys.executable, *program, "serve", "-c", str(path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        begun()
         running = Process(process, path)
         try:
             yield running
@@ -139,6 +151,58 @@ def slow_download(running: Process) -> tuple[http.client.HTTPConnection, http.cl
     connection.request("GET", f"/current/main/noarch/{LARGE.filename}")
     answer = connection.getresponse()
     return connection, answer, answer.read(1000)
+
+
+# The beginning
+
+#: a worker that begins as soon as a file is there: a store may lie far away
+GATED = """
+import os, time
+from snapmirror.cli import main
+from snapmirror.serve import workers
+at_once = workers.server_of
+def later(*given):
+    while not os.path.exists("{gate}"):
+        time.sleep(0.01)
+    return at_once(*given)
+workers.server_of = later
+main()
+"""
+
+
+def test_clients_are_refused_until_they_are_answered_and_systemd_is_told(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a balancer another server may be free; a client that is taken in would wait."""
+    built.publish({"main": {"noarch": [TOOL]}}, at=ID)
+    gate, port = tmp_path / "gate", free_port()
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(LONG)
+
+        def begun() -> None:
+            eventually(lambda: is_taken(port))
+            with socket.socket() as probe:
+                assert probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+            gate.touch()
+
+        with serving(built, f"port = {port}\nworkers = 2", ("-c", GATED.format(gate=gate)), begun) as running:
+            assert manager.recv(100) == b"READY=1"
+            for _ in range(20):
+                assert running.served.get(FILE).content == TOOL.data
+            assert running.end() == 0
+
+
+def is_taken(port: int) -> bool:
+    """Whether no other server gets it."""
+    try:
+        [listeners] = listen(Serve(port=port), 1)
+    except UsageError:
+        return True
+    for listener in listeners:
+        listener.close()
+    return False
 
 
 # The end
@@ -220,6 +284,30 @@ def open_for_writing(fifo: Path) -> int:
     return found[0]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_client_that_comes_at_the_last_moment_does_not_hold_up_the_end(built: Built) -> None:
+    """It is given a file, or closed: behind nginx it would wait for a minute, and the server for it."""
+    built.publish({"main": {"noarch": [TOOL]}}, at=ID)
+
+    async def end(turns: int) -> bytes:
+        """What it is answered. turns: of the event loop, between its coming and the end"""
+        [listeners] = listen(Serve(port=0), 1)
+        with built.open() as store, socket.socket() as client:
+            server = Server(store, {"conda": CONDA}, Serve(), {}, None, faces=faces(store, {"conda": CONDA}))
+            async with asyncio.timeout(LONG), workers.serving(server, listeners):
+                client.connect(listeners[0].getsockname())
+                client.sendall(f"GET {FILE} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            gc.collect()  # Python 3.11 leaves it to that where a client was accepted a turn before the end
+            client.settimeout(LONG)
+            with contextlib.suppress(ConnectionResetError):
+                return client.recv(9)
+            return b""
+
+    assert {asyncio.run(end(turns)) for turns in range(12)} == {b"", b"HTTP/1.1 "}
+
+
 def test_workers_do_not_outlive_their_supervisor(built: Built) -> None:
     built.publish({"main": {"noarch": [TOOL]}}, at=ID)
     with serving(built, "port = 0\nworkers = 2") as running:
@@ -245,6 +333,26 @@ def test_sighup_takes_the_new_configuration_and_cuts_nobody_off(built: Built) ->
         connection.close()
         eventually(lambda: not running.workers() & before)
         assert running._address(2) == url
+        assert running.end() == 0
+
+
+def test_workers_answer_until_those_of_the_new_configuration_do(built: Built, tmp_path: Path) -> None:
+    built.publish({"main": {"noarch": [TOOL]}}, at=ID)
+    (gate := tmp_path / "gate").touch()
+    with serving(built, "port = 0\nworkers = 2", ("-c", GATED.format(gate=gate))) as running:
+        before = running.workers()
+        gate.unlink()
+        running.send(signal.SIGHUP)
+        eventually(lambda: len(running.workers() - before) == 2)
+        for _ in range(20):
+            assert running.served.get(FILE).content == TOOL.data
+        os.kill(min(running.workers() - before), signal.SIGKILL)  # another comes
+        os.kill(min(before), signal.SIGKILL)  # nobody comes in its place
+        gate.touch()
+        assert running._address(2) == running.served.url
+        eventually(lambda: len(running.workers()) == 2 and not running.workers() & before)
+        for _ in range(20):
+            assert running.served.get(FILE).content == TOOL.data
         assert running.end() == 0
 
 

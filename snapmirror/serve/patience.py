@@ -41,6 +41,17 @@ class _Connection(web.RequestHandler):
         super().__init__(*arguments, **options)
         self._over = over
 
+    async def start(self) -> None:
+        """Answer its requests.
+
+        A server that ends closes its connections, after which they take no request. aiohttp 3.14 wakes those that wait for one;
+        one that came a moment before begins to wait only then, until its client gives up: behind nginx for a minute.
+        """
+        if self._close:
+            self.force_close()
+        else:
+            await super().start()
+
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:

@@ -7,7 +7,8 @@ from concurrent.futures import Future
 from threading import Thread
 
 from ..ecosystem import Ecosystem
-from .workers import Setup, authority, listen, server_of, serving
+from .sockets import authority, listen
+from .workers import Setup, server_of, serving
 
 #: seconds that connections get that are still open in the end
 _PATIENCE = 5.0

@@ -1,7 +1,7 @@
 """Processes: one supervisor that keeps no store open, and workers that serve one.
 
-The supervisor opens one listening socket for each worker (SO_REUSEPORT: the kernel spreads connections over them) and
-keeps them, so that none is refused while a worker that died is replaced, or all are for a new configuration.
+The supervisor has a socket for each worker, on which that listens once it can answer, and keeps them, so that no client is
+refused while a worker that died is replaced. Workers of a configuration go on until all those of a new one answer.
 """
 
 import asyncio
@@ -12,8 +12,9 @@ import resource
 import signal
 import socket
 import ssl
+import struct
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,7 +22,7 @@ from aiohttp import web
 
 from .. import memory
 from ..ecosystem import Ecosystem
-from ..errors import SnapmirrorError, UsageError
+from ..errors import SnapmirrorError
 from ..store.store import Store
 from ..transfer.hosts import Hosts
 from ..transfer.settings import Download
@@ -33,6 +34,7 @@ from .fresh import Live
 from .patience import Connections, Patience
 from .pull import Puller, hosts_of
 from .settings import Origins, Serve
+from .sockets import BACKLOG, Listeners, authority, lend, listen
 from .tls import context_of
 from .web import Faces
 
@@ -40,17 +42,17 @@ _log = logging.getLogger(__name__)
 #: what aiohttp has to say: a traceback for every request that is no HTTP; our own errors we log ourselves
 _http_log = logging.getLogger("snapmirror.http")
 _http_log.setLevel(logging.CRITICAL)
-_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
-_BACKLOG = 1024
+#: what a worker sends when it answers clients
+_READY = signal.SIGUSR1
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, _READY}
+#: a process id
+_PROCESS = struct.Struct("=i")
 #: seconds that running transfers get; a second signal ends them at once
 _DRAIN = 300.0
 #: seconds between two starts of a worker that dies
 _PAUSE = 1.0
 #: seconds between two times that free memory is given back
 _GIVING = 30.0
-_ANY_ADDRESS = {"0.0.0.0", "::"}
-#: what one worker listens on: a socket for each address of the host
-Listeners = list[socket.socket]
 
 
 class Setup(NamedTuple):
@@ -81,7 +83,7 @@ def run(
 
     ecosystems: kind -> ecosystem
     reload: reads the configuration again, on SIGHUP; whatever it raises, all stays as it is
-    say: takes a line for the operator, one when serving starts
+    say: takes a line for the operator, one when all workers answer
     Raises UsageError if the address can't be listened on, or the access log not be written.
     """
     for number in _SIGNALS:  # blocked and waited for: none is lost, and no handler runs in the middle of something
@@ -112,6 +114,7 @@ class Supervisor:
         self._ecosystems = ecosystems
         self._reload = reload
         self._say = say
+        self._process = os.getpid()
         #: one entry for each worker
         self._listeners: list[Listeners] = []
         self._regions = Regions()
@@ -119,11 +122,18 @@ class Supervisor:
         self._tls: ssl.SSLContext | None = None
         #: process id -> (number of its listeners, when it was started by time.monotonic)
         self._workers: dict[int, tuple[int, float]] = {}
-        #: process ids of workers that were told to end
+        #: process ids of workers that don't answer yet
+        self._coming: set[int] = set()
+        #: those that end once nobody is coming any more
+        self._going: set[int] = set()
+        #: those, and workers that were told to end: none of them is replaced
         self._leaving: set[int] = set()
-        #: a pipe to which nobody writes. Only the supervisor has `_held`, the end to write to: when that closes, however the
-        #: supervisor ended, the workers see the end of what they read from `_alive`
-        self._alive, self._held = os.pipe()
+        #: whether it was said that this configuration is served
+        self._announced = False
+        #: Workers write their process ids to `_alive` when they answer. Only the supervisor has `_held`: when that closes,
+        #: however the supervisor ended, they see the end of what they read from `_alive`
+        self._alive, self._held = socket.socketpair()
+        self._held.setblocking(False)
 
     def run(self) -> int:
         """Start the workers and handle signals until told to end."""
@@ -133,12 +143,11 @@ class Supervisor:
         try:
             return self._supervise()
         finally:
-            os.close(self._held)
-            os.close(self._alive)
+            self._held.close()
+            self._alive.close()
             _close(self._listeners)
 
     def _supervise(self) -> int:
-        self._announce()
         self._regions.make(2 * self._setup.settings.workers)  # more than are needed: then those that go know of those that come
         for number in range(self._setup.settings.workers):
             self._start(number)
@@ -148,19 +157,37 @@ class Supervisor:
                     self._replace_dead()
                 case signal.SIGHUP:
                     self._renew()
+                case number if number == _READY:
+                    self._greet()
                 case _:
                     return self._end()
+
+    def _greet(self) -> None:
+        """Take note of workers that answer. When all do, let those before them go."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._coming.difference_update(_PROCESS.unpack(self._held.recv(_PROCESS.size)))
+        if self._coming:
+            return
+        for process in self._going:
+            _signal(process, signal.SIGTERM)
+        self._going.clear()
+        if not self._announced:
+            self._announced = True
+            self._announce()
 
     def _announce(self) -> None:
         scheme = "https" if self._tls else "http"
         addresses = [f"{scheme}://{authority(listener)}/" for listener in self._listeners[0]]
         self._say(f"serving on {' and '.join(addresses)}")
+        _tell_manager()
 
     def _start(self, number: int) -> None:
         region = self._regions.free()
         process = os.fork()
         if process:
             self._workers[process] = (number, time.monotonic())
+            self._coming.add(process)
             self._regions.take(process, region)
             return
         status = 1
@@ -177,7 +204,7 @@ class Supervisor:
 
     def _work(self, number: int, region: Region) -> None:
         """All that a worker does. region: where it counts"""
-        os.close(self._held)
+        self._held.close()
         _allow_connections()
         _close(others for index, others in enumerate(self._listeners) if index != number)
         # Told to end before it serves, it has nothing to finish; the supervisor's handler would swallow that.
@@ -186,7 +213,13 @@ class Supervisor:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # for the supervisor
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         server = server_of(self._setup, self._ecosystems, self._regions, Counts(region))
-        asyncio.run(work(self._listeners[number], server, self._alive, self._access, self._tls))
+        asyncio.run(work(self._listeners[number], server, self._alive, self._access, self._tls, self._report))
+
+    def _report(self) -> None:
+        """In a worker: tell the supervisor that clients are answered."""
+        with contextlib.suppress(OSError):  # it is gone, and we are to go too
+            self._alive.sendall(_PROCESS.pack(os.getpid()))
+            os.kill(self._process, _READY)
 
     def _reap(self) -> list[int]:
         """Take note of workers that have ended; the numbers of those that nobody told to."""
@@ -198,6 +231,8 @@ class Supervisor:
                     continue
                 number, started = self._workers.pop(process)
                 self._regions.leave(process)
+                self._coming.discard(process)
+                self._going.discard(process)
                 if process not in self._leaving:
                     _log.error("worker %d ended with status %d; starting another", process, os.waitstatus_to_exitcode(status))
                     time.sleep(max(0.0, started + _PAUSE - time.monotonic()))
@@ -211,7 +246,7 @@ class Supervisor:
                 self._start(number)
 
     def _renew(self) -> None:
-        """Start workers with the configuration as it is now, and let the present ones finish."""
+        """Start workers with the configuration as it is now. The present ones go on until these answer, and finish then."""
         try:
             setup = self._reload()
             tls = context_of(setup.settings)
@@ -223,18 +258,20 @@ class Supervisor:
         except Exception:  # that we didn't foresee what is wrong with it is no reason to stop what runs
             _log.exception("the configuration stays as it was")
             return
-        old, dropped = list(self._workers), [one for one in self._listeners if one not in listeners]
+        dropped = [one for one in self._listeners if one not in listeners]
         if self._access:
             self._access.close()
         self._setup, self._listeners, self._access, self._tls = setup, listeners, access, tls
         self._regions.make(setup.settings.workers)  # before any of them begins, so that each knows those of the others
         _close(dropped)  # before workers inherit them: the kernel gives connections to a socket that anyone holds open
+        self._announced = False
+        for process in self._coming:  # they have nobody to finish with
+            _signal(process, signal.SIGTERM)
+        self._coming.clear()
+        self._going.update(set(self._workers) - self._leaving)
+        self._leaving.update(self._workers)
         for number in range(setup.settings.workers):
             self._start(number)
-        for process in old:
-            self._leaving.add(process)
-            _signal(process, signal.SIGTERM)
-        self._announce()
 
     def _listeners_for(self, settings: Serve) -> list[Listeners]:
         """What to listen on with a configuration: present sockets as far as they fit it, else new ones. Raises UsageError."""
@@ -254,7 +291,7 @@ class Supervisor:
             self._leaving.add(process)
             _signal(process, signal.SIGTERM)
         while self._workers:
-            if signal.sigwait(_SIGNALS - {signal.SIGHUP}) != signal.SIGCHLD:
+            if signal.sigwait(_SIGNALS - {signal.SIGHUP, _READY}) != signal.SIGCHLD:
                 for process in self._workers:
                     _signal(process, signal.SIGKILL)
             self._reap()
@@ -281,6 +318,13 @@ def _allow_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def _tell_manager() -> None:
+    """Tell systemd that clients are answered, if it waits for that: `Type=notify`, sd_notify(3)."""
+    if name := os.environ.get("NOTIFY_SOCKET"):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.sendto(b"READY=1", f"\0{name[1:]}" if name.startswith("@") else name)
+
+
 def _signal(process: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(process, number)
@@ -292,69 +336,17 @@ def _close(workers: Iterable[Listeners]) -> None:
             listener.close()
 
 
-def listen(settings: Serve, workers: int, present: Sequence[socket.socket] = ()) -> list[Listeners]:
-    """What each of so many workers is to listen on. Raises UsageError.
-
-    present: sockets on which this process listens already
-    """
-    try:
-        return _listen(settings, workers, present)
-    except (OSError, ValueError) as error:  # ValueError: what can't be a name, such as `a..b`
-        problem = error.strerror if isinstance(error, OSError) else "that is no name of a host"
-        raise UsageError(f"can't listen on {settings.host or 'any address'}, port {settings.port}: {problem}") from None
-
-
-def _listen(settings: Serve, workers: int, present: Sequence[socket.socket]) -> list[Listeners]:
-    found = socket.getaddrinfo(settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
-    with contextlib.ExitStack() as opened:
-        port = settings.port
-        for family, address in addresses:
-            if not any(_overlap(listener, family, str(address[0]), port) for listener in present):
-                # Alone, to see that it is free: a second server on the same port would take half of the requests.
-                _bound(family, address, port, shared=False).close()
-        made: list[Listeners] = [[] for _ in range(workers)]
-        for listeners in made:
-            for family, address in addresses:
-                listener = opened.enter_context(_bound(family, address, port, shared=True))
-                listener.listen(_BACKLOG)
-                listener.setblocking(False)
-                port = listener.getsockname()[1]  # that of the first for all, where any will do
-                listeners.append(listener)
-        opened.pop_all()
-    return made
-
-
-def _overlap(listener: socket.socket, family: int, host: str, port: int) -> bool:
-    """Whether a listening socket is in the way of one for that host and port, unless both share the port."""
-    its_host, its_port = listener.getsockname()[:2]
-    share_host = its_host == host or not _ANY_ADDRESS.isdisjoint((its_host, host))
-    return listener.family == family and its_port == port and share_host
-
-
-def _bound(family: int, address: Any, port: int, *, shared: bool) -> socket.socket:
-    with contextlib.ExitStack() as opened:
-        made = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        made.bind((address[0], port, *address[2:]))
-        opened.pop_all()
-    return made
-
-
-def authority(listener: socket.socket) -> str:
-    """Where a socket listens, as URLs have it: `127.0.0.1:8080`."""
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-async def work(listeners: Listeners, server: Server, alive: int, access: AccessLog | None, tls: ssl.SSLContext | None) -> None:
+async def work(
+    listeners: Listeners,
+    server: Server,
+    alive: socket.socket,
+    access: AccessLog | None,
+    tls: ssl.SSLContext | None,
+    ready: Callable[[], None],
+) -> None:
     """Serve on these sockets until SIGTERM or SIGINT, then finish what is being sent.
 
-    alive: descriptor to read from, at whose end there is no supervisor any more
+    alive: something to read from, at whose end there is no supervisor any more; ready: called when clients are answered
     """
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -362,6 +354,7 @@ async def work(listeners: Listeners, server: Server, alive: int, access: AccessL
         loop.add_signal_handler(number, ended.set)
     loop.add_reader(alive, ended.set)
     async with serving(server, listeners, access, tls):
+        ready()
         await ended.wait()
         loop.remove_reader(alive)
 
@@ -385,7 +378,8 @@ async def serving(
     tasks = [asyncio.create_task(one) for one in (Patience(handler).watch(), server.follow(), _give_back())]
     try:
         for listener in listeners:
-            await web.SockSite(runner, listener, backlog=_BACKLOG, ssl_context=tls).start()
+            lend(listener)
+            await web.SockSite(runner, listener, backlog=BACKLOG, ssl_context=tls).start()
         yield
     finally:
         server.drain()
