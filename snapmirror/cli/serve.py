@@ -1,7 +1,10 @@
 """snapmirror serve: answer for every snapshot over HTTP."""
 
 import logging
+import os
+import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,7 +50,15 @@ def serve(
 
     setup = configured(create=True)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    raise typer.Exit(serving.run(setup, ECOSYSTEMS, reload=configured, say=say))
+    raise typer.Exit(serving.run(setup, ECOSYSTEMS, reload=configured, announce=_announce))
+
+
+def _announce(line: str) -> None:
+    """Tell the operator that clients are answered, and systemd, if it waits for that: `Type=notify`, sd_notify(3)."""
+    say(line)
+    if name := os.environ.get("NOTIFY_SOCKET"):
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.sendto(b"READY=1", f"\0{name[1:]}" if name.startswith("@") else name)
 
 
 def _try(path: Path, *, create: bool) -> None:

@@ -77,19 +77,19 @@ def run(
     ecosystems: Mapping[str, Ecosystem],
     *,
     reload: Callable[[], Setup],
-    say: Callable[[str], None],
+    announce: Callable[[str], None],
 ) -> int:
     """Serve until SIGTERM or SIGINT; gives the exit status.
 
     ecosystems: kind -> ecosystem
     reload: reads the configuration again, on SIGHUP; whatever it raises, all stays as it is
-    say: takes a line for the operator, one when all workers answer
+    announce: takes a line for the operator, when all workers answer, of this configuration or of a new one
     Raises UsageError if the address can't be listened on, or the access log not be written.
     """
     for number in _SIGNALS:  # blocked and waited for: none is lost, and no handler runs in the middle of something
         signal.signal(number, _ignore)
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    supervisor = Supervisor(setup, ecosystems, reload, say)
+    supervisor = Supervisor(setup, ecosystems, reload, announce)
     try:
         return supervisor.run()
     finally:
@@ -108,12 +108,12 @@ class Supervisor:
         setup: Setup,
         ecosystems: Mapping[str, Ecosystem],
         reload: Callable[[], Setup],
-        say: Callable[[str], None],
+        announce: Callable[[str], None],
     ) -> None:
         self._setup = setup
         self._ecosystems = ecosystems
         self._reload = reload
-        self._say = say
+        self._announce = announce
         self._process = os.getpid()
         #: one entry for each worker
         self._listeners: list[Listeners] = []
@@ -174,13 +174,9 @@ class Supervisor:
         self._going.clear()
         if not self._announced:
             self._announced = True
-            self._announce()
-
-    def _announce(self) -> None:
-        scheme = "https" if self._tls else "http"
-        addresses = [f"{scheme}://{authority(listener)}/" for listener in self._listeners[0]]
-        self._say(f"serving on {' and '.join(addresses)}")
-        _tell_manager()
+            scheme = "https" if self._tls else "http"
+            addresses = [f"{scheme}://{authority(listener)}/" for listener in self._listeners[0]]
+            self._announce(f"serving on {' and '.join(addresses)}")
 
     def _start(self, number: int) -> None:
         region = self._regions.free()
@@ -316,13 +312,6 @@ def _allow_connections() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # no limit at all is more than macOS grants
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _tell_manager() -> None:
-    """Tell systemd that clients are answered, if it waits for that: `Type=notify`, sd_notify(3)."""
-    if name := os.environ.get("NOTIFY_SOCKET"):
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-            manager.sendto(b"READY=1", f"\0{name[1:]}" if name.startswith("@") else name)
 
 
 def _signal(process: int, number: signal.Signals) -> None:
