@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import errno
-import gc
 import http.client
 import os
 import signal
@@ -284,9 +283,8 @@ def open_for_writing(fifo: Path) -> int:
     return found[0]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_client_that_comes_at_the_last_moment_does_not_hold_up_the_end(built: Built) -> None:
-    """It is given a file, or closed: behind nginx it would wait for a minute, and the server for it."""
+    """It is answered, or closed: behind nginx it would wait for a minute, and the server for it."""
     built.publish({"main": {"noarch": [TOOL]}}, at=ID)
 
     async def end(turns: int) -> bytes:
@@ -299,13 +297,14 @@ def test_a_client_that_comes_at_the_last_moment_does_not_hold_up_the_end(built: 
                 client.sendall(f"GET {FILE} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
                 for _ in range(turns):
                     await asyncio.sleep(0)
-            gc.collect()  # Python 3.11 leaves it to that where a client was accepted a turn before the end
             client.settimeout(LONG)
             with contextlib.suppress(ConnectionResetError):
                 return client.recv(9)
             return b""
 
-    assert {asyncio.run(end(turns)) for turns in range(12)} == {b"", b"HTTP/1.1 "}
+    answers = [asyncio.run(end(turns)) for turns in range(12)]
+    assert answers == sorted(answers)  # of those who came too late nothing, of those before them the beginning of an answer
+    assert set(answers[-6:]) == {b"HTTP/1.1 "}
 
 
 def test_workers_do_not_outlive_their_supervisor(built: Built) -> None:

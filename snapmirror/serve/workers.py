@@ -49,6 +49,8 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, _READY
 _PROCESS = struct.Struct("=i")
 #: seconds that running transfers get; a second signal ends them at once
 _DRAIN = 300.0
+#: seconds in which those who came just before the end are heard
+_LAST = 0.1
 #: seconds between two starts of a worker that dies
 _PAUSE = 1.0
 #: seconds between two times that free memory is given back
@@ -137,15 +139,14 @@ class Supervisor:
 
     def run(self) -> int:
         """Start the workers and handle signals until told to end."""
-        self._tls = context_of(self._setup.settings)
-        self._access = AccessLog.open(self._setup.settings)
-        self._listeners = listen(self._setup.settings, self._setup.settings.workers)
-        try:
-            return self._supervise()
-        finally:
-            self._held.close()
-            self._alive.close()
-            _close(self._listeners)
+        with self._held, self._alive:
+            self._tls = context_of(self._setup.settings)
+            self._access = AccessLog.open(self._setup.settings)
+            self._listeners = listen(self._setup.settings, self._setup.settings.workers)
+            try:
+                return self._supervise()
+            finally:
+                _close(self._listeners)
 
     def _supervise(self) -> int:
         self._regions.make(2 * self._setup.settings.workers)  # more than are needed: then those that go know of those that come
@@ -372,6 +373,9 @@ async def serving(
         yield
     finally:
         server.drain()
+        for listener in listeners:  # not closed yet: Python 3.11 drops what it has accepted and not begun to serve then
+            asyncio.get_running_loop().remove_reader(listener)
+        await asyncio.sleep(_LAST)
         await runner.cleanup()
         for task in tasks:
             task.cancel()
