@@ -5,6 +5,7 @@ import random
 import secrets
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -141,6 +142,7 @@ def tampered(service: Service, tamper: Tamper) -> Iterator[str]:
             status = tamper(self.command, self.path, headers)
             if status == -1:
                 self.rfile.read(length // 2)
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, not ended
                 self.connection.close()
                 self.close_connection = True
                 return None

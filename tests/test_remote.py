@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -535,6 +536,37 @@ def test_a_service_that_is_busy_or_cuts_connections_is_asked_again(
         mirror.run("check", "--read-data", timeout=120)
         assert len(mirror.snapshots()) == 1
     assert any("partNumber" in key for key in told)
+
+
+#: some of the requests of which the first two are cut
+CUT = {("PUT", "probe"), ("DELETE", "probe"), ("PUT", "lease"), ("PUT", "blobs"), ("PUT", "snapshots"), ("GET", "blobs")}
+
+
+@objects
+def test_connections_that_are_cut_are_no_failure(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream
+) -> None:
+    """A service that is restarted, or ends a connection that it finds idle, in the moment in which it is used."""
+    lock, seen = threading.Lock(), Counter[tuple[str, str]]()
+
+    def tamper(method: str, path: str, headers: dict[str, str]) -> int | None:
+        kind = method, path.partition(f"/{store}/")[2].partition("/")[0].partition("?")[0]
+        with lock:
+            seen[kind] += 1
+            return -1 if seen[kind] <= 2 else None
+
+    with tampered(service, tamper) as endpoint:
+        service.use(mirror, store, endpoint=endpoint)
+        mirror.sync(timeout=120)
+        mirror.run("check", "--read-data", timeout=120)
+        mirror.run("gc", "--grace", "0s", timeout=120)
+        another = machine(tmp_path / "another", service, store, upstream)
+        service.use(another, store, endpoint=endpoint)
+        another.write()
+        assert seen.keys() >= CUT
+        seen.clear()
+        with server(another.config) as (url, _):
+            assert requests.get(f"{url}/current/chan/noarch/lib-1.0-0.conda", timeout=60).status_code == 200
 
 
 @objects

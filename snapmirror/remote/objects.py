@@ -9,12 +9,12 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import obstore
 import requests
@@ -24,6 +24,7 @@ from obstore.store import S3Store
 from ..errors import ObjectError
 from .settings import S3, Address
 
+_Value = TypeVar("_Value")
 #: the object that says that there is a store
 FORMAT_KEY = "snapmirror.json"
 #: requests at a time: of objects of 1 kB a local gateway takes 330 a second one by one, and 1,100 so
@@ -116,6 +117,19 @@ class Objects:
         meaning = _MEANINGS.get(name, "") or (f"the service answers {name}" if name else "the service can't be reached")
         return ObjectError(f"{self.address}/{key}".rstrip("/"), name, meaning)
 
+    def _insist(self, what: Callable[[], _Value]) -> _Value:
+        """Do something harmless again if there is no answer, as obstore does: a service is restarted, or ends a connection that
+        it finds idle in the moment in which it is used.
+        """
+        for tries in range(_RETRIES):
+            try:
+                return what()
+            except ObjectError as error:
+                if error.code:
+                    raise
+            time.sleep(0.1 * 2**tries)
+        return what()
+
     # One object
 
     def get(self, key: str) -> bytes | None:
@@ -156,14 +170,18 @@ class Objects:
     def create(self, key: str, data: bytes) -> bool:
         """Make an object unless there is one; whether it was made.
 
-        An answer that gets lost is asked for again, and then it is ours that is there: its bytes tell.
+        An answer that gets lost is asked for again, and then it is ours that is there: its bytes tell. obstore can't know that.
         """
-        with self._errors(key):
-            try:
-                self._store.put(key, data, mode="create", use_multipart=False)
-            except exceptions.AlreadyExistsError:
-                return self.get(key) == data
-        return True
+
+        def put() -> bool:
+            with self._errors(key):
+                try:
+                    self._store.put(key, data, mode="create", use_multipart=False)
+                except exceptions.AlreadyExistsError:
+                    return self.get(key) == data
+            return True
+
+        return self._insist(put)
 
     def delete(self, key: str) -> None:
         """Remove an object, if it is there, that nobody else writes."""
@@ -187,9 +205,13 @@ class Objects:
 
     def now(self) -> datetime:
         """The service's time, to the second."""
-        with self._errors(""):
-            answer = self._session.head(self.sign("HEAD", FORMAT_KEY, timedelta(minutes=1)), timeout=30)
-            stated = answer.headers.get("Date")
+
+        def ask() -> str | None:
+            with self._errors(""):
+                answer = self._session.head(self.sign("HEAD", FORMAT_KEY, timedelta(minutes=1)), timeout=30)
+                return answer.headers.get("Date")
+
+        stated = self._insist(ask)
         try:
             return parsedate_to_datetime(stated or "")
         except ValueError:
