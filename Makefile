@@ -207,6 +207,7 @@ check: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini tests bench examples
 	$(BIN)/python -m pytest --quiet tests/test_layers.py
 
 .PHONY: bench

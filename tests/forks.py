@@ -101,7 +101,8 @@ def _handle(client: socket.socket, main: Any) -> None:
     child = os.fork()
     if child == 0:
         client.close()
-        _become(json.loads(body), *descriptors, main)
+        out, err = descriptors
+        _become(json.loads(body), out, err, main)
     for descriptor in descriptors:
         os.close(descriptor)
     client.setblocking(False)

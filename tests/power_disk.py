@@ -271,13 +271,13 @@ class Disk:
                 _change_names(names[folder], one.names)
         contents: dict[int, bytes] = {}
         modes: dict[int, int] = {}
-        for one in chosen:
-            if one.folder:
-                _change_names(names[one.folder], one.names)
-            if one.content is not None:
-                contents[one.inode] = one.content
-            if one.mode is not None:
-                modes[one.inode] = one.mode
+        for taken in chosen:
+            if taken.folder:
+                _change_names(names[taken.folder], taken.names)
+            if taken.content is not None:
+                contents[taken.inode] = taken.content
+            if taken.mode is not None:
+                modes[taken.inode] = taken.mode
         state: State = {}
         stack = [("", self._root)]
         while stack:

@@ -117,7 +117,6 @@ class Steps:
         for name, place in _CALLS.items():
             self._wrap(name, place)
         os.open = self._open  # type: ignore[assignment]
-        fs._sync_data = os.fdatasync
         if fs._SYNCFS is not None:
             syncfs = fs._SYNCFS
             fs._SYNCFS = lambda descriptor: self.step("syncfs", descriptor, lambda: syncfs(descriptor))  # type: ignore[assignment]

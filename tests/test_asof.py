@@ -114,10 +114,10 @@ def test_metadata_is_made_from_wheels_that_have_none_beside_them(tmp_path: Path,
         mirror.sync()
         page = leaf.decode(mirror.reader("pypi/").read_leaf("six") or b"")
         stated = {record["filename"]: leaf.advertised(record) for record in page["files"]}
-        digest = stated[file]["sha256"]
+        assert isinstance(digests := stated[file], dict)
         assert stated["six-2.0-py3-none-any.whl"] is False
         with mirror.store() as store:
-            assert store.blobs.read(bytes.fromhex(digest)) == metadata
+            assert store.blobs.read(bytes.fromhex(digests["sha256"])) == metadata
         index.upload("six", "six-3.0.tar.gz", b"sdist")  # the page changes, and still says that there is none
     mirror.run("gc", "--grace", "0s")
     mirror.run("check", "--read-data")

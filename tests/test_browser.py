@@ -12,12 +12,15 @@ import sys
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 import yaml
 from clients import install
 from window import id_of, window
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 axe_playwright_python = pytest.importorskip("axe_playwright_python.sync_playwright")
 playwright = pytest.importorskip("playwright.sync_api")
@@ -65,7 +68,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator["playwright.Browser"]:
+def browser() -> Iterator["Browser"]:
     """Chromium without a window."""
     with playwright.sync_playwright() as started:
         found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
@@ -76,7 +79,7 @@ def browser() -> Iterator["playwright.Browser"]:
 class Visitor:
     """A page of the browser, and what must be so on whatever it shows."""
 
-    def __init__(self, context: "playwright.BrowserContext", reader: Reader) -> None:
+    def __init__(self, context: "BrowserContext", reader: Reader) -> None:
         context.set_default_timeout(PATIENCE)
         self.page = context.new_page()
         self.reader = reader
@@ -107,7 +110,7 @@ class Visitor:
 @pytest.mark.parametrize(
     "reader", [pytest.param(one, marks=[pytest.mark.long] * (str(one) not in PAIRS), id=str(one)) for one in READERS]
 )
-def test_every_task_by_clicking(browser: "playwright.Browser", url: str, reader: Reader) -> None:
+def test_every_task_by_clicking(browser: "Browser", url: str, reader: Reader) -> None:
     context = browser.new_context(
         viewport={"width": reader.width, "height": 800},
         color_scheme=reader.colours,
@@ -182,7 +185,7 @@ def look_for_a_package(visitor: Visitor) -> None:
 
 
 @pytest.fixture
-def copied(browser: "playwright.Browser", url: str) -> Iterator["Copied"]:
+def copied(browser: "Browser", url: str) -> Iterator["Copied"]:
     """Copies settings from the page, as a person does."""
     with browser.new_context(permissions=["clipboard-read", "clipboard-write"], locale="en-GB") as context:
         yield Copied(context.new_page(), url)
@@ -191,7 +194,7 @@ def copied(browser: "playwright.Browser", url: str) -> Iterator["Copied"]:
 class Copied:
     """What the button `copy` has put into the clipboard."""
 
-    def __init__(self, page: "playwright.Page", url: str) -> None:
+    def __init__(self, page: "Page", url: str) -> None:
         self._page = page
         self._url = url
 
@@ -228,7 +231,7 @@ def test_copied_settings_make_py_rattler_install_what_a_pin_had(copied: Copied, 
     assert set(install(channel, "nasty", tmp_path)) == {"nasty", "lib-a"}
 
 
-def test_the_keyboard_alone_is_enough(browser: "playwright.Browser", url: str) -> None:
+def test_the_keyboard_alone_is_enough(browser: "Browser", url: str) -> None:
     with browser.new_context(locale="en-GB") as context:
         page = context.new_page()
         page.goto(url, timeout=PATIENCE)

@@ -180,7 +180,7 @@ def test_a_copy_of_a_record_or_pin_under_another_name_is_damage(tmp_path: Path, 
             (store.layout.pin("paper"), ("a", "z")),
         ):
             for name in names:
-                copy = shutil.copy(original, original.with_name(f"{name}.json"))
+                copy = Path(shutil.copy(original, original.with_name(f"{name}.json")))
                 with pytest.raises(DamagedError, match=f"{name}.json: holds"):
                     store.catalog()
                 assert gc_stops(store)

@@ -129,5 +129,6 @@ def test_a_directory() -> None:
 def test_pages(path: str, form: str, digest: str, tmp_path: Path) -> None:
     reader = published(tmp_path, {"foo-bar": settled(provenance=True)})
     found = PageAt(path, None if path.startswith("simple") and path.count("/") < 2 else reader.leaf("foo-bar"))
+    assert Pypi.pages
     body = Pypi.pages.make(reader, found, form, Site(FILES, ())).body
     assert sha256(body).hex() == digest, body.decode()

@@ -359,8 +359,8 @@ def test_every_page_is_valid(path: str, history: History) -> None:
         names = check_list(seen[path, "", JSON] or b"", seen[path, "", HTML] or b"")
         assert set(names) == {name for name in NAMES if seen[path, f"{name}/", HTML]}
         for name in names:
-            bodies = [seen[path, f"{name}/", form] or b"" for form in (JSON, HTML)]
-            check_project(*bodies, f"http://mirror.example/{path}/simple/{name}/")
+            of_json, of_html = (seen[path, f"{name}/", form] or b"" for form in (JSON, HTML))
+            check_project(of_json, of_html, f"http://mirror.example/{path}/simple/{name}/")
 
 
 def test_every_file_that_was_ever_listed_is_there(history: History, site: str) -> None:

@@ -246,8 +246,8 @@ class World:
         """What `diff --for` tells of two days."""
         environment = self.questions().environment(Path(path))
         assert environment
-        records = (self.store.catalog().by_id[DAYS[day - 1]] for day in (old, new))
-        found = compare.environments(self.store, environment, *records, {"chan", "pypi"})
+        first, second = (self.store.catalog().by_id[DAYS[day - 1]] for day in (old, new))
+        found = compare.environments(self.store, environment, first, second, {"chan", "pypi"})
         lines = [
             f"{mark} {path}"
             for mark, paths in (("+", found.added), ("-", found.removed), ("~", found.changed))

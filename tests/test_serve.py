@@ -506,7 +506,9 @@ def test_what_is_said_by_damaged_metadata_is_503_and_the_rest_is_served(built: B
     first = built.publish({"main": {"noarch": [LIB]}}, at="20261118T010000Z")
     id_ = built.publish({"main": {"noarch": [OLD], "osx-64": [NEW]}}, at="20261119T010000Z", keep_documents=False)
     with built.open() as store:
-        state = store.catalog().by_id[id_].repos["main"].directories["noarch"]
+        record = store.catalog().by_id[id_]
+        assert isinstance(record, Record)
+        state = record.repos["main"].directories["noarch"]
         reader = store.metadata.directory(state.blob)
         leaf = reader.leaf("tool")
         assert leaf

@@ -140,7 +140,12 @@ def test_a_full_disk_keeps_no_download_that_was_finished_meanwhile(tmp_path: Pat
 
     monkeypatch.setattr("snapmirror.sync.fetch.download", fill_up)
     stop = Http.stop
-    monkeypatch.setattr(Http, "stop", lambda http: (stop(http), stopped.set()))
+
+    def stop_and_tell(http: Http) -> None:
+        stop(http)
+        stopped.set()
+
+    monkeypatch.setattr(Http, "stop", stop_and_tell)
     with store_at(tmp_path / "store") as store:
         with pytest.raises(DiskFull):
             sync(store, CondaRepo(path="chan", upstream=channel.root.as_uri()))

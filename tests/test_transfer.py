@@ -93,9 +93,10 @@ def test_file_that_a_killed_sync_of_an_earlier_version_has_linked_is_not_written
     theirs, original = tmp_path / "theirs.conda", tmp_path / "original.conda"
     theirs.write_bytes(b"theirs")
     original.write_bytes(b"package")
-    source = Source(File(original.name, 7, sha256(b"package"), None), (original.as_uri(),))
+    digest = sha256(b"package")
+    source = Source(File(original.name, 7, digest, None), (original.as_uri(),))
     with store_at(tmp_path / "store") as store, Http(Download(), print) as http:
-        os.link(theirs, store.layout.incoming / source.file.sha256.hex())
+        os.link(theirs, store.layout.incoming / digest.hex())
         download(http, store.layout.incoming, source, no_progress).release()
     assert theirs.read_bytes() == b"theirs"
 

@@ -76,7 +76,7 @@ upstream = "{url}/chan"
 #: of upstream; in the last there are more files than are made durable one by one
 STATES = (1, 2, 3)
 #: seconds after which a process that is still running is killed: it hangs
-PATIENCE = 300
+_PATIENCE = 300
 MANY = 24
 SYNCED = ("chan", "py", "built", "lazy")
 snapmirror.cli.command_line()  # loads all verbs, before this process is forked
@@ -303,7 +303,7 @@ def forked(action: Callable[[], Any], messages: Path) -> int:
             os.dup2(out, 2)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)  # pytest has put another in its place
-            signal.alarm(PATIENCE)
+            signal.alarm(_PATIENCE)
             status = action() or 0
         except BaseException:
             traceback.print_exc()

@@ -98,8 +98,8 @@ def make_map(folder: Path) -> None:
     tests: dict[int, set[str]] = collections.defaultdict(set)
     for note in notes.iterdir():
         for line in note.read_text().splitlines():
-            block, test = line.split("\t", 1)
-            tests[int(block)].add(test.rsplit(" (", 1)[0])
+            number, test = line.split("\t", 1)
+            tests[int(number)].add(test.rsplit(" (", 1)[0])
     found = [[*block, sorted(tests[number])] for number, block in enumerate(blocks)]
     (folder / "map.json").write_text(json.dumps({"blocks": found, "seconds": seconds}))
     print(f"{len(blocks)} blocks, {sum(1 for number in range(len(blocks)) if not tests[number])} that no test runs")
