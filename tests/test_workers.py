@@ -82,8 +82,7 @@ class Process:
             return probe.connect_ex(self.address()) == errno.ECONNREFUSED
 
     def workers(self) -> set[int]:
-        listed = subprocess.run(["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True).stdout
-        return set(map(int, listed.split()))
+        return children(self._process.pid)
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
@@ -116,6 +115,11 @@ class Process:
         self._reader.join(LONG)
 
 
+def children(process: int) -> set[int]:
+    listed = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True).stdout
+    return set(map(int, listed.split()))
+
+
 def config(built: Built, serve: str = "port = 0", top: str = "") -> str:
     return f'store = "{built.root}"\n{top}\n[serve]\n{serve}\n'
 
@@ -125,14 +129,14 @@ def serving(
     built: Built,
     serve: str = "port = 0",
     program: tuple[str, ...] = ("-m", "snapmirror"),
-    begun: Callable[[], object] = lambda: None,
+    begun: "Callable[[subprocess.Popen[str]], object]" = lambda _: None,
 ) -> Iterator[Process]:
     """begun: called before the server is waited for"""
     path = built.root.parent / "snapmirror.toml"
     path.write_text(config(built, serve))
     command = [sys.executable, *program, "serve", "-c", str(path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        begun()
+        begun(process)
         running = Process(process, path)
         try:
             yield running
@@ -180,8 +184,12 @@ def test_clients_are_refused_until_they_are_answered_and_systemd_is_told(
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(LONG)
 
-        def begun() -> None:
-            eventually(lambda: is_taken(port))
+        def begun(process: "subprocess.Popen[str]") -> None:
+            eventually(lambda: len(children(process.pid)) == 2)
+            with pytest.raises(UsageError, match="in use"):  # of another server
+                listen(Serve(port=port), 1)
+            process.send_signal(signal.SIGHUP)
+            eventually(lambda: len(children(process.pid)) == 4)
             with socket.socket() as probe:
                 assert probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
             gate.touch()
@@ -190,18 +198,8 @@ def test_clients_are_refused_until_they_are_answered_and_systemd_is_told(
             assert manager.recv(100) == b"READY=1"
             for _ in range(20):
                 assert running.served.get(FILE).content == TOOL.data
+            eventually(lambda: len(running.workers()) == 2)
             assert running.end() == 0
-
-
-def is_taken(port: int) -> bool:
-    """Whether no other server gets it."""
-    try:
-        [listeners] = listen(Serve(port=port), 1)
-    except UsageError:
-        return True
-    for listener in listeners:
-        listener.close()
-    return False
 
 
 # The end
@@ -352,6 +350,26 @@ def test_workers_answer_until_those_of_the_new_configuration_do(built: Built, tm
         eventually(lambda: len(running.workers()) == 2 and not running.workers() & before)
         for _ in range(20):
             assert running.served.get(FILE).content == TOOL.data
+        assert running.end() == 0
+
+
+def test_a_port_can_be_taken_back_before_it_is_left(built: Built, tmp_path: Path) -> None:
+    built.publish({"main": {"noarch": [TOOL]}}, at=ID)
+    (gate := tmp_path / "gate").touch()
+    first, second = free_port(), free_port()
+    with serving(built, f"port = {first}", ("-c", GATED.format(gate=gate))) as running:
+        gate.unlink()
+        for port, count in ((second, 2), (first, 3)):
+            running.write(config(built, f"port = {port}"))
+            running.send(signal.SIGHUP)
+            eventually(lambda count=count: len(running.workers()) == count)  # type: ignore[misc]
+            assert running.served.get(FILE).content == TOOL.data
+        gate.touch()
+        assert running._address(2) == running.served.url
+        eventually(lambda: len(running.workers()) == 1)
+        assert running.served.get(FILE).content == TOOL.data
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", second)) == errno.ECONNREFUSED
         assert running.end() == 0
 
 

@@ -206,14 +206,15 @@ class Copies:
 
     def _date_syncing(self, copies: Mapping[str, tuple[str, str]], listed: Mapping[str, Info]) -> None:
         """Give copies of others' entries the age that these have by the service's clock."""
-        there: timedelta | None = None
+        ahead: timedelta | None = None
         for key, (_, copy) in copies.items():
             path = self._layout.root / copy
             if key.startswith("syncing/") and not locks.is_held(path):
-                if there is None:
-                    there = self._now() - self._objects.now()
+                if ahead is None:
+                    there = self._objects.now()
+                    ahead = self._now() - there
                 with contextlib.suppress(FileNotFoundError):
-                    fs.touch(path, (listed[key].modified + there).timestamp(), create=False)
+                    fs.touch(path, (listed[key].modified + ahead).timestamp(), create=False)
 
     def _pull_swept(self, applied: int) -> int:
         """Take out what was removed since; the number of the last list that has been applied then."""

@@ -121,11 +121,12 @@ class Objects:
         """Do something harmless again if there is no answer, as obstore does: a service is restarted, or ends a connection that
         it finds idle in the moment in which it is used.
         """
+        began = time.monotonic()
         for tries in range(_RETRIES):
             try:
                 return what()
             except ObjectError as error:
-                if error.code:
+                if error.code or time.monotonic() - began > _PATIENCE:
                     raise
             time.sleep(0.1 * 2**tries)
         return what()
@@ -208,7 +209,7 @@ class Objects:
 
         def ask() -> str | None:
             with self._errors(""):
-                answer = self._session.head(self.sign("HEAD", FORMAT_KEY, timedelta(minutes=1)), timeout=30)
+                answer = self._session.head(self.sign("HEAD", FORMAT_KEY, timedelta(minutes=1)), timeout=(10, 30))
                 return answer.headers.get("Date")
 
         stated = self._insist(ask)

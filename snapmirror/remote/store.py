@@ -264,7 +264,8 @@ class RemoteStore(Store):
     def _clock_ahead(self) -> timedelta:
         """By how much this machine's clock is ahead of the service's."""
         if self._ahead is None:
-            self._ahead = self.now() - self.objects.now()
+            there = self.objects.now()  # first: it may take a while, by which a blob must not look older
+            self._ahead = self.now() - there
         return self._ahead
 
 

@@ -47,7 +47,7 @@ class _Connection(web.RequestHandler):
         A server that ends closes its connections, after which they take no request. aiohttp 3.14 wakes those that wait for one;
         one that came a moment before begins to wait only then, until its client gives up: behind nginx for a minute.
         """
-        if self._close:
+        if self._close and not self._messages:
             self.force_close()
         else:
             await super().start()

@@ -49,6 +49,9 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, _READY
 _PROCESS = struct.Struct("=i")
 #: seconds that running transfers get; a second signal ends them at once
 _DRAIN = 300.0
+#: turns of the event loop in which a client that was accepted gets a connection: Python 3.11 drops one that has none yet when
+#: the socket closes by which it came
+_TURNS = 3
 #: seconds in which those who came just before the end are heard
 _LAST = 0.1
 #: seconds between two starts of a worker that dies
@@ -119,6 +122,8 @@ class Supervisor:
         self._process = os.getpid()
         #: one entry for each worker
         self._listeners: list[Listeners] = []
+        #: of the configurations before, for workers that are about to go: their ports are ours until then
+        self._dropped: list[Listeners] = []
         self._regions = Regions()
         self._access: AccessLog | None = None
         self._tls: ssl.SSLContext | None = None
@@ -146,7 +151,7 @@ class Supervisor:
             try:
                 return self._supervise()
             finally:
-                _close(self._listeners)
+                _close([*self._listeners, *self._dropped])
 
     def _supervise(self) -> int:
         self._regions.make(2 * self._setup.settings.workers)  # more than are needed: then those that go know of those that come
@@ -170,6 +175,8 @@ class Supervisor:
                 self._coming.difference_update(_PROCESS.unpack(self._held.recv(_PROCESS.size)))
         if self._coming:
             return
+        _close(self._dropped)  # first: the kernel gives connections to a socket that anyone holds open
+        self._dropped.clear()
         for process in self._going:
             _signal(process, signal.SIGTERM)
         self._going.clear()
@@ -203,7 +210,7 @@ class Supervisor:
         """All that a worker does. region: where it counts"""
         self._held.close()
         _allow_connections()
-        _close(others for index, others in enumerate(self._listeners) if index != number)
+        _close([*(others for index, others in enumerate(self._listeners) if index != number), *self._dropped])
         # Told to end before it serves, it has nothing to finish; the supervisor's handler would swallow that.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -255,15 +262,12 @@ class Supervisor:
         except Exception:  # that we didn't foresee what is wrong with it is no reason to stop what runs
             _log.exception("the configuration stays as it was")
             return
-        dropped = [one for one in self._listeners if one not in listeners]
+        self._dropped += [one for one in self._listeners if one not in listeners]
         if self._access:
             self._access.close()
         self._setup, self._listeners, self._access, self._tls = setup, listeners, access, tls
         self._regions.make(setup.settings.workers)  # before any of them begins, so that each knows those of the others
-        _close(dropped)  # before workers inherit them: the kernel gives connections to a socket that anyone holds open
         self._announced = False
-        for process in self._coming:  # they have nobody to finish with
-            _signal(process, signal.SIGTERM)
         self._coming.clear()
         self._going.update(set(self._workers) - self._leaving)
         self._leaving.update(self._workers)
@@ -275,7 +279,7 @@ class Supervisor:
         present, first = self._setup.settings, self._listeners[0]
         port = first[0].getsockname()[1]
         if settings.host != present.host or settings.port not in (present.port, port):
-            return listen(settings, settings.workers, first)
+            return listen(settings, settings.workers, [*first, *(each for one in self._dropped for each in one)])
         missing = settings.workers - len(self._listeners)
         if missing <= 0:
             return self._listeners[: settings.workers]
@@ -283,7 +287,7 @@ class Supervisor:
 
     def _end(self) -> int:
         """Let the workers finish what they are sending; a second signal ends them at once."""
-        _close(self._listeners)  # so that new clients are refused, and don't wait for an answer that nobody will give
+        _close([*self._listeners, *self._dropped])  # so that new clients are refused, and don't wait for nobody's answer
         for process in self._workers:
             self._leaving.add(process)
             _signal(process, signal.SIGTERM)
@@ -373,8 +377,12 @@ async def serving(
         yield
     finally:
         server.drain()
-        for listener in listeners:  # not closed yet: Python 3.11 drops what it has accepted and not begun to serve then
+        for listener in listeners:
             asyncio.get_running_loop().remove_reader(listener)
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        for site in runner.sites:  # before the pause: the kernel would go on to take in clients, and reset them at its end
+            await site.stop()
         await asyncio.sleep(_LAST)
         await runner.cleanup()
         for task in tasks:
