@@ -96,12 +96,12 @@ class Session:
         then = 'echo "<status $?>"'
         if words[:2] == ["snapmirror", "serve"]:
             port = words[words.index("--port") + 1] if "--port" in words else next(iter(self._ports.values()))
-            command = (
-                command.replace("snapmirror serve", f"snapmirror serve --host 127.0.0.1 --port {port}").rstrip(" &") + " &"
-            )
-            then += f"\n{_wait(port)}"
+            command = command.replace("snapmirror serve", f"snapmirror serve --host 127.0.0.1 --port {port}").rstrip(" &")
+            command += " >.serving 2>&1 &"
+            then += f"\n{_wait('grep -q ^serving .serving')}; cat .serving"  # its line comes a moment after it listens
         elif words[:3] == ["python", "-m", "http.server"]:
-            then += f"\n{_wait(next(word for word in words if word.isdigit()))}"
+            port = next(word for word in words if word.isdigit())
+            then += f"\n{_wait(f'(exec 3<>/dev/tcp/127.0.0.1/{port})')}"
         elif words[:2] == ["snapmirror", "init"]:
             edits = " ".join(f"-e {shlex.quote(f's|{old}|{new}|g')}" for old, new in self._changes.items())
             then += f"\nsed -i {edits} {words[2]}/snapmirror.toml" if edits else ""
@@ -150,9 +150,9 @@ def clean(folder: Path) -> dict[str, str]:
     return {"PATH": path, "HOME": str(folder), "LANG": "C.UTF-8", **nothing}
 
 
-def _wait(port: str) -> str:
-    """Wait until a port is listened on, for ten seconds at most."""
-    return f"for _ in $(seq 200); do (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null && break; sleep 0.05; done"
+def _wait(until: str) -> str:
+    """Wait until a command succeeds, for half a minute at most."""
+    return f"for _ in $(seq 600); do {until} 2>/dev/null && break; sleep 0.05; done"
 
 
 @contextlib.contextmanager
