@@ -42,9 +42,8 @@ _log = logging.getLogger(__name__)
 #: what aiohttp has to say: a traceback for every request that is no HTTP; our own errors we log ourselves
 _http_log = logging.getLogger("snapmirror.http")
 _http_log.setLevel(logging.CRITICAL)
-#: what a worker sends when it answers clients
-_READY = signal.SIGUSR1
-_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, _READY}
+#: what the supervisor waits for; a worker sends SIGUSR1 when it answers clients
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1}
 #: a process id
 _PROCESS = struct.Struct("=i")
 #: seconds that running transfers get; a second signal ends them at once
@@ -163,7 +162,7 @@ class Supervisor:
                     self._replace_dead()
                 case signal.SIGHUP:
                     self._renew()
-                case number if number == _READY:
+                case signal.SIGUSR1:
                     self._greet()
                 case _:
                     return self._end()
@@ -223,7 +222,7 @@ class Supervisor:
         """In a worker: tell the supervisor that clients are answered."""
         with contextlib.suppress(OSError):  # it is gone, and we are to go too
             self._alive.sendall(_PROCESS.pack(os.getpid()))
-            os.kill(self._process, _READY)
+            os.kill(self._process, signal.SIGUSR1)
 
     def _reap(self) -> list[int]:
         """Take note of workers that have ended; the numbers of those that nobody told to."""
@@ -292,7 +291,7 @@ class Supervisor:
             self._leaving.add(process)
             _signal(process, signal.SIGTERM)
         while self._workers:
-            if signal.sigwait(_SIGNALS - {signal.SIGHUP, _READY}) != signal.SIGCHLD:
+            if signal.sigwait(_SIGNALS - {signal.SIGHUP, signal.SIGUSR1}) != signal.SIGCHLD:
                 for process in self._workers:
                     _signal(process, signal.SIGKILL)
             self._reap()
