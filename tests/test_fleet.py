@@ -31,7 +31,7 @@ from snapmirror.pypi import PypiRepo
 from snapmirror.serve.app import Server
 from snapmirror.serve.pull import Puller, hosts_of
 from snapmirror.serve.settings import Origin, Serve
-from snapmirror.serve.sockets import listen
+from snapmirror.serve.sockets import bind
 from snapmirror.serve.workers import serving
 from snapmirror.store.store import Store
 from snapmirror.sync.engine import Sync
@@ -228,7 +228,7 @@ def server(root: Path, index: Index, clock: Clock) -> Iterator[tuple[str, Store,
     """A server in this process, with our clock."""
     Store.create(root, now=clock)
     repo = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", download="on-demand", metadata="on-request")
-    [sockets] = listen(Serve(port=0), 1)
+    [sockets] = bind(Serve(port=0), 1)
     loop = asyncio.new_event_loop()
     ready, ended = threading.Event(), asyncio.Event()
 

@@ -36,7 +36,7 @@ from snapmirror.conda import Conda
 from snapmirror.ecosystem import Ecosystem
 from snapmirror.serve.app import Server
 from snapmirror.serve.settings import Serve
-from snapmirror.serve.sockets import listen
+from snapmirror.serve.sockets import bind
 from snapmirror.serve.tls import context_of
 from snapmirror.serve.view import View
 from snapmirror.serve.workers import serving
@@ -177,7 +177,7 @@ class Served(NamedTuple):
 @contextlib.contextmanager
 def served(built: Built, settings: Serve | None = None, ecosystem: Ecosystem = CONDA) -> Iterator[Served]:
     """Serve a store in this process, from a store opened for reading."""
-    [sockets] = listen(settings or Serve(port=0), 1)
+    [sockets] = bind(settings or Serve(port=0), 1)
     loop = asyncio.new_event_loop()
     ready, ended = threading.Event(), asyncio.Event()
 

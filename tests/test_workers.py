@@ -24,7 +24,7 @@ from snapmirror.errors import UsageError
 from snapmirror.serve import workers
 from snapmirror.serve.app import Server
 from snapmirror.serve.settings import Serve
-from snapmirror.serve.sockets import listen
+from snapmirror.serve.sockets import bind
 from snapmirror.web import faces
 
 __all__ = ["built"]
@@ -187,7 +187,7 @@ def test_clients_are_refused_until_they_are_answered_and_systemd_is_told(
         def begun(process: "subprocess.Popen[str]") -> None:
             eventually(lambda: len(children(process.pid)) == 2)
             with pytest.raises(UsageError, match="in use"):  # of another server
-                listen(Serve(port=port), 1)
+                bind(Serve(port=port), 1)
             process.send_signal(signal.SIGHUP)
             eventually(lambda: len(children(process.pid)) == 4)
             with socket.socket() as probe:
@@ -287,7 +287,7 @@ def test_a_client_that_comes_at_the_last_moment_does_not_hold_up_the_end(built: 
 
     async def end(turns: int) -> bytes:
         """What it is answered. turns: of the event loop, between its coming and the end"""
-        [listeners] = listen(Serve(port=0), 1)
+        [listeners] = bind(Serve(port=0), 1)
         with built.open() as store, socket.socket() as client:
             server = Server(store, {"conda": CONDA}, Serve(), {}, None, faces=faces(store, {"conda": CONDA}))
             async with asyncio.timeout(LONG), workers.serving(server, listeners):
@@ -506,9 +506,9 @@ def test_a_record_that_becomes_unreadable_is_reported_and_all_else_is_served(bui
 
 
 def test_a_port_that_is_taken_is_an_error() -> None:
-    [sockets] = listen(Serve(port=0), 1)
+    [sockets] = bind(Serve(port=0), 1)
     with contextlib.closing(sockets[0]) as taken, pytest.raises(UsageError, match=r"127\.0\.0\.1.*in use"):
-        listen(Serve(port=taken.getsockname()[1]), 1)
+        bind(Serve(port=taken.getsockname()[1]), 1)
 
 
 def test_a_slow_and_a_broken_client_disturb_nobody(built: Built) -> None:

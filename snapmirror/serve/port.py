@@ -8,7 +8,7 @@ from ..errors import UsageError
 from ..findings import Finding
 from .internal import PREFIX
 from .settings import Serve
-from .sockets import listen
+from .sockets import bind
 from .tls import context_of
 
 #: seconds that whoever listens there has to answer
@@ -25,7 +25,7 @@ def finding(settings: Serve) -> Finding:
     except UsageError as error:
         return Finding("port", "fail", f"serve can't begin: {error}", "correct cert and key of [serve]")
     try:
-        (listeners,) = listen(settings, 1)
+        (listeners,) = bind(settings, 1)
     except UsageError as error:
         if _is_ours(settings):
             return Finding("port", "ok", f"snapmirror serves at {where}")

@@ -17,20 +17,20 @@ _ANY_ADDRESS = {"0.0.0.0", "::"}
 Listeners = list[socket.socket]
 
 
-def listen(settings: Serve, workers: int, present: Sequence[socket.socket] = ()) -> list[Listeners]:
+def bind(settings: Serve, workers: int, present: Sequence[socket.socket] = ()) -> list[Listeners]:
     """What each of so many workers is to listen on, once it answers: a client that came earlier would wait until then, and
     behind a balancer another server may be free. Nobody else gets the port meanwhile. Raises UsageError.
 
     present: sockets on which this process listens already
     """
     try:
-        return _listen(settings, workers, present)
+        return _bind(settings, workers, present)
     except (OSError, ValueError) as error:  # ValueError: what can't be a name, such as `a..b`
         problem = error.strerror if isinstance(error, OSError) else "that is no name of a host"
         raise UsageError(f"can't listen on {settings.host or 'any address'}, port {settings.port}: {problem}") from None
 
 
-def _listen(settings: Serve, workers: int, present: Sequence[socket.socket]) -> list[Listeners]:
+def _bind(settings: Serve, workers: int, present: Sequence[socket.socket]) -> list[Listeners]:
     found = socket.getaddrinfo(settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
     with contextlib.ExitStack() as opened:

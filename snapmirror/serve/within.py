@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from threading import Thread
 
 from ..ecosystem import Ecosystem
-from .sockets import authority, listen
+from .sockets import authority, bind
 from .workers import Setup, server_of, serving
 
 #: seconds that connections get that are still open in the end
@@ -20,7 +20,7 @@ def within(setup: Setup, ecosystems: Mapping[str, Ecosystem]) -> Iterator[str]:
 
     Raises UsageError if the address can't be listened on, StoreError, DamagedError.
     """
-    [listeners] = listen(setup.settings, 1)
+    [listeners] = bind(setup.settings, 1)
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def serve() -> None:

@@ -34,7 +34,7 @@ from .fresh import Live
 from .patience import Connections, Patience
 from .pull import Puller, hosts_of
 from .settings import Origins, Serve
-from .sockets import BACKLOG, Listeners, authority, lend, listen
+from .sockets import BACKLOG, Listeners, authority, bind, lend
 from .tls import context_of
 from .web import Faces
 
@@ -146,7 +146,7 @@ class Supervisor:
         with self._held, self._alive:
             self._tls = context_of(self._setup.settings)
             self._access = AccessLog.open(self._setup.settings)
-            self._listeners = listen(self._setup.settings, self._setup.settings.workers)
+            self._listeners = bind(self._setup.settings, self._setup.settings.workers)
             try:
                 return self._supervise()
             finally:
@@ -278,11 +278,11 @@ class Supervisor:
         present, first = self._setup.settings, self._listeners[0]
         port = first[0].getsockname()[1]
         if settings.host != present.host or settings.port not in (present.port, port):
-            return listen(settings, settings.workers, [*first, *(each for one in self._dropped for each in one)])
+            return bind(settings, settings.workers, [*first, *(each for one in self._dropped for each in one)])
         missing = settings.workers - len(self._listeners)
         if missing <= 0:
             return self._listeners[: settings.workers]
-        return [*self._listeners, *listen(msgspec.structs.replace(settings, port=port), missing, first)]
+        return [*self._listeners, *bind(msgspec.structs.replace(settings, port=port), missing, first)]
 
     def _end(self) -> int:
         """Let the workers finish what they are sending; a second signal ends them at once."""
