@@ -11,6 +11,7 @@ times as large of the whole.
                                                            days more
     python -m bench.years FOLDER [--scale N] --trees       one year in which the channel comes to its size, and every snapshot
                                                            has a tree; packages are small files
+    python -m bench.years FOLDER --scale 1 --at-once 8 --trees     both: what a day with trees takes at full size
 """
 
 import argparse
@@ -140,9 +141,8 @@ def _measure(folder: Path, size: Size, checkpoints: Sequence[float]) -> list[_Fo
     return found
 
 
-def _at_once(folder: Path, scale: float, days: int) -> _Found:
+def _at_once(folder: Path, size: Size, days: int) -> _Found:
     """What is found of a channel that has come to its size in so many days, after two usual days at the end of all years."""
-    size = Size().scaled(scale)
     child(_MODULE, "grow", folder / "store", *_words(size.within(days)), str(days), timeout=_LONG)
     grown = child(_MODULE, "usual", folder / "store", *_words(size), timeout=_LONG)
     return grown | _figures(folder, size)
@@ -355,18 +355,19 @@ def main() -> None:
         parser = argparse.ArgumentParser(prog="python -m bench.years", description="Make years of history, and measure them.")
         parser.add_argument("folder", type=Path, help="an empty or missing one; the history stays in FOLDER/store")
         parser.add_argument("--scale", type=float, default=SCALE, help="part of conda-forge's names, files and changes")
-        which = parser.add_mutually_exclusive_group()
-        which.add_argument("--at-once", type=int, metavar="DAYS", help="make it in so many days; only two more are usual ones")
-        which.add_argument("--trees", action="store_true", help="make one year, whose snapshots have trees")
+        parser.add_argument("--at-once", type=int, metavar="DAYS", help="make it in so many days; only two more are usual ones")
+        parser.add_argument("--trees", action="store_true", help="make one year, whose snapshots have trees")
         arguments = parser.parse_args()
         arguments.folder.mkdir(parents=True, exist_ok=True)
-        size = Size().scaled(arguments.scale)
+        size = replace(Size().scaled(arguments.scale), trees=arguments.trees)
+        figures = TREES if arguments.trees else FIGURES
         if arguments.at_once:
-            print(_plots(FIGURES, [_at_once(arguments.folder, arguments.scale, arguments.at_once)]))
+            found = [_at_once(arguments.folder, size, arguments.at_once)]
         elif arguments.trees:
-            print(_plots(TREES, _measure(arguments.folder, replace(size.within(365), trees=True), _QUARTERS)))
+            found = _measure(arguments.folder, size.within(365), _QUARTERS)
         else:
-            print(_plots(FIGURES, _measure(arguments.folder, size, _CHECKPOINTS)))
+            found = _measure(arguments.folder, size, _CHECKPOINTS)
+        print(_plots(figures, found))
 
 
 def _words(size: Size) -> tuple[str, str, str]:

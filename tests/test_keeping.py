@@ -383,7 +383,7 @@ def test_a_blob_with_as_many_links_as_ext4_allows_gets_a_fresh_inode(tmp_path: P
         path = store.blobs.path(sha256(b"package"))
         old = path.stat().st_ino
         monkeypatch.setattr(fs.Linker, "link", link)
-        tree = store.trees.build({"package.conda": store.trees.blob(sha256(b"package"))})
+        tree = store.trees.build({"package.conda": sha256(b"package")})
         assert path.stat().st_ino != old
         assert os.path.samefile(path, store.trees.path(tree) / "package.conda")
         assert path.stat().st_mode & 0o777 == 0o444

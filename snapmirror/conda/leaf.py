@@ -283,7 +283,7 @@ def listed_at(indexed: object, built: object) -> float | None:
     return stamp / 1000 if stamp and stamp >= _SECONDS_END else stamp
 
 
-class _Sums(msgspec.Struct):
+class _Sums(msgspec.Struct, gc=False):
     """The part of a record that a `File` is made of; the rest is not decoded."""
 
     sha256: bytes | None = None

@@ -146,7 +146,7 @@ class LocalBlobs:
         """Where a blob lies, or would."""
         return self._layout.blob(digest)
 
-    def _path_text(self, digest: Digest) -> str:
+    def path_text(self, digest: Digest) -> str:
         """The same as a text: in a loop over many blobs, making Paths takes half the time."""
         name = digest.hex()
         return f"{self._folder}/{name[:2]}/{name}"
@@ -219,7 +219,7 @@ class LocalBlobs:
                 if self.size(original.sha256) == original.size:  # a rename over another name of the same file does nothing
                     fs.unlink(name)
                 else:
-                    fs.rename(name, self._path_text(original.sha256))
+                    fs.rename(name, self.path_text(original.sha256))
                 return None
             except FileNotFoundError:  # a gc, as above
                 name = self._second_name(original)
@@ -239,7 +239,7 @@ class LocalBlobs:
 
     def read(self, digest: Digest, most: int | None = None) -> bytes:
         try:
-            file = open(self._path_text(digest), "rb", buffering=0)  # noqa: SIM115  # a buffer is a tenth of the time of a leaf
+            file = open(self.path_text(digest), "rb", buffering=0)  # noqa: SIM115  # a buffer is a tenth of the time of a leaf
         except FileNotFoundError:
             raise _missing(digest) from None
         with file:
@@ -253,7 +253,7 @@ class LocalBlobs:
 
     def peek(self, digest: Digest, offset: int, size: int) -> bytes:
         try:
-            descriptor = os.open(self._path_text(digest), os.O_RDONLY)
+            descriptor = os.open(self.path_text(digest), os.O_RDONLY)
         except OSError:
             return b""
         try:
@@ -265,13 +265,13 @@ class LocalBlobs:
 
     def open(self, digest: Digest) -> BinaryIO:
         try:
-            return open(self._path_text(digest), "rb")
+            return open(self.path_text(digest), "rb")
         except FileNotFoundError:
             raise _missing(digest) from None
 
     def size(self, digest: Digest) -> int | None:
         try:
-            status = os.stat(self._path_text(digest))
+            status = os.stat(self.path_text(digest))
         except FileNotFoundError:
             return None
         return status.st_size if stat.S_ISREG(status.st_mode) else None

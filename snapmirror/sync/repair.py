@@ -185,9 +185,8 @@ def _wrong_in(store: Store, trees: RepoTrees, name: str, tree: str) -> str | Non
 
 def _same(store: Store, path: str, digest: Digest) -> bool:
     """Whether a name in a tree leads to a blob: one inode, or, where a file system allows no more links, a copy."""
-    blobs, blob_name, _ = store.trees.blob(digest)
     try:
-        link, blob = os.lstat(path), os.stat(f"{blobs}/{blob_name}")
+        link, blob = os.lstat(path), os.stat(store.blobs.path_text(digest))
     except FileNotFoundError:
         return False
     if not _is_own(link):

@@ -8,7 +8,6 @@ from ..ecosystem import Ecosystem
 from ..store.directories import DirectoryReader
 from ..store.records import Record, place_of
 from ..store.store import Store
-from ..store.trees import Source, source
 from . import export
 from .settings import Publish
 
@@ -50,7 +49,13 @@ class RepoTrees:
         """Make the object of one directory, or of what no other directory has. Raises DamagedError."""
         for shown in {name, ""} & self._readers.keys():
             export.refill(self._store, self._ecosystem(shown), self._readers[shown], plain=plain)
-        return self._store.trees.build(self.listing(name, plain=plain))
+        listing, documents = dict(self.blobs(name)), {}
+        for path, (digest, suffix) in self.documents(name, plain=plain).items():
+            document = documents[path] = self._store.documents.path(digest, suffix)
+            listing[path] = sha256(document.read_bytes()) if suffix else digest
+        for path, digest in self._store.documents.put_all(self._pages(name)).items():
+            listing[path], documents[path] = digest, self._store.documents.path(digest, "")
+        return self._store.trees.build(listing, documents)
 
     def at(self, place: str) -> str:
         """The directory to which a place below the repo belongs."""
@@ -61,16 +66,6 @@ class RepoTrees:
         folder = self._store.trees.path(tree)
         plains = (path for path, (_, suffix) in self.documents(name, plain=True).items() if not suffix)
         return folder.is_dir() and all((folder / path).exists() == plain for path in plains)
-
-    def listing(self, name: str, *, plain: bool) -> dict[str, Source]:
-        """Files, leaves and documents below a directory; documents are in the cache."""
-        listing = {path: self._store.trees.blob(blob) for path, blob in self.blobs(name)}
-        for path, (digest, suffix) in self.documents(name, plain=plain).items():
-            document = self._store.documents.path(digest, suffix)
-            listing[path] = source(document, sha256(document.read_bytes()) if suffix else digest)
-        for path, digest in self._store.documents.put_all(self._pages(name)).items():
-            listing[path] = source(self._store.documents.path(digest, ""), digest)
-        return listing
 
     def pages(self, name: str) -> Iterator[str]:
         """The names of the pages below a directory."""
