@@ -5,13 +5,16 @@ import urllib.parse
 
 #: `https://host/t/<token>/channel`: anaconda.org puts tokens into the path
 _TOKEN = re.compile(r"^/t/[^/]+(?=/)")
+#: as services of objects sign: S3 and what speaks like it, Google's, Azure's, CloudFront
+_SIGNED = re.compile(r"(?:^|&)(?:X-Amz-Signature|X-Goog-Signature|Signature|sig)=", re.IGNORECASE)
 
 
 def redact(url: str) -> str:
-    """A URL without user, password and path token."""
+    """A URL without user, password, path token and signature: whoever has a signed one may fetch what it names."""
     parts = urllib.parse.urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    return urllib.parse.urlunsplit(parts._replace(netloc=host, path=parts.path[len(_token(parts)) :]))
+    query = "" if _SIGNED.search(parts.query) else parts.query
+    return urllib.parse.urlunsplit(parts._replace(netloc=host, path=parts.path[len(_token(parts)) :], query=query))
 
 
 def _token(parts: urllib.parse.SplitResult) -> str:

@@ -15,9 +15,10 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -27,11 +28,12 @@ from mirror import Mirror
 from services import Service, can_ceph, ceph, moto, tampered
 from serving import free_port, server
 from test_web_servers import EXAMPLES, example, nginx
-from upstream import Upstream
+from upstream import Call, Upstream
 from waiting import eventually
 
 from snapmirror import clock
 from snapmirror.errors import LockedError, ObjectError, Overtaken
+from snapmirror.remote import blobs
 from snapmirror.remote import lease as leases
 from snapmirror.remote.objects import Objects
 from snapmirror.remote.settings import S3, parse_address
@@ -355,6 +357,161 @@ def test_a_gc_elsewhere_sees_what_a_sync_is_about_to_publish_each_time_that_it_i
         entry.remove()
         with theirs.lock(None):
             assert list(syncing.entries(theirs.layout)) == []
+
+
+@objects
+def test_a_blob_that_comes_again_while_a_gc_elsewhere_takes_it_is_not_taken_for_there(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.sync()
+    content, digest = b"of no use", hashlib.sha256(b"of no use").digest()
+    with opened(mirror) as ours, opened(machine(tmp_path / "two", service, store, upstream)) as theirs:
+        delete = theirs.blobs.delete_many
+
+        def come_again_and_go(digests: list[bytes]) -> int:
+            ours.far.refresh()  # told already that it goes
+            ours.put([content])
+            assert ours.blobs.ask(digest)
+            return delete(digests)
+
+        monkeypatch.setattr(theirs.blobs, "delete_many", come_again_and_go)
+        with theirs.lock(None):
+            theirs.remove([digest])
+        with ours.lock(None):
+            assert ours.blobs.size(digest) is None
+            assert ours.held([digest]) == {}
+        ours.put([content])  # that gc is done: what comes now stays
+        assert ours.index.held([digest])
+
+
+@objects
+def test_a_gc_that_is_interrupted_takes_nothing_more_and_keeps_the_lock_as_long_as_it_might(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.sync()
+    useless = [b"of no use %d" % number for number in range(100)]
+    within, asked, go_on = Objects.within, list[str](), threading.Event()
+
+    def wait_first(self: Objects, method: str, key: str, *rest: Any, **more: Any) -> bool:
+        if method == "DELETE" and key.startswith("blobs/"):
+            asked.append(key)
+            go_on.wait()
+        return within(self, method, key, *rest, **more)
+
+    def interrupt(_: object) -> None:
+        eventually(lambda: asked)
+        raise KeyboardInterrupt
+
+    with opened(mirror) as ours, opened(machine(tmp_path / "two", service, store, upstream)) as theirs:
+        ours.put(useless)
+        monkeypatch.setattr(Objects, "within", wait_first)
+        monkeypatch.setattr(blobs, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt), theirs.lock(None):
+            theirs.remove([hashlib.sha256(content).digest() for content in useless])
+        with pytest.raises(LockedError), ours.lock(None):
+            pass
+        go_on.set()
+        theirs.close()
+        left = service.keys(store, "blobs/")
+        there = [content for content in useless if blobs.key_of(hashlib.sha256(content).digest()) in left]
+        assert len(there) >= len(useless) - len(asked)
+        assert len(asked) <= 16
+
+
+@objects
+def test_who_has_not_seen_what_a_gc_elsewhere_took_trusts_nothing_that_it_knew(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream
+) -> None:
+    mirror.sync()
+    bucket, _, prefix = store.partition("/")
+    digest = hashlib.sha256(b"of no use").digest()
+    with opened(mirror) as ours, opened(machine(tmp_path / "two", service, store, upstream)) as theirs:
+        ours.put([b"of no use"])
+        with theirs.lock(None):
+            theirs.remove([digest])
+        service.client.delete_object(Bucket=bucket, Key=f"{prefix}/swept/00000001.json")  # as after ninety days
+        with ours.lock(None):
+            assert ours.index.held([digest]) == {}
+
+
+@objects
+def test_a_copy_that_was_made_before_its_pull_died_goes_with_its_object(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.sync()
+    get_many = Objects.get_many
+
+    def die(self: Objects, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        yield from get_many(self, keys)
+        raise ObjectError(str(self.address), "", "the service can't be reached")
+
+    with opened(machine(tmp_path / "two", service, store, upstream)) as theirs:
+        mirror.run("pin", "rc", "current")
+        with monkeypatch.context() as dying:
+            dying.setattr(Objects, "get_many", die)
+            with pytest.raises(ObjectError):
+                theirs.far.refresh()
+        assert "rc" in theirs.catalog().pins
+        mirror.run("unpin", "rc")
+        theirs.far.refresh()
+        assert theirs.catalog().pins == {}
+
+
+@objects
+def test_a_sync_that_slept_until_a_gc_took_it_for_dead_publishes_nothing(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream
+) -> None:
+    with contextlib.ExitStack() as stack:
+
+        def bury() -> None:
+            if not service.keys(store, "snapshots/"):
+                theirs = stack.enter_context(opened(machine(tmp_path / "two", service, store, upstream)))
+                with theirs.lock(None):
+                    for entry in syncing.entries(theirs.layout):
+                        theirs.drop_registration(entry.path)
+
+        upstream.fault("*.conda", Call(bury), times=1)
+        assert "nothing was heard of it for seven days" in mirror.sync(status=1).err
+    assert service.keys(store, "snapshots/") == {}
+    mirror.sync()
+    mirror.run("check", "--read-data")
+
+
+@objects
+def test_objects_that_the_service_has_lost_are_told_of_and_mended(
+    mirror: Mirror, channel: Channel, service: Service, store: str, upstream: Upstream
+) -> None:
+    mirror.sync()
+    bucket, _, prefix = store.partition("/")
+    package = hashlib.sha256(next((channel.root / "noarch").glob("lib*.conda")).read_bytes()).hexdigest()
+    cached = [path.name for path in (mirror.root / "cache" / "blobs").glob("??/*")]
+    assert package not in cached
+    for name in (package, *cached):
+        service.client.delete_object(Bucket=bucket, Key=f"{prefix}/blobs/{name[:2]}/{name}")
+    found = mirror.run("check", status=5)
+    assert all(f"blob {name}: is " in found.out + found.err for name in (package, *cached))
+    mirror.run("check", "--repair")
+    mirror.run("check", "--read-data")
+    shutil.rmtree(mirror.root / "cache")
+    mirror.run("check", "--read-data")
+
+
+@objects
+def test_a_snapshot_that_was_forgotten_comes_back_from_a_replica(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream
+) -> None:
+    mirror.sync()
+    mirror.sync()
+    first, _ = mirror.snapshots()
+    replica = Mirror(tmp_path / "replica")
+    with server(mirror.config) as (url, _):
+        replica.run("replicate", url)
+    mirror.run("forget", first)
+    mirror.run("gc", "--grace", "0s")
+    with server(replica.config) as (url, _):
+        mirror.run("replicate", url, "--snapshots", first)
+    assert first in mirror.snapshots()
+    mirror.run("check", "--read-data")
 
 
 @objects

@@ -139,9 +139,10 @@ def with_store(config: Config, store: str) -> Config:
         address = str(parse_address(store))
     except ValueError as error:
         raise UsageError(str(error)) from None
-    cache = config.cache if address == config.store else _cache_of(address)
+    # What belongs together: a cache says how much of what was removed elsewhere its index has been told.
+    cache, index = (config.cache, config.index) if address == config.store else (_cache_of(address), None)
     publish = msgspec.structs.replace(config.publish, trees=[])
-    return msgspec.structs.replace(config, store=address, cache=cache, index=None, publish=publish)
+    return msgspec.structs.replace(config, store=address, cache=cache, index=index, publish=publish)
 
 
 def _cache_of(address: str) -> str:

@@ -193,9 +193,16 @@ class RemoteBlobs(LocalBlobs):
         return size or 0
 
     def delete_many(self, digests: Iterable[Digest]) -> int:
-        """Remove blobs, several at a time; the bytes freed. When it returns, or raises, nothing is under way any more."""
+        """Remove blobs, several at a time; the bytes freed. When it returns, or raises what one of them raised, nothing is
+        under way any more. If it is interrupted something may be, and the lease is not given back then.
+        """
         running = [self._objects.threads.submit(self.delete, digest) for digest in digests]
-        wait(running)
+        try:
+            wait(running)
+        except BaseException:
+            for one in running:
+                one.cancel()
+            raise
         return sum(one.result() for one in running)
 
     def list(self) -> Iterator[BlobInfo]:

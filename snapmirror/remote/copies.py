@@ -26,6 +26,8 @@ from ..store.records import Entry, Hex, Record, decode
 from .objects import Info, Objects
 
 CHANGED = "changed"
+#: lists of what was removed that a process keeps in memory
+_LISTS = 4
 #: `syncing` first: an entry goes only after the record that it stood for is there
 _FOLDERS = ("syncing", "snapshots", "pages", "pins", "denied")
 
@@ -82,6 +84,8 @@ class Copies:
         self._forget = forget
         self._start_over = start_over
         self._path = layout.root / "pulled.json"
+        #: {number: what that list names}
+        self._lists: dict[int, set[Digest]] = {}
 
     def changed(self) -> bool:
         """Whether anybody has told of a change since the copies were made; one small request."""
@@ -111,13 +115,21 @@ class Copies:
             fs.replace(self._path, msgspec.json.encode(state))
             yield
 
-    def removed_since(self, swept: int) -> set[Digest]:
-        """What lists after that one name. The caller holds `still`."""
-        found: set[Digest] = set()
-        for one in self._objects.list("swept"):
-            if swept < number_of(one.key) and (data := self._objects.get(one.key)) is not None:
-                found.update(map(bytes.fromhex, _swept(data, one.key).digests))
-        return found
+    def in_doubt(self, swept: int) -> set[Digest]:
+        """Blobs that may have gone since list `swept` was the last that had been applied, or may yet go: what that one names,
+        for it is written before they are removed, and what those name that were applied since. The caller holds `still`.
+        """
+        return {digest for number in range(max(swept, 1), self.swept + 1) for digest in self._named(number)}
+
+    def _named(self, number: int) -> set[Digest]:
+        """What a list of what was removed names. A list never changes."""
+        if number not in self._lists:
+            if len(self._lists) >= _LISTS:
+                self._lists.clear()
+            key = swept_key(number)
+            data = self._objects.get(key)
+            self._lists[number] = set(map(bytes.fromhex, _swept(data, key).digests)) if data is not None else set()
+        return self._lists[number]
 
     @property
     def swept(self) -> int:
@@ -147,7 +159,9 @@ class Copies:
             listed = {one.key: one for folder in _FOLDERS for one in self._objects.list(folder) if one.key.count("/") == 1}
             swept = self._pull_swept(before.swept)
             known = {key: copy for key, copy in before.copies.items() if key in listed and self._is_copy(listed[key], copy)}
-            copies = known | self._bring([key for key in listed if key not in known], listed)
+            new = [key for key in listed if key not in known]
+            self._announce(new, before)
+            copies = known | self._bring(new, listed)
             if any(key.startswith("syncing/") and key not in copies for key in listed):  # sealed, since the records were listed
                 self._again(before, copies)
             for key, (_, copy) in before.copies.items():
@@ -166,6 +180,20 @@ class Copies:
                 self._start_over()
             return _State()
 
+    def _announce(self, keys: Iterable[str], before: _State) -> None:
+        """Note which copies are about to be made, or one that is made by a pull that then dies would be taken for none when its
+        object goes. Records stay, or become tombstones.
+        """
+        coming = {key: ("", self._place(key)) for key in keys if not key.startswith("snapshots/")}
+        if coming:
+            fs.replace(self._path, msgspec.json.encode(_State(before.changed, before.copies | coming, before.swept)))
+
+    def _place(self, key: str) -> str:
+        """Where the copy of an object is that is no record."""
+        folder, _, name = key.partition("/")
+        path = self._layout.pages(name.removesuffix(".json")) if folder == "pages" else self._layout.root / folder / name
+        return str(path.relative_to(self._layout.root))
+
     def _is_copy(self, listed: Info, copy: tuple[str, str]) -> bool:
         return listed.etag == copy[0] and (self._layout.root / copy[1]).exists()
 
@@ -178,11 +206,10 @@ class Copies:
         return found
 
     def _write(self, key: str, data: bytes) -> Path:
-        folder, _, name = key.partition("/")
-        if folder == "snapshots":
+        if key.startswith("snapshots/"):
             return self._write_entry(key, data)
-        path = self._layout.pages(name.removesuffix(".json")) if folder == "pages" else self._layout.root / folder / name
-        if folder != "syncing" or not locks.is_held(path):  # ours is locked, and so newer than what was listed
+        path = self._layout.root / self._place(key)
+        if not key.startswith("syncing/") or not locks.is_held(path):  # ours is locked, and so newer than what was listed
             fs.replace(path, data)
         return path
 
@@ -219,7 +246,7 @@ class Copies:
     def _pull_swept(self, applied: int) -> int:
         """Take out what was removed since; the number of the last list that has been applied then."""
         lists = {number: one.key for one in self._objects.list("swept") if (number := number_of(one.key)) > applied}
-        if lists and applied and min(lists) > applied + 1:
+        if lists and min(lists) > applied + 1:
             self._start_over()  # lists that we never saw are gone
         for number in sorted(lists):
             if (data := self._objects.get(lists[number])) is not None:

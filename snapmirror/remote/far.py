@@ -123,9 +123,10 @@ class Hot:
         return self.take(digest, temporary)
 
     def take(self, digest: Digest, temporary: Path) -> Path:
-        """Keep a blob that is written, and make room for it."""
+        """Keep a blob that is written, and make room for it. Takes as long as the disk does."""
         path = self._path(digest)
         fs.make_folder(path.parent)
+        fs.sync_file(temporary)  # nobody reads all of it again: after a power cut it would be there, and empty
         fs.rename(temporary, path)
         with self._lock:
             added = path.stat().st_size
@@ -178,11 +179,14 @@ class Filling:
             return
         os.close(self._descriptor)
         self._descriptor = None
+        if whole:
+            threading.Thread(target=self._keep, name="keep", daemon=True).start()
+        else:
+            fs.unlink(self._path)
+
+    def _keep(self) -> None:
         with self._harmless():
-            if whole:
-                self._hot.take(self._digest, self._path)
-                return
-        fs.unlink(self._path)
+            self._hot.take(self._digest, self._path)
 
     @contextlib.contextmanager
     def _harmless(self) -> Iterator[None]:

@@ -51,7 +51,10 @@ class RemoteFiles(Files):
             return
         if signature := self._signatures.pop(entry.id, None):
             self._objects.put(signature_key(data), signature)
-        if not self._lease.create(record_key(entry.number), data):  # the commit
+        before = read(path)
+        if before is not None and isinstance(decode(before, Entry, f"snapshots/{path.name}"), Tombstone):
+            self._lease.put(record_key(entry.number), data)  # it was forgotten, and comes back from a replica
+        elif not self._lease.create(record_key(entry.number), data):  # the commit
             raise Overtaken(f"the store {self._objects.address}")
 
     def remove(self, path: Path) -> bool:

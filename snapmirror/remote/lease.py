@@ -38,7 +38,7 @@ class _Body(msgspec.Struct):
 
 
 class Lease:
-    """One process's share in the lock. `hold` it, then write with `put`, `create` and `delete`."""
+    """One process's share in the lock. While you `hold` it, write with `put`, `create` and `delete`, from any thread."""
 
     def __init__(self, objects: Objects, now: Callable[[], datetime]) -> None:
         """now: this machine's clock"""
@@ -54,6 +54,8 @@ class Lease:
         self.held = False
         #: whether something that was asked for may still be carried out after all
         self._doubtful = False
+        #: one entry for each request that a thread is making
+        self._requests: set[object] = set()
 
     @contextlib.contextmanager
     def hold(self, waiting: Waiting | None) -> Iterator[None]:
@@ -94,13 +96,19 @@ class Lease:
         """For how long a URL that is signed now may be good. An error may mean that the request is still under way: then the
         lease is not given back, but runs out.
         """
+        request = object()
+        self._requests.add(request)
         try:
+            if not self.held:  # a thread of somebody who was interrupted and has gone on
+                raise Overtaken(f"the store {self._objects.address}")
             yield self._rest()
-        except ObjectError as error:
+        except BaseException as error:
             self._doubtful = True
-            if error.code == "AccessDenied" and self._now() >= self._until:
+            if isinstance(error, ObjectError) and error.code == "AccessDenied" and self._now() >= self._until:
                 raise Overtaken(f"the store {self._objects.address}") from None
             raise
+        finally:
+            self._requests.discard(request)
 
     # Taking, keeping, giving back
 
@@ -199,7 +207,7 @@ class Lease:
     def _release(self) -> None:
         """Give it back, unless something may still be carried out: then it runs out."""
         with contextlib.suppress(ObjectError):
-            if not self._doubtful:
+            if not self._doubtful and not self._requests:
                 self._objects.put(_key(self._number), self._body(released=True))
 
     def _body(self, *, released: bool = False) -> bytes:

@@ -1,10 +1,12 @@
 """One opened store whose bytes are objects. What differs from one on a disk is here; all else is done on the cache's copies."""
 
 import contextlib
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import msgspec
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from ..store.signatures import PrivateKey
 
 _CONDEMNED = "condemned.json"
+#: seconds after which a running sync says again what it is about to publish: a gc takes entries for dead after seven days
+_SAID_AGAIN = 86400.0
 #: for which lists of what was removed are kept; a cache that has not seen them for longer is begun anew
 _SWEPT_KEPT = timedelta(days=90)
 #: so many blobs unknown to the index are asked for one by one; for more, all are listed
@@ -59,6 +63,9 @@ class RemoteStore(Store):
         super().__init__(cache, now, key)
         self.objects = objects
         self._ahead: timedelta | None = None
+        #: whether anything was removed since the lock was taken
+        self._removing_now = False
+        self._registrations = WeakSet[_Registration]()
         self._lease = Lease(objects, now)
         self._copies = Copies(cache, objects, now, self._forget, self._start_over)
         files = RemoteFiles(cache, objects, self._lease, self._copies)
@@ -138,10 +145,15 @@ class RemoteStore(Store):
     def lock_only(self, waiting: locks.Waiting | None) -> Iterator[None]:
         with super().lock_only(waiting), self._lease.hold(waiting):
             self._copies.pull()
+            self._removing_now = False
             yield
+            if self._removing_now:  # not if anything failed: then it may still be under way
+                self._list_removed(())  # what the list before it names is gone, and stays if it comes again
 
     def registration(self) -> Registration:
-        return _Registration(self.layout, self.objects, self._lease)
+        made = _Registration(self.layout, self.objects, self._lease)
+        self._registrations.add(made)
+        return made
 
     def drop_registration(self, entry: Path) -> None:
         self._lease.delete(_syncing_key(entry))
@@ -171,6 +183,10 @@ class RemoteStore(Store):
         self.blobs.keep(data)
 
     def admit(self, staged: Sequence[Staged]) -> None:
+        for registration in self._registrations:  # a first sync may take weeks
+            if registration.is_old:
+                with contextlib.nullcontext() if self._lease.held else self.lock_only(lambda _: None):
+                    registration.say_again()
         swept = self._copies.swept
         self.blobs.admit(staged)
         there = self._still_there({one.sha256: BlobRow(one.size, one.blake3) for one in staged}, swept)
@@ -178,12 +194,13 @@ class RemoteStore(Store):
             self.index.put_blobs({}, others)
 
     def _still_there(self, rows: Mapping[Digest, BlobRow], swept: int) -> dict[Digest, BlobRow]:
-        """Enter blobs that were there after a list of what was removed, but for those that later ones name: a gc elsewhere may
-        have taken them since, and another process of this machine may have taken out their rows before they were entered.
+        """Enter blobs that were there when a list of what was removed had been applied, but for those that it or later ones
+        name: a gc elsewhere may take them yet, and whoever applied the list on this machine has taken out their rows before
+        they were entered.
         """
         index = self.index  # first: making a missing one waits for what is held below
         with self._copies.still():
-            gone = self._copies.removed_since(swept) if rows and self._copies.swept != swept else set()
+            gone = self._copies.in_doubt(swept) if rows else set()
             there = {digest: row for digest, row in rows.items() if digest not in gone}
             if there:
                 index.put_blobs(there)
@@ -203,12 +220,17 @@ class RemoteStore(Store):
 
     def announce(self, digests: Sequence[Digest]) -> None:
         """Others' indexes are told before the blobs go, as our own is."""
-        newest = max((number_of(one.key) for one in self.objects.list("swept")), default=0)
+        self._removing_now = True
+        self._list_removed(digests)
+        self._forget(digests)
+
+    def _list_removed(self, digests: Sequence[Digest]) -> None:
+        lists = list(self.objects.list("swept"))
+        newest = max((number_of(one.key) for one in lists), default=0)
         self._lease.put(swept_key(newest + 1), msgspec.json.encode(Swept([digest.hex() for digest in digests])))
         self._copies.tell()
-        self._forget(digests)
-        for one in list(self.objects.list("swept")):
-            if number_of(one.key) <= newest and self.now() - self._clock_ahead() - one.modified > _SWEPT_KEPT:
+        for one in lists:
+            if self.now() - self._clock_ahead() - one.modified > _SWEPT_KEPT:
                 self._lease.delete(one.key)
 
     def _build_index(self) -> tuple[int, int]:
@@ -276,9 +298,29 @@ class _Registration(Registration):
         super().__init__(cache)
         self._objects = objects
         self._lease = lease
+        #: what was written last, and when, by time.monotonic
+        self._content = b""
+        self._said = 0.0
+
+    def verify(self) -> None:
+        """A gc elsewhere can't see that we live, only when it was written: we may have slept."""
+        if self.stands and self._objects.size(_syncing_key(self.path)) is None:
+            problem = "no longer says that this sync is running, for nothing was heard of it for seven days; begin it anew"
+            raise ObjectError(str(self._objects.address), "", problem)
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it should be said again."""
+        return self.stands and time.monotonic() - self._said >= _SAID_AGAIN
+
+    def say_again(self) -> None:
+        """Let others know that this is still to be published. The caller holds the store's lock. Raises ObjectError."""
+        self.verify()
+        self._publish(self._content)
 
     def _publish(self, content: bytes) -> None:
         self._lease.put(_syncing_key(self.path), content)
+        self._content, self._said = content, time.monotonic()
 
     def remove(self) -> None:
         """As long as the lease lasts, for a gc may be looking: else the entry is left to grow old."""

@@ -167,11 +167,17 @@ class _Walk:
             self._held.note(digest, flag)
         return new
 
+    def _verify_there(self, digest: Digest) -> None:
+        """Raise DamagedError if a blob is gone: of a store of objects the cache may have what the service has lost."""
+        if self._held.size(digest) is None and not self._store.blobs.is_taken(digest):
+            raise DamagedError(f"blob {digest.hex()}", "is missing")
+
     def directory(self, digest: Digest, place: str) -> Iterator[Problem]:
         """What is wrong below a directory. place: what it is called in problems"""
         if not self._is_new(digest, _SEEN):
             return
         try:
+            self._verify_there(digest)
             document = self._store.metadata.directory(digest).document
         except DamagedError as error:
             yield Problem(error.what, f"{error.problem}; it is the directory {place}", digest)
@@ -185,6 +191,7 @@ class _Walk:
             if (bucket in before and eager <= was_eager) or self._held.has(bucket, _EAGER if eager else _SEEN):
                 continue
             try:
+                self._verify_there(bucket)
                 leaves = self._store.metadata.bucket(bucket).leaves
             except DamagedError as error:
                 yield Problem(error.what, f"{error.problem}; it is a bucket of {place}", bucket)
@@ -197,6 +204,7 @@ class _Walk:
 
     def _leaf(self, leaf: Digest, document: Directory, name: str, place: str) -> Iterator[Problem]:
         try:
+            self._verify_there(leaf)
             content = self._store.metadata.leaf(leaf)
             files = list(self._leaf_files(document.kind, content)) if document.mode == "eager" else []
         except (DamagedError, ValueError) as error:
@@ -235,7 +243,7 @@ def _index(store: Store, blobs: Held) -> Iterator[Problem]:
     """Rows without a blob. A blob without a row is what a crash leaves: whole, and found by whoever wants it next."""
     for digest, row in store.index.blobs():
         size = blobs.size(digest)
-        if size is None and store.blobs.size(digest) is not None:
+        if size is None and store.blobs.is_taken(digest) and store.blobs.size(digest) is not None:
             continue  # a sync has stored it since we looked
         if size is None:
             yield Problem(f"blob {digest.hex()}", "is in the index and not on the disk", digest, index=True)

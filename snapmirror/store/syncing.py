@@ -64,6 +64,7 @@ class Registration:
 
         directories: finished ones, which are blobs; planned: unfinished ones, whose buckets are
         """
+        self.verify()
         plans = [Planned(one.kind, one.mode, [bucket.hex() for bucket in one.buckets]) for one in planned]
         content = msgspec.json.encode(_Content([digest.hex() for digest in directories], plans))
         temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
@@ -75,6 +76,16 @@ class Registration:
         self._descriptor = descriptor
         fs.sync_folder(self.path.parent)
         self._publish(content)
+
+    def verify(self) -> None:
+        """See that what was written is a root still, before something is published that counts on it: on a disk it is, for the
+        lock tells that we live. Raises ObjectError.
+        """
+
+    @property
+    def stands(self) -> bool:
+        """Whether it was written, and neither removed nor abandoned since."""
+        return self._descriptor is not None
 
     def _publish(self, content: bytes) -> None:
         """Let other machines know. On a disk that is done."""

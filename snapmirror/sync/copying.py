@@ -163,6 +163,7 @@ class Copying:
         with self._store.lock(self._waiting) as catalog:
             if self._lacking(origin, listing, wanted, catalog) != lacking:
                 raise CopyError(origin.name, "another process has changed this store meanwhile; run it again")
+            self._registration.verify()
             self._publish_all(lacking, copies, told, links)
             self._registration.remove()
 

@@ -337,6 +337,7 @@ class Sync:
         self, catalog: Catalog, synced: Mapping[str, seal.Synced], configured: Sequence[str], past: seal.Past | None
     ) -> Record:
         """Seal, under the store's lock, and put right what follows from it."""
+        self._ground.verify()
         record = seal.seal(self._store, catalog, synced, configured, past)
         self._ground.remove()
         if not past:  # what was asked for since we began stays the latest state; the rest of that is sealed now

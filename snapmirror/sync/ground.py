@@ -60,6 +60,10 @@ class Ground:
     def _is_root(self, directory: DirectorySync) -> bool:
         return directory in self._registered and self._registered[directory] is directory.plan
 
+    def verify(self) -> None:
+        """See that what was registered still counts. The caller holds the store's lock. Raises ObjectError."""
+        self._registration.verify()
+
     def remove(self) -> None:
         """All is sealed, or nothing is going to be."""
         self._registration.remove()

@@ -118,6 +118,7 @@ def repair(
                 store.blobs.protect(blob.digest)
                 done.append(f"made blob {blob.digest.hex()} read-only again")
     done += [f"{problem.what}: {problem.problem}" for problem in check.read_documents(store)]
+    done += _put_back(store, {problem.blob for problem in problems if problem.blob})
     wanted = sources(store, ecosystems, configured, problems, giver)
     # What is there is whole, or the check had taken it away: what was wrong was said of it, not in it.
     wanted = {digest: source for digest, source in wanted.items() if store.blobs.size(digest) is None}
@@ -134,6 +135,15 @@ def repair(
         if not unreadable and not list(store.published.lost(catalog)):
             store.published.refresh(catalog, store.now())
     return done
+
+
+def _put_back(store: Store, digests: Collection[Digest]) -> Iterator[str]:
+    """Make objects again that the service has lost and that the cache of this machine has. A folder has no cache."""
+    for digest in digests:
+        if store.blobs.size(digest) is None:
+            with contextlib.suppress(DamagedError):
+                store.put([store.blobs.read(digest)])
+                yield f"put {digest.hex()} back from the cache"
 
 
 def tree_problems(store: Store, ecosystems: Mapping[str, Ecosystem]) -> Iterator[Problem]:
