@@ -121,15 +121,15 @@ class Objects:
         """Do something harmless again if there is no answer, as obstore does: a service is restarted, or ends a connection that
         it finds idle in the moment in which it is used.
         """
-        began = time.monotonic()
-        for tries in range(_RETRIES):
+        end, pause = time.monotonic() + _PATIENCE, 0.1
+        while True:
             try:
                 return what()
             except ObjectError as error:
-                if error.code or time.monotonic() - began > _PATIENCE:
+                if error.code or time.monotonic() + pause > end:
                     raise
-            time.sleep(0.1 * 2**tries)
-        return what()
+            time.sleep(pause)
+            pause = min(2 * pause, 5)
 
     # One object
 
