@@ -9,7 +9,7 @@ import pkgutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -19,22 +19,28 @@ from channels import Channel, make_package
 from inprocess import FAST, Quiet, collect, file_digest, forget, records_of, repodata, store_at, sync
 from mirror import Mirror
 from mirror import check as check_folder
+from msgspec.structs import replace
 from pypi_index import Index
 from upstream import Call, Upstream
 
 from snapmirror.cli.check import _leaf_files
 from snapmirror.cli.ecosystems import ECOSYSTEMS
+from snapmirror.cli.gc import leaf_digests
 from snapmirror.cli.tree import tree
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
 from snapmirror.errors import ClockError, DiskFull
 from snapmirror.pypi import PypiRepo
 from snapmirror.store import check, fs, gc, locks
+from snapmirror.store.eviction import Cache, Room
 from snapmirror.store.index import BlobRow
+from snapmirror.store.mark import Mark
 from snapmirror.store.published import Published
 from snapmirror.store.records import Pin
+from snapmirror.store.retention import Retention
 from snapmirror.store.store import Store
 from snapmirror.sync.engine import Sync
+from snapmirror.sync.exporting import Export
 from snapmirror.sync.live import LiveMetadata
 from snapmirror.sync.report import Report
 from snapmirror.sync.settings import Options, Publish
@@ -84,6 +90,16 @@ def forget_and_gc(root: Path, *snapshots: str) -> None:
     with store_at(root) as store:
         forget(store, *snapshots)
         collect(store)
+
+
+def drop_what_was_fetched(root: Path) -> None:
+    """`snapmirror gc --max-cache 0`, without a grace."""
+    terms = gc.Terms(Retention(), keep_trees=timedelta(days=30), grace=timedelta(0))
+    with store_at(root) as store:
+        mark, room = Mark(store.metadata, leaf_digests), Room(store, leaf_digests, Cache(0, ["chan"]))
+        room.read_ahead(terms)
+        with store.lock(None) as catalog:
+            gc.execute(store, catalog, room.plan(catalog, gc.plan(store, catalog, mark, terms), timedelta(0)))
 
 
 def forget_and_gc_on_a_full_disk(root: Path, *snapshots: str) -> None:
@@ -421,6 +437,45 @@ def test_a_tree_that_is_made_by_hand_is_left_alone_by_gc(
     assert done
     assert mirror.published(first)
     mirror.run("check")
+
+
+def test_an_export_is_whole_though_gc_makes_room_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that comes on demand may be missing; once its size is told, it may not. An export that has died keeps none."""
+    _, repo = made(tmp_path / "chan", "lib", "tool")
+    root, lib = tmp_path / "store", make_package("lib").data
+    with store_at(root) as store:
+        sync(store, replace(repo, download="on-demand"))
+        store.fetched.add(sha256(lib))
+        store.put([lib])
+        done = meanwhile(monkeypatch, "snapmirror.sync.exporting:_Writer", lambda: beside(drop_what_was_fetched, root))
+        Export(store, ECOSYSTEMS, Quiet(), print).run(tmp_path / "all.tar", None, [], None)
+        assert done
+        assert lib in (tmp_path / "all.tar").read_bytes()
+        dead = store.registration()
+        with store.lock(None) as catalog:
+            dead.write(state.blob for state in catalog.records[-1].repos["chan"].directories.values())
+        dead.abandon()
+        beside(drop_what_was_fetched, root)
+        assert store.blobs.size(sha256(lib)) is None
+
+
+def test_an_export_is_whole_though_what_it_builds_on_is_forgotten_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, repo = made(tmp_path / "chan", "lib")
+    root, new = tmp_path / "store", make_package("new").data
+    with store_at(root) as store:
+        sync(store, repo)
+        first = store.catalog().records[0].id
+        channel.add(make_package("new"))
+        channel.publish()
+        sync(store, repo)
+    done = meanwhile(monkeypatch, "snapmirror.sync.exporting:Export._blobs", lambda: beside(forget_and_gc, root, first))
+    with store_at(root) as store:
+        Export(store, ECOSYSTEMS, Quiet(), print).run(tmp_path / "more.tar", first, [], None)
+        assert done
+        content = (tmp_path / "more.tar").read_bytes()
+        assert (new in content, make_package("lib").data in content) == (True, False)
 
 
 def test_gc_takes_no_row_back_that_a_scrub_has_just_read(tmp_path: Path) -> None:

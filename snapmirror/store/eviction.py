@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from ..digests import Digest
 from ..errors import DamagedError
-from . import gc
+from . import gc, syncing
 from .catalog import Catalog
 from .live import latest
-from .mark import LeafDigests, Mark, Roots, read_leaf, roots
+from .mark import LeafDigests, Mark, Roots, read_leaf
 from .records import RepoState
 from .store import Store
 
@@ -107,7 +107,7 @@ def _split(store: Store, kept: Catalog, live: Mapping[str, RepoState], repos: Co
     """Directories whose files can be had again, and those whose files stay.
 
     What only older dates list of these repos is in neither, so that it stays as well: upstream may not have it any more. Nor
-    is what a sync is about to publish, as far as it is on demand: a dead one would keep everything for a week.
+    is what a dead sync was about to publish, as far as it is on demand: it would keep everything for a week.
     """
     current, protecting = list[Digest](), Roots([], [])
     newest = {path: record.repos[path] for path in kept.repos if (record := kept.newest(path))}
@@ -118,9 +118,10 @@ def _split(store: Store, kept: Catalog, live: Mapping[str, RepoState], repos: Co
         for directory in kept_.directories:
             if kept_.pinned or kept_.path not in repos or not _on_demand(store, directory):
                 protecting.directories.append(directory)
-    syncs = roots(store, (), ())
-    protecting.directories.extend(one for one in syncs.directories if not _on_demand(store, one))
-    protecting.planned.extend(one for one in syncs.planned if one.mode != "on-demand")
+    for entry in syncing.entries(store.layout):
+        if not entry.expired:  # an export that is alive has counted on every file that it found
+            protecting.directories.extend(one for one in entry.directories if entry.alive or not _on_demand(store, one))
+            protecting.planned.extend(one for one in entry.planned if entry.alive or one.mode != "on-demand")
     return current, protecting
 
 

@@ -12,6 +12,7 @@ from ..digests import Digest, Sums
 from ..ecosystem import Ecosystem
 from ..errors import DamagedError, UsageError
 from ..store import fs
+from ..store.catalog import Catalog
 from ..store.listing import Listed, Listing, listing_of
 from ..store.locks import Waiting
 from ..store.mark import read_leaf
@@ -74,8 +75,9 @@ class Export:
                 listing, chosen, base = self._choose(since, selectors)
                 copies = {one.id: self._files(one) for one in chosen}
                 directories = {digest for one in copies.values() for digest in _directories(one)}
-                self._registration.write(directories)  # from here on no gc takes what we read
-            blobs = self._blobs(directories, self._base_directories(base))
+                base_directories = _base_directories(catalog, base)
+                self._registration.write(directories | base_directories)  # from here on no gc takes what we read
+            blobs = self._blobs(directories, base_directories)
             manifest = _manifest(listing, chosen, base, copies, blobs)
             paths = self._write(target, manifest, copies, blobs, volume_size)
         finally:
@@ -109,13 +111,6 @@ class Export:
         found = self._store.snapshots.files(listed.id)
         assert found  # the store's lock is held
         return found
-
-    def _base_directories(self, base: Listed | None) -> set[Digest]:
-        """What the snapshot leads to that the export builds on: all this the other side has."""
-        record = self._store.catalog().by_id.get(base.id) if base else None
-        if not isinstance(record, Record):
-            return set()
-        return {state.blob for repo in record.repos.values() for state in repo.directories.values()}
 
     def _leaf_digests(self, kind: str, leaf: bytes) -> Iterator[Digest]:
         return (file.sha256 for file in self._ecosystems[kind].files(leaf) if file.sha256)
@@ -206,6 +201,14 @@ def _directories(copied: Copied) -> Iterator[Digest]:
     if copied.pages is not None:
         pages: Pages = decode(copied.pages, Pages, "pages")
         yield from map(bytes.fromhex, pages.values())
+
+
+def _base_directories(catalog: Catalog, base: Listed | None) -> set[Digest]:
+    """What the snapshot leads to that the export builds on: all this the other side has."""
+    record = catalog.by_id.get(base.id) if base else None
+    if not isinstance(record, Record):
+        return set()
+    return {state.blob for repo in record.repos.values() for state in repo.directories.values()}
 
 
 def _small(copies: Mapping[str, Copied]) -> Iterator[tuple[str, bytes]]:
