@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from snapmirror.store import check
+from snapmirror.store import scrub
+from snapmirror.store.check import Problem
 from snapmirror.store.store import Store
 
 from .measure import Bar, Result, Work, child, in_turn, need, run
@@ -86,7 +87,7 @@ def _prepare(root: Path, sizes: str) -> dict[str, Any]:
 def _scrub(root: Path) -> dict[str, Any]:
     with Store.open(root, write=True) as store:
         began = time.perf_counter()
-        if any(isinstance(one, check.Problem) for one in check.read_data(store, None)):
+        if any(isinstance(one, Problem) for one in scrub.read_data(store, None)):
             raise RuntimeError("a file has changed")
         return {"seconds": time.perf_counter() - began}
 

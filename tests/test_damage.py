@@ -24,7 +24,7 @@ from snapmirror.digests import sha256
 from snapmirror.errors import DamagedError, StoreError
 from snapmirror.files.leaf import encode
 from snapmirror.readings import File
-from snapmirror.store import check
+from snapmirror.store import check, scrub
 from snapmirror.store.assembly import Assembled, assemble, with_documents
 from snapmirror.store.directories import Directory
 from snapmirror.store.fs import remove_tree
@@ -296,12 +296,12 @@ def test_a_scrub_that_may_open_no_more_files_takes_no_good_one_away(tmp_path: Pa
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with store_at(tmp_path / "store") as store:
         store.put([b"file %d" % number for number in range(100)])
-        scrub = check.read_data(store, None)
-        next(scrub)
+        reading = scrub.read_data(store, None)
+        next(reading)
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
             with pytest.raises(OSError, match="Too many open files"):
-                list(scrub)
+                list(reading)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert len(list(store.blobs.list())) == 100

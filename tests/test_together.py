@@ -31,7 +31,7 @@ from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
 from snapmirror.errors import ClockError, DiskFull
 from snapmirror.pypi import PypiRepo
-from snapmirror.store import check, fs, gc, locks
+from snapmirror.store import check, fs, gc, locks, scrub
 from snapmirror.store.eviction import Cache, Room
 from snapmirror.store.index import BlobRow
 from snapmirror.store.mark import Mark
@@ -195,6 +195,11 @@ def listed(store: Store, path: str) -> set[str]:
     if os.path.lexists(tree):
         check_folder(tree)
     return names
+
+
+def named(tree: Path) -> None:
+    """What a sync does when a tree is whole."""
+    fs.rename(tree, tree.with_name("c" * 64))
 
 
 TREES, NO_TREES = Publish(), Publish(trees=[])
@@ -486,10 +491,10 @@ def test_gc_takes_no_row_back_that_a_scrub_has_just_read(tmp_path: Path) -> None
         channel.remove("lib-1.0-0.conda")
         channel.publish()
         sync(store, repo, publish=NO_TREES)
-        scrub = check.read_data(store, None)
-        next(scrub)
+        reading = scrub.read_data(store, None)
+        next(reading)
         beside(forget_and_gc, tmp_path / "store", store.catalog().records[0].id)
-        assert not [found for found in scrub if isinstance(found, check.Problem)]
+        assert not [found for found in reading if isinstance(found, check.Problem)]
         assert store.index.blob(sha256(make_package("lib").data)) is None
         channel.add(make_package("lib"))
         channel.publish()
@@ -516,6 +521,53 @@ def test_a_check_beside_a_sync_takes_new_files_for_no_damage(tmp_path: Path, mon
         done = meanwhile(monkeypatch, "snapmirror.store.check:_index", lambda: store.put([b"fetched by a sync"]))
         assert listed(store, "chan") == {"lib-1.0-0.conda"}
         assert done
+
+
+@pytest.mark.parametrize("what", ["file", "document"])
+@pytest.mark.parametrize("change", [fs.discard_tree, named], ids=["taken away", "named"])
+def test_wrong_bytes_are_taken_out_of_every_tree_and_told_though_trees_come_and_go(
+    change: Callable[[Path], None], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sync gives a tree its name when it is whole, and gc takes one away, while a scrub goes through them."""
+    with store_at(tmp_path / "store") as store:
+        store.put([b"good"])
+        path = store.blobs.path(sha256(b"good"))
+        if what == "document":
+            path = store.documents.put(sha256(b"document"), "", b"document")
+        for name in (".new-0", "a" * 64, "b" * 64):
+            (store.layout.trees / name).mkdir()
+            fs.link(path, store.layout.trees / name / "link")
+        path.chmod(0o644)
+        path.write_bytes(b"wrong")
+        path.chmod(0o444)
+        lstat, seen = os.lstat, list[Path]()
+
+        def slow(looked_at: str | Path, **keys: Any) -> os.stat_result:
+            if Path(looked_at).name == "link" and not seen:
+                seen.append(Path(looked_at).parent)
+                change(seen[0] if change is fs.discard_tree else store.layout.trees / ".new-0")
+            return lstat(looked_at, **keys)
+
+        monkeypatch.setattr("os.lstat", slow)
+        found = [*scrub.read_data(store, None), *scrub.read_documents(store)]
+        assert seen
+        assert sum(isinstance(one, check.Problem) for one in found) == 1
+        assert not path.exists()
+        assert list(store.layout.trees.rglob("link")) == []
+
+
+def test_a_document_that_is_removed_is_not_mistaken_for_what_gets_its_inode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ext4 gives the number to the next file at once: a document that a sync makes again, say, and links into a tree."""
+    with store_at(tmp_path / "store") as store:
+        store.documents.put(sha256(b"document"), "", b"document").chmod(0o644)
+        new = store.layout.trees / ("a" * 64) / "link"
+        new.parent.mkdir()
+        done = meanwhile(monkeypatch, "snapmirror.store.fs:unlink", lambda: new.write_bytes(b"document"), after=True)
+        assert len(list(scrub.read_documents(store))) == 1
+        assert done
+        assert new.read_bytes() == b"document"
 
 
 @pytest.fixture

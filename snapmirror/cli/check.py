@@ -8,6 +8,7 @@ import typer
 from .. import units
 from ..errors import DamagedError, UsageError
 from ..store import check as checking
+from ..store import scrub
 from ..store.check import Listed, Problem
 from ..store.needed import needed_by, runs
 from ..store.signed import signatures
@@ -107,15 +108,15 @@ def _find_problems(store: Store, key: "PrivateKey | None", limit: float | None, 
             *signatures(store, key),
             *tree_problems(store, ECOSYSTEMS),
         ]
-        taken = [f"quarantined {digest.hex()}" for digest in checking.take_away(store, problems)]
+        taken = [f"quarantined {digest.hex()}" for digest in scrub.take_away(store, problems)]
     read = 0
     if read_data:
-        for result in checking.read_data(store, limit):
+        for result in scrub.read_data(store, limit):
             if isinstance(result, Problem):
                 problems.append(result)
             else:
                 read += result
-        problems += checking.read_documents(store)
+        problems += scrub.read_documents(store)
     return _Found(problems, taken, read)
 
 
@@ -123,7 +124,7 @@ def _report(store: Store, problems: list[Problem], repaired: list[str], read: in
     """What `--json` prints."""
     catalog, _ = store.snapshots.readable()
     needed = needed_by(store, catalog, _leaf_files, {problem.blob for problem in problems if problem.blob})
-    never, oldest = checking.ages(store)
+    never, oldest = scrub.ages(store)
     return {
         "problems": [
             {"what": problem.what, "problem": problem.problem} | ({"snapshots": needed[problem.blob]} if problem.blob else {})

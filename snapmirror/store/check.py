@@ -1,46 +1,24 @@
-"""Looking for damage: first what files say of each other, then, if asked, every byte.
+"""Looking for damage in what files say of each other; `scrub` looks at every byte.
 
-Problems come out as values. Nothing here repairs, but what holds wrong bytes is taken away at once, so that nobody is served
-from it: a blob goes to `quarantine/`, a document out of the cache.
+Problems come out as values, and nothing here repairs.
 """
 
-import contextlib
-import errno
 import os
 import stat
-import time
-from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-from blake3 import blake3
-
-from .. import clock
-from ..digests import Digest, Sums, is_hex_digest
+from ..digests import Digest, is_hex_digest
 from ..errors import DamagedError
-from . import fs, syncing
+from . import syncing
 from .blobs import BlobInfo
 from .catalog import Catalog
 from .directories import Directory
 from .held import Held
-from .index import BlobRow
 from .records import place_of
 from .store import Store
 from .trees import leads_out
-
-_PIECE = 1 << 20
-#: blobs, and bytes, that a thread reads in one go: of small files handing over takes as long as reading
-_GROUP, _GROUP_BYTES = 16, 1 << 20
-#: groups that wait to be read: so many that the threads need not wait while results are looked at
-_AHEAD = 4
-#: seconds between two commits to the index: a process that dies has read for so long in vain
-_NOTED = 5.0
-#: what a file system says of bytes that it has lost. Other errors, such as too many open files, say nothing of the blob: it
-#: must not be taken out of the store for them
-_LOST = {errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)}
 
 
 @dataclass(frozen=True)
@@ -269,157 +247,3 @@ def _trees(store: Store) -> Iterator[Problem]:
                 if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o222:
                     problem = "can be written to, or is a link; a change in it would be one of every snapshot"
                     yield Problem(os.path.relpath(path, store.layout.root), problem)
-
-
-# Every byte
-
-
-def ages(store: Store) -> tuple[int, str | None]:
-    """How many blobs were never read since they were stored; when, of the others, the one was that was read longest ago, as
-    the form of an id has it, None if none was. Raises StoreError.
-    """
-    checked = [row.checked for _, row in store.index.blobs()]
-    oldest = min(filter(None, checked), default=None)
-    return checked.count(0), clock.to_id(clock.from_seconds(oldest)) if oldest else None
-
-
-#: blobs with their rows
-_Group = list[tuple[Digest, BlobRow]]
-
-
-def read_data(store: Store, seconds: float | None) -> Iterator[Problem | int]:
-    """Compare every blob with its name, those checked longest ago first; yields of each its bytes, or the problem.
-
-    seconds: stop after so long, None: go through all; the next call goes on with the others. A bad blob is quarantined before
-    its problem is yielded. Needs no lock.
-    """
-    rows = dict(store.index.blobs())
-    order = [(blob, rows.get(blob.digest, BlobRow(blob.size))._replace(size=blob.size)) for blob in store.blobs.list()]
-    order.sort(key=lambda item: (item[1].checked, item[0].inode))
-    end = None if seconds is None else time.monotonic() + seconds
-    queue = _groups((blob.digest, row) for blob, row in order)
-    good: dict[Digest, BlobRow] = {}
-    noted = time.monotonic()
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        more_time = True  # at first: however short the time is, a run gets on
-        running: deque[tuple[_Group, Future[list[BlobRow | None]]]] = deque()
-        try:
-            while True:
-                if more_time:
-                    more = islice(queue, _AHEAD - len(running))
-                    running.extend((group, pool.submit(_read_all, store, group)) for group in more)
-                if not running:
-                    return
-                group, reading = running.popleft()
-                for (digest, row), fresh in zip(group, reading.result(), strict=True):
-                    if fresh:
-                        good[digest] = fresh
-                        yield row.size
-                    elif store.blobs.size(digest) is not None:  # else gc took it meanwhile
-                        quarantine(store, digest)
-                        yield Problem(f"blob {digest.hex()}", "held other bytes than its name says; quarantined", digest)
-                now = time.monotonic()
-                more_time = end is None or now < end
-                if now - noted >= _NOTED:
-                    _note(store, good, rows)
-                    good, noted = {}, now
-        finally:
-            _note(store, good, rows)
-
-
-def _groups(order: Iterable[tuple[Digest, BlobRow]]) -> Iterator[_Group]:
-    group: _Group = []
-    for item in order:
-        group.append(item)
-        if len(group) == _GROUP or sum(row.size for _, row in group) >= _GROUP_BYTES:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def _read_all(store: Store, group: _Group) -> list[BlobRow | None]:
-    return [_read(store, digest, row) for digest, row in group]
-
-
-def _note(store: Store, good: Mapping[Digest, BlobRow], known: Container[Digest]) -> None:
-    """Enter when blobs were read. known: those that had a row before"""
-    store.held(digest for digest in good if digest not in known)
-    store.index.mark_checked(good)
-
-
-def read_documents(store: Store) -> Iterator[Problem]:
-    """Read every derived document in the cache. A bad one is taken out of it, and of every tree: it can be made again."""
-    for path in sorted(store.layout.documents.iterdir()):
-        if path.name.startswith("."):
-            continue
-        with contextlib.suppress(FileNotFoundError):  # pruned meanwhile
-            if path.stat().st_mode & 0o222 or not store.documents.is_whole(path):
-                _take_out(store, path)
-                problem = "held other bytes than its name says, or could be written to; removed, and made again when needed"
-                yield Problem(f"documents/{path.name}", problem)
-
-
-def _read(store: Store, digest: Digest, row: BlobRow) -> BlobRow | None:
-    """The row of a blob whose bytes are right, None if they are not, or it is gone. Raises OSError if that can't be said.
-
-    BLAKE3 tells, if we have it: twice as fast as SHA-256. Where it says no, SHA-256 decides: it may be the index that is wrong.
-    """
-    now = int(store.now().timestamp())
-    try:
-        with store.blobs.open(digest) as file:
-            if any(row.blake3):
-                running = blake3()
-                while piece := file.read(_PIECE):
-                    running.update(piece)
-                if running.digest() == row.blake3:
-                    return row._replace(checked=now)
-                file.seek(0)
-            sums = Sums()
-            while piece := file.read(_PIECE):
-                sums.update(piece)
-            return BlobRow(sums.size, sums.blake3, now) if sums.sha256 == digest else None
-    except DamagedError:
-        return None
-    except OSError as error:
-        if error.errno not in _LOST:
-            raise
-        return None
-
-
-def take_away(store: Store, problems: Iterable[Problem]) -> list[Digest]:
-    """Quarantine the blobs that problems are of and that hold wrong bytes, or are no files; which these were."""
-    gone = []
-    for digest in {problem.blob for problem in problems if problem.blob}:
-        if store.blobs.is_taken(digest) and not (store.blobs.size(digest) is not None and is_whole(store, digest)):
-            quarantine(store, digest)
-            gone.append(digest)
-    return gone
-
-
-def is_whole(store: Store, digest: Digest) -> bool:
-    """Whether the bytes of a blob are those that its name says."""
-    return _read(store, digest, BlobRow(0)) is not None
-
-
-def quarantine(store: Store, digest: Digest) -> None:
-    """Move a blob out of the store and of every tree; the row goes first, as in every deletion."""
-    with contextlib.suppress(FileNotFoundError):
-        store.index.drop_blobs([digest])
-        inode = store.blobs.set_aside(digest)
-        store.drop_absent([digest])
-        _take_out_of_trees(store, inode)
-
-
-def _take_out(store: Store, document: Path) -> None:
-    inode = os.stat(document).st_ino
-    fs.unlink(document)
-    _take_out_of_trees(store, inode)
-
-
-def _take_out_of_trees(store: Store, inode: int) -> None:
-    for parent, _, files in os.walk(store.layout.trees):
-        for name in files:
-            link = store.layout.trees / parent / name
-            if os.lstat(link).st_ino == inode:
-                fs.unlink(link)

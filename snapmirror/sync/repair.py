@@ -13,7 +13,7 @@ from ..digests import Digest
 from ..ecosystem import Ecosystem, Repo
 from ..errors import DamagedError, UpstreamError
 from ..readings import File
-from ..store import check, fs
+from ..store import check, fs, scrub
 from ..store.check import Problem
 from ..store.directories import DirectoryReader
 from ..store.records import Record
@@ -114,10 +114,10 @@ def repair(
             store.live.drop(path)
             done.append(f"dropped the live state of {path}: it is asked for again")
         for blob in store.blobs.list():
-            if blob.changeable and check.is_whole(store, blob.digest):
+            if blob.changeable and scrub.is_whole(store, blob.digest):
                 store.blobs.protect(blob.digest)
                 done.append(f"made blob {blob.digest.hex()} read-only again")
-    done += [f"{problem.what}: {problem.problem}" for problem in check.read_documents(store)]
+    done += [f"{problem.what}: {problem.problem}" for problem in scrub.read_documents(store)]
     done += _put_back(store, {problem.blob for problem in problems if problem.blob})
     wanted = sources(store, ecosystems, configured, problems, giver)
     # What is there is whole, or the check had taken it away: what was wrong was said of it, not in it.
