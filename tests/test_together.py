@@ -42,6 +42,7 @@ from snapmirror.store.store import Store
 from snapmirror.sync.engine import Sync
 from snapmirror.sync.exporting import Export
 from snapmirror.sync.live import LiveMetadata
+from snapmirror.sync.repair import tree_problems
 from snapmirror.sync.report import Report
 from snapmirror.sync.settings import Options, Publish
 from snapmirror.transfer.http import Http
@@ -675,6 +676,45 @@ def test_what_another_process_takes_away_while_it_is_read_counts_as_gone(
         done = meanwhile(monkeypatch, "pathlib:Path.read_bytes", path.unlink)
         assert (store.catalog().pins, store.snapshots.pages()) == ({}, {})
         assert done
+
+
+@pytest.mark.parametrize(
+    ("files", "call", "walk"),
+    [
+        ("live/fetched/00/*", "os:stat", lambda store: store.fetched.list()),
+        ("documents/*", "snapmirror.store.fs:unlink", lambda store: store.documents.prune(())),
+        ("published/.trees/unused/*", "os:lstat", collect),
+        ("published/.trees/?*/*.conda", "os:lstat", lambda store: list(check.structure(store, _leaf_files))),
+        ("published/.trees/?*/repodata*", "os:lstat", lambda store: list(tree_problems(store, ECOSYSTEMS))),
+        ("published/2*/chan/noarch", "os:readlink", lambda store: store.published.links(store.catalog().records[0].id)),
+    ],
+)
+def test_a_name_that_vanishes_while_a_folder_is_gone_through_ends_nothing(
+    files: str, call: str, walk: Callable[[Store], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another gc or check takes it away, or a tree gets new links."""
+    _, repo = made(tmp_path / "chan", "lib", "tool")
+    with store_at(tmp_path / "store") as store:
+        sync(store, repo)
+        unused = store.layout.trees / "unused"
+        unused.mkdir()
+        for number in range(2):
+            store.fetched.add(bytes([0] * 31 + [number]))
+            (unused / f"{number}").touch()
+        going = {str(path) for path in store.layout.root.glob(files)}
+        owner, name = call.split(":")
+        real, gone = getattr(pkgutil.resolve_name(owner), name), list[str]()
+
+        def vanish(path: str | Path, *arguments: Any, **named: Any) -> Any:
+            if str(path) in going and not gone:
+                gone.extend(going)
+                for one in going:
+                    os.remove(one)
+            return real(path, *arguments, **named)
+
+        monkeypatch.setattr(pkgutil.resolve_name(owner), name, vanish)
+        walk(store)
+        assert gone
 
 
 def test_what_is_written_right_after_a_folder_was_read_is_seen(tmp_path: Path) -> None:

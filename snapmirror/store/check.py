@@ -243,7 +243,14 @@ def _trees(store: Store) -> Iterator[Problem]:
         for parent, _, files in os.walk(store.trees.path(tree)):
             for name in files:
                 path = os.path.join(parent, name)
-                status = os.lstat(path)
-                if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o222:
+                if _is_changeable(path):
                     problem = "can be written to, or is a link; a change in it would be one of every snapshot"
                     yield Problem(os.path.relpath(path, store.layout.root), problem)
+
+
+def _is_changeable(path: str) -> bool:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:  # a scrub has found it bad meanwhile
+        return False
+    return not stat.S_ISREG(status.st_mode) or bool(status.st_mode & 0o222)

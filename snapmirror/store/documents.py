@@ -94,8 +94,9 @@ class Documents:
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 if entry.name[:64] not in kept:
-                    freed += entry.stat().st_size
-                    fs.unlink(Path(entry.path))
+                    with contextlib.suppress(FileNotFoundError):  # a scrub has found it bad meanwhile
+                        freed += entry.stat().st_size
+                        fs.unlink(entry.path)
         return freed
 
 

@@ -59,8 +59,12 @@ class Fetched:
 
     def list(self) -> dict[Digest, float]:
         """When each was last wanted, seconds since 1970."""
-        paths = (path for path in self._folder.glob("??/*") if is_hex_digest(path.name))
-        return {bytes.fromhex(path.name): path.stat().st_mtime for path in paths}
+        found = {}
+        for path in self._folder.glob("??/*"):
+            if is_hex_digest(path.name):
+                with contextlib.suppress(FileNotFoundError):  # gc has removed it meanwhile
+                    found[bytes.fromhex(path.name)] = path.stat().st_mtime
+        return found
 
     def tidy(self, older: float, held: Callable[[Digest], bool]) -> None:
         """Remove the notes of blobs that are not held, last wanted over `older` seconds ago: later ones may be on their way."""

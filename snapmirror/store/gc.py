@@ -9,6 +9,8 @@ error shrinks the set of what lives (ostree #541).
 
 import contextlib
 import math
+import os
+import stat
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -211,9 +213,21 @@ def _drop_trees(store: Store) -> int:
     for path in store.layout.trees.iterdir():
         if path.name in used:
             continue
-        freed += sum(status.st_size for file in path.rglob("*") if (status := file.lstat()).st_nlink == 1 and file.is_file())
+        freed += _own_bytes(path)
         fs.discard_tree(path)  # by halves it would be taken for what the next sync wants to link
     return freed
+
+
+def _own_bytes(tree: Path) -> int:
+    """Bytes of the files that only a tree holds."""
+    total = 0
+    for parent, _, files in os.walk(tree):
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):  # a scrub has found it bad meanwhile
+                status = os.lstat(os.path.join(parent, name))
+                if status.st_nlink == 1 and stat.S_ISREG(status.st_mode):
+                    total += status.st_size
+    return total
 
 
 def _drop_leftovers(store: Store) -> int:

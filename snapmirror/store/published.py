@@ -146,7 +146,8 @@ def _read_links(folder: Path) -> Links:
         for name in folders + files:
             path = os.path.join(parent, name)
             if os.path.islink(path):
-                found[os.path.relpath(path, folder)] = os.readlink(path).rpartition(".trees/")[2]
+                with contextlib.suppress(FileNotFoundError):  # another process makes the tree again
+                    found[os.path.relpath(path, folder)] = os.readlink(path).rpartition(".trees/")[2]
     return found
 
 

@@ -173,6 +173,14 @@ def _wrong_in(store: Store, trees: RepoTrees, name: str, tree: str) -> str | Non
     the object's own name tells. Empty if one of these is wrong and it can't be said which.
     """
     folder = store.trees.path(tree)
+    try:
+        return _wrong_below(folder, store, trees, name)
+    except FileNotFoundError as error:  # a scrub has found it bad meanwhile
+        return os.path.relpath(error.filename, folder)
+
+
+def _wrong_below(folder: Path, store: Store, trees: RepoTrees, name: str) -> str | None:
+    """See `_wrong_in`. Raises FileNotFoundError for a name that vanishes meanwhile."""
     within = f"{folder}/"  # texts: there may be a million names, and a Path takes four times as long as to look at a file
     found = {os.path.join(parent, file)[len(within) :] for parent, _, files in os.walk(folder) for file in files}
     listing = dict(trees.blobs(name))
@@ -187,7 +195,7 @@ def _wrong_in(store: Store, trees: RepoTrees, name: str, tree: str) -> str | Non
     for path, (digest, suffix) in documents.items():
         if suffix if path not in derived else not store.documents.holds(folder / path, digest):
             return path
-    if name_of(listing | {path: _sha256_of(folder / path) for path in derived}) == tree:
+    if name_of(listing | {path: _sha256_of(folder / path) for path in derived}) == folder.name:
         return None
     known = {*documents, *trees.pages(name)}
     return min(derived - known, default=None) or min(known - derived, default="")
