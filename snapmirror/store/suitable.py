@@ -246,8 +246,11 @@ def _readable(paths: Layout) -> Finding:
 def _sample(folder: Path) -> Iterator[Path]:
     """A folder and some of what is in it, at all depths; a tree of conda-forge has millions of names."""
     yield folder
-    with os.scandir(folder) as found:
-        entries = list(itertools.islice(found, _SAMPLE))
+    try:
+        with os.scandir(folder) as found:
+            entries = list(itertools.islice(found, _SAMPLE))
+    except FileNotFoundError:  # gc has just taken it away
+        return
     for entry in entries:
         if entry.is_dir():
             yield from _sample(Path(entry.path))
