@@ -12,8 +12,7 @@ from typing import Any
 
 from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.cli.gc import leaf_digests
-from snapmirror.conda import CondaRepo
-from snapmirror.ecosystem import FileAt
+from snapmirror.ecosystem import FileAt, Repo
 from snapmirror.store import gc, retention
 from snapmirror.store.mark import Mark
 from snapmirror.store.records import Record
@@ -61,7 +60,7 @@ def store_at(root: Path, now: Callable[[], datetime] | None = None) -> Iterator[
 
 def sync(
     store: Store,
-    *repos: CondaRepo,
+    *repos: Repo,
     only: Collection[str] | None = None,
     publish: Publish | None = None,
     download: Download = FAST,

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -15,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from inprocess import store_at, sync
 from mirror import Mirror
 from serving import free_port, running, serving
-from upstream import Body, Html, Status, Upstream
+from upstream import Body, Call, Html, Status, Upstream
 
 from snapmirror.digests import sha256
 from snapmirror.errors import BadIndexError
-from snapmirror.files import leaf, names, pages
+from snapmirror.files import FilesRepo, leaf, names, pages
 from snapmirror.readings import File
 
 LINUX, WINDOWS = "Anaconda3-2025.06-0-Linux-x86_64.sh", "Anaconda3-2025.06-0-Windows-x86_64.exe"
@@ -238,6 +240,38 @@ def test_releases_of_github(upstream: Upstream, mirror: Mirror) -> None:
         assert set(re.findall('href="(v[^"]*)"', get(f"{url}/tool/")[2].decode())) == {"v1.10.0/"}
         assert get(f"{url}/tool/v1.10.0/tool-x86_64.tar.gz")[2] == b"new"
     assert "/dl/v1.10.0/tool-x86_64.tar.gz" in upstream.paths()
+
+
+def release(upstream: Upstream, tag: str, *names_: str) -> dict[str, Any]:
+    """As GitHub's API states one, of files of 3 bytes."""
+    assets = [{"name": name, "browser_download_url": f"{upstream.url}/{name}", "size": 3} for name in names_]
+    return {"tag_name": tag, "assets": assets}
+
+
+def test_pages_of_releases(upstream: Upstream, mirror: Mirror) -> None:
+    """All are read, also behind releases that have no files."""
+    write(upstream.root, {"tool.zip": b"abc"})
+    first = [release(upstream, f"v{number}") for number in range(100)]
+    for page in (first, first, [release(upstream, "v0.1", "tool.zip")]):  # what is asked for first has no number
+        upstream.fault("/releases", Body(json.dumps(page).encode()), times=1)
+    upstream.fault("/releases", Body(b"[\n\n]\n"))
+    mirror.add("tool", f"{upstream.url}/releases", kind="files")
+    mirror.sync()
+    assert tree(mirror, "tool") == {"v0.1/tool.zip": b"abc"}
+    assert upstream.paths().count("/releases") == 4
+
+
+def test_pages_of_releases_that_never_end(upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are refused: nothing is left out without a word. A server that answers every page alike has one page."""
+    monkeypatch.setattr("snapmirror.files.upstream._MOST_PAGES", 5)
+    repo = FilesRepo(path="tool", upstream=f"{upstream.url}/releases")
+    write(upstream.root, {"releases": json.dumps([release(upstream, "v0")]).encode()})
+    with store_at(tmp_path / "store") as store:
+        assert sync(store, repo).exit_status(strict=True) == 0
+        tags = itertools.count()
+        another = Call(lambda: write(upstream.root, {"releases": json.dumps([release(upstream, f"v{next(tags)}")]).encode()}))
+        upstream.fault("/releases", another)
+        assert "has more than 5 pages" in str(sync(store, repo).repos["tool"].directories[""].problem)
 
 
 def test_a_list_of_addresses(upstream: Upstream, mirror: Mirror) -> None:

@@ -34,6 +34,11 @@ def is_json(body: bytes) -> bool:
     return body.removeprefix(_BOM).lstrip(b" \t\r\n")[:1] in (b"[", b"{")
 
 
+def is_empty(body: bytes) -> bool:
+    """Whether a listing is JSON of an empty list."""
+    return body.removeprefix(_BOM).split() in ([b"[]"], [b"[", b"]"])
+
+
 def parse(body: bytes, url: str) -> Page:
     """Read a listing in JSON.
 

@@ -95,18 +95,25 @@ def _parse(body: bytes, url: str) -> Page:
 
 
 def _all_pages(address: str, upstream: Upstream) -> Page:
-    """GitHub gives its releases in pages of at most 100."""
+    """GitHub gives its releases in pages of at most 100; after the last one come empty lists.
+
+    A server that gives the same for every page is left too. A page without any file means neither: releases may have none.
+    """
     files: dict[str, Entry] = {}
     invalid: dict[str, str] = {}
-    for number in range(1, _MOST_PAGES):
+    before = b""
+    for number in range(1, _MOST_PAGES + 1):
         parts = urllib.parse.urlsplit(address)
         url = urllib.parse.urlunsplit(parts._replace(query=f"per_page=100&page={number}"))
-        page = _parse(_get(url, upstream), url)
-        if all(entry.name in files for entry in page.files) and page.invalid.keys() <= invalid.keys():
-            break
+        body = _get(url, upstream)
+        page = _parse(body, url)
+        here = {*(entry.name for entry in page.files), *page.invalid}
+        if releases.is_empty(body) or body == before or (here and here <= files.keys() | invalid.keys()):
+            return Page(tuple(files.values()), (), invalid)
         files.update({entry.name: entry for entry in page.files})
         invalid.update(page.invalid)
-    return Page(tuple(files.values()), (), invalid)
+        before = body
+    raise BadIndexError(addresses.redact(address), f"has more than {_MOST_PAGES} pages")
 
 
 def _walk(address: str, body: bytes, repo: FilesRepo, upstream: Upstream) -> Listing:
