@@ -28,6 +28,7 @@ from snapmirror.readings import File
 
 LINUX, WINDOWS = "Anaconda3-2025.06-0-Linux-x86_64.sh", "Anaconda3-2025.06-0-Windows-x86_64.exe"
 WHEN = 1_749_723_153  # 2025-06-12 10:12:33 UTC
+WRITTEN = 1_795_136_400  # 2026-11-20 01:00 UTC
 
 
 @pytest.fixture
@@ -240,6 +241,58 @@ def test_releases_of_github(upstream: Upstream, mirror: Mirror) -> None:
         assert set(re.findall('href="(v[^"]*)"', get(f"{url}/tool/")[2].decode())) == {"v1.10.0/"}
         assert get(f"{url}/tool/v1.10.0/tool-x86_64.tar.gz")[2] == b"new"
     assert "/dl/v1.10.0/tool-x86_64.tar.gz" in upstream.paths()
+
+
+@pytest.mark.parametrize(
+    ("beside", "size", "modified"),
+    [
+        ("Nov 20, 2026 01:00:30</td><td>777", 777, WRITTEN + 30),  # Undertow
+        ("Nov 20, 2026 01:00:30</td><td>12 KB", None, WRITTEN + 30),
+        ("Fri, 20 Nov 2026 01:00:30 GMT</td><td>777", 777, WRITTEN + 30),
+        ("Fri Nov 20 01:00:30 UTC 2026</td><td>777 bytes</td><td>8", 777, WRITTEN + 30),
+        ("Nov 20, 2026, 1:00:30 AM</td><td>777 B", 777, WRITTEN - 3600),  # Jenkins
+        ("November 20, 2026  10:00 PM</td><td>777", 777, WRITTEN - 3600),
+        ("2026-Nov-20 01:00</td><td>777", 777, WRITTEN),
+        ("20 nov. 2026 01:00</td><td>777", None, None),  # which of the numbers it is can't be told
+        ("777</td><td>12 downloads", None, None),
+        ("version 3.11", None, None),
+    ],
+)
+def test_dates_and_sizes_beside_a_link(beside: str, size: int | None, modified: int | None) -> None:
+    """What may be a part of something else is not taken for the size, and no date for one."""
+    page = f'<h1>Index of /x/</h1><table><tr><td><a href="a.zip">a.zip</a></td><td>{beside}</td></tr></table>'
+    [found] = pages.parse(page.encode(), "https://host/x/").files
+    assert (found.size, found.modified) == (size, modified)
+
+
+def test_several_links_in_a_row_and_rows_of_iis() -> None:
+    """A signature does not have the size and hash of what it signs. IIS writes date and size before the link."""
+    digest = sha256(b"abc").hex()
+    rows = f"""<table><tr><td><a href="icon/"><img></a><a href="a.zip"><img></a><a href="a.zip">a.zip</a></td><td>777</td>
+        <td>2026-11-20 01:00</td><td>{digest}</td><td><a href="a.zip.asc">signature</a></td></tr></table>"""
+    one, other = pages.parse(rows.encode(), "https://host/x/").files
+    assert (one.name, one.size, one.sha256, one.modified) == ("a.zip", 777, sha256(b"abc"), WRITTEN)
+    assert (other.name, other.size, other.sha256, other.modified) == ("a.zip.asc", None, None, WRITTEN)
+    assert digest in other.text  # so that it is looked at again when the row changes
+
+    iis = b"""<H1>host - /x/</H1><hr><pre><A HREF="/">[To Parent Directory]</A><br><br>
+        11/20/2026  1:00 AM    &lt;dir&gt; <A HREF="/x/old/">old</A><br> 11/20/2026  1:00 AM      777 <A HREF="/x/a.zip">a.zip
+        </A><br> 11/20/2026 10:30 PM        8 <A HREF="/x/b.zip">b.zip</A><br></pre><hr>"""
+    found = pages.parse(iis, "https://host/x/")
+    assert (found.folders, {file.name: file.size for file in found.files}) == (("old",), {"a.zip": 777, "b.zip": 8})
+
+
+def test_the_headers_tell_a_size_that_the_page_leaves_open(upstream: Upstream, mirror: Mirror) -> None:
+    """A size that it states must be theirs: see test_files_that_are_pages."""
+    dates = ["Nov 20, 2026 01:00:30", "20 nov. 2026 01:00"]
+    cells = [f"<td>{date}</td><td>{size}</td>" for date in dates for size in ("12 KB", "12345")]
+    rows = "".join(f'<tr><td><a href="{number}.zip">x</a></td>{cell}</tr>' for number, cell in enumerate(cells))
+    upstream.fault("/x/", Body(f"<h1>Index of /x/</h1><table>{rows}</table>".encode()))
+    files = {f"{number}.zip": bytes(12345) for number in range(4)}
+    write(upstream.root / "x", files)
+    mirror.add("x", f"{upstream.url}/x/", kind="files")
+    mirror.sync()
+    assert tree(mirror, "x") == files
 
 
 def release(upstream: Upstream, tag: str, *names_: str) -> dict[str, Any]:

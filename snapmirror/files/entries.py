@@ -4,11 +4,16 @@ import re
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-#: 2026-11-20 01:00[:30], 2026-Nov-20 01:00, 20-Nov-2026 01:00, 2026-11-20T01:00:30Z; the time may be missing
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTH = rf"(?:{'|'.join(_MONTHS)})[a-z]*"
+_TIME = r"(?P<hour{0}>\d\d):(?P<minute{0}>\d\d)(?::(?P<second{0}>\d\d)(?:\.\d+)?)?"
+#: 2026-11-20 01:00[:30], 2026-Nov-20 01:00, 20-Nov-2026 01:00, 2026-11-20T01:00:30Z, 20 Nov 2026 01:00:30 GMT,
+#: Nov 20, 2026 01:00:30, Nov 20 01:00:30 UTC 2026; the time may be missing. One with AM or PM is not read, only its day
 DATE = re.compile(
-    r"(?<![\w-])(?:(?P<year>\d{4})-(?P<month>\d\d|[A-Z][a-z]{2})-(?P<day>\d\d)|(?P<day2>\d\d)-(?P<month2>[A-Z][a-z]{2})-(?P<year2>\d{4}))"
-    r"(?:[T\s]\s*(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.\d+)?)?(?:Z|\s*UTC|\s*GMT|\+00:?00)?)?(?![\w:])"
+    rf"(?<![\w-])(?:(?P<year>\d{{4}})-(?P<month>\d\d|{_MONTH})-(?P<day>\d\d)"
+    rf"|(?P<day2>\d\d?)[-\s](?P<month2>{_MONTH})[-\s](?P<year2>\d{{4}})"
+    rf"|(?P<month3>{_MONTH})\s+(?P<day3>\d\d?),?\s+(?:{_TIME.format(3)}\s+(?:[A-Z]{{3,5}}\s+)?)?(?P<year3>\d{{4}}))"
+    rf"(?:[T\s]\s*{_TIME.format('')}(?!\s*[AaPp][Mm])(?:Z|\s*UTC|\s*GMT|\+00:?00)?)?(?![\w:])"
 )
 
 
@@ -50,14 +55,10 @@ def parse_date(text: str) -> int | None:
 
 def seconds(found: "re.Match[str]") -> int | None:
     """Seconds since 1970 of a match of `DATE`, read as UTC; None if no calendar has that date."""
-    part = found.groupdict()
-    year, month, day = part["year"] or part["year2"], part["month"] or part["month2"], part["day"] or part["day2"]
-    if not month.isdigit():
-        if month.lower() not in _MONTHS:
-            return None
-        month = str(_MONTHS.index(month.lower()) + 1)
-    hour, minute, second = (int(part[unit] or 0) for unit in ("hour", "minute", "second"))
+    part = {name.rstrip("23"): stated for name, stated in found.groupdict().items() if stated}
+    month = int(part["month"]) if part["month"].isdigit() else _MONTHS.index(part["month"][:3]) + 1
+    hour, minute, second = (int(part.get(unit, 0)) for unit in ("hour", "minute", "second"))
     try:
-        return max(0, int(datetime(int(year), int(month), int(day), hour, minute, second, tzinfo=UTC).timestamp()))
+        return max(0, int(datetime(int(part["year"]), month, int(part["day"]), hour, minute, second, tzinfo=UTC).timestamp()))
     except ValueError:
         return None

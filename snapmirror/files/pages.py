@@ -2,6 +2,7 @@
 
 No specification says what such a page looks like. It is read row by row: a row has a link, and beside it a size, a date and
 perhaps a hash, in any order. The name of a file is taken from the address in the link, as servers shorten the text of it.
+If a row links to several files (an archive, its signature), size and hash are those of the first.
 """
 
 import re
@@ -16,8 +17,8 @@ from .entries import DATE, Entry, seconds
 
 _HEADING = re.compile(r"\s*(index of|directory listing|directory:|listing of)", re.IGNORECASE)
 _HASH = re.compile(r"(?<![\w])(?:([0-9a-fA-F]{64})|([0-9a-fA-F]{32}))(?![\w])")
-#: a number without a unit, or with B, is exact; with another unit it is rounded
-_SIZE = re.compile(r"(?<!\S)(\d{1,15})(\.\d+)?(?: ?(?:B|bytes?)| ?([KMGTP](?:i?B)?))?(?!\S)", re.IGNORECASE)
+#: a size, or another number (see _size)
+_NUMBER = re.compile(r"(?<!\S)(\d{1,15})(\.\d+)?(?: ?(B|bytes?|[KMGTP](?:i?B)?))?(?!\S)", re.IGNORECASE)
 _UNITS = "bkmgtp"
 _SPACE = re.compile(r"\s+")
 #: characters beside a link; a row of a megabyte with thousands of links would be read again for each of them
@@ -48,6 +49,7 @@ def parse(body: bytes, url: str) -> Page:
     files: dict[str, Entry] = {}
     folders: dict[str, None] = {}
     invalid: dict[str, str] = {}
+    owners: dict[int, str] = {}  # {a row's text: the first file of that row}
     for row in rows.found:
         segments = _below(url, row.href)
         if not segments:
@@ -62,6 +64,8 @@ def parse(body: bytes, url: str) -> Page:
             folders[name] = None
         else:
             entry = _entry(name, " ".join(row.texts))
+            if owners.setdefault(id(row.texts), name) != name:
+                entry = Entry(name, modified=entry.modified, text=entry.text)
             if _contradict(known := files.get(name, entry), entry):
                 invalid[name] = "it is listed twice, with different hashes"
             files[name] = entry if entry.says_something else known
@@ -91,17 +95,14 @@ def _below(url: str, href: str) -> list[str]:
 
 
 def _entry(name: str, text: str) -> Entry:
-    sha256 = md5 = modified = size = about = None
+    sha256 = md5 = modified = None
     for found in _HASH.finditer(text):
         sha256, md5 = sha256 or found[1], md5 or found[2]
     rest = _HASH.sub(" ", text)
     if date := DATE.search(rest):
         modified = seconds(date)
         rest = DATE.sub(" ", rest)
-    if (stated := _SIZE.search(rest)) and (stated[2] or stated[3]):
-        about = int(float(stated[1] + (stated[2] or "")) * 1000 ** _UNITS.index((stated[3] or "b")[0].lower()))
-    elif stated:
-        size = int(stated[1])
+    size, about = _size(rest)
     return Entry(
         name,
         size,
@@ -113,6 +114,21 @@ def _entry(name: str, text: str) -> Entry:
     )
 
 
+def _size(text: str) -> tuple[int | None, int | None]:
+    """The size that a row states, exactly and rounded, one of them or neither.
+
+    That is the first number with a unit; with B it is exact. One without a unit is exact too, if no other number stands there:
+    else it may be part of a date that we can't read, or a count of downloads, and what upstream's headers say is more certain.
+    """
+    found = list(_NUMBER.finditer(text))
+    stated = next((number for number in found if number[3]), None)
+    if stated and (stated[2] or stated[3][0] not in "Bb"):
+        return None, int(float(stated[1] + (stated[2] or "")) * 1000 ** _UNITS.index(stated[3][0].lower()))
+    if not stated and len(found) == 1 and not found[0][2]:
+        stated = found[0]
+    return int(stated[1]) if stated else None, None
+
+
 class _Row(NamedTuple):
     """A link, and the texts beside it, which may still come in."""
 
@@ -121,7 +137,10 @@ class _Row(NamedTuple):
 
 
 class _Rows(HTMLParser):
-    """Links with the text beside them: in a table, the text of the row; elsewhere, the text up to the next link."""
+    """Links with the text beside them: in a table, the text of the row; elsewhere, the text up to the next link.
+
+    IIS writes the text before the link, in a `<pre>` whose lines end in `<br>`: there a link has the text of its line.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,18 +151,25 @@ class _Rows(HTMLParser):
         self._texts: list[str] = []
         #: characters that it may still get
         self._room = _BESIDE
-        self._in_row = self._in_link = self._in_heading = False
+        self._in_row = self._in_link = self._in_heading = self._in_lines = False
+        #: whether a line has begun in which no link was yet
+        self._begun = False
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         """See HTMLParser."""
         values = dict(attributes)
         if tag == "a" and values.get("href"):
-            if not self._in_row:
+            if not self._in_row and not self._begun:
                 self._texts, self._room = [], _BESIDE
+            self._begun = False
             self.found.append(_Row(values["href"] or "", self._texts))
             self._in_link = True
         elif tag == "tr":
             self._in_row, self._texts, self._room = True, [], _BESIDE
+        elif tag == "pre":
+            self._in_lines = not self._in_row
+        elif tag == "br" and self._in_lines:
+            self._begun, self._texts, self._room = True, [], _BESIDE
         elif tag in ("title", "h1", "h2"):
             self._in_heading = True
         elif tag == "input" and (values.get("type") or "").lower() == "password":
@@ -155,6 +181,7 @@ class _Rows(HTMLParser):
             self._in_link = False
         elif tag in ("tr", "table", "pre", "ul"):
             self._in_row, self._texts, self._room = False, [], _BESIDE
+            self._in_lines = self._begun = False
         elif tag in ("title", "h1", "h2"):
             self._in_heading = False
 

@@ -405,7 +405,9 @@ def _check_listing(read: Callable[[bytes, str], pages.Page], data: bytes) -> Non
 
 @target(
     '<h1>Index of /x</h1><table><tr><td><a href="a.sh">a.sh</a></td><td>1.5M</td><td>2026-01-01 00:00</td></tr></table>',
-    words=TAGS,
+    '<tr><td><a href="a.sh">a.sh</a></td><td>Nov 20, 2026 01:00:30</td><td>12 KB</td><td><a href="a.sh.asc">a</a></td></tr>',
+    '<pre><a href="../">up</a><br><br>11/20/2026  1:00 AM 777 <a href="a.zip">a.zip</a><br>Fri Nov 20 01:00:30 UTC 2026</pre>',
+    words=TAGS + " <pre> <br> <td>",
 )
 def autoindex(data: bytes) -> None:
     """A listing in HTML."""
