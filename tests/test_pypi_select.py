@@ -203,7 +203,7 @@ def test_age(index: Index) -> None:
 def test_requirements(index: Index, tmp_path: Path) -> None:
     """pip's format: includes, constraints, markers, hashes, extras, continued lines; what no index has is skipped."""
     for version in ("1.0", "1.5", "2.0"):
-        for project in ("aa", "bb", "cc", "dd"):
+        for project in ("aa", "bb", "cc", "dd", "ee"):
             index.upload(project, f"{project}-{version}.tar.gz")
     digest = hashlib.sha256(b"cc-1.5.tar.gz").hexdigest()
     (tmp_path / "requirements.txt").write_text(
@@ -215,13 +215,15 @@ def test_requirements(index: Index, tmp_path: Path) -> None:
         cc \\
             --hash=sha256:{digest} --hash=sha256:{"0" * 64}
         dd ; sys_platform == "os2"
+        ee == 1.0 --config-settings="setup-args=-Dblas=/usr/lib"
+        ee == 2.0 -C a=/b
         -i https://index.example/simple
         --pre
         .
         .[tests]
         ./local
-        wheels/local
-        -e git+https://x/y
+        wheels/local --config-settings=a=b
+        -e git+https://x/y --config-settings=a=b
         x @ https://host/x-1.0.whl
         """
     )
@@ -233,8 +235,9 @@ def test_requirements(index: Index, tmp_path: Path) -> None:
         "aa": ["aa-1.5.tar.gz"],
         "bb": ["bb-1.0.tar.gz", "bb-1.5.tar.gz"],
         "cc": ["cc-1.5.tar.gz"],
+        "ee": ["ee-1.0.tar.gz", "ee-2.0.tar.gz"],
     }
-    assert follower.dropped == {"requirements": 5}
+    assert follower.dropped == {"requirements": 6}
     (tmp_path / "more.txt").write_text("bb == 2.0\n")
     assert kept(follower)["bb"] == ["bb-2.0.tar.gz"]
 

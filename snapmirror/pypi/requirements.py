@@ -22,8 +22,8 @@ from .platforms import Machines, pythons
 from .settings import PypiRepo
 
 _HASH = re.compile(r"--hash[= ]\s*sha256:([0-9a-fA-F]{64})")
-#: what follows a requirement on its line
-_OPTIONS = re.compile(r"\s--[a-z-]+[= ].*$")
+#: what follows a requirement on its line: `--hash`, `--config-settings` or `-C`, and what older versions of pip have
+_OPTIONS = re.compile(r"\s(?:--[a-z-]+[= ]|-C).*$")
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _OTHER_FILE = re.compile(r"(?:-r|--requirement|-c|--constraint)[= ]?\s*(.+)")
 #: lines that ask an index for nothing: options, folders, archives and repositories
@@ -170,7 +170,7 @@ def _read_lines(path: Path, wanted: Wanted, machines: Machines, constraints: boo
                 _read_lines(included, wanted, machines, inner, (*above, path))
             except ValueError as error:
                 raise ValueError(f"{included}: {error}") from None
-        elif not _ELSEWHERE.match(line):
+        elif not _ELSEWHERE.match(_OPTIONS.sub("", line)):
             _take_line(line, wanted, machines, constraints)
 
 
