@@ -251,7 +251,8 @@ def test_constraints(index: Index, tmp_path: Path) -> None:
     path.write_text('lib==1.0 ; python_version < "3.12"\nlib<3 ; python_version < "3.12"\nlib==2.0 ; python_version >= "3.12"')
     select = Select(with_dependencies=True, python=[">=3.11"])
     follower = follow(index, "app", requirements=[str(path)], select=select)
-    for versions, text in ((["1.0", "2.0"], "lib>2"), (["3.0"], "")):
+    patch = 'lib<2 ; python_full_version != "3.11.4"\nlib>2 ; python_full_version == "3.11.4"'
+    for versions, text in ((["1.0", "2.0"], "lib>2"), (["3.0"], patch), (["1.0", "3.0"], "")):
         assert kept(follower)["lib"] == [f"lib-{version}-py3-none-any.whl" for version in versions]
         path.write_text(text)
 
@@ -483,12 +484,18 @@ def test_machines() -> None:
         'python_full_version >= "3.12.0"': True,
         'python_full_version >= "3.12.4"': True,
         'python_full_version < "3.11.3"': True,
+        'python_full_version == "3.11.4"': True,
+        'python_full_version == "3.10.4"': False,
+        'python_full_version >= "3.11.3" and python_full_version < "3.11.5"': True,
+        'python_full_version > "3.12.3" and python_full_version < "3.12.5" and python_version < "3.12"': False,
         'platform_release >= "20.0"': True,
         'extra == "tests"': True,
         'extra == "docs"': False,
         'implementation_name == "pypy"': False,
     }.items():
         assert linux.need(Marker(marker), frozenset({"tests"})) == holds, marker
+    every = " or ".join(f'python_full_version == "3.10.{number}"' for number in range(1000))
+    assert linux.need(Marker(every))  # more is mirrored then, not less
     everywhere = platforms.Machines(platforms.pythons([]), [])
     assert everywhere.need(Marker('sys_platform == "win32"'), frozenset())
     assert everywhere.need(None, frozenset())

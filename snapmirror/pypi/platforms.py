@@ -13,8 +13,10 @@ Python = tuple[int, int]
 
 #: those that there are, and some that will be
 _PYTHONS: tuple[Python, ...] = ((2, 6), (2, 7), *((3, minor) for minor in range(21)))
-#: a patch release that a specifier names
-_PATCH = re.compile(r"\d+\.\d+\.(\d{1,4})(?!\d)")
+#: a patch release that a specifier or a marker names
+_PATCH = re.compile(r"(?<![\d.])(\d{1,2})\.(\d{1,3})\.(\d{1,4})(?!\d)")
+#: of these in a marker; one with more is taken to hold, rather than tried on all of them
+_MOST_PATCHES = 20
 
 _MANYLINUX = re.compile(r"manylinux_(\d+)_(\d+)_(\w+)")
 _MUSLLINUX = re.compile(r"musllinux_(\d+)_(\d+)_(\w+)")
@@ -88,14 +90,17 @@ def means(specifier: str, python: Python) -> bool:
     """Whether a specifier means some release of a Python. A text that is no specifier (PyPI has some) means any."""
     try:
         parsed = _specifier(specifier)
-        return any(parsed.contains(f"{python[0]}.{python[1]}.{patch}", prereleases=True) for patch in _patches(specifier))
+        releases = (f"{python[0]}.{python[1]}.{patch}" for patch in _patches(specifier, python))
+        return any(parsed.contains(release, prereleases=True) for release in releases)
     except ValueError:  # InvalidSpecifier; or, of `contains`, a number that names.parse_version can't read either
         return True
 
 
-def _patches(specifier: str) -> list[int]:
-    """Patch releases of which one is meant if any is: the first, a last one, and those that are named, with neighbours."""
-    stated = {int(digits) for digits in _PATCH.findall(specifier)}
+def _patches(text: str, python: Python) -> list[int]:
+    """Patch releases of a Python of which a specifier or a marker means one if it means any: the first, a last one, and those
+    that it names, with neighbours.
+    """
+    stated = {int(patch) for major, minor, patch in _PATCH.findall(text) if (int(major), int(minor)) == python}
     return sorted({0, 9999, *(max(number + step, 0) for number in stated for step in (-1, 0, 1))})
 
 
@@ -117,48 +122,52 @@ def runs(tag: Tag, targets: Iterable[Python]) -> bool:
 
 
 class Machines:
-    """Every environment that dependencies are looked up for: each Python on each platform, at its oldest and its newest."""
+    """Every environment that dependencies are looked up for: each Python on each platform.
+
+    Of a Python these are its oldest and its newest release, and those at which a marker may change.
+    """
 
     def __init__(self, targets: Sequence[Python], platforms: Sequence[str]) -> None:
-        unique = {tuple(sorted(_environment(platform).items())) for platform in _spelled_out(platforms or _USUAL)}
-        self._environments = [
-            dict(platform)
-            | {
-                "python_version": f"{major}.{minor}",
-                "python_full_version": f"{major}.{minor}.{number}",
-                "implementation_version": f"{major}.{minor}.{number}",
-                "platform_release": f"{number}",
-            }
-            for platform in sorted(unique)
-            for major, minor in targets
-            for number in (0, 9999)
-        ]
+        self._targets = targets
+        self._platforms = sorted({tuple(sorted(_environment(one).items())) for one in _spelled_out(platforms or _USUAL)})
         self._answers: dict[tuple[str, frozenset[str]], bool] = {}
 
-    @property
-    def count(self) -> int:
-        """How many environments there are."""
-        return len(self._environments)
-
-    def where(self, marker: Marker | None) -> frozenset[int]:
-        """The environments, by number, in which a requirement with that marker holds without any extra."""
-        numbers = range(self.count)
-        if marker is None:
-            return frozenset(numbers)
-        return frozenset(number for number in numbers if _holds(marker, {**self._environments[number], "extra": ""}))
-
-    def need(self, marker: Marker | None, extras: frozenset[str]) -> bool:
+    def need(self, marker: Marker | None, extras: frozenset[str] = frozenset()) -> bool:
         """Whether a requirement with that marker holds in any environment, with any of these extras or none."""
         if marker is None:
             return True
-        key = str(marker), extras
+        key = text, _ = str(marker), extras
         if key not in self._answers:
-            self._answers[key] = any(
+            self._answers[key] = len(_PATCH.findall(text)) > _MOST_PATCHES or any(
                 _holds(marker, {**environment, "extra": extra})
-                for environment in self._environments
+                for environment in self._environments(text)
                 for extra in ("", *sorted(extras))
             )
         return self._answers[key]
+
+    def together(self, markers: Sequence[Marker | None]) -> set[frozenset[int]]:
+        """Which of these markers hold, without any extra, in each environment: their numbers, each such set once."""
+        stated = " ".join(str(marker) for marker in markers if marker)
+        if not stated:
+            return {frozenset(range(len(markers)))}
+        return {
+            frozenset(number for number, marker in enumerate(markers) if marker is None or _holds(marker, environment))
+            for environment in self._environments(stated)
+        }
+
+    def _environments(self, markers: str) -> Iterator[dict[str, str]]:
+        """All in which one of these markers may hold if it holds in any."""
+        for python in self._targets:
+            for number in _patches(markers, python):
+                release = f"{python[0]}.{python[1]}.{number}"
+                stated = {
+                    "python_version": f"{python[0]}.{python[1]}",
+                    "python_full_version": release,
+                    "implementation_version": release,
+                    "platform_release": f"{number}",
+                    "extra": "",
+                }
+                yield from ({**dict(platform), **stated} for platform in self._platforms)
 
 
 def _holds(marker: Marker, environment: dict[str, str]) -> bool:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
+from packaging.markers import Marker
 from packaging.pylock import Pylock, PylockValidationError, is_valid_pylock_path
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
@@ -62,8 +63,8 @@ class Asked(NamedTuple):
         return f"{self.whole} {sorted({need.text for need in self.needs})} {[*map(str, self.bounds)]} {files}"
 
 
-#: versions, and the machines (`Machines.where`) on which only these will do
-_Constraint = tuple[SpecifierSet, frozenset[int]]
+#: versions, and on which machines only these will do; None: on all
+_Constraint = tuple[SpecifierSet, Marker | None]
 
 
 class Wanted:
@@ -109,7 +110,7 @@ def read(repo: PypiRepo, lines: Sequence[str] = ()) -> Wanted:
             _take_line(line, wanted, machines, constraint=False)
         except ValueError as error:
             raise SelectionError(repo.path, f"can't look for that: {error}") from None
-    wanted.bounds = {name: _bounds(stated, machines.count) for name, stated in wanted.constraints.items()}
+    wanted.bounds = {name: _bounds(stated, machines) for name, stated in wanted.constraints.items()}
     return wanted
 
 
@@ -117,7 +118,7 @@ def read_file(path: Path, machines: Machines) -> Wanted:
     """What one file asks for. Raises ValueError for what is none of these, OSError for what can't be read."""
     wanted = Wanted()
     _read(path, wanted, machines)
-    wanted.bounds = {name: _bounds(stated, machines.count) for name, stated in wanted.constraints.items()}
+    wanted.bounds = {name: _bounds(stated, machines) for name, stated in wanted.constraints.items()}
     return wanted
 
 
@@ -133,10 +134,10 @@ def _read(path: Path, wanted: Wanted, machines: Machines) -> None:
         raise ValueError("it is nested too deeply") from None
 
 
-def _bounds(stated: Sequence[_Constraint], machines: int) -> tuple[SpecifierSet, ...]:
+def _bounds(stated: Sequence[_Constraint], machines: Machines) -> tuple[SpecifierSet, ...]:
     """See Asked.bounds. On each machine all constraints must be met that hold there; machines differ in which these are."""
-    together = {frozenset(one for one in stated if number in one[1]) for number in range(machines)}
-    found = {reduce(and_, (specifier for specifier, _ in those), SpecifierSet()) for those in together}
+    together = machines.together([marker for _, marker in stated])
+    found = {reduce(and_, (stated[number][0] for number in those), SpecifierSet()) for those in together}
     return tuple(sorted(found, key=str))
 
 
@@ -188,12 +189,11 @@ def _take_line(line: str, wanted: Wanted, machines: Machines, constraint: bool) 
         found = Requirement(stated)
     except (InvalidRequirement, RecursionError) as error:
         raise ValueError(f"{stated!r} is no requirement: {str(error).splitlines()[0]}") from None
-    places = machines.where(found.marker)
-    if found.url or not places:
+    if found.url or not machines.need(found.marker):
         return
     name = names.normalise(found.name)
     if constraint:
-        wanted.constraints.setdefault(name, []).append((found.specifier, places))
+        wanted.constraints.setdefault(name, []).append((found.specifier, found.marker))
     else:
         hashes = frozenset(digits.lower() for digits in _HASH.findall(line))
         need = Need(found.specifier, frozenset(map(names.normalise, found.extras)), hashes)
