@@ -19,7 +19,7 @@ from inprocess import in_child, store_at
 from mirror import Mirror
 from test_files import table, write
 from test_killed import _calls, problems
-from upstream import Body, Upstream
+from upstream import Body, Status, Upstream
 
 from snapmirror import units
 from snapmirror.cli.adopt import _adopt
@@ -133,6 +133,20 @@ def test_old_records_name_no_sha256(known: str, mirror: Mirror, tree: Path) -> N
     mirror.published()  # its records have sha256
     assert all(blob(mirror, path).samefile(path) for path in packages(tree))
     assert mirror.run("adopt", str(tree), "--repo", "chan", "--json").json["trees"][0]["linked"] == 0
+
+
+def test_how_it_ends_when_nothing_is_taken(mirror: Mirror, tree: Path, upstream: Upstream) -> None:
+    """What a directory that keeps its old state withholds is no file of the tree, and makes no failure a success."""
+    upstream.fault("*/lib-1.0-0.conda", Status(404))
+    assert "lib-1.0-0.conda: withheld" in mirror.sync(status=3).err
+    for path in tree.glob("noarch/repodata.json*"):
+        path.write_bytes(b"{")
+    result = mirror.run("adopt", str(tree), "--repo", "chan", "--json", status=3)
+    assert (result.json["trees"][0]["withheld"], set(result.json["trees"][0]["kept"])) == ({}, {"chan/noarch"})
+    for path in tree.glob("linux-64/repodata.json*"):
+        path.write_bytes(b"{")
+    result = mirror.run("adopt", str(tree), "--repo", "chan", "--json", status=1)
+    assert (result.json["trees"][0]["withheld"], result.json["trees"][0]["snapshot"]) == ({}, None)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
@@ -267,6 +281,15 @@ def test_all_repos_below_a_path_become_one_snapshot(mirror: Mirror, anaconda: Pa
     mirror.sync("anaconda/cloud/chan", "anaconda/miniconda")
     sent = [request.path for request in upstream.requests if request.method == "GET" and request.sent]
     assert sent == [path for path in sent if "repodata" in path or path.endswith("/")]
+
+
+def test_a_repo_that_is_locked_and_one_with_a_missing_file(mirror: Mirror, anaconda: Path) -> None:
+    """The other is taken; that one is locked counts for more than that a file is not taken."""
+    next((anaconda / "cloud/chan").rglob("lib-1.0-0.conda")).unlink()
+    with store_at(mirror.store_path) as store, store.lock_repo("anaconda/miniconda", None):
+        done = mirror.run("adopt", str(anaconda), "--repo", "anaconda", "--json", status=4).json["trees"][0]
+    assert len(done["withheld"]) == 1
+    assert done["repos"]["anaconda/cloud/chan"]["files"] == 2
 
 
 def test_dated_trees_of_several_repos(mirror: Mirror, anaconda: Path, tmp_path: Path) -> None:

@@ -134,6 +134,7 @@ def _adopt(tree: Tree, settings: Config, store: Store, *, dry_run: bool) -> tupl
         f"{place_of(str(tree.repos[path]), name)}/{file}": reason
         for path, repo in report.repos.items()
         for name, directory in repo.directories.items()
+        if not directory.problem  # else these are of its old state
         for file, reason in directory.withheld.items()
     }
     if dry_run:
@@ -141,7 +142,7 @@ def _adopt(tree: Tree, settings: Config, store: Store, *, dry_run: bool) -> tupl
         linked, copied = (Amount(len(part), sum(one.size for one in part)) for part in (plan.link, plan.copy))
         refused = [(source, error) for wanted, error in plan.refused for source in wanted.stated]
         withheld |= {str(file_path(source.urls[0])): error.problem for source, error in refused}
-    return _report(tree, report, linked, copied, withheld), 3 if withheld else report.exit_status(strict=True)
+    return _report(tree, report, linked, copied, withheld), report.exit_status(strict=True) or (3 if withheld else 0)
 
 
 def _report(tree: Tree, report: Report, linked: Amount, copied: Amount, withheld: Mapping[str, str]) -> TreeReport:
