@@ -517,6 +517,12 @@ def test_a_withheld_file_is_tried_again_though_its_project_has_not_changed(tmp_p
         index.wheel("idna", "2.0")  # the list changes, six does not
         mirror.sync("--strict", status=3)
         assert late in mirror.withheld("pypi/")
+        index.fault("/simple/six/", Status(403))
+        assert "withheld" not in mirror.sync(status=3).err  # six keeps its old state, and that is what it had
+        assert late in mirror.withheld("pypi/")
+        index.heal()
+        index.fault(f"/packages/*/{late}", Status(404))
+        mirror.sync()  # it is told of once
         index.heal()
         index.wheel("idna", "3.0")
         mirror.sync("--strict")

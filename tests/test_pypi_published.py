@@ -10,6 +10,7 @@ import requests
 from mirror import Mirror
 from pypi_index import JSON, Index, make_wheel
 from serving import server, serving
+from upstream import Body, Status
 
 
 @pytest.fixture
@@ -110,6 +111,57 @@ def test_a_name_of_ours_that_is_denied_becomes_nobody_elses(spec: str, mirror: M
     mirror.run("allow", "own", spec)
     mirror.sync()
     assert b"ours-1.0-py3" in (mirror.reader("all/").read_leaf("ours") or b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        ("/simple/acme/", Status(503)),
+        ("/simple/acme/", Status(403)),
+        ("/simple/acme/", Status(404)),
+        ("/simple/acme/", Body(b"{")),
+        ("/simple/acme/", Body(b'{"meta": {"api-version": "1.4", "_last-serial": 1}, "name": "acme", "files": []}')),
+        ("/packages/*/acme-1.0*", Status(503)),
+    ],
+    ids=["page fails", "page is forbidden", "page is missing", "page is none", "page is old", "file fails"],
+)
+def test_a_name_of_ours_is_ours_from_the_first_time_that_it_is_listed(
+    path: str, fault: object, mirror: Mirror, index: Index, tmp_path: Path
+) -> None:
+    """Even if nothing of it can be published yet, and while the list can't be read again. What it lists no more is not ours."""
+    (tmp_path / "private").mkdir()
+    with Index(tmp_path / "private") as ours:
+        mirror.repos[2] = {"kind": "pypi", "path": "own", "upstream": f"{ours.url}/simple/", "projects": "all"}
+        mirror.settings["download"]["retries"] = 0
+        ours.wheel("ours", "1.0")
+        ours.wheel("fine", "1.0")
+        mirror.sync()
+        index.wheel("acme", "99.0")
+        ours.wheel("acme", "1.0")
+        ours.fault(path, fault)  # type: ignore[arg-type]
+        mirror.sync(status=3).line("own", "acme", "keeps its old state")
+        assert set(mirror.reader("all/").leaves) == {"ours", "fine", "six"}
+        assert mirror.reader("own/").document.aside == ("acme",)
+        ours.fault("/simple/", Status(503))
+        index.wheel("new", "1.0")
+        mirror.sync(status=3)
+        assert set(mirror.reader("all/").leaves) == {"ours", "fine", "six", "new"}
+        ours.heal()
+        mirror.sync()
+        assert b"acme-1.0-" in (mirror.reader("all/").read_leaf("acme") or b"")
+        del ours.pages["acme"]
+        ours.touch("fine")
+        mirror.sync()
+        assert b"acme-99.0-" in (mirror.reader("all/").read_leaf("acme") or b"")
+        ours.wheel("acme", "2.0")
+        ours.fault(path.replace("1.0", "2.0"), fault)  # type: ignore[arg-type]
+        mirror.sync(status=3)
+        assert mirror.reader("all/").leaf("acme") is None
+        del ours.pages["acme"]
+        ours.touch("fine")
+        mirror.sync()
+        assert mirror.reader("own/").document.aside == ()
+        assert b"acme-99.0-" in (mirror.reader("all/").read_leaf("acme") or b"")
 
 
 @pytest.mark.parametrize(

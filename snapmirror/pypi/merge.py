@@ -2,7 +2,8 @@
 
 A project comes from the first repo that has it, whole; repos after that one do not count. Were the files of several mixed,
 anybody could publish a newer version of a private project at the public index, and installers would take it. For the same
-reason nobody supplies a project of which the first repo can publish nothing, because its files can't be read or are denied.
+reason nobody supplies a project of which the first repo can publish nothing, because its page or its files can't be read, or
+are denied.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -46,7 +47,8 @@ class MergedReading(Reading):
                 if name not in self._owners and name not in kept_free:
                     self._owners[name] = path, reader
                     sources[name] = blake3(_SALT + path.encode() + b"\0" + digest).digest()
-            kept_free.update(map(leaf_of, reader.document.withheld), (denied or {}).get(path, ()))
+            nothing_of = (denied or {}).get(path, ())
+            kept_free.update(map(leaf_of, reader.document.withheld), reader.document.aside, nothing_of)
         self.sources = sources
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:

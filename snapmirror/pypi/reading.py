@@ -28,6 +28,8 @@ class ProjectsReading(Reading):
 
     #: whether it says nothing of projects that were not asked for
     alone = False
+    #: whether upstream has answered before any page is asked for
+    answered = False
 
     def __init__(self, pages: ProjectPages | None, document: str, others: Sequence[Callable[[], ProjectPages]] = ()) -> None:
         """pages: of the first upstream, None for a state of nothing
@@ -89,7 +91,7 @@ class ProjectsReading(Reading):
 
     def _ask(self, names: Collection[str], *, conditionally: bool) -> Iterator[tuple[str, Draft | Same]]:
         """The pages that can be used; the others go into `aside` or `gone`. Raises UpstreamError if none is answered at all."""
-        answered, left = False, list(names)
+        answered, left = self.answered, list(names)
         problem: UpstreamError | None = None
         for place, find in enumerate(self._upstreams):
             pages = find() if left else None
@@ -131,8 +133,11 @@ class OneReading(ProjectsReading):
 class ListedReading(ProjectsReading):
     """One state of all that an index lists. Fulfils `readings.Reading`.
 
-    The list is read if it has changed, a page if its serial in the list has.
+    The list is read if it has changed, a page if its serial in the list has. It counts though no page can be had: it tells
+    which names are there.
     """
+
+    answered = True
 
     def __init__(
         self, pages: ProjectPages, listed: Listing, document: str, validators: Validators | None, alike: Collection[str] = ()

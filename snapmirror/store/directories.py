@@ -58,6 +58,8 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     documents: dict[str, Derived] = {}
     #: records that are not published: {file: reason}
     withheld: dict[str, str] = {}
+    #: names that upstream has and that have no leaf, because what it says of them could not be used; sorted
+    aside: tuple[str, ...] = ()
     #: how many files are listed
     files: int = 0
     #: their bytes, as far as their records state them

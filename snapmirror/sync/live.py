@@ -254,9 +254,10 @@ def _with_leaves(ecosystem: Ecosystem, before: DirectoryReader, leaves: Mapping[
     unnamed = [file.name for name, files in old.items() for file in files if leaf_of(file.name) != name]
     count = before.document.files + sum(map(len, new.values())) - sum(map(len, old.values()))
     size = before.document.size + _bytes(new) - _bytes(old)
-    document = replace(before.document, files=count, size=size)
-    found = {name: leaf for name, leaf in {**before.leaves, **leaves}.items() if leaf}
     come = {name: leaf for name, leaf in leaves.items() if leaf}
+    aside = tuple(name for name in before.document.aside if name not in come)
+    document = replace(before.document, files=count, size=size, aside=aside)
+    found = {name: leaf for name, leaf in {**before.leaves, **leaves}.items() if leaf}
     empty = {name for name, files in new.items() if not files}
     amended = amend(before, document, len(found), Amendment(leaves.keys(), come, unnamed, strays, labels, empty))
     if amended is None:

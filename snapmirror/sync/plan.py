@@ -65,6 +65,8 @@ class DirectoryPlan:
     wanting: set[str] = field(default_factory=set)
     #: names that keep their old leaves, with the reason
     aside: dict[str, str] = field(default_factory=dict)
+    #: those that have none: that upstream has them is all that the directory will say of them
+    leafless: set[str] = field(default_factory=set)
     #: names of the previous directory that upstream has deleted for certain
     gone: frozenset[str] = frozenset()
     #: files whose bytes are not in the store
@@ -133,12 +135,17 @@ class DirectoryPlan:
         return {file.name: leaf.name for leaf in self.leaves.values() for file in leaf.files if file.name in files}
 
     def set_aside(self, names: Mapping[str, str]) -> None:
-        """Keep the old leaves of these names, {name: reason}, of those that have one; they are read again next time."""
+        """Keep the old leaves of these names, {name: reason}, of those that have one, and what is withheld of them; they are
+        read again next time.
+        """
         self.aside.update(names)
         self.wanting |= names.keys()
         for name in names:
             self.leaves.pop(name, None)
             self.replaced.discard(name)
+        self.leafless.update(name for name in names if not (self.previous and self.previous.leaf(name)))
+        was = self.previous.document.withheld if self.previous and names else {}
+        self.withheld = {file: why for file, why in was.items() if self.ecosystem.leaf_of(file) in names} | self.withheld
 
     def files_of(self, names: Iterable[str]) -> int:
         """How many files the previous directory lists under these names."""
@@ -329,6 +336,7 @@ def build_directory(plan: DirectoryPlan) -> Assembled:
         info=plan.header.info,
         extra=plan.header.extra,
         withheld=dict(sorted(plan.withheld.items())),
+        aside=tuple(sorted(plan.leafless)),
         files=count,
         size=size,
     )
