@@ -115,6 +115,8 @@ class Reading(Protocol):
     #: what its drafts leave out (what is denied, what is younger than the date that is read for), as a text. What is found
     #: out of drafts and remembered holds only where this is the same
     left_out: str = ""
+    #: whether it says nothing of the names that are not in it: these stay as they are
+    alone: bool = False
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
         """The leaves of these names, and of other names that become others through them. Raises UpstreamError."""

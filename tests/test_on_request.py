@@ -227,6 +227,30 @@ def test_what_is_asked_for_while_a_sync_is_under_way(mirror: Mirror, index: Inde
     mirror.run("check", "--read-data")
 
 
+@pytest.mark.parametrize("happened", ["nothing", "a blob is in quarantine", "another download"])
+def test_a_request_for_one_project_leaves_the_others(happened: str, mirror: Mirror, index: Index) -> None:
+    """With what is withheld of them; the next sync seals them all."""
+    index.wheel("flask", "1.0")
+    odd = index.wheel("flask", "2.0", hashes={}, size=None)
+    mirror.repos[0]["download"] = "redirect" if happened == "another download" else "on-demand"
+    mirror.write()
+    with server(mirror.config) as (url, _):
+        for project in ("flask", "idna", "six"):
+            assert page(url, project).status_code == 200
+    if happened == "a blob is in quarantine":
+        (mirror.store_path / "quarantine" / ("ab" * 32)).write_bytes(b"of any repo")
+    mirror.repos[0]["download"] = "on-demand"
+    mirror.write()
+    with server(mirror.config) as (url, _):
+        assert fetch(page(url, "six")) == [200]
+    with mirror.store() as store:
+        reader = store.metadata.directory(store.live.states()["pypi"].directories[""].blob)
+        assert (list(reader.leaves), reader.document.mode) == (["flask", "idna", "six"], "on-demand")
+    mirror.sync()
+    assert list(mirror.reader("pypi/").leaves) == ["flask", "idna", "six"]
+    assert list(mirror.withheld("pypi/")) == [odd]
+
+
 @pytest.mark.parametrize("what", ["state", "directory", "bucket", "leaf"])
 def test_a_live_state_that_is_damaged(mirror: Mirror, index: Index, what: str) -> None:
     """Is named by `check`, and asked for again: neither a server nor gc stops at it."""

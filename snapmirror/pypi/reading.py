@@ -26,8 +26,6 @@ _MARK = msgspec.msgpack.Decoder(tuple[str, list[str], list[int | None]])
 class ProjectsReading(Reading):
     """One state of some projects. Fulfils `readings.Reading`."""
 
-    #: whether it says nothing of projects that were not asked for
-    alone = False
     #: whether upstream has answered before any page is asked for
     answered = False
 

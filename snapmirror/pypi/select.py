@@ -93,7 +93,7 @@ class SelectedReading(Reading):
         self.bases, self.info, self.extra = reading.bases, reading.info, reading.extra
         self.document, self.invalid = reading.document, reading.invalid
         self.validators: Mapping[str, Validators] = reading.validators
-        self.gone = reading.gone
+        self.gone, self.alone = reading.gone, reading.alone
         #: see Choice.dropped; of all projects that were read
         self.dropped: Counter[str] = Counter()
         self._settings = blake3(f"{repo.select}".encode()).digest()
@@ -115,7 +115,7 @@ class SelectedReading(Reading):
 
     def since(self, mark: bytes) -> Changes | None:
         """See Reading.since. `sync` takes no mark that was made with other settings."""
-        return None if self._repo.select.min_age and not self._reading.alone else self._reading.since(mark)
+        return None if self._repo.select.min_age and not self.alone else self._reading.since(mark)
 
     def _source(self, name: str, source: Digest) -> Digest:
         """A leaf is a function of the page, the rules, and what is asked of the project."""
@@ -156,7 +156,7 @@ class SelectedReading(Reading):
         if self._notes:
             self._notes.put(aged)
         self.validators = self._reading.validators
-        may_be_empty = self._repo.select.allow_empty or self._reading.alone
+        may_be_empty = self._repo.select.allow_empty or self.alone
         if self._any_listed and not self._any and len(names_) >= len(self.sources) and not may_be_empty:
             raise SelectionError(self._repo.path, "keeps nothing of what upstream lists; change it, or set allow_empty = true")
 

@@ -122,7 +122,7 @@ class Allowed(Reading):
             file: reason for file, reason in reading.invalid.items() if not rules.names(ecosystem.leaf_of(file), file)
         }
         self.validators: Mapping[str, Validators] = reading.validators
-        self.gone = reading.gone
+        self.gone, self.alone = reading.gone, reading.alone
         self.sources: Mapping[str, Digest] = _Sources(reading.sources, rules)
 
     @property

@@ -169,7 +169,7 @@ class LiveMetadata:
         lock = self._store.layout.locks / f".live {urllib.parse.quote(repo.path, safe='')}"
         with locks.hold(lock, f"the live state of {repo.path}", waiting=_wait):
             before = states(self._store, self._store.catalog(), repo)
-            if any(one.unchanged and one.previous != before.get(one.name) for one in group.directories):
+            if any(self._is_outdated(one, before.get(one.name), name) for one in group.directories):
                 return None
             for directory in group.directories:
                 directory.previous = before.get(directory.name)
@@ -206,10 +206,28 @@ class LiveMetadata:
 
     def _directories(self, ecosystem: Ecosystem, repo: Repo, name: str) -> list[DirectorySync]:
         now = states(self._store, self._store.catalog(), repo)
-        if name:
+        if name and self._can_stand(ecosystem, repo, now.get("")):
             return [_NameSync(self._store, ecosystem, repo, "", now.get(""), Options(allow_shrink=True), asked=name)]
+        if name:  # what is known of the others has to be made anew, with it
+            repo = ecosystem.with_names(repo, {*self._store.metadata.directory(now[""].blob).leaves, name})
         names = ecosystem.directories(repo)
         return [DirectorySync(self._store, ecosystem, repo, one, now.get(one), Options()) for one in names]
+
+    def _can_stand(self, ecosystem: Ecosystem, repo: Repo, state: DirectoryState | None) -> bool:
+        """Whether leaves of a state can stand beside one that is read now."""
+        was = self._store.metadata.directory(state.blob).document if state else None
+        return was is None or (was.mode, was.form) == (repo.download, ecosystem.form)
+
+    def _is_outdated(self, directory: DirectorySync, now: DirectoryState | None, name: str) -> bool:
+        """Whether what was read is to be read again, for it was read for another state than that which is there now.
+
+        name: that was asked for; then the names that are read depend on the state
+        """
+        if directory.previous == now:
+            return False
+        if isinstance(directory, _NameSync):
+            return not self._can_stand(directory.ecosystem, directory.repo, now)
+        return directory.unchanged or bool(name)
 
     def _keep(self, repo: Repo, before: Mapping[str, DirectoryState], directories: Sequence[DirectorySync]) -> bool:
         """Store what was planned, and make it the latest state: blobs first, as always.

@@ -144,8 +144,19 @@ class DirectoryPlan:
             self.leaves.pop(name, None)
             self.replaced.discard(name)
         self.leafless.update(name for name in names if not (self.previous and self.previous.leaf(name)))
-        was = self.previous.document.withheld if self.previous and names else {}
-        self.withheld = {file: why for file, why in was.items() if self.ecosystem.leaf_of(file) in names} | self.withheld
+        if names:
+            self._carry_over(lambda name: name in names)
+
+    def keep_others(self, read: Collection[str]) -> None:
+        """Keep what is withheld and aside of all names but those that were read."""
+        self._carry_over(lambda name: name not in read)
+
+    def _carry_over(self, stays: Callable[[str], bool]) -> None:
+        was = self.previous.document if self.previous else None
+        if was:
+            old = {file: why for file, why in was.withheld.items() if stays(self.ecosystem.leaf_of(file))}
+            self.withheld = old | self.withheld
+            self.leafless.update(filter(stays, was.aside))
 
     def files_of(self, names: Iterable[str]) -> int:
         """How many files the previous directory lists under these names."""
@@ -219,6 +230,8 @@ def make_plan(
     if lost := next((name for name in reading.aside if not plan.standing and previous and previous.leaf(name)), None):
         raise TransportError(lost, f"{reading.aside[lost]}, and what was published of it can't stand in a directory made anew")
     plan.set_aside(reading.aside)
+    if reading.alone:
+        plan.keep_others({*reading.sources, *reading.gone})
     plan.gone = frozenset(reading.gone)
     plan.mark, plan.header = reading.mark(), header._replace(validators=reading.validators)
     plan.wanted = missing(plan, store.index.held)
@@ -228,7 +241,9 @@ def make_plan(
 def _compare(store: Store, plan: DirectoryPlan, reading: Reading, marked: Marked | None) -> Collection[str] | None:
     """The names that are to be read, by what the reading itself knows of the previous state; None if it knows nothing."""
     previous = plan.previous
-    if previous is None or marked is None or marked.directory != previous.digest or store.quarantined():
+    if previous is None or marked is None or marked.directory != previous.digest:
+        return None
+    if store.quarantined() and not reading.alone:
         return None
     changes = reading.since(marked.mark)
     if changes is None:
@@ -244,6 +259,7 @@ def _compare(store: Store, plan: DirectoryPlan, reading: Reading, marked: Marked
 def _compare_all(store: Store, plan: DirectoryPlan, reading: Reading) -> Collection[str]:
     """The names that are to be read, by the source of every name."""
     held = plan.previous.leaves if plan.previous else {}
+    assert not (held and reading.alone), "all names that it does not have would be lost"
     known = store.leaves(reading.sources) if plan.comparable else {}
     kept = {leaf: blob for leaf, blob in known.items() if held.get(leaf) == blob}
     if bad := store.quarantined() if plan.repo.download == "eager" else None:
