@@ -185,16 +185,27 @@ def test_repo_that_vanishes_for_an_hour_is_as_it_was_and_comes_back(
     assert mirror.listed("chan/noarch") == {"lib-1.0-0.conda", "lib-2.0-0.conda", "data-1.0-0.tar.bz2"}
 
 
-@pytest.mark.parametrize("select", [{}, {"exclude": ["other"]}], ids=["all", "a selection"])
+@pytest.mark.parametrize(
+    ("select", "happened"),
+    [
+        ({}, []),
+        ({"exclude": ["other"]}, []),
+        ({"exclude": ["other"]}, ["reindex"]),
+        ({"exclude": ["other"]}, ["deny", "chan", "third", "--reason", "stolen key"]),
+    ],
+    ids=["all", "a selection", "a selection, and the index is lost", "a selection, and another package is denied"],
+)
 def test_upstream_that_shrinks_is_kept_until_that_is_accepted(
-    select: dict[str, list[str]], mirror: Mirror, channel: Channel, upstream: Upstream
+    select: dict[str, list[str]], happened: list[str], mirror: Mirror, channel: Channel, upstream: Upstream
 ) -> None:
-    """With a selection too, as long as it is the same."""
+    """With a selection too, as long as it is not known to be another one."""
     mirror.repos[0]["select"] = select
     channel.add(*[make_package("lib", f"{number}.0") for number in range(2, 6)])
     channel.publish()
     mirror.sync()
     before = mirror.directories()
+    if happened:
+        mirror.run(*happened)
     for file in [file for file in channel.records["noarch"] if file.startswith("lib")]:
         channel.remove(file, removed=False)
     channel.publish()
@@ -206,6 +217,25 @@ def test_upstream_that_shrinks_is_kept_until_that_is_accepted(
     mirror.sync("--allow-shrink")
     assert mirror.listed("chan/noarch") == {"data-1.0-0.tar.bz2"}
     assert set(mirror.published()) >= {"chan/linux-64/tool-1.0-0.conda", "chan/noarch/data-1.0-0.tar.bz2"}
+
+
+@pytest.mark.parametrize("select", [{}, {"exclude": ["other"]}], ids=["all before", "a selection before"])
+def test_another_selection_may_keep_less(select: dict[str, list[str]], mirror: Mirror, channel: Channel) -> None:
+    """Whatever is denied; if nobody knows any more what the state was made with, it has to be accepted."""
+    mirror.repos[0]["select"] = select
+    channel.add(*[make_package("lib", f"{number}.0") for number in range(2, 8)])
+    channel.publish()
+    mirror.sync()
+    mirror.run("deny", "chan", "third", "--reason", "stolen key")
+    mirror.repos[0]["select"] = {"include": ["lib >=5", "tool"]}
+    mirror.sync()
+    assert mirror.listed("chan/noarch") == {f"lib-{number}.0-0.conda" for number in (5, 6, 7)}
+    mirror.run("allow", "chan", "third")
+    mirror.run("reindex")
+    mirror.repos[0]["select"] = {"include": ["lib >=7", "tool"]}
+    mirror.sync(status=3).line("chan/noarch", "lists 1 files", "3", "--allow-shrink")
+    mirror.sync("--allow-shrink")
+    assert mirror.listed("chan/noarch") == {"lib-7.0-0.conda"}
 
 
 def test_a_selection_of_which_one_subdir_fails_keeps_the_others_as_they_were_too(

@@ -4,8 +4,6 @@ import contextlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-import msgspec
-
 from .. import addresses, clock
 from ..digests import Digest
 from ..ecosystem import Ecosystem, Repo
@@ -29,11 +27,12 @@ from ..store.store import Store
 from ..transfer.download import Source
 from ..transfer.http import Http
 from ..validators import Validators
-from . import asof, export
+from . import asof, export, noted
 from .allowed import Allowed, Rules
 from .asof import AsOf
 from .dated import Dated
-from .plan import DirectoryPlan, Marked, build_directory, make_plan, missing
+from .noted import Marked
+from .plan import DirectoryPlan, build_directory, make_plan, missing
 from .settings import Options, Publish
 from .settle import settle_leaf
 
@@ -56,7 +55,7 @@ class DirectorySync:
     #: in the snapshot before, None if it was not there
     previous: DirectoryState | None
     options: Options
-    #: a text of all settings that bear on what is made of a reading
+    #: a text of all settings that bear on what is made of a reading, the same whatever is denied
     settings: str = ""
     #: what upstream lists, until it is planned
     reading: Reading | None = None
@@ -185,19 +184,13 @@ class DirectorySync:
 
     def _marked(self) -> Marked | None:
         """What the previous state was, in short, if that is noted."""
-        row = self.store.index.notes([self._mark_key]).get(self._mark_key)
-        with contextlib.suppress(msgspec.DecodeError):
-            return msgspec.msgpack.decode(row, type=Marked) if row else None
-        return None
+        return noted.marked(self.store.index, self.path, self.settings, self._more)
 
     @property
-    def _made_key(self) -> str:
-        """What is noted under it is of a state that was made with the same settings."""
-        return f"{self.path} {self.settings}"
-
-    @property
-    def _mark_key(self) -> str:
-        return f"mark {self._made_key}"
+    def _more(self) -> str:
+        """A text of what bears on what is made of a reading beside the settings: the time that is meant, and what is denied."""
+        past = f" as of {self.options.past}" if self.options.past else ""
+        return f"{past}{self.rules.text}"
 
     def _refuse_to_shrink(self, plan: DirectoryPlan) -> None:
         before = self.reader.document.files if self.reader else 0
@@ -211,11 +204,13 @@ class DirectorySync:
 
     @property
     def _reselected(self) -> bool:
-        """Whether the state before was made with another selection, so that less may be listed without any accident."""
+        """Whether the state before was made with another selection, so that less may be listed without any accident.
+
+        It counts as made with the same if nobody knows, as after a loss of the index: else an accident would be believed.
+        """
         if not self.ecosystem.selects(self.repo) or self.previous is None:
             return False
-        seen = self.store.index.seen(self._made_key)
-        return seen is None or seen.directory != self.previous.blob
+        return noted.is_otherwise_made(self.store.index, self.path, self.previous.blob, self.settings)
 
     def _known(self, document: str) -> Validators | None:
         """What upstream said of a document when the present state was made of it."""
@@ -224,7 +219,7 @@ class DirectorySync:
 
     def _seen_key(self, document: str) -> str:
         """A reading can stand for the state only if it was made with the same settings."""
-        return f"{self.path} {addresses.redact(document)} {self.settings}"
+        return f"{self.path} {addresses.redact(document)} {self.settings}{self._more}"
 
     def lost_ground(self, referred: Collection[Digest]) -> bool:
         """Whether a gc has taken away what the plan builds on, which it may until that is one of its roots.
@@ -399,10 +394,7 @@ class DirectorySync:
         if self.plan is None or self.final is None:
             return
         digest, validators = self.final.digest, self.plan.header.validators
-        seen = {self._made_key: Seen(Validators(), digest)} if self.ecosystem.selects(self.repo) else {}
         if not (self.failed or self.plan.aside):
-            seen |= {self._seen_key(url): Seen(known, digest) for url, known in validators.items()}
-        self.store.index.put_seen(seen)
-        if self.plan.mark:
-            marked = Marked(digest, self.plan.names, self.plan.mark, tuple(sorted(self.plan.wanting)))
-            self.store.index.put_notes({self._mark_key: msgspec.msgpack.encode(marked)})
+            self.store.index.put_seen({self._seen_key(url): Seen(known, digest) for url, known in validators.items()})
+        marked = Marked(digest, self.plan.names, self.plan.mark, tuple(sorted(self.plan.wanting)))
+        noted.note(self.store.index, self.path, self.settings, self._more, marked)

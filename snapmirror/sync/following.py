@@ -30,7 +30,7 @@ class LaterSync(DirectorySync):
     ) -> None:
         """others: the directories that it is made of."""
         super().__init__(store, ecosystem, repo, "", previous, Options(allow_shrink=True))
-        self.settings = ecosystem.settings(repo) + self.rules.text
+        self.settings = ecosystem.settings(repo)
         self._others = others
         self._publish = publish
         self._followed = False

@@ -62,12 +62,10 @@ class Group:
         self._selects = any(ecosystem.selects(repo) for repo in self._repos.values())
         self._ages = any(ecosystem.ages(repo) for repo in self._repos.values())
         settings = " ".join(ecosystem.settings(repo) for repo in self._repos.values())
-        self._present = present
-        if past := directories[0].options.past:
-            settings += f" as of {past}"
-            self._present = clock.from_id(past) or present
+        past = directories[0].options.past
+        self._present = (clock.from_id(past) if past else None) or present
         for directory in directories:
-            directory.settings = settings + directory.rules.text
+            directory.settings = settings
 
     def expected(self, unknown: int) -> int:
         """How many files its directories may list, by what they listed before. unknown: for one of which that is not known"""

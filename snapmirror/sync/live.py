@@ -26,7 +26,7 @@ from ..store.store import Store
 from ..transfer.http import Http
 from .directory import DirectorySync
 from .group import Group
-from .plan import Marked
+from .noted import Marked
 from .press import Content, press
 from .settings import Options, Publish
 

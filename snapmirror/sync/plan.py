@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
-import msgspec
-
 from .. import addresses
 from ..digests import Digest, algorithm
 from ..ecosystem import Ecosystem, Repo
@@ -17,6 +15,7 @@ from ..store.assembly import Amendment, Assembled, amend, assemble
 from ..store.directories import Directory, DirectoryReader
 from ..store.store import Store
 from ..validators import Validators
+from .noted import Marked
 from .press import Content, PlannedLeaf, press
 
 #: files that are looked up at a time
@@ -31,18 +30,6 @@ class Header(NamedTuple):
     extra: dict[str, Any]
     document: str
     validators: Mapping[str, Validators]
-
-
-class Marked(msgspec.Struct, array_like=True, frozen=True):
-    """A state that a later reading can be compared with at once (see Reading.since)."""
-
-    #: of the directory that came of it
-    directory: Digest
-    #: names in it
-    names: int
-    mark: bytes
-    #: names of which something was withheld: they are read again, changed or not
-    again: tuple[str, ...] = ()
 
 
 @dataclass
