@@ -205,7 +205,7 @@ def named(tree: Path) -> None:
 
 TREES, NO_TREES = Publish(), Publish(trees=[])
 REGISTER = "snapmirror.sync.engine:Sync._register"
-LISTING = "snapmirror.sync.trees:RepoTrees.listing"
+LISTING = "snapmirror.sync.trees:RepoTrees.blobs"
 LINKING = "snapmirror.store.trees:Trees.build"
 SYNCED = "snapmirror.sync.engine:Sync._synced"
 
