@@ -177,11 +177,13 @@ def test_current_repodata_lists_the_newest_and_what_it_needs(tmp_path: Path) -> 
     channel = Channel(tmp_path / "channel")
     channel.add(
         make_package("app", "1.9"),
-        make_package("app", "1.10", depends=["lib <2", "absent"]),
+        make_package("app", "1.10", depends=["lib <2", "absent", "blas[flags=[cuda]]", 'lib[version="<1.5",when=absent]']),
         make_package("lib", "1.0"),
         make_package("lib", "1.5"),
         make_package("lib", "2.0"),
         make_package("lib", "2.0", "b1", 1),
+        make_package("blas", "1.0", flags=["cuda"]),
+        make_package("blas", "2.0"),
     )
     channel.publish()
     with store_at(tmp_path / "store") as store:
@@ -189,7 +191,8 @@ def test_current_repodata_lists_the_newest_and_what_it_needs(tmp_path: Path) -> 
         [record] = store.catalog().records
         reader = store.metadata.directory(record.repos["chan"].directories["noarch"].blob)
         found = json.loads(CONDA.derive(reader, "current_repodata.json"))
-    assert sorted(found["packages.conda"]) == ["app-1.10-0.conda", "lib-1.5-0.conda", "lib-2.0-b1.conda"]
+    stems = ["app-1.10-0", "blas-1.0-0", "blas-2.0-0", "lib-1.0-0", "lib-1.5-0", "lib-2.0-b1"]
+    assert sorted(found["packages.conda"]) == [f"{stem}.conda" for stem in stems]
 
 
 def test_counts_of_v3_match_what_is_published_when_something_is_withheld(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_a_channel(tmp_path: Path, metadata: str) -> None:
     """By specs and by an environment file, with dependencies of noarch; what is blocked or denied stays away."""
     with Upstream(tmp_path / "upstream") as upstream:
         channel = Channel(upstream.root / "chan")
-        tool = make_package("tool", "2.0", depends=["lib >=1", "evil"], subdir="linux-64")
+        tool = make_package("tool", "2.0", depends=["lib >=1", "evil"], extra_depends={"old": ["lib <2"]}, subdir="linux-64")
         packages = [make_package(name, version) for name, version in (("lib", "1.0"), ("lib", "2.0"), ("other", "1.0"))]
         channel.add(tool, make_package("tool", "3.0", subdir="linux-64"), *packages, make_package("evil"))
         channel.publish()
@@ -147,7 +147,7 @@ def test_a_channel(tmp_path: Path, metadata: str) -> None:
         arguments = ["--spec", "tool=2", "--spec", "nosuch", "--environment", str(tmp_path / "environment.yml")]
         result = mirror.run("prefetch", "chan", *arguments, "--json", status=3).json
         assert set(result["problems"]) == {"nosuch", "other-1.0-0.conda"}
-        assert wheels(upstream) == ["lib-2.0-0.conda", "tool-2.0-0.conda"]
+        assert wheels(upstream) == ["lib-1.0-0.conda", "lib-2.0-0.conda", "tool-2.0-0.conda"]
         with mirror.store() as store:
             assert store.blobs.size(hashlib.sha256(tool.data).digest()) == len(tool.data)
 

@@ -286,6 +286,38 @@ def test_dependencies_may_come_from_another_repo_which_keeps_them_whoever_is_syn
         assert listed(store, "noarch", "base") == {"lib-1.0-0.conda", "lib-1.5-0.conda", "own-1.0-0.conda"}
 
 
+BOTH = {"numpy-1.5-0.conda", "numpy-2.1-0.conda"}
+
+
+@pytest.mark.parametrize(
+    ("record", "keys", "needed"),
+    [
+        ({"depends": ["numpy"], "extra_depends": {"old": ["numpy <2"], "new": ["numpy >=2"]}}, {}, BOTH),
+        (
+            {"depends": ["numpy >=2"], "extra_depends": {"more": ["numpy <=2.1", "blas <2"]}},
+            {},
+            {"numpy-2.1-0.conda", "blas-1.0-0.conda"},
+        ),
+        ({"depends": ['numpy[version="<2",when="python <3.9"]', 'numpy[version=">=2",when="python >=3.9"]']}, {}, BOTH),
+        ({"depends": ["numpy", 'numpy[version="<2",when="python <3.9"]']}, {"newest": 1}, BOTH),
+        ({"depends": ["numpy <2", 'numpy[version=">=2",when="python <3.9"]']}, {}, {"numpy-1.5-0.conda"}),
+        ({"depends": ["numpy"], "constrains": ['numpy[version="<2",when="python <3.9"]']}, {}, BOTH),
+        ({"depends": [], "extra_depends": {"old": ["numpy"]}, "constrains": ["numpy <2"]}, {}, {"numpy-1.5-0.conda"}),
+        ({"depends": ['blas[flags=["cuda"]]']}, {}, {"blas-2.0-0.conda"}),
+    ],
+)
+def test_what_is_needed_for_an_extra_or_under_a_condition_is_kept(
+    tmp_path: Path, upstream: Upstream, record: dict[str, Any], keys: dict[str, Any], needed: set[str]
+) -> None:
+    """CEP 44, CEP 48: extras and conditions may exclude each other, and none of them limits what is installed without it."""
+    made = Channel(upstream.root / "own")
+    made.add(make_package("tool", **record), v3=True)
+    made.add(make_package("numpy", "1.5"), make_package("numpy", "2.1"))
+    made.add(make_package("blas"), make_package("blas", "2.0", flags=["cuda"]))
+    made.publish()
+    assert kept(tmp_path, upstream, include=["tool"], with_dependencies=True, **keys)[0] - {"tool-1.0-0.conda"} == needed
+
+
 # Locks and environments
 
 

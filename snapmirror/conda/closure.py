@@ -3,7 +3,8 @@
     included   the records that an `include` spec matches (all, if there is none), of each name the newest
     needed     for every kept record, and every name that it depends on: the records that fulfil all its specs of that name,
                those in `constrains` too; of these the newest. Of a name that an `include` spec matches, only records that
-               the spec matches as well.
+               the spec matches as well. What is asked under a condition (`when`) or for an extra (`extra_depends`) is a need
+               by itself, with the specs that hold in any case: two conditions, or two extras, may exclude each other.
 
 "The newest" are those that `newest` and `newest_builds` leave (see Rules.aged). They are counted for each need by itself: so
 two records that need overlapping ranges of a third can be installed together, for the newest of the lower range is in both.
@@ -21,6 +22,9 @@ from .listed import Listed, listed
 from .names import leaf_of
 from .rules import RULES, Rules, Specs
 from .specs import dependency
+
+#: {name: specs}
+_Texts = dict[str, list[str]]
 
 _NAME = re.compile(r"\s*(?:[^\s:\[]*::)?([A-Za-z0-9_.\-]+)").match
 
@@ -193,18 +197,38 @@ class Closure:
 
 
 def _needs(record: Listed) -> Iterator[_Need]:
-    specs: dict[str, list[str]] = {}
-    for text in record.depends:
-        if name := _name_in(text):
-            specs.setdefault(name, []).append(text)
-    for text in record.constrains:
-        if (name := _name_in(text)) and name in specs:
-            specs[name].append(text)
-    return (_Need(name, tuple(texts)) for name, texts in specs.items())
+    always, conditional = _by_name(record.depends)
+    limits, _ = _by_name(record.constrains)  # one with a condition limits only what is installed under it
+    for name, texts in always.items():
+        if name in limits:
+            texts.extend(limits[name])
+        yield _Need(name, tuple(texts))
+    parts = [_by_name(texts) for texts in record.extras.values()]
+    if conditional:
+        parts.append(({}, conditional))
+    for own, whens in parts:
+        others = {name: [*(always.get(name) or limits.get(name, [])), *own.get(name, [])] for name in own.keys() | whens}
+        yield from (_Need(name, tuple(others[name])) for name in own)
+        yield from (_Need(name, (*others[name], text)) for name, texts in whens.items() for text in texts)
+
+
+def _by_name(texts: Iterable[str]) -> tuple[_Texts, _Texts]:
+    """Specs by the name that they mean: those that hold in any case, and those with a condition."""
+    always: _Texts = {}
+    conditional: _Texts = {}
+    for text in texts:
+        name, is_conditional = _name_in(text)
+        if name:
+            (conditional if is_conditional else always).setdefault(name, []).append(text)
+    return always, conditional
 
 
 @lru_cache(100_000)
-def _name_in(spec: str) -> str | None:
-    """The name in a dependency; the rest of it is only parsed if there are records of that name."""
-    found = _NAME(spec)
-    return found[1].lower() if found else None
+def _name_in(text: str) -> tuple[str, bool]:
+    """The name in a dependency, empty if there is none, and whether that has a condition.
+
+    One without brackets is not parsed for this: there may be no records of that name.
+    """
+    found = _NAME(text)
+    spec = dependency(text) if "[" in text else None
+    return found[1].lower() if found else "", spec is not None and spec.is_conditional

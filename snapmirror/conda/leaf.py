@@ -50,6 +50,11 @@ _SHARD: msgspec.msgpack.Decoder[dict[str, Any]] = msgspec.msgpack.Decoder(dict[s
 Place = tuple[dict[str, Any], str, str]
 
 
+def texts(value: object) -> list[str]:
+    """The texts of a list in a record; upstream may have written anything there."""
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+
+
 def places(shard: Shard) -> Iterator[Place]:
     """Every record of a shard. It may be deleted from its map at once."""
     for section in SECTIONS:

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from . import names
-from .leaf import listed_at
-from .specs import Build
+from .leaf import listed_at, texts
+from .specs import Build, Stated
 
 
 class _Facts(msgspec.Struct, gc=False):
@@ -19,6 +19,7 @@ class _Facts(msgspec.Struct, gc=False):
     build_number: Any = None
     subdir: Any = None
     license: Any = None
+    license_family: Any = None
     depends: Any = None
     constrains: Any = None
     extra_depends: Any = None
@@ -28,8 +29,13 @@ class _Facts(msgspec.Struct, gc=False):
     sha256: Any = None
     md5: Any = None
     track_features: Any = None
+    flags: Any = None
     fn: Any = None
     url: Any = None
+
+    def get(self, key: str) -> object:
+        """See specs.Stated."""
+        return getattr(self, key)
 
 
 class _Leaf(msgspec.Struct):
@@ -52,7 +58,7 @@ class Listed:
         #: whether it stands in `v3` (CEP 48)
         self.in_v3 = in_v3
         self._facts = facts
-        self.build = Build(facts.name, facts.version, facts.build, facts.build_number, facts.subdir, facts.license)
+        self.build = Build(facts.name, facts.version, facts.build, facts.build_number, facts.subdir, facts)
 
     @property
     def size(self) -> int:
@@ -80,27 +86,27 @@ class Listed:
         return listed_at(self._facts.indexed_timestamp, self._facts.timestamp)
 
     @property
+    def stated(self) -> Stated:
+        """What it states, by key."""
+        return self._facts
+
+    @property
     def depends(self) -> list[str]:
-        """The specs of what it needs, and of what its extras need (`extra_depends`, CEP 44)."""
-        extras = self._facts.extra_depends
-        more = [spec for specs in extras.values() for spec in _texts(specs)] if isinstance(extras, dict) else []
-        return self.requires + more
+        """The specs of what it needs without its extras."""
+        return texts(self._facts.depends)
 
     @property
-    def requires(self) -> list[str]:
-        """The specs of what it needs in any case."""
-        return _texts(self._facts.depends)
-
-    @property
-    def features(self) -> list[str]:
-        """Its `track_features` (CEP 34): builds with fewer of them are preferred."""
-        stated = self._facts.track_features
-        return stated.replace(",", " ").split() if isinstance(stated, str) else _texts(stated)
+    def extras(self) -> dict[str, list[str]]:
+        """The specs of what it needs besides for each of its extras (`extra_depends`, CEP 44)."""
+        stated = self._facts.extra_depends
+        if not isinstance(stated, dict):
+            return {}
+        return {extra: texts(specs) for extra, specs in stated.items() if isinstance(extra, str)}
 
     @property
     def constrains(self) -> list[str]:
         """The specs that limit what may be installed beside it."""
-        return _texts(self._facts.constrains)
+        return texts(self._facts.constrains)
 
 
 def listed(leaf: bytes) -> Iterator[Listed]:
@@ -111,7 +117,3 @@ def listed(leaf: bytes) -> Iterator[Listed]:
     for kind, records in found.v3.items():
         for key, facts in records.items():
             yield Listed(names.v3_file(kind, key, {"fn": facts.fn, "url": facts.url}), facts, in_v3=True)
-
-
-def _texts(value: object) -> list[str]:
-    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []

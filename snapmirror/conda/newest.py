@@ -8,7 +8,7 @@ this; it is what conda-index does.
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from .leaf import SECTIONS, Record, Shard
+from .leaf import SECTIONS, Record, Shard, texts
 from .specs import Build, dependency
 
 
@@ -60,5 +60,4 @@ def _fulfil(depend: str, listed: dict[str, list[_Listed]], kept: dict[str, list[
 
 
 def _depends(listed: _Listed) -> list[str]:
-    depends = listed.record.get("depends")
-    return [depend for depend in depends if isinstance(depend, str)] if isinstance(depends, list) else []
+    return texts(listed.record.get("depends"))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from rattler import (
     BuildString,
@@ -36,7 +36,7 @@ from rattler.exceptions import (
 )
 
 from .. import clock
-from .leaf import Record, listed_at
+from .leaf import Record, listed_at, texts
 
 if TYPE_CHECKING:
     from .listed import Listed
@@ -59,28 +59,36 @@ _SYSTEMS = {
 _MACHINES = {"64": "x86_64", "32": "x86"}
 
 
+class Stated(Protocol):
+    """A record: what it states, by key. Upstream may have written anything."""
+
+    def get(self, key: str, /) -> object:
+        """None for what it does not state."""
+
+
 class Build:
     """What specs see of a record."""
 
-    __slots__ = ("_is_package", "_package", "build", "license", "name", "number", "subdir", "version")
+    __slots__ = ("_is_package", "_package", "_stated", "build", "name", "number", "subdir", "version")
 
     def __init__(
-        self, name: object, version: object, build: object, number: object, subdir: object = None, license_: object = None
+        self, name: object, version: object, build: object, number: object, subdir: object = None, stated: Stated | None = None
     ) -> None:
-        """The values of a record, whatever these are."""
+        """The values of a record, whatever these are. stated: the record, for what few specs ask"""
         #: in lower case, as conda compares names
         self.name = str(name or "").lower()
         self.version, self.build = str(version or ""), str(build or "")
         self.number = number if isinstance(number, int) else 0
-        self.license = license_ if isinstance(license_, str) else None
         self.subdir = str(subdir or "noarch")
+        self._stated = stated
         self._package: PackageRecord | None = None
         self._is_package: bool | None = None
 
     @classmethod
     def of(cls, record: Record) -> "Build":
         """What specs see of a decoded record."""
-        return cls(*(record.get(key) for key in ("name", "version", "build", "build_number", "subdir", "license")))
+        name, version, build, number, subdir = map(record.get, ("name", "version", "build", "build_number", "subdir"))
+        return cls(name, version, build, number, subdir, record)
 
     @property
     def order(self) -> tuple[Version, int]:
@@ -98,11 +106,38 @@ class Build:
         if self._is_package is None:
             try:
                 build = BuildString(self.build)
-                self._package = PackageRecord(self.name, self.version, build, self.number, self.subdir, license=self.license)
+                self._package = PackageRecord(self.name, self.version, build, self.number, self.subdir)
             except (InvalidVersionError, InvalidPackageNameError, ValueError, OverflowError):
                 pass
             self._is_package = self._package is not None
         return self._package
+
+    @property
+    def described(self) -> PackageRecord | None:
+        """The same, with what specs can only ask for in brackets. To set that takes longer than all else."""
+        if self._stated is not None and self.package is not None:
+            _describe(self.package, self._stated)
+            self._stated = None
+        return self.package
+
+
+def _describe(package: PackageRecord, stated: Stated) -> None:
+    """Set what specs can only ask for in brackets, as far as a record states it in the form that it has to have."""
+    for key in ("license", "license_family"):
+        if isinstance(text := stated.get(key), str):
+            setattr(package, key, text)
+    for key, size in (("md5", 16), ("sha256", 32)):
+        if isinstance(digest := stated.get(key), bytes) and len(digest) == size:
+            setattr(package, key, digest)
+    if flags := texts(stated.get("flags")):
+        package.flags = flags
+    if features := _features(stated.get("track_features")):
+        package.track_features = features
+
+
+def _features(stated: object) -> list[str]:
+    """`track_features` (CEP 34): builds with fewer of them are preferred."""
+    return stated.replace(",", " ").split() if isinstance(stated, str) else texts(stated)
 
 
 class Spec:
@@ -120,14 +155,20 @@ class Spec:
         #: the package name that it means, in lower case; None if it is a pattern
         self.name: str | None = exact.normalized if exact is not None else None
         self._pattern = MatchSpec(matcher.normalized, exact_names_only=False) if exact is None else None
+        self._in_brackets = "[" in text
         #: whether nothing but name and version decide
-        self._by_version = self._spec.build is None and self._spec.build_number is None and "[" not in text
+        self._by_version = self._spec.build is None and self._spec.build_number is None and not self._in_brackets
         self._answers: dict[tuple[str, str], bool] = {}
 
     @property
     def foreign(self) -> str | None:
         """A part of it that no record in a channel answers, in words: `channel` for example; None if it has no such part."""
         return next((part.replace("_", " ") for part in _FOREIGN if getattr(self._spec, part) is not None), None)
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether, as a dependency, it holds only under a condition: `numpy[version="<2",when="python <3.9"]` (CEP 48)."""
+        return self._spec.condition is not None
 
     def speaks_of(self, name: str) -> bool:
         """Whether it can match records of a name. name: in lower case"""
@@ -149,7 +190,7 @@ class Spec:
 
     def _matches(self, build: Build) -> bool:
         """rattler itself does not look at the subdir."""
-        package = build.package
+        package = build.described if self._in_brackets else build.package
         return package is not None and self._spec.matches(package) and self._spec.subdir in (None, build.subdir)
 
 
@@ -231,12 +272,13 @@ def package(listed: "Listed", channel: int, directory: str) -> Package | None:
             BuildString(build.build),
             build.number,
             directory,
-            depends=listed.requires,
+            depends=listed.depends,
             constrains=listed.constrains,
+            extra_depends=listed.extras or None,
         )
     except (InvalidVersionError, InvalidPackageNameError, ValueError, OverflowError):
         return None
-    record.track_features = listed.features
+    _describe(record, listed.stated)
     if built := listed_at(None, listed.timestamp):
         record.timestamp = clock.from_seconds(int(built))
     base = f"http://{channel}.invalid"
