@@ -69,6 +69,10 @@ FOUND = {
     "a number of 5000 digits in TOML": ("configuration", b"a = " + b"1" * 5000),
     "TOML in brackets": ("configuration", b"a = " + b"[" * 5000),
     "a lock in brackets": ("uv_lock", b"a = " + b"[" * 5000),
+    "a dependency in 6000 brackets ended the process": ("match_spec", b"numpy " + b"(" * 6000 + b">=1" + b")" * 6000),
+    "a condition in brackets, too": ("match_spec", b'a[when="' + b"(" * 30_000 + b"b" + b")" * 30_000 + b'"]'),
+    "and one of many parts": ("match_spec", b'a[when="' + b" and ".join([b"b"] * 50_000) + b'"]'),
+    "a name that is a pattern, and no channel": ("match_spec", b"https:/^a*"),
     "YAML in brackets": ("include_from", b"- " * 3000),
     "YAML with a tag that its reader can't make": ("include_from", b"dependencies: !!bool x"),
 }

@@ -424,6 +424,19 @@ def test_in_which_snapshots_an_environment_solves(world: World) -> None:
         world.ask(asked, "osx-64")
 
 
+def test_what_no_solver_can_be_asked_is_passed_over(mirror: Mirror, channel: Channel, tmp_path: Path) -> None:
+    """py-rattler's ends the process when it reads what is nested too deeply, and panics at a pattern."""
+    deep = "lib " + "(" * 6000 + ">=1" + ")" * 6000
+    channel.add(make_package("tool", "7.0", depends=[deep]), make_package("tool", "8.0", constrains=[deep]))
+    channel.add(make_package("tool", "9.0", depends=["lib*"]))
+    seal(mirror, 1, of(channel))
+    asked = tmp_path / "environment.yml"
+    asked.write_text("dependencies: [tool]\n")
+    assert mirror.run("which", str(asked)).out == f"holds  {DAYS[0]} .. {DAYS[0]}  1 snapshot\n"
+    asked.write_text("dependencies: [tool >=7]\n")
+    assert "No candidates were found for tool >=7" in mirror.run("which", str(asked), status=1).out
+
+
 def test_which_snapshots_have_a_file(world: World, tmp_path: Path) -> None:
     here, renamed = tmp_path / LIB.filename, tmp_path / "download"
     here.write_bytes(LIB.data)

@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 _BUILD = re.compile(r"[A-Za-z0-9_.+]{1,64}").fullmatch
 #: parts of a spec that no record in a channel answers
 _FOREIGN = ("channel", "namespace", "file_name", "condition", "extras")
+#: nobody needs a longer spec, or one with more brackets. rattler reads what is nested, and what is joined by `and`, by calling
+#: itself: of some thousands of these the process dies
+_LONGEST, _MOST_BRACKETS = 4096, 64
 
 #: a record as the solver takes it
 Package = RepoDataRecord
@@ -145,16 +149,18 @@ class Spec:
 
     def __init__(self, text: str) -> None:
         """Raises ValueError, with what is wrong, for a text that is no spec."""
+        if not _is_readable(text):
+            raise ValueError(f"it is longer than {_LONGEST} characters, or has more than {_MOST_BRACKETS} brackets")
         try:
             self._spec = MatchSpec(text, exact_names_only=False)
+            matcher = self._spec.name
+            exact = matcher.as_package_name()
+            self._pattern = MatchSpec(matcher.normalized, exact_names_only=False) if exact is None else None
         except InvalidMatchSpecError as error:
             raise ValueError(str(error)) from None
-        matcher = self._spec.name
-        exact = matcher.as_package_name()
         self.text = text
         #: the package name that it means, in lower case; None if it is a pattern
         self.name: str | None = exact.normalized if exact is not None else None
-        self._pattern = MatchSpec(matcher.normalized, exact_names_only=False) if exact is None else None
         self._in_brackets = "[" in text
         #: whether nothing but name and version decide
         self._by_version = self._spec.build is None and self._spec.build_number is None and not self._in_brackets
@@ -192,6 +198,11 @@ class Spec:
         """rattler itself does not look at the subdir."""
         package = build.described if self._in_brackets else build.package
         return package is not None and self._spec.matches(package) and self._spec.subdir in (None, build.subdir)
+
+
+def _is_readable(text: str) -> bool:
+    """Whether rattler may be given a text that somebody else has written."""
+    return len(text) <= _MOST_BRACKETS or (len(text) <= _LONGEST and text.count("(") + text.count("[") <= _MOST_BRACKETS)
 
 
 @lru_cache(100_000)
@@ -265,6 +276,9 @@ def verify_solvable(text: str) -> None:
 def package(listed: "Listed", channel: int, directory: str) -> Package | None:
     """A record as the solver takes it; None for one that it can't read. channel: number among those it is solved from"""
     build = listed.build
+    depends, constrains, extras = listed.depends, listed.constrains, listed.extras
+    if not all(map(_is_solvable, chain(depends, constrains, *extras.values()))):
+        return None
     try:
         record = PackageRecord(
             build.name,
@@ -272,9 +286,9 @@ def package(listed: "Listed", channel: int, directory: str) -> Package | None:
             BuildString(build.build),
             build.number,
             directory,
-            depends=listed.depends,
-            constrains=listed.constrains,
-            extra_depends=listed.extras or None,
+            depends=depends,
+            constrains=constrains,
+            extra_depends=extras or None,
         )
     except (InvalidVersionError, InvalidPackageNameError, ValueError, OverflowError):
         return None
@@ -283,6 +297,14 @@ def package(listed: "Listed", channel: int, directory: str) -> Package | None:
         record.timestamp = clock.from_seconds(int(built))
     base = f"http://{channel}.invalid"
     return RepoDataRecord(record, listed.file, f"{base}/{directory}/package", base)
+
+
+def _is_solvable(text: str) -> bool:
+    """Whether the solver may be given a record that asks for this: it dies of one that asks for a pattern."""
+    if not _is_readable(text):
+        return False
+    spec = dependency(text) if "*" in text or "^" in text else None
+    return spec is None or spec.name is not None
 
 
 def solve(channels: Sequence[Callable[[str, str], Sequence[Package]]], specs: Sequence[str], platform: str) -> list[Solved]:

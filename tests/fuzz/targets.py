@@ -22,7 +22,7 @@ import msgspec
 
 from snapmirror import addresses, clock, codec, units, weights
 from snapmirror.cli import config
-from snapmirror.conda import derive, flat, leaf, listed, naming, parts, patches, sharded, wanted
+from snapmirror.conda import derive, flat, leaf, listed, naming, parts, patches, sharded, specs, wanted
 from snapmirror.conda import names as conda_names
 from snapmirror.digests import sha256
 from snapmirror.errors import SnapmirrorError, UpstreamError
@@ -210,6 +210,26 @@ def include_from(data: bytes) -> None:
     """environment.yml, lists of addresses; what is none is taken for a lock file."""
     with contextlib.suppress(ValueError):
         wanted.read_file(_file("environment.yml", data))
+
+
+@target(
+    "numpy >=1.2,!=1.4|(3.*|~=4.1) *_cpython",
+    'a[version="<2",when="(b or c >=1) and d",flags=[cuda],extras=[x]]',
+    "main/noarch::^a.*$[license=MIT,track_features='x y',build_number=\">1\",md5=" + "0" * 32 + "]",
+    "https://x.example/noarch/a-1-0.conda",
+    words="( [ ] ) when= and or == ~= != | , ; if :: / * ^ $ url= fn= subdir= sha256=",
+)
+def match_spec(data: bytes) -> None:
+    """What a record asks for. The solver, which is given it too, is not run here: it may end the process after its work."""
+    text = text_of(data)
+    facts = {"name": "a", "version": "1", "build": "0", "build_number": 0, "depends": [text], "constrains": [text]}
+    [record] = listed.listed(codec.to_msgpack({"packages.conda": {"a-1-0.conda": facts}}))
+    specs.package(record, 0, "noarch")
+    if found := specs.dependency(text):
+        assert found.foreign is None or found.foreign
+        assert found.matches(record.build) in (True, False)
+        assert found.is_conditional in (True, False)
+        assert found.name is None or found.speaks_of(found.name)
 
 
 # PyPI ----------------------------------------------------------------------------------------------------------------
