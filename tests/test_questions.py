@@ -429,12 +429,32 @@ def test_what_no_solver_can_be_asked_is_passed_over(mirror: Mirror, channel: Cha
     deep = "lib " + "(" * 6000 + ">=1" + ")" * 6000
     channel.add(make_package("tool", "7.0", depends=[deep]), make_package("tool", "8.0", constrains=[deep]))
     channel.add(make_package("tool", "9.0", depends=["lib*"]))
+    channel.publish()
     seal(mirror, 1, of(channel))
     asked = tmp_path / "environment.yml"
     asked.write_text("dependencies: [tool]\n")
     assert mirror.run("which", str(asked)).out == f"holds  {DAYS[0]} .. {DAYS[0]}  1 snapshot\n"
     asked.write_text("dependencies: [tool >=7]\n")
     assert "No candidates were found for tool >=7" in mirror.run("which", str(asked), status=1).out
+
+
+def test_an_environment_asks_for_flags_extras_and_digests(mirror: Mirror, channel: Channel, tmp_path: Path) -> None:
+    channel.add(make_package("blas", flags=["cuda"], license_family="GPL"))
+    channel.add(
+        make_package("app", depends=["blas[flags=[cuda]]"], extra_depends={"more": ["tool"], "gone": ["absent"]}), v3=True
+    )
+    channel.publish()
+    seal(mirror, 1, of(channel))
+    asked = tmp_path / "environment.yml"
+    for spec, holds in (
+        ("app[extras=[more]]", True),
+        ("app[extras=[gone]]", False),
+        ("blas[license_family=GPL]", True),
+        (f"lib[sha256={LIB.record['sha256']}]", True),
+        (f"lib[sha256={'0' * 64}]", False),
+    ):
+        asked.write_text(f"dependencies: ['{spec}']\n")
+        assert mirror.run("which", str(asked), status=None).status == (0 if holds else 1), spec
 
 
 def test_which_snapshots_have_a_file(world: World, tmp_path: Path) -> None:
@@ -464,6 +484,10 @@ def test_which_snapshots_have_a_file(world: World, tmp_path: Path) -> None:
         ("environment.yml", "dependencies:\n  - 'tool ==='\n", "'tool ===' is no MatchSpec"),
         ("environment.yml", "dependencies: ['lib*']", "'lib.*' is a pattern"),
         ("environment.yml", "dependencies: ['https://x.example/a-1-0.conda']", "names an address"),
+        ("environment.yml", "dependencies: ['/x/noarch/a-1-0.conda']", "names an address"),
+        ("environment.yml", "dependencies: ['tool[fn=tool-1.0-0.conda]']", "names a file name"),
+        ("environment.yml", "dependencies: ['tool[subdir=linux-64]']", "names a subdir"),
+        ("environment.yml", "dependencies: ['tool[when=\"lib*\"]']", "could not parse condition"),
         ("explicit.txt", "@EXPLICIT\n", "it names no package"),
         ("requirements.txt", "lib ==\n", "'lib ==' is no requirement"),
         ("requirements.txt", "-r other.txt\n", r"other\.txt: it can't be read: No such file"),

@@ -286,6 +286,48 @@ def test_dependencies_may_come_from_another_repo_which_keeps_them_whoever_is_syn
         assert listed(store, "noarch", "base") == {"lib-1.0-0.conda", "lib-1.5-0.conda", "own-1.0-0.conda"}
 
 
+def test_whatever_a_spec_asks_for_is_compared(tmp_path: Path, upstream: Upstream) -> None:
+    sums = make_package("sums"), make_package("sums", "2.0")
+    asked = {
+        '*[license="MIT"]': {"license": "MIT"},
+        "*[license_family=GPL]": {"license_family": "GPL"},
+        "*[track_features=nogpu]": {"track_features": "mkl nogpu"},
+        "*[flags=[cuda, mpi]]": {"flags": ["mpi", "cuda"]},
+        '*[build_number=">6"]': {"build_number": 7},
+        "*[build=special]": {"build": "special"},
+        "*[version=2.5]": {"version": "2.5"},
+    }
+    unlike = {"license": "GPL", "license_family": "MIT", "track_features": "mkl", "flags": ["cuda"]}
+    made = Channel(upstream.root / "own")
+    made.add(*sums, *(make_package(f"tool{number}", **facts) for number, facts in enumerate(asked.values())))
+    made.add(make_package("other", **unlike), make_package("plain"))
+    made.publish()
+    exclude = [*asked, f"sums[sha256={sums[0].record['sha256']}]", f"*[md5={sums[1].record['md5']}]"]
+    assert kept(tmp_path, upstream, exclude=exclude)[0] == {"other-1.0-0.conda", "plain-1.0-0.conda"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        ("http://h/noarch/tool-9.0-0.conda", "an address"),
+        ("/h/noarch/tool-9.0-0.conda", "an address"),
+        ('tool[license="a, b",url="http://h/noarch/tool-9.0-0.conda"]', "an address"),
+        ("tool[channel=x]", "a channel"),
+        ("x:tool", "a namespace"),
+        ("tool[fn=tool-1.0-0.conda]", "a file name"),
+        ("tool[when=python]", "a condition"),
+        ("tool[extras=[test]]", "extras"),
+        ('*[license="GPL*"]', "a pattern as license"),
+        ('*[license_family="^L?GPL$"]', "a pattern as license_family"),
+        ("*[subdir='linux-*']", "a pattern as subdir"),
+    ],
+)
+def test_what_a_spec_can_not_ask_for_is_refused(spec: str, named: str) -> None:
+    """Rather than that it excludes nothing, or more than was meant."""
+    with pytest.raises(ValueError, match=f" names {named}, which says nothing"):
+        Select(exclude=[spec])
+
+
 BOTH = {"numpy-1.5-0.conda", "numpy-2.1-0.conda"}
 
 

@@ -74,7 +74,7 @@ def _check_specs(specs: list[str]) -> None:
         except ValueError as error:
             raise ValueError(f"{text!r} is no MatchSpec: {error}") from None
         if foreign:
-            raise ValueError(f"{text!r} names a {foreign}, which says nothing of a record in this channel")
+            raise ValueError(f"{text!r} names {foreign}, which says nothing of a record in this channel")
 
 
 class Channel(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):

@@ -44,8 +44,20 @@ if TYPE_CHECKING:
 
 #: a build string (CEP 26), as rattler enforces it
 _BUILD = re.compile(r"[A-Za-z0-9_.+]{1,64}").fullmatch
-#: parts of a spec that no record in a channel answers
-_FOREIGN = ("channel", "namespace", "file_name", "condition", "extras")
+#: a part of a spec in brackets, as rattler writes it
+_PART = re.compile(r"""(\w+)=("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""")
+#: parts that are compared as they are written, where conda also knows patterns
+_LITERAL = ("license", "license_family", "subdir", "track_features")
+#: parts that are not compared, or by the solver alone, in words
+_PARTS = {
+    "url": "an address",
+    "channel": "a channel",
+    "namespace": "a namespace",
+    "file_name": "a file name",
+    "condition": "a condition",
+    "extras": "extras",
+    "subdir": "a subdir",
+}
 #: nobody needs a longer spec, or one with more brackets. rattler reads what is nested, and what is joined by `and`, by calling
 #: itself: of some thousands of these the process dies
 _LONGEST, _MOST_BRACKETS = 4096, 64
@@ -168,8 +180,24 @@ class Spec:
 
     @property
     def foreign(self) -> str | None:
-        """A part of it that no record in a channel answers, in words: `channel` for example; None if it has no such part."""
-        return next((part.replace("_", " ") for part in _FOREIGN if getattr(self._spec, part) is not None), None)
+        """A part of it that no record in a channel answers, in words: `a channel` for example; None if it has no such part."""
+        if found := self.first_of("url", "channel", "namespace", "file_name", "condition", "extras"):
+            return found
+        patterns = (key for key, value in self._written() if key in _LITERAL and ("*" in value or value[1] == "^"))
+        return next((f"a pattern as {key}" for key in patterns), None)
+
+    def first_of(self, *parts: str) -> str | None:
+        """The first that it has of some of its _PARTS, in words."""
+        return next((_PARTS[part] for part in parts if self._has(part)), None)
+
+    def _has(self, part: str) -> bool:
+        if part == "url":  # also of a spec that is a URL or a path; py-rattler has no attribute for it
+            return any(key == part for key, _ in self._written())
+        return getattr(self._spec, part) is not None
+
+    def _written(self) -> list[tuple[str, str]]:
+        """Parts that rattler writes in brackets and quotes, with their values."""
+        return _PART.findall(str(self._spec))
 
     @property
     def is_conditional(self) -> bool:
@@ -266,11 +294,16 @@ def is_platform(text: str) -> bool:
 
 
 def verify_solvable(text: str) -> None:
-    """Raise ValueError for a spec that is a pattern, or that names a package at an address, which rattler would fetch."""
-    if "://" in text:
-        raise ValueError(f"{text!r} names an address; name a package of a channel")
-    if Spec(text).name is None:
+    """Raise ValueError for a spec that is a pattern, or has one in its condition, or names what the solver does not look at."""
+    spec = Spec(text)
+    if found := "an address" if "://" in text else spec.first_of("subdir"):
+        raise ValueError(f"{text!r} names {found}; name a package of a channel")
+    if spec.name is None:
         raise ValueError(f"{text!r} is a pattern; name a package")
+    try:
+        MatchSpec(text)
+    except InvalidMatchSpecError as error:
+        raise ValueError(f"{text!r} can't be solved: {error}") from None
 
 
 def package(listed: "Listed", channel: int, directory: str) -> Package | None:

@@ -101,9 +101,11 @@ def _specs(dependencies: list[object]) -> list[str]:
     specs = [text.rpartition("::")[2] for text in dependencies if isinstance(text, str) and text]
     for text in specs:
         try:
-            Spec(text)
+            found = Spec(text).first_of("url", "namespace", "file_name")
         except ValueError as error:
             raise ValueError(f"{text!r} is no MatchSpec: {error}") from None
+        if found:
+            raise ValueError(f"{text!r} names {found}; name a package of a channel")
     return specs
 
 
