@@ -38,6 +38,11 @@ READERS: dict[str, Callable[[Answer], object]] = {
     "folder": lambda answer: pages.parse(answer.body, URL),
 }
 
+_LOCK = (
+    b"version: 6\nenvironments: {default: {channels: [{url: 'https://x.example/'}], indexes: ['https://x.example/'], packages: "
+    b"{linux-64: [{pypi: 'https://x.example/a-1-py3-none-any.whl'}]}}}\npackages:\n- pypi: https://x.example/a-1-py3-none-any.whl\n"
+    b"  name: a\n  version: '1'\n  requires_dist:\n  - b ; " + b"(" * 30_000 + b"os_name=='a'" + b")" * 30_000 + b"\n"
+)
 #: what was wrong: (target, input)
 FOUND = {
     "a record that is not UTF-8 ended the sync": ("repodata", b'{"packages":{"a-1-0.conda":{"name":"a","x":"\xfa"}}}'),
@@ -73,6 +78,7 @@ FOUND = {
     "a condition in brackets, too": ("match_spec", b'a[when="' + b"(" * 30_000 + b"b" + b")" * 30_000 + b'"]'),
     "and one of many parts": ("match_spec", b'a[when="' + b" and ".join([b"b"] * 50_000) + b'"]'),
     "a name that is a pattern, and no channel": ("match_spec", b"https:/^a*"),
+    "a lock whose marker has 30,000 brackets ended the process": ("include_from", _LOCK),
     "YAML in brackets": ("include_from", b"- " * 3000),
     "YAML with a tag that its reader can't make": ("include_from", b"dependencies: !!bool x"),
 }

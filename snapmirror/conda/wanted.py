@@ -22,6 +22,9 @@ from .specs import Spec, locked
 #: a SHA-256, or an MD5
 _HASH = re.compile(r"(?:sha256:)?([0-9a-f]{64})|([0-9a-f]{32})")
 
+#: so deep are parentheses in a lock at most: py-rattler reads those of a marker by calling itself, and the process dies of many
+_DEEPEST = 64
+
 
 class Included(NamedTuple):
     """What one file asks for, or what all files of one repo ask for together."""
@@ -93,7 +96,18 @@ def read_file(path: Path) -> Included:
         channels = content.get("channels")
         texts = [one for one in channels if isinstance(one, str)] if isinstance(channels, list) else []
         return Included(_specs(content["dependencies"]), {}, texts)
+    if _depth(text) > _DEEPEST:
+        raise ValueError("it is nested too deeply")
     return _of_urls(locked(path))
+
+
+def _depth(text: str) -> int:
+    """How deep its parentheses are nested."""
+    depth = deepest = 0
+    for sign in re.findall(r"[()]", text):
+        depth = depth + 1 if sign == "(" else max(depth - 1, 0)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _specs(dependencies: list[object]) -> list[str]:
