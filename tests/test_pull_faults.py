@@ -508,3 +508,33 @@ def test_a_full_disk(disk: Path, tmp_path: Path) -> None:
         assert "stated-1.0-py3-none-any.whl can't be had: " in said
         assert "unstated-1.0-py3-none-any.whl can't be had: " in said
         mirror.run("check", "--read-data")
+
+
+def test_what_has_come_of_a_file_is_no_room_that_it_lacks(disk: Path, tmp_path: Path) -> None:
+    """Of one an earlier process has left the beginning. Another is begun that fits too, if not with it: nobody is cut off who
+    follows, whichever process fetches.
+    """
+    packages = [make_package(f"p{size}", payload=random.Random(size).randbytes(size)) for size in (30_000_000, 15_000_000)]
+    with Upstream(tmp_path / "upstream") as upstream:
+        channel = Channel(upstream.root / "chan")
+        for package in packages:
+            channel.add(package)
+        channel.publish()
+        mirror = Mirror(disk / "mirror")
+        mirror.settings["download"]["min_free"] = "20MB"
+        mirror.add("chan", f"{upstream.url}/chan", subdirs=["noarch"], download="on-demand")
+        mirror.sync()
+        left = packages[0].data[:10_000_000]
+        (mirror.store_path / "incoming" / hashlib.sha256(packages[0].data).hexdigest()).write_bytes(left)
+        (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free - 45_000_000))
+        upstream.fault("*.conda", Slow(8_000_000))
+        upstream.clear()
+        log: list[str] = []
+        with served(mirror, log, "--workers", "2") as (url, _), ThreadPoolExecutor(16) as pool:
+            urls = [f"{url}/chan/noarch/{package.filename}" for package in packages] * 8
+            answers = list(pool.map(lambda url: requests.get(url, timeout=60), urls))
+        assert [answer.status_code for answer in answers] == [200] * 16, "".join(log)
+        assert all(answer.content == package.data for answer, package in zip(answers, packages * 8, strict=True))
+        assert [(request.status, request.sent) for request in upstream.requests if request.status == 206] == [
+            (206, len(packages[0].data) - len(left))
+        ]

@@ -224,7 +224,6 @@ class Transfer:
         """In a thread."""
         if self._find():
             return
-        self._refuse_too_large()
         incoming, source = self._store.layout.incoming, replace(self.source, awaited=True)
         try:
             staged = download(self._means.http, incoming, source, self._arrived, self._means.hosts, self._needless)
@@ -254,9 +253,13 @@ class Transfer:
         self._loop.call_soon_threadsafe(self._beat)
 
     def _needless(self) -> bool:
-        """Whether the store has got it meanwhile. If not, this process asks upstream now. In a thread."""
+        """Whether the store has got it meanwhile. If not, this process asks upstream now: the partial is ours. In a thread.
+
+        Raises PlanTooLarge.
+        """
         if self._store.blobs.size(self._digest) is not None:
             return True
+        self._refuse_too_large()
         self._asked = time.monotonic()
         return False
 
@@ -271,10 +274,13 @@ class Transfer:
         return None if self._asked is None else (self._answered or time.monotonic()) - self._asked
 
     def _refuse_too_large(self) -> None:
-        """Raise PlanTooLarge if the file would not leave `min_free` on the disk, as a sync does."""
-        size, available = self.source.file.size or 0, self._store.room(self._means.http.settings.room)
-        if size > available:
-            raise PlanTooLarge(self.source.file.name, size, available)
+        """Raise PlanTooLarge if what the partial lacks would not leave `min_free` on the disk, as a sync does."""
+        present, available = self._partial.stat().st_size, self._store.room(self._means.http.settings.room)
+        missing = (self.source.file.size or 0) - present
+        if missing > available:
+            if not present:
+                fs.unlink(self._partial)
+            raise PlanTooLarge(self.source.file.name, missing, available)
 
     def _find(self) -> bool:
         """Whether the store has it; then that is the right file."""
