@@ -29,8 +29,17 @@ module raises and catches live in that module.
 """
 
 from pathlib import Path
+from typing import TypeVar
 
 from . import units
+
+_Error = TypeVar("_Error", bound=BaseException)
+
+
+def without_frames(error: _Error) -> _Error:
+    """An error that is to be remembered: what raised it, and what raised that, would be kept too, with all their variables."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 class SnapmirrorError(Exception):

@@ -1,11 +1,14 @@
 """metadata = "on-request": under `current` an index is read when it is asked for, and a sync seals what is known by then."""
 
+import asyncio
+import gc
 import hashlib
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +23,20 @@ from pypi_index import JSON, Index
 from serving import server
 from upstream import Call, Html, Stall, Status, Upstream
 from wheels import wheel
+
+from snapmirror.cli.ecosystems import ECOSYSTEMS
+from snapmirror.ecosystem import Want
+from snapmirror.pypi import PypiRepo
+from snapmirror.readings import File
+from snapmirror.serve.answers import Refused
+from snapmirror.serve.fresh import Fresh
+from snapmirror.serve.pull import Puller, hosts_of
+from snapmirror.serve.settings import origins_of
+from snapmirror.store.store import Store
+from snapmirror.sync.live import LiveMetadata
+from snapmirror.transfer.download import Source
+from snapmirror.transfer.http import Http
+from snapmirror.transfer.settings import Download
 
 
 @pytest.fixture
@@ -130,6 +147,43 @@ def test_what_is_not_there_is_asked_for_once_in_a_while(mirror: Mirror, index: I
         assert _when_asked(index, url, "flask") == ["flask 200"]
         assert time.monotonic() - began > 1
         assert files(page(url, "flask")) == ["flask-1.0-py3-none-any.whl"]
+
+
+def test_what_is_not_there_takes_little_memory(index: Index, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Who asks for one name after another that upstream does not have, or for such files, does not fill it."""
+    repo = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", download="on-demand", metadata="on-request")
+    origins = origins_of(ECOSYSTEMS, [repo])
+    settings = Download(retries=0, min_free="0%")
+
+    async def ask(fresh: Fresh, puller: Puller, numbers: range) -> None:
+        for number in numbers:
+            with pytest.raises(Refused, match="upstream has no such thing"):
+                await fresh.freshen("pypi", Want(f"none-{number}", itself=True))
+            content = hashlib.sha256(str(number).encode()).digest()
+            source = Source(File(f"none-{number}", 1, content, None), (f"{index.url}/none-{number}",))
+            await puller.follow(source, origins["pypi"]).end()
+            with pytest.raises(Refused, match="upstream has lost it"):
+                puller.check(source, origins["pypi"])
+
+    async def measure(store: Store) -> int:
+        """Bytes that are kept of a name and a file."""
+        live = LiveMetadata(store, ECOSYSTEMS, [repo], lambda: Http(settings, print))
+        fresh, puller = Fresh(store, live, origins), Puller(store, settings, hosts_of(store))
+        await ask(fresh, puller, range(10))
+        tracemalloc.start()
+        await ask(fresh, puller, range(10, 60))
+        index.clear()
+        caplog.clear()
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        fresh.close()
+        await puller.close()
+        return kept // 50
+
+    Store.create(tmp_path / "store")
+    with Store.open(tmp_path / "store", write=True) as store:
+        assert asyncio.run(measure(store)) < 10_000
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from ..ecosystem import Want
-from ..errors import AbsentError, SnapmirrorError, TransportError, UpstreamError
+from ..errors import AbsentError, SnapmirrorError, TransportError, UpstreamError, without_frames
 from ..store.catalog import Catalog
 from ..store.records import RepoState
 from ..store.store import Store
@@ -156,7 +156,7 @@ class Fresh:
         try:
             await self._turns.run(repo, partial(self._live.refresh, repo, name))
         except UpstreamError as error:
-            problem = error
+            problem = without_frames(error)
         except SnapmirrorError as error:
             problem = UpstreamError(repo, str(error))
         except asyncio.CancelledError:

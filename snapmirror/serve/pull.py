@@ -18,7 +18,16 @@ from typing import NamedTuple
 
 from .. import clock
 from ..digests import blake3_of
-from ..errors import AbsentError, DiskFull, LockedError, MismatchError, PlanTooLarge, SnapmirrorError, StoreError
+from ..errors import (
+    AbsentError,
+    DiskFull,
+    LockedError,
+    MismatchError,
+    PlanTooLarge,
+    SnapmirrorError,
+    StoreError,
+    without_frames,
+)
 from ..store import fs
 from ..store.live import Blocked, Lost
 from ..store.store import Store
@@ -129,7 +138,7 @@ class Puller:
         if isinstance(error, AbsentError | MismatchError | RefusedError):
             if len(self._failures) >= _MAX_FAILURES:
                 del self._failures[next(iter(self._failures))]
-            self._failures[key] = (error, self._now() + negative)
+            self._failures[key] = (without_frames(error), self._now() + negative)
 
     def forgive(self) -> None:
         """Forget failures: there is a new snapshot, and that sync may have found out more."""
