@@ -1,6 +1,7 @@
 """Installers: folders behind listings of every kind, mirrored, served, and readable again by what reads upstream."""
 
 import contextlib
+import gc
 import hashlib
 import itertools
 import json
@@ -8,6 +9,7 @@ import os
 import re
 import shutil
 import time
+import tracemalloc
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -18,13 +20,17 @@ from typing import Any
 import pytest
 from inprocess import store_at, sync
 from mirror import Mirror
-from serving import free_port, running, serving
+from serving import free_port, running, server, serving
 from upstream import Body, Call, Html, Status, Upstream
 
+from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.digests import sha256
 from snapmirror.errors import BadIndexError
 from snapmirror.files import FilesRepo, leaf, names, pages
 from snapmirror.readings import File
+from snapmirror.serve.answers import FolderAnswer
+from snapmirror.serve.resolve import Resolver
+from snapmirror.serve.view import Watch
 
 LINUX, WINDOWS = "Anaconda3-2025.06-0-Linux-x86_64.sh", "Anaconda3-2025.06-0-Windows-x86_64.exe"
 WHEN = 1_749_723_153  # 2025-06-12 10:12:33 UTC
@@ -736,6 +742,34 @@ def test_served_checked_repaired_and_collected(upstream: Upstream, mirror: Mirro
     assert not blob.exists()
     assert tree(mirror, "in/x") == {"a:1.sh": b"def", "new.sh": b"ghi"}
     mirror.run("check", "--read-data")
+
+
+def test_many_files_in_many_folders(mirror: Mirror, tmp_path: Path) -> None:
+    """A file is found without all the others being read, and a folder that was asked for does not keep them in memory."""
+    paths = [f"f{number // 20}/{number}.sh" for number in range(2000)]
+    digest = hashlib.sha256(b"abc").hexdigest()
+    entries = [{"url": path, "name": path, "size": 3, "sha256": digest} for path in paths]
+    write(tmp_path, {paths[7]: b"abc", "list.json": json.dumps(entries).encode()})
+    mirror.add("x", (tmp_path / "list.json").as_uri(), kind="files", download="on-demand")
+    mirror.sync()
+    reader = mirror.reader("x/")
+
+    with mirror.store() as store:
+        resolver = Resolver(store, ECOSYSTEMS, Watch(store).view(), "", {})
+        resolver.resolve("/x/f0/")
+        tracemalloc.start()
+        assert all(isinstance(resolver.resolve(f"/x/f{number}/"), FolderAnswer) for number in range(1, 100))
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert kept < 100 * 3_000
+
+    for bucket in {*reader.document.buckets} - {*reader.buckets_of([paths[7]])}:
+        store.blobs.path(bucket).unlink()
+    mirror.write()
+    with server(mirror.config) as (url, _):
+        assert get(f"{url}/x/{paths[7]}")[::2] == (200, b"abc")
+        assert get(f"{url}/x/f0/")[0] == 503
 
 
 def test_mistakes_in_the_configuration(mirror: Mirror) -> None:

@@ -80,13 +80,11 @@ def beside(store: Store, ecosystems: Mapping[str, Ecosystem], repo: RepoState, f
     ]
 
 
-def is_folder(reader: DirectoryReader, path: str) -> bool:
-    """Whether a directory whose names are paths has files below this one. There, leaves have the names of their files."""
-    return any(name.startswith(f"{path}/") for name in reader.leaves)
-
-
-def table(title: str, reader: DirectoryReader, ecosystem: Ecosystem, folder: str) -> bytes:
-    """A folder of a directory whose names are paths, as a table with the columns of Anaconda's, which scripts read."""
+def table(title: str, store: Store, ecosystem: Ecosystem, state: DirectoryState, folder: str) -> bytes:
+    """A folder of a directory whose names are paths, as a table with the columns of Anaconda's, which scripts read. There,
+    leaves have the names of their files.
+    """
+    reader = store.metadata.directory(state.blob)
     above = f"{folder}/" if folder else ""
     inside = [(name, leaf) for name, leaf in reader.leaves.items() if name.startswith(above)]
     folders = dict.fromkeys(name[len(above) :].split("/")[0] + "/" for name, _ in inside if "/" in name[len(above) :])

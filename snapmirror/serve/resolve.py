@@ -224,9 +224,13 @@ class Resolver:
         reader = self._store.metadata.directory(state.blob)
         ecosystem = self._ecosystems[reader.document.kind]
         title = f"{selector}/{place_of(repo, name)}/"
-        if ecosystem.nested and (not rest or listing.is_folder(reader, rest)):
-            title += f"{rest}/" if rest else ""
-            return FolderAnswer(place, (title, state.digest, ""), lambda: listing.table(title, reader, ecosystem, rest))
+        if ecosystem.nested:
+            if rest and not folder and (found := self._listed(place, repo, name, reader, rest)):
+                return found  # asked first: to tell folders, all names have to be read
+            if not rest or reader.has_folder(rest):
+                title += f"{rest}/" if rest else ""
+                page = partial(listing.table, title, self._store, ecosystem, state, rest)
+                return FolderAnswer(place, (title, state.digest, ""), page)
         if not rest:
             key = (title, state.digest, state.since, *(one.digest for other, one in states.directories.items() if not other))
             rows = partial(listing.beside, self._store, self._ecosystems, states, name)

@@ -27,6 +27,8 @@ _MOST_BUCKETS = 1 << 20
 _DECODED = 16_384
 #: directories of which the counts are kept; ten years of a channel have 22,000
 _MOST_COUNTS = 1 << 17
+#: directories of which the folders are kept
+_MOST_FOLDERS = 16
 
 
 class Derived(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,6 +154,7 @@ class Metadata:
         self._directories = _Directories(self._read_directory)
         self._bucket = lru_cache(_DECODED)(lambda digest: self._decode(digest, Bucket))
         self._counts = lru_cache(_MOST_COUNTS)(lambda digest: self._decode(digest, Counts))
+        self.folders = lru_cache(_MOST_FOLDERS)(self._find_folders)
 
     def _decode(self, digest: Digest, type_: type[Any]) -> Any:
         try:
@@ -201,6 +204,19 @@ class Metadata:
         found: _Names = self._decode(bucket, _Names)
         return found.leaves
 
+    def _find_folders(self, directory: Digest) -> set[str]:
+        """The folders below a directory whose names are paths. Raises DamagedError if it can't be read."""
+        found: set[str] = set()
+        buckets = self.directory(directory).document.buckets
+        self.expect(buckets)
+        for bucket in buckets:
+            for name in self.bucket(bucket).leaves:
+                folder = name.rpartition("/")[0]
+                while folder and folder not in found:
+                    found.add(folder)
+                    folder = folder.rpartition("/")[0]
+        return found
+
     def leaf(self, digest: Digest) -> bytes:
         """The canonical, uncompressed bytes of a leaf. Raises DamagedError if it can't be read."""
         try:
@@ -237,6 +253,10 @@ class DirectoryReader:
     def lists(self, name: str) -> bool:
         """Whether it has a leaf of this name that lists a file."""
         return name in self._bucket(name).listing
+
+    def has_folder(self, path: str) -> bool:
+        """Whether there are names below a path, in a directory whose names are paths."""
+        return path in self._metadata.folders(self.digest)
 
     def read_leaf(self, name: str) -> bytes | None:
         """The canonical bytes of the leaf of a name, None if there is none."""
