@@ -217,7 +217,20 @@ def test_one_name_for_files_of_two_projects(tmp_path: Path) -> None:
     reader = published(tmp_path / "store", found)
     for content in found.values():
         for path, one in leaf.paths(content).items():
-            assert Pypi().locate(reader, path) == FileAt(one, immutable=True)
+            assert Pypi().locate(reader, path) == FileAt(one, immutable=not path.endswith(".metadata"))
+
+
+def test_what_lies_beside_a_file_is_not_named_by_its_own_hash(tmp_path: Path) -> None:
+    """Upstream may make it anew: caches are not to keep the old one for a year."""
+    shown = page.read(answer({"name": "foo-bar", "files": [record(provenance="https://x.example/integrity")]}), "foo-bar")
+    content = page.draft("foo-bar", shown, BASE, b"", provenance=True).content
+    reader = published(tmp_path / "store", {"foo-bar": content})
+    found = {path: Pypi().locate(reader, path) for path in leaf.paths(content)}
+    assert {path: one.immutable for path, one in found.items() if isinstance(one, FileAt)} == {
+        f"{BLAKE}/{WHEEL}": True,
+        f"{BLAKE}/{WHEEL}.metadata": False,
+        f"{BLAKE}/{WHEEL}.provenance": False,
+    }
 
 
 def test_one_file_of_thousands_is_found_at_once(tmp_path: Path) -> None:
@@ -225,7 +238,7 @@ def test_one_file_of_thousands_is_found_at_once(tmp_path: Path) -> None:
     content = draft(*(record(f"foo_bar-1.{number}-py3-none-any.whl") for number in range(3000))).content
     reader = published(tmp_path / "store", {"foo-bar": content})
     path = f"{BLAKE}/foo_bar-1.1500-py3-none-any.whl.metadata"
-    assert Pypi().locate(reader, path) == FileAt(leaf.paths(content)[path], immutable=True)
+    assert Pypi().locate(reader, path) == FileAt(leaf.paths(content)[path])
     assert least(lambda: Pypi().locate(reader, path)) < least(lambda: leaf.paths(content)) / 2
 
 

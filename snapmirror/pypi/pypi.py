@@ -166,7 +166,8 @@ class Pypi(Ecosystem):
         for project in dict.fromkeys((self.leaf_at(reader, path), names.leaf_of(found[1]))):
             content = reader.read_leaf(project)
             if content and (file := leaf.paths(_speaking_of(found[1], content)).get(path)):
-                return FileAt(file, immutable=True)
+                # what lies beside a file has the file's hash in its path, not its own
+                return FileAt(file, immutable=not path.endswith(names.SIDECARS))
         return None
 
     def supplement(self, leaf_: bytes, read: Callable[[File], IO[bytes] | None]) -> Mapping[str, bytes]:
