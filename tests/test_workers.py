@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from snapmirror.serve import workers
 from snapmirror.serve.app import Server
 from snapmirror.serve.settings import Serve
 from snapmirror.serve.sockets import bind
+from snapmirror.store.records import Pin
 from snapmirror.web import faces
 
 __all__ = ["built"]
@@ -455,6 +457,25 @@ def test_a_worker_that_dies_is_replaced(built: Built) -> None:
         eventually(lambda: len(running.workers()) == 2 and victim not in running.workers())
         for _ in range(20):
             assert running.served.get(FILE).content == TOOL.data
+        assert running.end() == 0
+
+
+def test_what_was_published_a_moment_ago_is_there(built: Built) -> None:
+    """Another process may have seen it, and told a client of it, right after this one looked at the store for the last time."""
+    built.publish({"main": {"noarch": [TOOL]}}, at="20261118T010000Z")
+    record = built.root / "snapshots" / f"{built.publish({'main': {'noarch': [LARGE]}}, at=ID)}.json"
+    hidden = record.rename(built.root / "hidden")
+    pin = Pin(name="paper", snapshot="20261118T010000Z", set=ID)
+    with serving(built) as running, built.open(write=True) as store:
+        for path, publish in [
+            (f"/current/main/noarch/{LARGE.filename}", lambda: hidden.rename(record)),
+            (f"/paper/main/noarch/{TOOL.filename}", lambda: store.snapshots.write_pin(pin)),
+        ]:
+            time.sleep(1.2)  # until names are seen to change by the date of their folder
+            assert running.served.get(path).status_code == 404
+            publish()
+            time.sleep(0.2)
+            assert running.served.get(path).status_code == 200
         assert running.end() == 0
 
 

@@ -14,7 +14,7 @@ from ..errors import DamagedError, Forgotten, SelectorError, SnapmirrorError, Us
 from ..store.catalog import CURRENT
 from ..store.store import Store
 from . import internal
-from .answers import NotReading, Refused
+from .answers import UNCACHED, NotReading, Refused
 from .api import PREFIX as API
 from .api import ApiSender
 from .auth import Guard
@@ -170,9 +170,14 @@ class Server:
         try:
             return await self._answer(request, path, present)
         except (Refused, DamagedError) as error:
-            if (isinstance(error, Refused) and error.status != 503) or self._watch.problem:
+            if self._watch.problem:
                 raise
-            self._watch.renew()  # what is missing may be of a snapshot that was forgotten a moment ago
+            if not isinstance(error, Refused) or error.status == 503:
+                self._watch.renew()  # what is missing may be of a snapshot that was forgotten a moment ago
+            elif error.status == 404 and error.cache is UNCACHED:  # else it was upstream that said so
+                self._watch.hurry()  # another process may have seen, and told clients of, what was published a moment ago
+            else:
+                raise
             anew = self._look(path)
             if anew is present:
                 raise
@@ -272,6 +277,7 @@ class Server:
         except Refused as refused:
             stale, name = known.stale if known else None, asked.want.name
             if not known or not stale or refused.status != 404 or (refused.place and not name):
+                refused.cache = known or refused.cache
                 raise
             unknown = Refused(stale.status, f"{name or asked.repo}: nothing is held, and {stale.problem}")
             unknown.cache = known

@@ -20,6 +20,8 @@ from ..store.store import Store
 _log = logging.getLogger(__name__)
 #: seconds between two looks at the store
 _INTERVAL = 0.5
+#: how many times as long as a look took it is until the next one that nobody knows to be worth it
+_REST = 10
 #: tells what repos with metadata on request have now, by path; see fresh.Live
 States = Callable[[Catalog], Mapping[str, RepoState]]
 #: id of the record that stands for these: only `current` comes so late
@@ -57,7 +59,7 @@ class View(NamedTuple):
 
 
 class Watch:
-    """Looks for changes in the store at most twice a second, when asked for the view."""
+    """Looks for changes in the store when asked for the view: at most twice a second, unless told that there may be some."""
 
     def __init__(self, store: Store, states: States = lambda _: {}) -> None:
         self._store = store
@@ -65,7 +67,7 @@ class Watch:
         self._later = _Later({}, {})
         #: why the store can't be read, empty if it can
         self.problem = ""
-        self._next_look = 0.0
+        self._next_look = self._rested = 0.0
         self._seen: tuple[int | None, ...] = ()
         self._view = View(Catalog(), Catalog(), {}, frozenset(), store.now())
         self.view()
@@ -76,7 +78,8 @@ class Watch:
         selector: of the request. An id later than all that are known is looked for at once: it would mean the one before it.
         """
         if time.monotonic() >= self._next_look or self._is_news(selector):
-            self._next_look = time.monotonic() + _INTERVAL
+            began = time.monotonic()
+            self._next_look = began + _INTERVAL
             try:
                 self._look()
             except (DamagedError, OSError) as error:
@@ -84,11 +87,17 @@ class Watch:
                 if problem != self.problem:
                     _log.error("serving what was last read: %s", problem)
                 self.problem = problem
+            ended = time.monotonic()
+            self._rested = ended + _REST * (ended - began)
         return self._view
 
     def renew(self) -> None:
         """Have the next call of `view` look, whenever the last one did."""
         self._next_look = 0.0
+
+    def hurry(self) -> None:
+        """Have the next call of `view` look, unless looks would then take much of the time."""
+        self._next_look = min(self._next_look, self._rested)
 
     def _is_news(self, selector: str) -> bool:
         """Whether a selector is an id later than all that are known."""
