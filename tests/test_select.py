@@ -234,6 +234,19 @@ def test_record_with_another_name_than_its_file_is_selected_by_its_own(tmp_path:
     assert kept(tmp_path, upstream, exclude=["old"])[0] == {"tool-1.0-0.conda", "lib-1.0-0.conda"}
 
 
+def test_names_that_differ_in_case_only_are_one_name(tmp_path: Path, upstream: Upstream) -> None:
+    """As conda compares them; the files of both are kept, and counted where a rule leaves them out."""
+    made = Channel(upstream.root / "chan")
+    made.add(make_package("Foo", "1.0"), make_package("foo", "2.0"), make_package("bar"))
+    made.publish()
+    with store_at(tmp_path / "store") as store:
+        select(store, f"{upstream.url}/chan", exclude=["zzz"])
+        assert listed(store, "noarch") == {"Foo-1.0-0.conda", "foo-2.0-0.conda", "bar-1.0-0.conda"}
+        report = select(store, f"{upstream.url}/chan", include=["foo", "bar"], newest=1)
+        assert listed(store, "noarch") == {"foo-2.0-0.conda", "bar-1.0-0.conda"}
+        assert report.repos["c"].directories["noarch"].dropped == {"newest": 1}
+
+
 def test_changed_selection_takes_effect_though_upstream_has_not_changed_and_is_no_shrinking(
     tmp_path: Path, upstream: Upstream, own: Channel
 ) -> None:

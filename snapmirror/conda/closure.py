@@ -47,8 +47,10 @@ class Shelf:
         #: {record: the rule that drops it}
         self.dropped: dict[Listed, str] = {}
         self._records: dict[str, list[Listed]] = {}
-        #: {name: as upstream writes it}
-        self._names = {name.lower(): name for name in reading.sources}
+        #: {name: as upstream writes it, once or in several ways}
+        self._names: dict[str, list[str]] = {}
+        for name in reading.sources:
+            self._names.setdefault(name.lower(), []).append(name)
 
     @property
     def names(self) -> Collection[str]:
@@ -57,13 +59,14 @@ class Shelf:
 
     def read(self, names: Iterable[str]) -> None:
         """Read the records of names, if these are in it and were not read yet. Raises UpstreamError."""
-        wanted = [found for name in names if (found := self._names.get(name)) and found not in self.drafts]
+        wanted = [found for name in names for found in self._names.get(name, ()) if found not in self.drafts]
         for draft in self.reading.drafts(wanted) if wanted else ():
             self.drafts[draft.name] = draft
-            self._names.setdefault(draft.name.lower(), draft.name)  # a record may have another name than its file
+            self._names.setdefault(draft.name.lower(), [draft.name])  # a record may have another name than its file
             records = list(listed(draft.content)) if draft.content else []
             self.dropped |= self.rules.dropped(records)
-            self._records[draft.name.lower()] = [record for record in records if record not in self.dropped]
+            left = [record for record in records if record not in self.dropped]
+            self._records.setdefault(draft.name.lower(), []).extend(left)
 
     def records(self, name: str) -> list[Listed]:
         """The records of a name that was read, without those that a rule of single records drops."""
