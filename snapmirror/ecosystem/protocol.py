@@ -123,11 +123,18 @@ class Reads(Protocol):
         """Paths of the repos that this repo publishes as one, the first having precedence. Empty if it has an upstream."""
         return ()
 
-    def merge(self, repo: Any, readers: Mapping[str, DirectoryReader], denied: Mapping[str, Collection[str]]) -> Reading:
+    def merge(
+        self,
+        repo: Any,
+        readers: Mapping[str, DirectoryReader],
+        denied: Mapping[str, Collection[str]],
+        known: Mapping[str, Collection[str]],
+    ) -> Reading:
         """The state of a repo that is `merged` of others.
 
         readers: {path of a repo: its directory "", as the same snapshot publishes it}
         denied: {path of a repo: names of leaves that the operator denies there}; no later repo supplies these names
+        known: {path of a repo that could not be read: names that later repos may supply}; any other may be new in it
         """
         raise LookupError("repos of this kind are not merged")
 

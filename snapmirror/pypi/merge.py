@@ -27,10 +27,14 @@ class MergedReading(Reading):
     """Several directories as one. Fulfils `readings.Reading`."""
 
     def __init__(
-        self, directories: Sequence[tuple[str, DirectoryReader]], denied: Mapping[str, Collection[str]] | None = None
+        self,
+        directories: Sequence[tuple[str, DirectoryReader]],
+        denied: Mapping[str, Collection[str]] = {},
+        known: Mapping[str, Collection[str]] = {},
     ) -> None:
         """directories: (path of a repo, what it publishes in the same snapshot), the first wins
         denied: {path of a repo: projects that the operator denies there}
+        known: {path of a repo that could not be read: projects that later ones may supply}; any other may be new in it
         """
         self.bases: tuple[str, ...] = tuple(reader.document.origin for _, reader in directories)
         self.info: dict[str, Any] = {"merged": [path for path, _ in directories]}
@@ -42,13 +46,14 @@ class MergedReading(Reading):
         self.sources: Mapping[str, Digest] = {}
         sources = {}
         kept_free: set[str] = set()
+        allowed: Collection[str] | None = None
         for path, reader in directories:
             for name, digest in reader.leaves.items():
-                if name not in self._owners and name not in kept_free:
+                if name not in self._owners and name not in kept_free and (allowed is None or name in allowed):
                     self._owners[name] = path, reader
                     sources[name] = blake3(_SALT + path.encode() + b"\0" + digest).digest()
-            nothing_of = (denied or {}).get(path, ())
-            kept_free.update(map(leaf_of, reader.document.withheld), reader.document.aside, nothing_of)
+            kept_free.update(map(leaf_of, reader.document.withheld), reader.document.aside, denied.get(path, ()))
+            allowed = known.get(path, allowed)
         self.sources = sources
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:

@@ -96,9 +96,15 @@ class Pypi(Ecosystem):
         """See Ecosystem.merged."""
         return repo.merge
 
-    def merge(self, repo: PypiRepo, readers: Mapping[str, DirectoryReader], denied: Mapping[str, Collection[str]]) -> Reading:
+    def merge(
+        self,
+        repo: PypiRepo,
+        readers: Mapping[str, DirectoryReader],
+        denied: Mapping[str, Collection[str]],
+        known: Mapping[str, Collection[str]],
+    ) -> Reading:
         """See Ecosystem.merge."""
-        return MergedReading([(path, readers[path]) for path in repo.merge], denied)
+        return MergedReading([(path, readers[path]) for path in repo.merge], denied, known)
 
     def select(
         self, repos: Mapping[str, PypiRepo], readings: Mapping[tuple[str, str], Reading], present: datetime

@@ -105,4 +105,6 @@ class MergingSync(LaterSync):
             if path not in readers:  # its names would be those of the next one, and so anybody's
                 raise TransportError(path, "has no state yet, and nothing is published without it")
         denied = {other.repo.path: other.rules.forbidden for other in self._others}
-        return self.ecosystem.merge(self.repo, readers, denied)
+        before = self.reader.leaves if self.reader else {}
+        known = {other.repo.path: before for other in self._others if other.problem}
+        return self.ecosystem.merge(self.repo, readers, denied, known)
