@@ -55,6 +55,7 @@ class RemoteStore(Store):
     """Fulfils what `store.store.Store` does. Its `layout` is that of the cache."""
 
     blobs: RemoteBlobs
+    far: FarBlobs
 
     def __init__(
         self, cache: Layout, objects: Objects, now: clock.Clock, key: "PrivateKey | None" = None, hot: int = 0
