@@ -157,8 +157,8 @@ def test_exceptions_are_needed() -> None:
     assert not (set(WRITERS) | set(CLOCKS)) - used
 
 
-#: library -> its importers: of py-rattler two, one for what records say and one for what is in archives
-IMPORTERS = {"lmdb": {"store/index.py"}, "rattler": {"conda/specs.py", "conda/packages.py"}}
+#: library -> its importers: of py-rattler three, for what records say, for environments, and for what is in archives
+IMPORTERS = {"lmdb": {"store/index.py"}, "rattler": {"conda/specs.py", "conda/solving.py", "conda/packages.py"}}
 
 
 @pytest.mark.parametrize(("library", "where"), IMPORTERS.items())

@@ -12,7 +12,7 @@ from ..digests import Digest
 from ..ecosystem.environments import ABSENT, OTHER, At, Environment, Found, Held, Mirrored, Place
 from ..errors import UsageError
 from ..store.directories import DirectoryReader
-from . import leaf, names, specs
+from . import leaf, names, solving
 from .listed import listed
 from .wanted import Included, is_explicit, read_file
 
@@ -108,7 +108,7 @@ class Solving(Environment):
     def __init__(self, name: str, included: Included, mirrored: Mirrored, records: Records) -> None:
         """name: of the file, for messages. Raises ValueError for what can't be solved."""
         for spec in included.specs:
-            specs.verify_solvable(spec)
+            solving.verify_solvable(spec)
         self._name = name
         self._specs = included.specs
         self._platform = _platform(mirrored)
@@ -118,7 +118,7 @@ class Solving(Environment):
         #: what was looked for on the way to each of the last solutions, and that
         self._solved: list[tuple[_Looked, Found]] = []
         #: by channel, directory and leaf
-        self._packages: dict[tuple[int, str, Digest], Sequence[specs.Package]] = {}
+        self._packages: dict[tuple[int, str, Digest], Sequence[solving.Package]] = {}
         #: by leaf and file
         self._held: dict[tuple[Digest, str], Held] = {}
 
@@ -129,7 +129,7 @@ class Solving(Environment):
                 return found
         looked = {}
 
-        def packages(channel: int, directory: str, name: str) -> Sequence[specs.Package]:
+        def packages(channel: int, directory: str, name: str) -> Sequence[solving.Package]:
             looked[channel, directory, name] = digest = self._look(directories, channel, directory, name)
             return self._of_leaf(directories, channel, directory, digest) if digest else ()
 
@@ -151,23 +151,23 @@ class Solving(Environment):
 
     def _of_leaf(
         self, directories: Mapping[Place, DirectoryReader], channel: int, directory: str, digest: Digest
-    ) -> Sequence[specs.Package]:
+    ) -> Sequence[solving.Package]:
         """The packages of a leaf, without those that are there in a better format too, and without wheels."""
         key = channel, directory, digest
         if key not in self._packages:
             records = {one.file: one for one in listed(directories[self._repos[channel], directory].read(digest))}
             worse = {file.removesuffix(".conda") + ".tar.bz2" for file in records if file.endswith(".conda")}
             chosen = [one for file, one in records.items() if file not in worse and not file.endswith(".whl")]
-            self._packages[key] = [made for one in chosen if (made := specs.package(one, channel, directory))]
+            self._packages[key] = [made for one in chosen if (made := solving.package(one, channel, directory))]
         return self._packages[key]
 
     def _solve(
-        self, directories: Mapping[Place, DirectoryReader], packages: Callable[[int, str, str], Sequence[specs.Package]]
+        self, directories: Mapping[Place, DirectoryReader], packages: Callable[[int, str, str], Sequence[solving.Package]]
     ) -> Found:
         channels = [partial(packages, number) for number in range(len(self._repos))]
         try:
-            solution = specs.solve(channels, self._specs, self._platform)
-        except specs.Unsolvable as problem:
+            solution = solving.solve(channels, self._specs, self._platform)
+        except solving.Unsolvable as problem:
             return Found({}, {self._name: str(problem)})
         files: dict[str, Mapping[At, Held]] = {}
         for one in solution:
@@ -189,7 +189,7 @@ class Solving(Environment):
 def _platform(mirrored: Mirrored) -> str:
     """For which platform to solve: the stated one, else the only one, else this machine's. Raises UsageError."""
     directories = {directory for _, directory in mirrored.places} - {"noarch"}
-    known = sorted(directory for directory in directories if specs.is_platform(directory))
+    known = sorted(directory for directory in directories if solving.is_platform(directory))
     text = ", ".join(known) or "none"
     if mirrored.platform:
         if mirrored.platform not in known:
@@ -197,9 +197,9 @@ def _platform(mirrored: Mirrored) -> str:
         return mirrored.platform
     if len(known) == 1:
         return known[0]
-    if known and specs.this_platform() not in known:
+    if known and solving.this_platform() not in known:
         raise UsageError(f"name the platform for which it is to be solved, with --platform (there are: {text})")
-    return specs.this_platform()
+    return solving.this_platform()
 
 
 def _in_order(repos: Collection[str], channels: Sequence[str]) -> tuple[list[str], list[str]]:

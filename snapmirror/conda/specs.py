@@ -6,41 +6,16 @@ Records may hold dependencies that are no specs, and versions that are none: `de
 matches nothing. A spec that the operator has written is parsed by `Spec`, which raises.
 """
 
-import asyncio
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import Protocol
 
-from rattler import (
-    BuildString,
-    ChannelPriority,
-    Gateway,
-    GenericVirtualPackage,
-    LockFile,
-    MatchSpec,
-    PackageName,
-    PackageRecord,
-    RepoDataRecord,
-    Subdir,
-    Version,
-)
-from rattler import solve as _rattler_solve
-from rattler.exceptions import (
-    InvalidMatchSpecError,
-    InvalidPackageNameError,
-    InvalidVersionError,
-    ParseSubdirError,
-    SolverError,
-)
+from rattler import BuildString, LockFile, MatchSpec, PackageRecord, Version
+from rattler.exceptions import InvalidMatchSpecError, InvalidPackageNameError, InvalidVersionError
 
-from .. import clock
-from .leaf import Record, listed_at, texts
-
-if TYPE_CHECKING:
-    from .listed import Listed
+from .leaf import Record, texts
 
 #: a build string (CEP 26), as rattler enforces it
 _BUILD = re.compile(r"[A-Za-z0-9_.+]{1,64}").fullmatch
@@ -61,18 +36,6 @@ _PARTS = {
 #: nobody needs a longer spec, or one with more brackets. rattler reads what is nested, and what is joined by `and`, by calling
 #: itself: of some thousands of these the process dies
 _LONGEST, _MOST_BRACKETS = 4096, 64
-
-#: a record as the solver takes it
-Package = RepoDataRecord
-#: the system of the machines that environments are solved for, as packages ask for it: a Linux with the glibc of Debian 10,
-#: a macOS 13, and no GPU
-_SYSTEMS = {
-    "linux": (("__unix", "0"), ("__linux", "5.10"), ("__glibc", "2.28")),
-    "osx": (("__unix", "0"), ("__osx", "13.0")),
-    "win": (("__win", "0"),),
-}
-#: the names of machines (`__archspec`) where the platform has another
-_MACHINES = {"64": "x86_64", "32": "x86"}
 
 
 class Stated(Protocol):
@@ -132,12 +95,12 @@ class Build:
     def described(self) -> PackageRecord | None:
         """The same, with what specs can only ask for in brackets. To set that takes longer than all else."""
         if self._stated is not None and self.package is not None:
-            _describe(self.package, self._stated)
+            describe(self.package, self._stated)
             self._stated = None
         return self.package
 
 
-def _describe(package: PackageRecord, stated: Stated) -> None:
+def describe(package: PackageRecord, stated: Stated) -> None:
     """Set what specs can only ask for in brackets, as far as a record states it in the form that it has to have."""
     for key in ("license", "license_family"):
         if isinstance(text := stated.get(key), str):
@@ -161,7 +124,7 @@ class Spec:
 
     def __init__(self, text: str) -> None:
         """Raises ValueError, with what is wrong, for a text that is no spec."""
-        if not _is_readable(text):
+        if not is_readable(text):
             raise ValueError(f"it is longer than {_LONGEST} characters, or has more than {_MOST_BRACKETS} brackets")
         try:
             self._spec = MatchSpec(text, exact_names_only=False)
@@ -228,7 +191,7 @@ class Spec:
         return package is not None and self._spec.matches(package) and self._spec.subdir in (None, build.subdir)
 
 
-def _is_readable(text: str) -> bool:
+def is_readable(text: str) -> bool:
     """Whether rattler may be given a text that somebody else has written."""
     return len(text) <= _MOST_BRACKETS or (len(text) <= _LONGEST and text.count("(") + text.count("[") <= _MOST_BRACKETS)
 
@@ -262,152 +225,3 @@ def locked(lock: Path) -> Iterator[tuple[str, bytes | None]]:
                 yield from ((record.url, record.sha256 or record.md5) for record in records)
     except Exception as error:  # py-rattler promises no types; whatever it is, the file can't be used
         raise ValueError(str(error)) from None
-
-
-class Unsolvable(Exception):
-    """No set of packages fulfils all specs; the text says which can't be fulfilled."""
-
-
-class Solved(NamedTuple):
-    """A package of a solution."""
-
-    #: number of the channel that it comes from
-    channel: int
-    directory: str
-    #: as the channel was asked for it
-    name: str
-    file: str
-
-
-def this_platform() -> str:
-    """The subdir of this machine's platform: `linux-64`."""
-    return str(Subdir.current())
-
-
-def is_platform(text: str) -> bool:
-    """Whether a text is the subdir of a platform that rattler knows."""
-    try:
-        Subdir(text)
-    except ParseSubdirError:
-        return False
-    return True
-
-
-def verify_solvable(text: str) -> None:
-    """Raise ValueError for a spec that is a pattern, or has one in its condition, or names what the solver does not look at."""
-    spec = Spec(text)
-    if found := "an address" if "://" in text else spec.first_of("subdir"):
-        raise ValueError(f"{text!r} names {found}; name a package of a channel")
-    if spec.name is None:
-        raise ValueError(f"{text!r} is a pattern; name a package")
-    try:
-        MatchSpec(text)
-    except InvalidMatchSpecError as error:
-        raise ValueError(f"{text!r} can't be solved: {error}") from None
-
-
-def package(listed: "Listed", channel: int, directory: str) -> Package | None:
-    """A record as the solver takes it; None for one that it can't read. channel: number among those it is solved from"""
-    build = listed.build
-    depends, constrains, extras = listed.depends, listed.constrains, listed.extras
-    if not all(map(_is_solvable, chain(depends, constrains, *extras.values()))):
-        return None
-    try:
-        record = PackageRecord(
-            build.name,
-            build.version,
-            BuildString(build.build),
-            build.number,
-            directory,
-            depends=depends,
-            constrains=constrains,
-            extra_depends=extras or None,
-        )
-    except (InvalidVersionError, InvalidPackageNameError, ValueError, OverflowError):
-        return None
-    _describe(record, listed.stated)
-    if built := listed_at(None, listed.timestamp):
-        record.timestamp = clock.from_seconds(int(built))
-    base = f"http://{channel}.invalid"
-    return RepoDataRecord(record, listed.file, f"{base}/{directory}/package", base)
-
-
-def _is_solvable(text: str) -> bool:
-    """Whether the solver may be given a record that asks for this: it dies of one that asks for a pattern."""
-    if not _is_readable(text):
-        return False
-    spec = dependency(text) if "*" in text or "^" in text else None
-    return spec is None or spec.name is not None
-
-
-def solve(channels: Sequence[Callable[[str, str], Sequence[Package]]], specs: Sequence[str], platform: str) -> list[Solved]:
-    """The packages of an environment, by name. Nothing is fetched.
-
-    channels: in order of precedence; each gives its packages, if it has any, by directory and name
-    specs: MatchSpecs; platform: the subdir for which it is solved, beside noarch
-    A name is taken from the first channel that has it, and only if that gives no solution from others too, as conda does.
-    Raises Unsolvable, and whatever a channel raises.
-    """
-    try:
-        found = _solve(channels, specs, platform, ChannelPriority.Strict)
-    except Unsolvable:
-        if len(channels) < 2:
-            raise
-        found = _solve(channels, specs, platform, ChannelPriority.Disabled)
-    return sorted(map(_solved, found), key=lambda one: one.name)
-
-
-def _solved(one: Package) -> Solved:
-    _, _, host, directory, _ = one.url.split("/")
-    return Solved(int(host.partition(".")[0]), directory, one.name.normalized, one.file_name)
-
-
-def _solve(
-    channels: Sequence[Callable[[str, str], Sequence[Package]]], specs: Sequence[str], platform: str, priority: ChannelPriority
-) -> list[Package]:
-    sources = [_Source(channel) for channel in channels]
-    try:
-        return asyncio.run(
-            _rattler_solve(
-                sources,
-                [MatchSpec(text) for text in specs],
-                gateway=Gateway(),
-                platforms=[Subdir(platform), Subdir("noarch")],
-                virtual_packages=_system(platform),
-                channel_priority=priority,
-            )
-        )
-    except SolverError as error:
-        raise Unsolvable(" ".join(str(error).split())) from None
-    finally:
-        for source in sources:
-            if source.problem:
-                raise source.problem
-
-
-class _Source:
-    """A channel as rattler asks it. What that raises would come out as an error of rattler's, so it is kept."""
-
-    def __init__(self, channel: Callable[[str, str], Sequence[Package]]) -> None:
-        self._channel = channel
-        self.problem: Exception | None = None
-
-    async def fetch_package_records(self, platform: Subdir, name: PackageName) -> list[Package]:
-        """The packages of one name. Called by rattler."""
-        try:
-            return list(self._channel(str(platform), name.normalized))
-        except Exception as problem:
-            self.problem = problem
-            return []
-
-    def package_names(self, platform: Subdir) -> list[str]:
-        """Nobody asks for all names while an environment is solved, but rattler wants to see the method."""
-        return []
-
-
-def _system(platform: str) -> list[GenericVirtualPackage]:
-    system, _, machine = platform.partition("-")
-    stated = [(name, version, "0") for name, version in _SYSTEMS.get(system, ())]
-    if machine:
-        stated.append(("__archspec", "1", _MACHINES.get(machine, machine)))
-    return [GenericVirtualPackage(PackageName(name), Version(version), BuildString(build)) for name, version, build in stated]

@@ -22,7 +22,7 @@ import msgspec
 
 from snapmirror import addresses, clock, codec, units, weights
 from snapmirror.cli import config
-from snapmirror.conda import derive, flat, leaf, listed, naming, parts, patches, sharded, specs, wanted
+from snapmirror.conda import derive, flat, leaf, listed, naming, parts, patches, sharded, solving, specs, wanted
 from snapmirror.conda import names as conda_names
 from snapmirror.digests import sha256
 from snapmirror.errors import SnapmirrorError, UpstreamError
@@ -224,7 +224,7 @@ def match_spec(data: bytes) -> None:
     text = text_of(data)
     facts = {"name": "a", "version": "1", "build": "0", "build_number": 0, "depends": [text], "constrains": [text]}
     [record] = listed.listed(codec.to_msgpack({"packages.conda": {"a-1-0.conda": facts}}))
-    specs.package(record, 0, "noarch")
+    solving.package(record, 0, "noarch")
     if found := specs.dependency(text):
         assert found.foreign is None or found.foreign
         assert found.matches(record.build) in (True, False)
