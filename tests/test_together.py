@@ -29,7 +29,7 @@ from snapmirror.cli.gc import leaf_digests
 from snapmirror.cli.tree import tree
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
-from snapmirror.errors import ClockError, DiskFull
+from snapmirror.errors import ClockError, DamagedError, DiskFull
 from snapmirror.pypi import PypiRepo
 from snapmirror.store import check, fs, gc, locks, scrub
 from snapmirror.store.eviction import Cache, Room
@@ -91,6 +91,14 @@ def forget_and_gc(root: Path, *snapshots: str) -> None:
     with store_at(root) as store:
         forget(store, *snapshots)
         collect(store)
+
+
+def read_all(root: Path) -> None:
+    """`snapmirror check --read-data`."""
+    with store_at(root) as store:
+        assert [
+            found for found in (*scrub.read_data(store, None), *scrub.read_documents(store)) if isinstance(found, check.Problem)
+        ]
 
 
 def drop_what_was_fetched(root: Path) -> None:
@@ -555,6 +563,40 @@ def test_wrong_bytes_are_taken_out_of_every_tree_and_told_though_trees_come_and_
         assert sum(isinstance(one, check.Problem) for one in found) == 1
         assert not path.exists()
         assert list(store.layout.trees.rglob("link")) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "line", "after"),
+    [
+        ("blobs/*/{lib}", "snapmirror.store.trees:_link_all", False),
+        ("documents/*.zst", "snapmirror.store.trees:_link_all", False),
+        ("documents/*.zst", "snapmirror.sync.export:refill", True),
+    ],
+)
+def test_a_sync_names_what_a_check_takes_away_while_it_makes_trees_and_the_next_one_gets_it_again(
+    files: str, line: str, after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, repo = made(tmp_path / "chan", "lib")
+    bad = files.format(lib=sha256(make_package("lib").data).hex())
+
+    def spoil_and_check() -> None:
+        for path in (tmp_path / "store").glob(bad):
+            path.chmod(0o644)
+            path.write_bytes(b"wrong")
+            path.chmod(0o444)
+        beside(read_all, tmp_path / "store")
+
+    with store_at(tmp_path / "store") as store:
+        sync(store, repo)
+        channel.add(make_package("new"))
+        channel.publish()
+        done = meanwhile(monkeypatch, line, spoil_and_check, after=after)
+        with pytest.raises(DamagedError, match=r"^(blob |documents/)[0-9a-f]{64}(\.zst)?: is gone: .*`sync`.* get it anew"):
+            sync(store, repo)
+        assert done
+        assert len(store.catalog().records) == 1
+        assert sync(store, repo).exit_status(strict=True) == 0
+        assert listed(store, "chan") == {"lib-1.0-0.conda", "new-1.0-0.conda"}
 
 
 def test_a_document_that_is_removed_is_not_mistaken_for_what_gets_its_inode(

@@ -34,7 +34,8 @@ class Trees:
         """Make the object of a listing {path below it: SHA-256}, unless it is there; its name.
 
         elsewhere: where those of its files are that are no blobs
-        Durable on return if `sync`. Needs no lock: it is seen only once it is whole. Raises DamagedError if a path leads out.
+        Durable on return if `sync`. Needs no lock: it is seen only once it is whole. Raises DamagedError if a path leads out,
+        or a file is gone.
         """
         name = name_of(listing)
         if self.path(name).is_dir():
@@ -90,13 +91,28 @@ def leads_out(path: str) -> bool:
     return "//" in inside or "/./" in inside or "/../" in inside or "\0" in inside
 
 
+def gone(path: Path) -> DamagedError:
+    """What to raise of a blob or a document that was to be in a tree and is not there: a check may take it away at any time."""
+    what = f"blob {path.name}" if path.parent.name == path.name[:2] else f"{path.parent.name}/{path.name}"
+    return DamagedError(what, "is gone: a check may just have found it bad; `sync` and `check --repair` get it anew")
+
+
 def _link_all(target: Path, links: Iterable[_Link]) -> None:
     with fs.full_disk(target), fs.Linker(target) as linker:
         for folder, name, path in links:
             try:
-                linker.link(folder, name, path)
-            except OSError as error:
-                if error.errno != errno.EMLINK:
+                _link(linker, folder, name, path)
+            except FileNotFoundError:
+                if os.path.lexists(f"{folder}/{name}"):
                     raise
-                fs.renew(Path(folder, name))  # its inode has as many names as the file system allows (ext4: 65,000)
-                linker.link(folder, name, path)
+                raise gone(Path(folder, name)) from None
+
+
+def _link(linker: fs.Linker, folder: str, name: str, path: str) -> None:
+    try:
+        linker.link(folder, name, path)
+    except OSError as error:
+        if error.errno != errno.EMLINK:
+            raise
+        fs.renew(Path(folder, name))  # its inode has as many names as the file system allows (ext4: 65,000)
+        linker.link(folder, name, path)

@@ -8,6 +8,7 @@ from ..ecosystem import Ecosystem
 from ..store.directories import DirectoryReader
 from ..store.records import Record, place_of
 from ..store.store import Store
+from ..store.trees import gone
 from . import export
 from .settings import Publish
 
@@ -52,7 +53,10 @@ class RepoTrees:
         listing, documents = dict(self.blobs(name)), {}
         for path, (digest, suffix) in self.documents(name, plain=plain).items():
             document = documents[path] = self._store.documents.path(digest, suffix)
-            listing[path] = sha256(document.read_bytes()) if suffix else digest
+            try:
+                listing[path] = sha256(document.read_bytes()) if suffix else digest
+            except FileNotFoundError:
+                raise gone(document) from None
         for path, digest in self._store.documents.put_all(self._pages(name)).items():
             listing[path], documents[path] = digest, self._store.documents.path(digest, "")
         return self._store.trees.build(listing, documents)
