@@ -38,11 +38,17 @@ READERS: dict[str, Callable[[Answer], object]] = {
     "folder": lambda answer: pages.parse(answer.body, URL),
 }
 
-_LOCK = (
-    b"version: 6\nenvironments: {default: {channels: [{url: 'https://x.example/'}], indexes: ['https://x.example/'], packages: "
-    b"{linux-64: [{pypi: 'https://x.example/a-1-py3-none-any.whl'}]}}}\npackages:\n- pypi: https://x.example/a-1-py3-none-any.whl\n"
-    b"  name: a\n  version: '1'\n  requires_dist:\n  - b ; " + b"(" * 30_000 + b"os_name=='a'" + b")" * 30_000 + b"\n"
-)
+
+def lock(marker: bytes) -> bytes:
+    """A pixi.lock with a package of a channel, and one of PyPI whose dependency has a marker."""
+    return (
+        b"version: 6\nenvironments: {default: {channels: [{url: 'https://x.example/'}], indexes: ['https://x.example/'], packages: "
+        b"{linux-64: [{conda: 'https://x.example/noarch/c-1-0.conda'}, {pypi: 'https://x.example/a-1-py3-none-any.whl'}]}}}\n"
+        b"packages:\n- conda: https://x.example/noarch/c-1-0.conda\n- pypi: https://x.example/a-1-py3-none-any.whl\n"
+        b"  name: a\n  version: '1'\n  requires_dist:\n  - b ; " + marker + b"\n"
+    )
+
+
 #: what was wrong: (target, input)
 FOUND = {
     "a record that is not UTF-8 ended the sync": ("repodata", b'{"packages":{"a-1-0.conda":{"name":"a","x":"\xfa"}}}'),
@@ -78,7 +84,10 @@ FOUND = {
     "a condition in brackets, too": ("match_spec", b'a[when="' + b"(" * 30_000 + b"b" + b")" * 30_000 + b'"]'),
     "and one of many parts": ("match_spec", b'a[when="' + b" and ".join([b"b"] * 50_000) + b'"]'),
     "a name that is a pattern, and no channel": ("match_spec", b"https:/^a*"),
-    "a lock whose marker has 30,000 brackets ended the process": ("include_from", _LOCK),
+    "a lock whose marker has 30,000 brackets ended the process": (
+        "include_from",
+        lock(b"(" * 30_000 + b"os_name=='a'" + b")" * 30_000),
+    ),
     "YAML in brackets": ("include_from", b"- " * 3000),
     "YAML with a tag that its reader can't make": ("include_from", b"dependencies: !!bool x"),
 }
@@ -119,6 +128,20 @@ def test_html_that_never_ends(piece: str, read: str) -> None:
     begin = time.monotonic()
     with pytest.raises(BadIndexError):
         READERS[read](answer)
+    assert time.monotonic() - begin < _SOON
+
+
+@pytest.mark.parametrize("parts", [400, 4000])
+def test_a_lock_whose_marker_has_many_parts(parts: int, tmp_path: Path) -> None:
+    """Thousands of them took half a minute and more. A wrapped line, as YAML allows it, hides none."""
+    path = tmp_path / "pixi.lock"
+    path.write_bytes(lock(b"\n      or ".join(b"extra=='e%d'" % number for number in range(parts))))
+    begin = time.monotonic()
+    if parts > 400:
+        with pytest.raises(ValueError, match="a marker, or another text in it, is longer than 8192 characters"):
+            wanted.read_file(path)
+    else:
+        assert wanted.read_file(path).files == {"noarch": {"c-1-0.conda": None}}
     assert time.monotonic() - begin < _SOON
 
 

@@ -496,6 +496,7 @@ def test_which_snapshots_have_a_file(world: World, tmp_path: Path) -> None:
         ("uv.lock", "version = 7", "it is no uv.lock that this version of snapmirror knows"),
         ("pylock.toml", "[", "Invalid"),
         ("poetry.lock", "package: []", "version"),
+        ("pixi.lock", "version: &in_itself [*in_itself]", "version"),
     ],
 )
 def test_files_that_describe_nothing(world: World, tmp_path: Path, name: str, text: str, problem: str) -> None:

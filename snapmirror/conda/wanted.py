@@ -7,7 +7,7 @@ explicit lists             a URL a line, below `@EXPLICIT`, perhaps with `#<md5>
 
 import re
 import urllib.parse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,9 @@ _HASH = re.compile(r"(?:sha256:)?([0-9a-f]{64})|([0-9a-f]{32})")
 
 #: so deep are parentheses in a lock at most: py-rattler reads those of a marker by calling itself, and the process dies of many
 _DEEPEST = 64
+#: and so long is a text in it: for a marker of 4000 parts py-rattler takes half a minute, for one of this length some seconds.
+#: That is no bound where `and` joins pairs of extras, and `or` these: twenty pairs, 800 characters, take nearly as long
+_LONGEST = 8192
 
 
 class Included(NamedTuple):
@@ -98,6 +101,8 @@ def read_file(path: Path) -> Included:
         return Included(_specs(content["dependencies"]), {}, texts)
     if _depth(text) > _DEEPEST:
         raise ValueError("it is nested too deeply")
+    if any(len(one) > _LONGEST for one in _texts(content)):
+        raise ValueError(f"a marker, or another text in it, is longer than {_LONGEST} characters")
     return _of_urls(locked(path))
 
 
@@ -108,6 +113,18 @@ def _depth(text: str) -> int:
         depth = depth + 1 if sign == "(" else max(depth - 1, 0)
         deepest = max(deepest, depth)
     return deepest
+
+
+def _texts(content: object) -> Iterator[str]:
+    """The texts in a YAML document, but for keys. It may have a part in several places, and in that part itself."""
+    waiting, seen = [content], set[int]()
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            yield one
+        elif id(one) not in seen:
+            seen.add(id(one))
+            waiting += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
 
 
 def _specs(dependencies: list[object]) -> list[str]:
