@@ -444,9 +444,11 @@ def test_an_older_version_of_what_is_named(index: Index) -> None:
     assert found["lib"] == ["lib-1.0-py3-none-any.whl", "lib-4.0rc1-py3-none-any.whl"]
 
 
-def test_a_dependency_that_nobody_has(index: Index) -> None:
+@pytest.mark.parametrize("status", [404, 503])
+def test_a_dependency_that_nobody_has(index: Index, status: int) -> None:
     """Keeps its old state, of which there is none; all else goes on."""
     index.wheel("app", "1.0", ["nothing", "Not A Requirement (("])
+    index.fault("/simple/nothing/", Status(status))
     follower = selecting(index, "app", with_dependencies=True)
     assert kept(follower) == {"app": ["app-1.0-py3-none-any.whl"]}
     assert set(follower.aside) == {"nothing"}

@@ -26,7 +26,7 @@ _MARK = msgspec.msgpack.Decoder(tuple[str, list[str], list[int | None]])
 class ProjectsReading(Reading):
     """One state of some projects. Fulfils `readings.Reading`."""
 
-    #: whether upstream has answered before any page is asked for
+    #: whether upstream has answered; the list of projects is an answer
     answered = False
 
     def __init__(self, pages: ProjectPages | None, document: str, others: Sequence[Callable[[], ProjectPages]] = ()) -> None:
@@ -88,8 +88,11 @@ class ProjectsReading(Reading):
                 yield found
 
     def _ask(self, names: Collection[str], *, conditionally: bool) -> Iterator[tuple[str, Draft | Same]]:
-        """The pages that can be used; the others go into `aside` or `gone`. Raises UpstreamError if none is answered at all."""
-        answered, left = self.answered, list(names)
+        """The pages that can be used; the others go into `aside` or `gone`.
+
+        Raises UpstreamError if none is answered, and none was before.
+        """
+        left = list(names)
         problem: UpstreamError | None = None
         for place, find in enumerate(self._upstreams):
             pages = find() if left else None
@@ -112,9 +115,9 @@ class ProjectsReading(Reading):
                     self.gone.add(name)
                 else:
                     yield name, outcome
-                answered = True
+                self.answered = True
             left = failed
-        if problem and not answered:
+        if problem and not self.answered:
             raise problem
 
 
