@@ -117,6 +117,8 @@ class Reading(Protocol):
     left_out: str = ""
     #: whether it says nothing of the names that are not in it: these stay as they are
     alone: bool = False
+    #: gives the old leaf of a name, which it keeps if it is aside; None if it has none. The sync sets it
+    before: Callable[[str], bytes | None] = staticmethod(lambda name: None)
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
         """The leaves of these names, and of other names that become others through them. Raises UpstreamError."""

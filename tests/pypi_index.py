@@ -206,6 +206,7 @@ class Follower:
         reading: Any = pypi.read(self.repo, "", http, self._known.get, ())
         if reading is None:
             return
+        reading.before = self.leaves.get
         if pypi.selects(self.repo):
             selection = pypi.select({self.repo.path: self.repo}, {(self.repo.path, ""): reading}, self.time)
             reading, self.dropped = selection[self.repo.path, ""]

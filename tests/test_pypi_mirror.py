@@ -15,13 +15,14 @@ import pytest
 import requests
 from inprocess import collect, forget, store_at, sync
 from mirror import Mirror
-from pypi_index import JSON, Index
+from pypi_index import JSON, Index, make_wheel
 from pypi_schema import check_list, check_project
 from serving import serving
 from upstream import Body, Status
 from waiting import eventually
 
 from snapmirror.pypi import PypiRepo, leaf
+from snapmirror.pypi.settings import Select
 from snapmirror.store.denied import Rule
 from snapmirror.store.records import Pin
 
@@ -496,6 +497,35 @@ def test_a_project_that_is_deleted_for_certain_may_be_most_of_what_there_was(den
             report = sync(store, repo)  # type: ignore[arg-type]
             found.append((report.exit_status(strict=False), report.repos["pypi"].files))
         assert found == [(3, 8), (0, 2)]
+
+
+@pytest.mark.parametrize("modern", [True, False], ids=["JSON with metadata", "HTML with nothing"])
+@pytest.mark.parametrize("failing", [["/simple/app/", "/packages/*/app-*"]], ids=["page"])
+def test_what_a_project_needs_that_keeps_its_old_state(failing: list[str], modern: bool, tmp_path: Path) -> None:
+    """Stays with it, though it would need something else now, and though its files can't be had for a second look."""
+    with Index(tmp_path / "index", json=modern, serials=False) as index, store_at(tmp_path / "store") as store:
+        upload = index.wheel if modern else lambda *wheel: index.upload(wheel[0], *make_wheel(*wheel)[:2])
+        for wheel in (("app", "1.0", ["lib<2"]), ("lib", "1.0", ["base"]), ("base", "1.0"), ("other", "1.0")):
+            upload(*wheel)
+        select = Select(with_dependencies=True, newest=1)
+        repo = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", projects=["app", "other"], select=select)
+
+        def mirrored() -> set[str]:
+            report = sync(store, repo)  # type: ignore[arg-type]
+            aside.append(set(report.repos["pypi"].directories[""].aside))
+            reader = store.metadata.directory(store.catalog().records[-1].repos["pypi"].directories[""].blob)
+            return {record["filename"][:-17] for _, content in reader.contents() for record in leaf.decode(content)["files"]}
+
+        aside: list[set[str]] = []
+        assert mirrored() == {"app-1.0", "lib-1.0", "base-1.0", "other-1.0"}
+        for wheel in (("app", "2.0", ["lib>=2"]), ("lib", "2.0"), ("other", "2.0")):
+            upload(*wheel)
+        for path in failing:
+            index.fault(path, Status(503))
+        assert mirrored() == {"app-1.0", "lib-1.0", "base-1.0", "other-2.0"}
+        index.heal()
+        assert mirrored() == {"app-2.0", "lib-2.0", "other-2.0"}
+        assert aside == [set(), {"app"}, set()]
 
 
 def leaves(mirror: Mirror) -> dict[str, Page]:

@@ -454,6 +454,28 @@ def test_a_dependency_that_nobody_has(index: Index, status: int) -> None:
     assert set(follower.aside) == {"nothing"}
 
 
+@pytest.mark.parametrize("failing", [["app"], ["lib"], ["app", "lib"], ["app", "lib", "base"], ["base"]], ids=" ".join)
+@pytest.mark.parametrize("fault", [Status(503), Status(403), Status(404), Body(b"<what")], ids=["503", "403", "404", "no page"])
+def test_what_a_project_needs_that_keeps_its_old_state(index: Index, fault: Fault, failing: list[str]) -> None:
+    """Stays too, as the old state needs it and whatever fails: else nobody could install that any more."""
+    index.wheel("other", "1.0")
+    index.wheel("app", "1.0", ["lib[fast]<2"])
+    index.wheel("lib", "1.0", ["base", 'speed; extra == "fast"', 'slow; extra == "never"'])
+    for project in ("base", "speed", "slow"):
+        index.wheel(project, "1.0")
+    follower = selecting(index, "app", "other", with_dependencies=True, newest=1)
+    before = kept(follower)
+    assert set(before) == {"app", "lib", "base", "speed", "other"}
+    index.wheel("lib", "2.0")
+    index.wheel("other", "2.0")
+    for project in failing:
+        index.fault(f"/simple/{project}/", fault)
+    assert kept(follower) == before | {"other": ["other-2.0-py3-none-any.whl"]}
+    assert set(follower.aside) == {*failing}
+    index.heal()
+    assert kept(follower) == before | {"other": ["other-2.0-py3-none-any.whl"]}
+
+
 # Pythons and platforms
 
 

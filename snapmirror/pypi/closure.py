@@ -2,7 +2,7 @@
 
 For every kept file, and every requirement in its metadata that holds on one of the configured machines, the versions of that
 project are kept that fulfil it, of these only the newest if the selection says how many. Files of locks are not followed: a
-lock itself names what they need.
+lock itself names what they need. Of a project that is aside the kept files are those that it had, for they stay.
 """
 
 import io
@@ -18,7 +18,7 @@ from .. import addresses
 from ..digests import Digest, sha256
 from ..errors import MismatchError, UpstreamError
 from ..readings import Draft, File, Upstream
-from . import names, wheels
+from . import leaf, names, wheels
 from .names import Named
 from .platforms import Machines, pythons
 from .reading import ProjectsReading
@@ -70,6 +70,8 @@ class Closure:
         self._drafts: dict[str, Draft] = {}
         #: {see `_sum_of`: Requires-Dist}
         self._requires: dict[str, list[str]] = {}
+        #: the same by the SHA-256 of metadata, not noted yet
+        self._told: dict[str, list[str]] = {}
         #: seconds since 1970 until which no further file is old enough
         self._until = FOREVER
         #: whether the metadata of some file could not be had, and may be had the next time
@@ -87,7 +89,7 @@ class Closure:
     def run(self) -> None:
         """Find out what is needed, and ask for the pages of that. Raises UpstreamError."""
         if not self._recall():
-            self._asked = {name: self._direct(name) for name in self._reading.sources}
+            self._asked = {name: self._direct(name) for name in (*self._reading.sources, *self._reading.aside)}
             self._grow()
             self._remember()
 
@@ -155,17 +157,26 @@ class Closure:
         self._reading.ask_for([name for name in missing if name not in self._reading.sources])
         there = [name for name in missing if name in self._reading.sources]
         self._drafts.update({draft.name: draft for draft in self._reading.drafts(there)})
+        for name in missing:
+            if name in self._reading.aside and (old := self._reading.before(name)):
+                self._drafts[name] = Draft(name, old, leaf.files(old), None, {})
 
     def _kept(self, name: str) -> list[_Kept]:
         """The files that are kept of a project, by what is asked of it so far, and whose dependencies are followed.
 
         Not those of an sdist if a wheel of the same version is kept: they are certain only once it is built.
         """
-        draft = self._drafts[name]
-        choice = self._rules.choose(name, listed(draft.content), self._asked[name]._replace(files={}))
-        self._until = min(self._until, choice.until)
+        draft, asked = self._drafts[name], self._asked[name]
+        if name not in self._reading.aside:
+            choice = self._rules.choose(name, listed(draft.content), asked._replace(files={}))
+            self._until = min(self._until, choice.until)
+            files: Collection[str] = choice.files
+        elif asked.whole or asked.needs:
+            files = [one.filename for one in listed(draft.content)]
+        else:
+            return []
         by_name = {file.name: file for file in draft.files}
-        named = {file: names.parse(file, name) for file in sorted(choice.files)}
+        named = {file: names.parse(file, name) for file in sorted(files)}
         told = {names.version_key(found.version) for found in named.values() if found.kind == "wheel"}
         kept = [_Kept(by_name[file], by_name.get(file + names.METADATA)) for file in named]
         return [one for one in kept if one.metadata or _says(named[one.file.name], told)]
@@ -211,8 +222,9 @@ class Closure:
         }
         self._requires |= {key: requires or [] for key, requires in found.items()}
         self._incomplete = self._incomplete or None in found.values()
-        rows = {_note_of(key): msgspec.msgpack.encode(told) for key, told in found.items() if told is not None and _is_sum(key)}
-        upstream.notes.put(rows)
+        told = self._told | {key: requires for key, requires in found.items() if requires is not None and _is_sum(key)}
+        upstream.notes.put({_note_of(key): msgspec.msgpack.encode(requires) for key, requires in told.items()})
+        self._told = {}
 
     def _fetch(self, unread: Mapping[str, _Kept], upstream: Upstream) -> None:
         """Read the metadata files that upstream has (PEP 658). What can't be used is left out, with a warning."""
@@ -229,7 +241,7 @@ class Closure:
                     f"{addresses.redact(url)}: is not what its index promises; reading the file that it is of instead"
                 )
             else:
-                self._requires[urls[url]] = wheels.requires_of(answer.body)
+                self._requires[urls[url]] = self._tell(answer.body)
 
     def _unpack(self, file: File, upstream: Upstream) -> list[str] | None:
         """What a file needs, by the metadata in it; None if the file could not be had."""
@@ -239,7 +251,7 @@ class Closure:
             if file.sha256 not in (None, found := sha256(answer.body)):
                 raise MismatchError(addresses.redact(file.url or ""), "sha256", (file.sha256 or b"").hex(), found.hex())
             if file.name.endswith(".whl"):
-                return wheels.requires_of(wheels.metadata_in(io.BytesIO(answer.body), file.name))
+                return self._tell(wheels.metadata_in(io.BytesIO(answer.body), file.name))
             metadata = wheels.pkg_info_in(io.BytesIO(answer.body), file.name)
         except UpstreamError as error:
             upstream.warn(f"{file.name}: what it depends on can't be told: {error}")
@@ -250,6 +262,11 @@ class Closure:
         if not wheels.is_static(metadata):
             upstream.warn(f"{file.name}: an sdist that may need more when it is built than it says; that is not followed")
         return wheels.requires_of(metadata)
+
+    def _tell(self, metadata: bytes) -> list[str]:
+        """What metadata says. It is noted by its own SHA-256 too, which the leaf states in the end though upstream may not."""
+        requires = self._told[sha256(metadata).hex()] = wheels.requires_of(metadata)
+        return requires
 
     def _address(self, file: File) -> str:
         return addresses.with_credentials(file.url or "", self._reading.bases[0])

@@ -66,10 +66,10 @@ class ProjectsReading(Reading):
     def ask_for(self, names: Collection[str]) -> None:
         """Ask for the pages of these projects too, conditionally; `sources` then has those that are there.
 
-        Raises UpstreamError if there is no answer at all.
+        Those that are aside are not asked for again. Raises UpstreamError if there is no answer at all.
         """
         sources = dict(self.sources)
-        for name, found in self._ask(names, conditionally=True):
+        for name, found in self._ask([name for name in names if name not in self._aside], conditionally=True):
             if isinstance(found, Same):
                 sources[name] = found.source
             elif found.source:

@@ -133,6 +133,7 @@ class DirectorySync:
             return
         self.unchanged = self.reading is None
         if self.reading:
+            self.reading.before = lambda name: self.reader.read_leaf(name) if self.reader else None
             self.cut(self.reading)
 
     def cut(self, reading: Reading) -> None:
