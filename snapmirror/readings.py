@@ -132,6 +132,10 @@ class Reading(Protocol):
         """
         return {}
 
+    def set_aside(self, names: Mapping[str, str]) -> None:
+        """Have these names keep their old leaves too: {name: reason}. What they have is not made drafts any more."""
+        raise LookupError("here nothing is kept for the sake of other names")
+
     def mark(self) -> bytes:
         """What a later reading has to know of this state to tell what has changed (see `since`); empty if it can't.
 

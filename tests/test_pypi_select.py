@@ -17,7 +17,7 @@ from pypi_index import Follower, Index, follow, make_wheel
 from test_pypi_packages import linked, sdist
 from upstream import Body, Fault, Status
 
-from snapmirror.errors import SelectionError
+from snapmirror.errors import SelectionError, TransportError
 from snapmirror.pypi import Pypi, PypiRepo, leaf, platforms
 from snapmirror.pypi.settings import Select
 
@@ -474,6 +474,24 @@ def test_what_a_project_needs_that_keeps_its_old_state(index: Index, fault: Faul
     assert set(follower.aside) == {*failing}
     index.heal()
     assert kept(follower) == before | {"other": ["other-2.0-py3-none-any.whl"]}
+
+
+def test_a_project_whose_new_needs_cannot_be_had(index: Index) -> None:
+    """Keeps its old state, if it has one; nothing does if what that needs can't be had either and was forgotten."""
+    index.wheel("app", "1.0", ["lib"])
+    index.wheel("lib", "1.0")
+    follower = selecting(index, "app", with_dependencies=True, newest=1)
+    before = kept(follower)
+    index.wheel("app", "2.0", ["other"])
+    index.wheel("other", "1.0")
+    index.fault("/packages/*/app-*", Status(503))
+    assert kept(follower) == before
+    assert set(follower.aside) == {"app"}
+    follower.notes.rows.clear()
+    with pytest.raises(TransportError, match="503"):
+        follower.sync()
+    index.heal()
+    assert set(kept(follower)) == {"app", "other"}
 
 
 # Pythons and platforms

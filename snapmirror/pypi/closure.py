@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 
 from .. import addresses
 from ..digests import Digest, sha256
-from ..errors import MismatchError, UpstreamError
+from ..errors import MismatchError, TransportError, UpstreamError
 from ..readings import Draft, File, Upstream
 from . import leaf, names, wheels
 from .names import Named
@@ -70,7 +70,9 @@ class Closure:
         self._drafts: dict[str, Draft] = {}
         #: {see `_sum_of`: Requires-Dist}
         self._requires: dict[str, list[str]] = {}
-        #: the same by the SHA-256 of metadata, not noted yet
+        #: {see `_sum_of`: how it failed in transport}
+        self._failed: dict[str, TransportError] = {}
+        #: as `_requires`, by the SHA-256 of metadata, not noted yet
         self._told: dict[str, list[str]] = {}
         #: seconds since 1970 until which no further file is old enough
         self._until = FOREVER
@@ -102,11 +104,9 @@ class Closure:
         changed = set(self._asked)
         while changed:
             self._read_pages(changed)
-            kept = {name: self._kept(name) for name in sorted(changed) if name in self._drafts}
-            self._read_metadata([file for found in kept.values() for file in found])
             changed = {
                 name
-                for project, found in kept.items()
+                for project, found in self._known(changed).items()
                 for requirement in self._needed(project, found)
                 if self._add(name := names.normalise(requirement.name), requirement)
             }
@@ -158,8 +158,31 @@ class Closure:
         there = [name for name in missing if name in self._reading.sources]
         self._drafts.update({draft.name: draft for draft in self._reading.drafts(there)})
         for name in missing:
-            if name in self._reading.aside and (old := self._reading.before(name)):
-                self._drafts[name] = Draft(name, old, leaf.files(old), None, {})
+            if name in self._reading.aside:
+                self._take_old(name)
+
+    def _take_old(self, name: str) -> bool:
+        """Follow the old leaf of a project. Returns whether it has one."""
+        old = self._reading.before(name)
+        if old:
+            self._drafts[name] = Draft(name, old, leaf.files(old), None, {})
+        return bool(old)
+
+    def _known(self, projects: Iterable[str]) -> dict[str, list[_Kept]]:
+        """The files that are kept of projects, by what is asked of these so far; their metadata is read.
+
+        A project of which that fails in transport is set aside, if it has an old leaf. Raises TransportError if that fails too.
+        """
+        kept = {name: self._kept(name) for name in sorted(projects) if name in self._drafts}
+        self._read_metadata([file for found in kept.values() for file in found])
+        failed = {name: error for name, found in kept.items() for one in found if (error := self._failed.get(_sum_of(one)))}
+        if unknown := next((error for name, error in failed.items() if name in self._reading.aside), None):
+            raise unknown
+        stay = {name: f"what it depends on can't be told: {error}" for name, error in failed.items() if self._take_old(name)}
+        if not stay:
+            return kept
+        self._reading.set_aside(stay)
+        return kept | self._known(stay)
 
     def _kept(self, name: str) -> list[_Kept]:
         """The files that are kept of a project, by what is asked of it so far, and whose dependencies are followed.
@@ -217,7 +240,7 @@ class Closure:
                 del unread[key]
         self._fetch(unread, upstream)
         found = {
-            key: self._requires[key] if key in self._requires else self._unpack(one.file, upstream)
+            key: self._requires[key] if key in self._requires else self._unpack(key, one.file, upstream)
             for key, one in unread.items()
         }
         self._requires |= {key: requires or [] for key, requires in found.items()}
@@ -243,7 +266,7 @@ class Closure:
             else:
                 self._requires[urls[url]] = self._tell(answer.body)
 
-    def _unpack(self, file: File, upstream: Upstream) -> list[str] | None:
+    def _unpack(self, key: str, file: File, upstream: Upstream) -> list[str] | None:
         """What a file needs, by the metadata in it; None if the file could not be had."""
         try:
             answer = upstream.get(self._address(file), limit=_FILE_LIMIT)
@@ -255,6 +278,8 @@ class Closure:
             metadata = wheels.pkg_info_in(io.BytesIO(answer.body), file.name)
         except UpstreamError as error:
             upstream.warn(f"{file.name}: what it depends on can't be told: {error}")
+            if isinstance(error, TransportError):
+                self._failed[key] = error
             return None
         except ValueError as error:
             upstream.warn(f"{file.name}: what it depends on can't be told: {error}")

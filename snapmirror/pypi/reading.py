@@ -58,6 +58,13 @@ class ProjectsReading(Reading):
         """See Reading.aside."""
         return self._aside
 
+    def set_aside(self, names: Mapping[str, str]) -> None:
+        """See Reading.set_aside."""
+        self._aside.update(names)
+        self._ready = {name: draft for name, draft in self._ready.items() if name not in names}
+        self.sources = {name: source for name, source in self.sources.items() if name not in names}
+        self.validators = {}
+
     @property
     def notes(self) -> Notes | None:
         """Where what is found out about this upstream is noted; None for a state of nothing."""

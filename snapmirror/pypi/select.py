@@ -34,7 +34,7 @@ def select(
     """What is kept of readings {(repo, directory): reading}; those of repos that select nothing come back whole.
 
     `Selection.dropped` counts files of projects whose drafts were read, and is complete once all are.
-    Raises SelectionError for `requirements` that can't be read, UpstreamError if the pages of dependencies can't be had.
+    Raises SelectionError for `requirements` that can't be read, UpstreamError if it can't be told what is to be kept.
     """
     return {place: _select(repos[place[0]], reading, present) for place, reading in readings.items()}
 

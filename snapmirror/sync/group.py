@@ -109,7 +109,7 @@ class Group:
         if self._selects and readings:
             try:
                 selections = self._ecosystem.select(self._repos, readings, self._present)
-            except SelectionError as error:
+            except (SelectionError, UpstreamError) as error:
                 self._fail(error)
                 return
         for directory in self.directories:
