@@ -221,6 +221,8 @@ class Selection(NamedTuple):
     reading: Reading
     #: how many records each rule has dropped
     dropped: Mapping[str, int]
+    #: whether what is kept of one name depends on others: then it is made again if one has to keep its old leaf after all
+    tied: bool = False
 
 
 #: what is known of a URL from the last time, if asking conditionally is allowed at all

@@ -209,7 +209,7 @@ class Follower:
         reading.before = self.leaves.get
         if pypi.selects(self.repo):
             selection = pypi.select({self.repo.path: self.repo}, {(self.repo.path, ""): reading}, self.time)
-            reading, self.dropped = selection[self.repo.path, ""]
+            reading, self.dropped, _ = selection[self.repo.path, ""]
         found = {
             name: made
             for name, source in reading.sources.items()

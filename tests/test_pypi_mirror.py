@@ -500,7 +500,11 @@ def test_a_project_that_is_deleted_for_certain_may_be_most_of_what_there_was(den
 
 
 @pytest.mark.parametrize("modern", [True, False], ids=["JSON with metadata", "HTML with nothing"])
-@pytest.mark.parametrize("failing", [["/simple/app/", "/packages/*/app-*"]], ids=["page"])
+@pytest.mark.parametrize(
+    "failing",
+    [["/simple/app/", "/packages/*/app-*"], ["/packages/*/app-*.whl"]],
+    ids=["page", "file"],
+)
 def test_what_a_project_needs_that_keeps_its_old_state(failing: list[str], modern: bool, tmp_path: Path) -> None:
     """Stays with it, though it would need something else now, and though its files can't be had for a second look."""
     with Index(tmp_path / "index", json=modern, serials=False) as index, store_at(tmp_path / "store") as store:

@@ -50,7 +50,7 @@ def _select(repo: PypiRepo, reading: Any, present: datetime) -> Selection:
         asked = closure.asked
         reading.sources = {name: source for name, source in reading.sources.items() if name in closure.names}
     selected = SelectedReading(repo, reading, rules, asked, present)
-    return Selection(selected, selected.dropped)
+    return Selection(selected, selected.dropped, tied=repo.select.with_dependencies)
 
 
 def _asked(repo: PypiRepo, wanted: Wanted) -> Callable[[str], Asked]:

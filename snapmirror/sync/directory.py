@@ -77,8 +77,14 @@ class DirectorySync:
     problem: SnapmirrorError | None = None
     #: files that could not be had: {name: why}
     failed: dict[str, UpstreamError] = field(default_factory=dict)
+    #: names that keep their old leaves though they were selected with the others: {name: why}; only if these depend on them
+    late: dict[str, str] = field(default_factory=dict)
+    #: whether the plan was made without knowing of all of them
+    outdated: bool = False
     #: what the operator has denied
     rules: Rules = field(init=False)
+    #: see Selection.tied
+    _tied: bool = False
 
     def __post_init__(self) -> None:
         self.rules = Rules(self.ecosystem, self.repo.path, self.store.denied.rules())
@@ -119,7 +125,7 @@ class DirectorySync:
         if self.problem:  # read again for the sake of others of its group
             return
         self._drop()
-        self.unchanged = self.absent = False
+        self.unchanged = self.absent = self.outdated = False
         self.read_at = clock.to_id(self.store.now())
         if self.repo.offline and self.previous:  # it is read for the sake of one that is merged of it
             self.unchanged, self.read_at = True, self.previous.read
@@ -134,6 +140,8 @@ class DirectorySync:
         self.unchanged = self.reading is None
         if self.reading:
             self.reading.before = lambda name: self.reader.read_leaf(name) if self.reader else None
+            if self.late:
+                self.reading.set_aside(self.late)
             self.cut(self.reading)
 
     def cut(self, reading: Reading) -> None:
@@ -166,7 +174,7 @@ class DirectorySync:
 
         Raises what the drafts of the reading raise, but for what no other form of the index could mend.
         """
-        reading = selection.reading
+        reading, self._tied, aside = selection.reading, selection.tied, set(selection.reading.aside)
         if self.rules.text:
             reading = Allowed(self.ecosystem, reading, self.rules)
         if self.options.past:
@@ -181,6 +189,7 @@ class DirectorySync:
             self.keep(error)
         else:
             self.plan, self.reading = plan, None
+            self._note_late({name: why for name, why in plan.aside.items() if name not in aside})
         self.dropped = dict(selection.dropped)
 
     def _marked(self) -> Marked | None:
@@ -263,10 +272,17 @@ class DirectorySync:
         }
         broken = {name: error for name, error in self.failed.items() if isinstance(error, TransportError)}
         if self.ecosystem.read_by_leaf and plan.standing:
-            plan.set_aside({leaf: str(broken[name]) for name, leaf in plan.listing(broken).items()})
+            late = {leaf: str(broken[name]) for name, leaf in plan.listing(broken).items()}
+            plan.set_aside(late)
+            self._note_late(late)
             self.failed = {name: error for name, error in self.failed.items() if name not in broken}
         elif broken:
             self.keep(next(iter(broken.values())))
+
+    def _note_late(self, names: Mapping[str, str]) -> None:
+        if self._tied and names:
+            self.late |= names
+            self.outdated = True
 
     def _misstated(self, plan: DirectoryPlan) -> dict[str, UpstreamError]:
         """Files whose bytes are held, with another size than their record states: a client would refuse them."""

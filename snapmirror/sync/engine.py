@@ -268,14 +268,18 @@ class Sync:
                     directory.again(http)
 
     def _fetch(self, http: Http) -> None:
-        """Fetch what is missing; what fails, ask upstream once more: it may have changed since its index was read."""
+        """Fetch what is missing; what fails, ask upstream once more: it may have changed since its index was read.
+
+        A selection is made again as often as a further name has to keep its old leaf.
+        """
         self._register(http)
         fetched = self._fetch_wanted(http, self._all)
-        again = [directory for directory in self._all if directory.failed and not directory.problem]
-        if again:
+        again = [one for one in self._all if (one.failed or one.outdated) and not one.problem]
+        while again:
             again = self._read_again(again, http)
             self._register(http)
             fetched |= self._fetch_wanted(http, again)
+            again = [one for one in again if one.outdated and not one.problem]
         for directory in self._all:
             directory.settle(fetched)
 
