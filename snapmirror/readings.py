@@ -221,7 +221,8 @@ class Selection(NamedTuple):
     reading: Reading
     #: how many records each rule has dropped
     dropped: Mapping[str, int]
-    #: whether what is kept of one name depends on others: then it is made again if one has to keep its old leaf after all
+    #: whether what is kept of one name depends on others: then it is made again if one has to keep its old leaf after all,
+    #: and of directories that are selected together all keep their old state if one does
     tied: bool = False
 
 

@@ -308,6 +308,42 @@ def test_plan_that_was_refused_stays_so_when_its_index_is_read_again_for_another
     assert not [path for path in upstream.paths() if path.startswith("/chan/") and path.endswith((".conda", ".bz2"))]
 
 
+@pytest.mark.parametrize("bad", [Status(503), "shrinks"], ids=["503", "shrinks"])
+def test_a_selection_of_which_one_subdir_keeps_its_old_state_keeps_the_others_too(
+    mirror: Mirror, upstream: Upstream, bad: Fault | str
+) -> None:
+    """The old `tool` of linux-64 needs what noarch of another repo has only for its sake."""
+    app, base = Channel(upstream.root / "app", subdirs=["linux-64"]), Channel(upstream.root / "base", subdirs=["linux-64"])
+    old = [make_package(f"tool{n}", depends=["lib <2"], subdir="linux-64") for n in range(3)]
+    app.add(*old)
+    base.add(make_package("lib"), make_package("lib", "2.0"), make_package("own"))
+    select = {"include": ["tool*"], "newest": 1, "with_dependencies": True, "dependencies_from": ["base"]}
+    mirror.repos = []
+    mirror.add("app", f"{upstream.url}/app", subdirs=["linux-64"], select=select)
+    mirror.add("base", f"{upstream.url}/base", subdirs=["linux-64"], select={"include": ["own"]})
+    for channel in (app, base):
+        channel.publish()
+    mirror.sync()
+    assert mirror.listed("base/noarch") == {"lib-1.0-0.conda", "own-1.0-0.conda"}
+    before = mirror.directories()
+    for package in old:
+        app.remove(package.filename)
+    new = make_package("tool0", "2.0", depends=["lib >=2"], subdir="linux-64")
+    app.add(new)
+    app.publish()
+    if not isinstance(bad, str):
+        app.add(*(make_package(f"tool{n}", "2.0", depends=["lib >=2"], subdir="linux-64") for n in range(1, 3)))
+        app.publish()
+        upstream.fault(f"/app/linux-64/{new.filename}", bad)
+    result = mirror.sync(status=1)
+    for path in ("app/linux-64", "app/noarch", "base/linux-64", "base/noarch"):
+        result.line(f"{path}: ", "app/linux-64", "keeps its old state")
+    assert mirror.directories() == before
+    upstream.heal()
+    mirror.sync("--allow-shrink")
+    assert mirror.listed("base/noarch") == {"lib-2.0-0.conda", "own-1.0-0.conda"}
+
+
 def test_repo_with_nothing_to_fetch_needs_no_room(mirror: Mirror) -> None:
     mirror.sync()
     mirror.settings["download"]["min_free"] = "99.9%"

@@ -46,8 +46,14 @@ def select(
         own = [shelf for shelf in shelves.values() if shelf.repo == path]
         if any(shelf.names for shelf in own) and not any(shelf.kept for shelf in own) and not repo.select.allow_empty:
             raise SelectionError(path, "keeps nothing of what upstream lists; change it, or set allow_empty = true")
-    kept = {place: Selection(SelectedReading(shelf), shelf.counts()) for place, shelf in shelves.items()}
+    tied = any(_ties(repo.select) for repo in repos.values())
+    kept = {place: Selection(SelectedReading(shelf), shelf.counts(), tied) for place, shelf in shelves.items()}
     return {place: kept.get(place) or Selection(reading, {}) for place, reading in readings.items()}
+
+
+def _ties(select: Select) -> bool:
+    """Whether what is kept of a subdir depends on noarch, or the other way round."""
+    return bool(select.with_dependencies or select.include_from or select.newest or select.newest_builds)
 
 
 def _keep(repo: CondaRepo, own: list[Shelf], shelves: Mapping[tuple[str, str], Shelf], files: wanted.IncludeFiles) -> None:

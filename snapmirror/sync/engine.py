@@ -268,20 +268,19 @@ class Sync:
                     directory.again(http)
 
     def _fetch(self, http: Http) -> None:
-        """Fetch what is missing; what fails, ask upstream once more: it may have changed since its index was read.
-
-        A selection is made again as often as a further name has to keep its old leaf.
-        """
+        """Fetch what is missing; what fails, ask upstream once more: it may have changed since its index was read."""
         self._register(http)
         fetched = self._fetch_wanted(http, self._all)
         again = [one for one in self._all if (one.failed or one.outdated) and not one.problem]
-        while again:
+        while again:  # a selection is made again as often as one more name has to keep its old leaf
             again = self._read_again(again, http)
             self._register(http)
             fetched |= self._fetch_wanted(http, again)
             again = [one for one in again if one.outdated and not one.problem]
         for directory in self._all:
             directory.settle(fetched)
+        for group in self._groups:
+            group.agree()
 
     def _fetch_wanted(self, http: Http, directories: list[DirectorySync]) -> Fetched:
         for directory in directories:
@@ -361,6 +360,8 @@ class Sync:
             for directory, sources in lost.items():
                 if errors := [error for source in sources if isinstance(error := fetched[source.key], UpstreamError)]:
                     directory.keep(errors[0])
+            for group in self._groups:
+                group.agree()
 
     def _every(self, path: str) -> list[DirectorySync]:
         """The directories of a repo, that which is made of others last."""

@@ -59,6 +59,8 @@ class Group:
         self._repos: Mapping[str, Repo] = {directory.repo.path: directory.repo for directory in directories}
         #: their paths
         self.repos = list(self._repos)
+        #: see Selection.tied
+        self._tied = False
         self._selects = any(ecosystem.selects(repo) for repo in self._repos.values())
         self._ages = any(ecosystem.ages(repo) for repo in self._repos.values())
         settings = " ".join(ecosystem.settings(repo) for repo in self._repos.values())
@@ -112,20 +114,27 @@ class Group:
             except (SelectionError, UpstreamError) as error:
                 self._fail(error)
                 return
+        self._tied = any(selection.tied for selection in selections.values())
         for directory in self.directories:
             if selection := selections.get((directory.repo.path, directory.name)):
                 directory.make_plan(selection)
+        self.agree()
         del selections
         for directory in self.directories:
             if directory.reading is None and (reading := readings.pop((directory.repo.path, directory.name), None)):
                 vars(reading).pop("drafts", None)  # it leads to itself: all texts would stay while no garbage is collected
 
     def _can_select(self) -> bool:
-        """Whether all of it could be read: what is kept of one directory depends on the others."""
+        """Whether all of it could be read: what is kept of one directory may depend on the others."""
         problem = next((directory.problem for directory in self.directories if directory.problem), None)
         if problem:
             self._fail(problem)
         return problem is None
+
+    def agree(self) -> None:
+        """Have all directories keep their old state if one does, where what is kept of one does depend on the others."""
+        if self._tied:
+            self._can_select()
 
     def _fail(self, problem: SnapmirrorError) -> None:
         for directory in self.directories:
