@@ -419,6 +419,32 @@ def test_a_gc_that_is_interrupted_takes_nothing_more_and_keeps_the_lock_as_long_
 
 
 @objects
+def test_a_deletion_that_got_no_answer_may_yet_come_so_nobody_counts_on_what_it_names(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream
+) -> None:
+    mirror.sync()
+    content, digest = b"of no use", hashlib.sha256(b"of no use").digest()
+    cut: list[str] = []
+
+    def tamper(method: str, path: str, headers: dict[str, str]) -> int | None:
+        if method == "DELETE" and "/blobs/" in path and not cut:
+            cut.append(path)
+            return -1
+        return None
+
+    with tampered(service, tamper) as endpoint, opened(mirror) as ours:
+        ours.put([content])
+        with opened(machine(tmp_path / "two", service, store, upstream, endpoint=endpoint)) as theirs, theirs.lock(None):
+            assert theirs.remove([digest]) == len(content)
+        assert cut
+        with pytest.raises(LockedError), ours.lock(None):
+            pass
+        ours.far.refresh()
+        ours.put([content])
+        assert ours.index.held([digest]) == {}
+
+
+@objects
 def test_who_has_not_seen_what_a_gc_elsewhere_took_trusts_nothing_that_it_knew(
     mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream
 ) -> None:

@@ -53,7 +53,7 @@ class Lease:
         #: whether a block of `hold` is being run
         self.held = False
         #: whether something that was asked for may still be carried out after all
-        self._doubtful = False
+        self.doubtful = False
         #: one entry for each request that a thread is making
         self._requests: set[object] = set()
 
@@ -87,9 +87,12 @@ class Lease:
             return self._objects.within("PUT", key, lifetime, data, create=True) or self._objects.get(key) == data
 
     def delete(self, key: str) -> None:
-        """Remove an object while the lease lasts. Raises Overtaken if it has been lost."""
+        """Remove an object while the lease lasts. Raises Overtaken if it has been lost.
+
+        A request that got no answer may be carried out after the one that took its place, when the object is there again.
+        """
         with self._fenced() as lifetime:
-            self._objects.within("DELETE", key, lifetime)
+            self._objects.within("DELETE", key, lifetime, unanswered=self._doubt)
 
     @contextlib.contextmanager
     def _fenced(self) -> Iterator[timedelta]:
@@ -103,12 +106,15 @@ class Lease:
                 raise Overtaken(f"the store {self._objects.address}")
             yield self._rest()
         except BaseException as error:
-            self._doubtful = True
+            self._doubt()
             if isinstance(error, ObjectError) and error.code == "AccessDenied" and self._now() >= self._until:
                 raise Overtaken(f"the store {self._objects.address}") from None
             raise
         finally:
             self._requests.discard(request)
+
+    def _doubt(self) -> None:
+        self.doubtful = True
 
     # Taking, keeping, giving back
 
@@ -135,7 +141,7 @@ class Lease:
         if not self._is_newest(number):  # it was free again: who holds a newer one has removed it
             self._objects.delete(_key(number))
             return False
-        self._number, self._until, self._doubtful = number, until, False
+        self._number, self._until, self.doubtful = number, until, False
         with contextlib.suppress(ObjectError):  # the next one does
             for one in self._objects.list(_PREFIX):
                 if _number(one) < number:
@@ -207,7 +213,7 @@ class Lease:
     def _release(self) -> None:
         """Give it back, unless something may still be carried out: then it runs out."""
         with contextlib.suppress(ObjectError):
-            if not self._doubtful and not self._requests:
+            if not self.doubtful and not self._requests:
                 self._objects.put(_key(self._number), self._body(released=True))
 
     def _body(self, *, released: bool = False) -> bytes:

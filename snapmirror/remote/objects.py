@@ -223,10 +223,20 @@ class Objects:
         with self._errors(key):
             return str(obstore.sign(self._store, method, key, lifetime))  # type: ignore[call-overload]
 
-    def within(self, method: str, key: str, lifetime: timedelta, data: bytes | None = None, *, create: bool = False) -> bool:
+    def within(
+        self,
+        method: str,
+        key: str,
+        lifetime: timedelta,
+        data: bytes | None = None,
+        *,
+        create: bool = False,
+        unanswered: Callable[[], None] = lambda: None,
+    ) -> bool:
         """PUT or DELETE an object, refused by the service itself if the request gets there later than `lifetime` from now.
 
         create: only if there is none; whether it was done
+        unanswered: called if a request gets no answer, and so may yet get there, though it is made again
         """
         url = self.sign(method, key, lifetime)
         headers = {"If-None-Match": "*"} if create else {}
@@ -237,6 +247,7 @@ class Objects:
                 status, text = answer.status_code, answer.text
             except requests.RequestException as error:
                 status, text = 599, str(error)
+                unanswered()
             if status < 300 or (method == "DELETE" and status == 404):
                 return True
             if create and status == 412:

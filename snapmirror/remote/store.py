@@ -148,7 +148,7 @@ class RemoteStore(Store):
             self._copies.pull()
             self._removing_now = False
             yield
-            if self._removing_now:  # not if anything failed: then it may still be under way
+            if self._removing_now and not self._lease.doubtful:  # else a request may still be under way
                 self._list_removed(())  # what the list before it names is gone, and stays if it comes again
 
     def registration(self) -> Registration:
