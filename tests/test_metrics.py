@@ -218,6 +218,7 @@ def test_what_came_of_asking_upstream(mirror: Mirror) -> None:
         for number, status in ((2, 200), (3, 200), (6, 502), (7, 404)):
             answer = requests.get(f"{url}/lazy/noarch/lazy{number}-1.0-0.conda", timeout=20)
             assert answer.status_code == status
+        eventually(lambda: Metrics(url).get("pull_seconds_count") == 4)  # a client has all of a file before it is stored
         told = Metrics(url)
         size = sum((mirror.root.parent / f"upstream/lazy/noarch/lazy{n}-1.0-0.conda").stat().st_size for n in (2, 3))
         assert {outcome: told.get("pulls_total", outcome=outcome) for outcome in ("ok", "absent", "mismatch", "full")} == {
