@@ -355,7 +355,7 @@ def _trees_that_go_file_by_file() -> None:
 @pytest.mark.parametrize(
     ("breaking", "make", "lost"),
     [
-        (_publish_before_the_bytes_are_durable, sync, "bytes"),
+        (_publish_before_the_bytes_are_durable, sync, "lost: store/blobs/"),  # or their modes
         (_no_folder_is_synced, sync, "rename store/"),
         (_the_names_of_blobs_are_not_synced, sync, "rename store/incoming/"),
         (_an_index_row_before_its_blob, sync, "is in the index and not on the disk"),
