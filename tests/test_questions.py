@@ -477,6 +477,34 @@ def test_which_snapshots_have_a_file(world: World, tmp_path: Path) -> None:
             world.ask(absent)
 
 
+def test_which_snapshots_have_a_file_of_a_repo_of_files(mirror: Mirror, tmp_path: Path) -> None:
+    """In any folder, and with a name as a lock or an environment has one."""
+    built, here = tmp_path / "built", tmp_path / "latest-linux.yml"
+    for name, content in {"old/tool-1.sh": "1", "old/notes.txt": "==\n", "latest-linux.yml": "path: tool\n"}.items():
+        (built / name).parent.mkdir(parents=True, exist_ok=True)
+        (built / name).write_text(content)
+    mirror.repos = []
+    mirror.add("tools", built.as_uri(), kind="files", depth=2)
+    mirror.sync("--seal-as", DAYS[0])
+    (built / "tool-1.sh").write_text("another")
+    mirror.sync("--seal-as", DAYS[1])
+
+    def which(what: Path | str) -> list[str]:
+        result = mirror.run("which", str(what))
+        assert result.out.splitlines()[-1].startswith("holds")
+        return [line.removeprefix("found as ") for line in result.err.splitlines()]
+
+    assert which("tool-1.sh") == ["tools/old/tool-1.sh", "tools/tool-1.sh"]
+    assert which("old/tool-1.sh") == which("/old/tool-1.sh") == which(built / "old" / "tool-1.sh") == ["tools/old/tool-1.sh"]
+    assert which("notes.txt") == which(built / "old" / "notes.txt") == ["tools/old/notes.txt"]
+    assert which("latest-linux.yml") == which(shutil.copy(built / "latest-linux.yml", here)) == ["tools/latest-linux.yml"]
+    here.write_text("path: other\n")
+    assert "version" in mirror.run("which", str(here), status=2).err
+    mirror.run("which", "other/tool-1.sh", status=2).line("no kept snapshot lists one")
+    mirror.run("deny", "tools", "old/tool-1.sh", "--reason", "malware")
+    assert "it is denied: malware" in mirror.run("which", "old/tool-1.sh", status=1).out
+
+
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [

@@ -274,7 +274,7 @@ ENDPOINTS = (
     Endpoint(
         "which/{what}",
         "The snapshots that have a file",
-        (Parameter("what", "the name of a file, or its SHA-256 in hexadecimal"),),
+        (Parameter("what", "the name of a file, its path in a repo of kind files, or its SHA-256 in hexadecimal"),),
         Which,
         _which,
     ),

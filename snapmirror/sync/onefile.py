@@ -17,7 +17,9 @@ class OneFile(Environment):
     aside: Mapping[str, str] = {}
 
     def __init__(self, ecosystems: Mapping[str, Ecosystem], name: str, sha256: Digest | None) -> None:
-        """name: empty if it may have any; then all leaves are looked through, of which each bucket remembers what it came to"""
+        """name: empty if it may have any; then all leaves are looked through, of which each bucket remembers what it came to.
+        So are, by their names, those of repos in which names are paths: the file may be in any folder.
+        """
         self._ecosystems = ecosystems
         self._name = name
         self._sha256 = sha256
@@ -33,25 +35,30 @@ class OneFile(Environment):
 
     def _look(self, reader: DirectoryReader) -> Mapping[str, Held]:
         ecosystem = self._ecosystems[reader.document.kind]
-        if self._name:
+        if self._name and not ecosystem.nested:
             leaf = reader.leaf(ecosystem.leaf_at(reader, self._name))
             return self._of_leaf(ecosystem, reader, leaf) if leaf else {}
         found: dict[str, Held] = {}
         for place, bucket in enumerate(reader.document.buckets):
             if bucket not in self._buckets:
                 files: dict[str, Held] = {}
-                for leaf in reader.bucket(place).leaves.values():
-                    files |= self._of_leaf(ecosystem, reader, leaf)
+                for name, leaf in reader.bucket(place).leaves.items():
+                    if not ecosystem.nested or self._means(name):
+                        files |= self._of_leaf(ecosystem, reader, leaf)
                 self._buckets[bucket] = files
             found |= self._buckets[bucket]
         return found
+
+    def _means(self, file: str) -> bool:
+        """Whether a name or a path is the one that is asked for."""
+        return not self._name or self._name in (file, file.rpartition("/")[2])
 
     def _of_leaf(self, ecosystem: Ecosystem, reader: DirectoryReader, leaf: Digest) -> Mapping[str, Held]:
         """The files of a leaf that are meant. Nobody compares their records."""
         if leaf not in self._leaves:
             content = reader.read(leaf)
             if self._name:
-                files = [file for file in ecosystem.files(content) if file.name == self._name]
+                files = [file for file in ecosystem.files(content) if self._means(file.name)]
             else:
                 assert self._sha256
                 files = named.with_digest(ecosystem, content, self._sha256)

@@ -16,7 +16,7 @@ from ..store.records import Record, Tombstone, place_of
 from ..store.store import Store
 from .onefile import OneFile, sha256_of
 
-#: endings of files that describe environments: who names one that is not there means no file of the mirror
+#: endings of files that describe environments: who names one that is nowhere most likely meant one on this machine
 _DESCRIBING = (".yml", ".yaml", ".lock", ".toml", ".txt", ".in")
 
 
@@ -105,19 +105,34 @@ class Questions:
         """
         path = Path(text)
         if path.is_file():
-            if environment := self.environment(path):
-                return self.answer(text, environment)
-            sha256 = sha256_of(path)
-            by_name = self.answer(text, OneFile(self._ecosystems, path.name, sha256))
-            if by_name.holds:
-                return by_name
-            anywhere = self.answer(text, OneFile(self._ecosystems, "", sha256))
-            return anywhere if anywhere.holds else by_name  # which says if other bytes have that name
+            return self._here(text, path)
         if is_hex_digest(text.lower()):
             return self.answer(text, OneFile(self._ecosystems, "", bytes.fromhex(text)))
-        if path.name != text or text.endswith(_DESCRIBING):
-            raise UsageError(f"{text}: there is no such file here; write a file of the mirror without a folder, or its SHA-256")
-        return self.answer(text, OneFile(self._ecosystems, text, None))
+        found = self.answer(text, OneFile(self._ecosystems, text.removeprefix("/"), None))
+        if not found.files and (path.name != text or text.endswith(_DESCRIBING)):
+            hint = "write a file of the mirror without a folder, or its SHA-256"
+            raise UsageError(f"{text}: there is no such file here, and no kept snapshot lists one; {hint}")
+        return found
+
+    def _here(self, text: str, path: Path) -> Which:
+        """Which snapshots have all of what a file on this machine asks for, or the file itself."""
+        problem: UsageError | None = None
+        try:
+            if environment := self.environment(path):
+                return self.answer(text, environment)
+        except UsageError as error:  # a repo of files may list what only has the name of a lock
+            problem = error
+        try:
+            sha256 = sha256_of(path)
+        except OSError as error:
+            raise UsageError(f"{path}: it can't be read: {error.strerror}") from None
+        by_name = self.answer(text, OneFile(self._ecosystems, path.name, sha256))
+        if by_name.files:
+            return by_name
+        if problem:
+            raise problem  # at once: to look for its bytes under any name, all leaves are read
+        anywhere = self.answer(text, OneFile(self._ecosystems, "", sha256))
+        return anywhere if anywhere.files else by_name  # which says if other bytes have that name
 
     def answer(self, text: str, environment: Environment) -> Which:
         """Which snapshots have all of what an environment, or `OneFile`, asks for. text: what to call it
