@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import requests
+from channels import Channel, make_package
 from mirror import Mirror
 from serving import server
+from upstream import Upstream
 from window import MARKUP, id_of, window
 
 from snapmirror.web import words
@@ -111,6 +113,37 @@ def test_two_snapshots_are_compared_and_the_list_is_filtered(made: tuple[Mirror,
     removed = told(get(url, f"-/page/compare?old={id_of(2)}&new={id_of(3)}&what=removed&q=GONE&repo=conda-forge"))
     assert "0 added, 1 removed, 0 changed" in removed
     assert "gone-soon removed conda-forge/noarch" in removed
+
+
+def test_what_a_partial_snapshot_changed_is_told_of_its_own_repos(tmp_path: Path, upstream: Upstream) -> None:
+    """Each is compared with what was known of the same repos before."""
+    mirror = Mirror(tmp_path / "mirror")
+    for name in ("alpha", "beta"):
+        channel = Channel(upstream.root / name)
+        channel.add(make_package(f"of-{name}"))
+        channel.publish()
+        mirror.add(name, channel.root.as_uri(), subdirs=["linux-64"])
+    sealed = (["alpha"], ["beta"], ["alpha"], ["alpha", "beta"], ["beta"])
+    days = {f"2024010{day}T000000Z": repos for day, repos in enumerate(sealed, 1)}
+    for day, repos in days.items():
+        mirror.sync("--seal-as", day, *repos)
+    mirror.sync()
+    with server(mirror.config) as (url, _):
+        year = get(url, "-/page/snapshots?year=2024")
+        asked = {id_: re.search(rf'href="([^"]*compare[^"]*new={id_}[^"]*)"', year) for id_ in days}
+        found = {}
+        for id_, link in asked.items():
+            assert ("What changed since" in get(url, f"-/page/snapshot?id={id_}")) == bool(link)
+            page = get(url, "-/page/" + html.unescape(link[1]).rpartition("/")[2]) if link else ""
+            found[id_] = re.findall(r"of-\w+ \w+ [\w/]+|\d+ added, \d+ removed, \d+ changed", told(page))
+        assert list(found.values()) == [
+            [],
+            ["1 added, 0 removed, 0 changed", "of-beta added beta/noarch"],
+            ["0 added, 0 removed, 0 changed"],
+            [],  # nothing before has both
+            ["0 added, 0 removed, 0 changed"],
+        ]
+        assert "Nothing differs" in get(url, "-/page/compare")
 
 
 def test_a_package_that_is_gone_says_when_it_was_there(made: tuple[Mirror, str]) -> None:

@@ -1,6 +1,7 @@
 """The pages of snapshots: all of them on a calendar, one of them, two compared, and where their folders are."""
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -32,23 +33,36 @@ def every(visit: Visit) -> Mapping[str, Any]:
     months = [calendar(visit, days, date(int(year), number, 1), most=most) for number in range(1, 13)] if days else []
     of_year = [record for record in reversed(records) if record.id[:4] == year]
     offset = visit.number("offset")
+    rows = of_year[offset : offset + _SNAPSHOTS]
     return {
         "year": year,
         "years": years,
         "months": [month for month in months if month.snapshots],
         "count": len(of_year),
-        "rows": of_year[offset : offset + _SNAPSHOTS],
+        "rows": rows,
         "offset": offset,
         "step": _SNAPSHOTS,
-        "previous": _previous(visit),
+        "changes": {record.id: _change(records, record.id) for record in rows},
         "pins": _pins(visit),
     }
 
 
-def _previous(visit: Visit) -> Mapping[str, str]:
-    """{id: that of the kept snapshot before it}"""
-    ids = [record.id for record in visit.catalog.records]
-    return dict(zip(ids[1:], ids, strict=False))
+def _change(records: Sequence[Record], id_: str) -> Mapping[str, str]:
+    """What the page `compare` is asked for what a record changed, empty if there is nothing to compare it with.
+
+    records: all that are kept, oldest first; id_: of this one. A partial record says nothing of repos that it does not hold: it
+    is compared with the newest before it that says something of each of its repos, and others are left out.
+    """
+    place = bisect_left(records, id_, key=lambda one: one.id)
+    record, earlier = records[place], records[:place][::-1]
+    held = record.repos.keys()
+    known = {repo for repo in held if any(repo in one.repos for one in earlier)}
+    for old in earlier:
+        if known <= old.repos.keys() or not (record.partial or old.partial):
+            more = record.partial and not old.repos.keys() <= held
+            if not more or len(held) == 1:
+                return {"old": old.id, "new": record.id, "repo": next(iter(held)) if more else ""}
+    return {}
 
 
 def _pins(visit: Visit) -> Mapping[str, list[str]]:
@@ -73,6 +87,7 @@ def one(visit: Visit) -> Mapping[str, Any]:
         "signed": record.signed or "" if isinstance(record, Record) else "",
         "withheld": withheld[:_WITHHELD],
         "withheld_count": len(withheld),
+        "change": _change(visit.catalog.records, found.id) if place >= 0 else {},
         "before": ids[place - 1] if place > 0 else "",
         "after": ids[place + 1] if 0 <= place < len(ids) - 1 else "",
         "pins": _pins(visit).get(found.id, []),
@@ -81,9 +96,10 @@ def one(visit: Visit) -> Mapping[str, Any]:
 
 def compare(visit: Visit) -> Mapping[str, Any]:
     """What differs between two snapshots. See pages.PAGES."""
-    ids = [record.id for record in visit.catalog.records]
-    old, new = visit.one("old", ids[-2] if len(ids) > 1 else CURRENT), visit.one("new", CURRENT)
-    repo, what, text = visit.one("repo"), visit.one("what"), visit.one("q")
+    records = visit.catalog.records
+    latest = _change(records, records[-1].id) if records and not (visit.one("old") or visit.one("new")) else {}
+    old, new = (visit.one(name, latest.get(name, CURRENT)) for name in ("old", "new"))
+    repo, what, text = visit.one("repo", latest.get("repo", "")), visit.one("what"), visit.one("q")
     path = f"changes/{quoted(old, whole=True)}/{quoted(new, whole=True)}"
     found: Changes = visit.ask(path, repo=repo, what=what, q=text)
     offset = visit.number("offset")
@@ -95,7 +111,7 @@ def compare(visit: Visit) -> Mapping[str, Any]:
         "new_id": found.new,
         "json": visit.api(path, repo=repo, what=what, q=text),
         "repo": repo,
-        "repos": sorted({path for record in visit.catalog.records for path in record.repos}),
+        "repos": sorted({path for record in records for path in record.repos}),
         "what": what,
         "text": text,
         "rows": found.changes[offset : offset + _CHANGES],
