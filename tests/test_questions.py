@@ -20,6 +20,9 @@ from snapmirror.digests import Digest
 from snapmirror.errors import UsageError
 from snapmirror.pypi import PypiRepo
 from snapmirror.pypi.settings import Select
+from snapmirror.serve.answers import BlobAnswer
+from snapmirror.serve.resolve import Resolver
+from snapmirror.serve.view import Watch
 from snapmirror.store.blobs import LocalBlobs
 from snapmirror.store.directories import Metadata, bucket_of
 from snapmirror.store.layout import Layout
@@ -124,6 +127,12 @@ def test_the_history_of_a_project(tmp_path: Path) -> None:
     ]
     with store_at(mirror.store_path) as store:
         assert told(store, "my-tool==2", "own", "pypi") == ["1 appeared", "1 yanked", "2 unyanked"]
+    with store_at(mirror.store_path) as store:
+        resolver = Resolver(store, ECOSYSTEMS, Watch(store).view(), "", {})
+        events = history.log(store, ECOSYSTEMS, store.catalog(), "my-tool", ["pypi"]).events
+        paths = [f"{event.snapshot}/{event.path}" for event in events if event.what != "vanished"]
+        paths += [f"current/{path}" for path in mirror.run("which", two, "--json").json["files"]]
+        assert [type(resolver.resolve(f"/{path}")) for path in paths] == [BlobAnswer] * 6
     mirror.run("log", "my-tool", "own", status=2).line("my-tool: no kept snapshot lists it in own")
 
 

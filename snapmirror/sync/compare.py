@@ -15,7 +15,10 @@ from .which import Lack, directories_of, lacks
 
 
 class Differences(msgspec.Struct, kw_only=True):
-    """What differs between two snapshots, as paths of files below a snapshot, sorted."""
+    """What differs between two snapshots: repo, directory and name of each file, sorted.
+
+    That is its path below a snapshot, but for Python projects.
+    """
 
     #: their ids
     old: str
@@ -115,7 +118,7 @@ def environments(store: Store, environment: Environment, old: Record, new: Recor
 def _installed(
     store: Store, environment: Environment, record: Record, repos: Collection[str]
 ) -> tuple[dict[str, bytes], list[Lack]]:
-    """{path: its record} of what a record has of an environment, and what it lacks of it."""
+    """{repo, directory and name: its record} of what a record has of an environment, and what it lacks of it."""
     directories = directories_of(store, record, environment.kind)
     have = environment.find({place: reader for place, reader in directories.items() if place[0] in repos})
     files = {at: held.record for alike in have.files.values() for at, held in alike.items()}
@@ -124,12 +127,12 @@ def _installed(
 
 
 def _note(old: Mapping[str, bytes], new: Mapping[str, bytes], found: Differences) -> None:
-    """Note what differs between {path: record} and {path: record}."""
+    """Note what differs between {file: record} and {file: record}."""
     found.added += sorted(new.keys() - old.keys())
     found.removed += sorted(old.keys() - new.keys())
     found.changed += sorted(path for path in old.keys() & new.keys() if old[path] != new[path])
 
 
 def _files(store: Store, ecosystem: Ecosystem, leaf: Digest | None, path: str) -> dict[str, bytes]:
-    """{path: its record}, any change of which counts as one of the file: a hot-fix changes what is installed with it."""
+    """{file: its record}, any change of which counts as one of the file: a hot-fix changes what is installed with it."""
     return {f"{path}/{file}": record for file, record in ecosystem.records(store.metadata.leaf(leaf))} if leaf else {}

@@ -36,8 +36,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     what: What
     #: path of the repo
     repo: str
-    #: path of the file below a snapshot
+    #: repo, directory and name of the file, and its path below a snapshot, which is another for Python projects
     file: str
+    path: str
     #: in hexadecimal, if it is known; of a file that vanished, what it was
     sha256: str | None
     #: `changed`: the SHA-256 before
@@ -61,6 +62,8 @@ class _Listed(NamedTuple):
     file: File
     #: see Ecosystem.records
     record: bytes
+    #: below the directory
+    path: str
 
 
 class _Seen(NamedTuple):
@@ -143,8 +146,9 @@ class _History:
         naming, ecosystem = self.namings.of(kind), self._ecosystems[kind]
         content = self._store.metadata.leaf(digest)
         files = {file.name: file for file in ecosystem.files(content)}
+        paths = {file.name: path for path, file in ecosystem.paths(content).items()}
         records = ((name, record) for name, record in ecosystem.records(content) if named.covers(naming, leaf, name))
-        return {name: _Listed(files[name], record) for name, record in records}
+        return {name: _Listed(files[name], record, paths.get(name, name)) for name, record in records}
 
     def _events(self, snapshot: str, repo: str, directory: str, before: _Seen, now: _Seen) -> Iterator[Event]:
         place, previous = place_of(repo, directory), self._previous.get(repo)
@@ -155,8 +159,9 @@ class _History:
             if shown is None or (old and new and old.record == new.record):
                 continue
             for told in _happened(old, new, yank, now.withheld.get(name)):
-                file = f"{place}/{name}"
-                yield Event(snapshot=snapshot, previous=previous, repo=repo, file=file, sha256=_hex(shown.file), **told)
+                file, path = f"{place}/{name}", f"{place}/{shown.path}"
+                sha256 = _hex(shown.file)
+                yield Event(snapshot=snapshot, previous=previous, repo=repo, file=file, path=path, sha256=sha256, **told)
 
 
 def _happened(old: _Listed | None, new: _Listed | None, yank: str, withheld: str | None) -> Iterator[dict[str, Any]]:

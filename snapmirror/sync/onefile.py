@@ -11,7 +11,7 @@ from . import named
 
 
 class OneFile(Environment):
-    """Fulfils `ecosystem.environments.Environment`, for directories of any kind."""
+    """Fulfils `ecosystem.environments.Environment`, for directories of any kind; what it finds has paths in place of names."""
 
     kind = ""
     aside: Mapping[str, str] = {}
@@ -54,7 +54,7 @@ class OneFile(Environment):
         return not self._name or self._name in (file, file.rpartition("/")[2])
 
     def _of_leaf(self, ecosystem: Ecosystem, reader: DirectoryReader, leaf: Digest) -> Mapping[str, Held]:
-        """The files of a leaf that are meant. Nobody compares their records."""
+        """The files of a leaf that are meant, by path below the directory. Nobody compares their records."""
         if leaf not in self._leaves:
             content = reader.read(leaf)
             if self._name:
@@ -62,7 +62,8 @@ class OneFile(Environment):
             else:
                 assert self._sha256
                 files = named.with_digest(ecosystem, content, self._sha256)
-            self._leaves[leaf] = {file.name: Held(file.sha256, b"") for file in files}
+            paths = {file.name: path for path, file in ecosystem.paths(content).items()} if files else {}
+            self._leaves[leaf] = {paths.get(file.name, file.name): Held(file.sha256, b"") for file in files}
         return self._leaves[leaf]
 
 

@@ -151,7 +151,7 @@ class Questions:
                 before = digests, environment.find(directories)
                 at.update(one for files in before[1].files.values() for one in files)
             missing[record.id] = _missing(before[1], denied)
-        files = () if environment.kind else {f"{place_of(repo, directory)}/{file}" for repo, directory, file in at}
+        files = () if environment.kind else {f"{place_of(repo, directory)}/{path}" for repo, directory, path in at}
         return Which(
             asked=text,
             ranges=list(_ranges(self._catalog, missing, {repo for repo, _, _ in at})),
