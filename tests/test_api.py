@@ -97,6 +97,25 @@ def test_what_can_not_be_answered(made: tuple[Mirror, str], path: str, status: i
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+def test_what_was_forgotten_is_not_taken_for_a_repo_that_was_not_there(
+    mirror: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    mirror.add("other", f"{upstream.url}/chan")
+    mirror.sync("--seal-as", MONDAY, "other")
+    mirror.sync("--seal-as", TUESDAY, "chan")
+    mirror.sync()
+    mirror.run("forget", TUESDAY)
+    with server(mirror.config) as (url, _):
+        for question in ("diff", "changes"):
+            for days in ("2026-06-02/current", "2026-06-01/2026-06-02"):
+                answer = requests.get(f"{url}/-/api/v1/{question}/{days}", timeout=30)
+                assert answer.status_code == 410
+                assert f"2026-06-02: snapshot {TUESDAY} was forgotten; the nearest kept" in answer.json()["message"]
+        assert get(f"{url}/-/api/v1/changes/2026-06-02/current", repo="other")["changes"] == []
+        assert list(get(f"{url}/-/api/v1/snapshots/2026-06-02")["forgotten"]) == ["chan"]
+        assert "chan is left out: " in requests.get(f"{url}/-/page/snapshot?id=2026-06-02", timeout=30).text
+
+
 def test_a_path_names_a_file_of_the_mirror_and_none_of_the_machine(made: tuple[Mirror, str]) -> None:
     found = get(f"{made[1]}/which/..%2F..%2Fetc%2Fpasswd")
     assert [one["missing"][0]["why"] for one in found["ranges"]] == ["it is not listed"]

@@ -131,6 +131,20 @@ def test_a_selector_may_take_its_repos_from_several_snapshots() -> None:
         found.view("2026-11-17", NOW)
 
 
+def test_what_is_compared_says_that_a_repo_was_forgotten() -> None:
+    """Else it would look like one that was not there yet."""
+    found = catalog(sealed(at(1), "a"), forgotten(at(2), "b/c", partial=True), sealed(at(3), "a", "b/c"))
+    assert list(found.forgotten(at(2), NOW)) == ["b/c"]
+    assert sorted(found.view("20261120T023000Z", NOW).repos) == ["a"]
+    for only in ("", "b", "b/c"):
+        with pytest.raises(Forgotten):
+            found.pair("20261120T023000Z", "current", only, NOW)
+    for old, only in (("20261120T023000Z", "a"), (at(1), ""), ("20261120T013000Z", "")):
+        assert [record.id for record in found.pair(old, "current", only, NOW)] == [at(1), at(3)], old
+    with pytest.raises(Forgotten):  # and not that it does not hold the first of all repos
+        found.view(at(2), NOW)
+
+
 @pytest.mark.parametrize("year", [1, 33, 999])
 def test_ids_of_years_before_1000_sort_as_their_times_do(year: int) -> None:
     instant = datetime(year, 3, 1, 2, 4, 5, tzinfo=UTC)

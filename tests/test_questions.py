@@ -586,3 +586,44 @@ def test_diff_for_a_lock(world: World) -> None:
     assert world.diff(1, 4, lock) == ["- chan/linux-64/tool-1.0-0.conda", "lacks linux-64/tool-1.0-0.conda: it is not listed"]
     assert world.diff(3, 4, ranges) == ["- pypi/lib-1.0-py3-none-any.whl"]
     world.mirror.run("diff", DAYS[0], DAYS[1], "--for", str(world.root / "index"), status=2).line("--for", "that is no lock")
+
+
+def test_what_was_forgotten_is_not_taken_for_a_repo_that_was_not_there(
+    mirror: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    """The second repo comes on the second day; of the first one all is forgotten but what is current."""
+    other = Channel(upstream.root / "other")
+    other.add(make_package("app"))
+    other.publish()
+    for day, one in enumerate((channel, other, channel, channel), 1):
+        seal(mirror, day, of(one))
+    with store_at(mirror.store_path) as store:
+        forget(store, DAYS[0], DAYS[2])
+    third, fourth = "2024-05-03", "2024-05-04"
+    gone = f"{DAYS[2]} was forgotten; the nearest kept: {DAYS[3]}"
+    for old, new, *options in (
+        (third, fourth, "chan"),
+        (fourth, third),
+        ("2024-05-02", third, "--exit-code"),
+        (DAYS[2], DAYS[3], "--exit-code"),
+    ):
+        printed = mirror.run("diff", old, new, *options, status=2)
+        assert printed.line("was forgotten; the nearest kept")
+        assert printed.out == ""
+    mirror.run("diff", third, fourth, "chan", status=2).line(third, gone)
+    assert mirror.run("diff", third, fourth, "other").out == ""
+    added = "+ other/noarch/app-1.0-0.conda\n"
+    assert mirror.run("diff", DAYS[3], fourth, "other").out == added  # the id is of a snapshot that never held it
+    shown = mirror.run("show", third)
+    assert (f"\nchan is left out: snapshot {gone}\n" in shown.out, "\nother: " in shown.out) == (True, True)
+    assert list(mirror.run("show", third, "--json").json["forgotten"]) == ["chan"]
+    assert mirror.run("show", fourth, "--json").json["forgotten"] == {}
+
+
+def test_a_repo_that_came_later_is_one_that_was_not_there(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+    other = Channel(upstream.root / "other")
+    other.add(make_package("app"))
+    other.publish()
+    for day, one in enumerate((channel, other), 1):
+        seal(mirror, day, of(one))
+    assert mirror.run("diff", "2024-05-01", "2024-05-02").out == "+ other/noarch/app-1.0-0.conda\n"

@@ -1,12 +1,12 @@
 """snapmirror diff: what changed between two snapshots."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..errors import SnapmirrorError, UsageError
+from ..store.records import is_below
 from ..store.store import Store
 from ..sync import compare
 from ..sync.compare import Differences
@@ -37,7 +37,7 @@ def diff(
     config: ConfigOption = None,
 ) -> None:
     """Show the files that were added, removed or changed between two snapshots."""
-    only = repo.strip("/") if repo else None
+    only = repo.strip("/") if repo else ""
     try:
         with opened(config, write=False) as (settings, store):
             found = _compare(settings, store, (old, new), only, for_, platform)
@@ -64,15 +64,15 @@ def print_changes(found: Differences) -> None:
 
 
 def _compare(
-    settings: Config, store: Store, selectors: Sequence[str], only: str | None, file: Path | None, platform: str
+    settings: Config, store: Store, selectors: tuple[str, str], only: str, file: Path | None, platform: str
 ) -> Differences:
     """selectors: of the old and the new one; only: of repos at or below this path; file: of that environment
 
     Raises UsageError, DamagedError.
     """
-    catalog, now = store.catalog(), store.now()
-    before, after = (catalog.view(selector, now) for selector in selectors)
-    paths = {path for path in {**before.repos, **after.repos} if only is None or path == only or path.startswith(f"{only}/")}
+    catalog = store.catalog()
+    before, after = catalog.pair(*selectors, only, store.now())
+    paths = {path for path in {**before.repos, **after.repos} if is_below(path, only)}
     if only and not paths:
         known = ", ".join(sorted({**before.repos, **after.repos}))
         raise UsageError(f"{only}: neither {before.id} nor {after.id} holds a repo at or below it (they hold: {known})")

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
+from ..store.records import is_below
 from ..sync import history
 from ..sync.history import Event
 from .context import ConfigOption, JsonOption, complete_repo, opened, output, output_json, printable
@@ -20,11 +21,11 @@ def log(
     config: ConfigOption = None,
 ) -> None:
     """Show when files of a package appeared, changed, were yanked or hot-fixed, and vanished, oldest first."""
-    only = repo.strip("/") if repo else None
+    only = repo.strip("/") if repo else ""
     with opened(config, write=False) as (_, store):
         catalog = store.catalog()
         held = {path for record in catalog.records for path in record.repos}
-        repos = {path for path in held if only is None or path == only or path.startswith(f"{only}/")}
+        repos = {path for path in held if is_below(path, only)}
         if only and not repos:
             raise UsageError(f"{only}: no kept snapshot holds a repo at or below it (they hold: {', '.join(sorted(held))})")
         found = history.log(store, ECOSYSTEMS, catalog, name, repos)

@@ -10,7 +10,7 @@ from .. import units
 from ..digests import Digest
 from ..store.records import Record, Tombstone
 from ..store.store import Store
-from ..sync.shown import of_record, withheld
+from ..sync.shown import forgotten, of_record, withheld
 from .context import ConfigOption, JsonOption, SnapshotArgument, opened, output, output_json, printable, time_id
 
 
@@ -57,8 +57,9 @@ def _print_line(store: Store, record: Record, pins: list[str]) -> None:
 def show(snapshot: SnapshotArgument, json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show one snapshot: its repos, their directories, and what was withheld."""
     with opened(config, write=False) as (_, store):
-        record = store.catalog().view(snapshot, store.now())
-        found = {**describe(store, record), "withheld": withheld(store, record)}
+        catalog, now = store.catalog(), store.now()
+        record, gone = catalog.view(snapshot, now), forgotten(catalog, snapshot, now)
+        found = {**describe(store, record), "withheld": withheld(store, record), "forgotten": gone}
     if json:
         output_json(found)
         return
@@ -70,6 +71,8 @@ def show(snapshot: SnapshotArgument, json: JsonOption = False, config: ConfigOpt
         for name, directory in repo["directories"].items():
             size = f"{units.plural(directory['files'], 'file')}, {units.size(directory['bytes'])}"
             output(f"  {name or path.rpartition('/')[2]}: {size}, {directory['mode']}, {directory['digest']}")
+    for path, problem in gone.items():
+        output(f"{path} is left out: {problem}")
     for directory, files in found["withheld"].items():
         for file, reason in files.items():
             output(f"withheld: {directory}/{printable(file)}: {printable(reason)}")

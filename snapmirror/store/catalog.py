@@ -17,7 +17,7 @@ import msgspec
 from .. import clock
 from ..digests import Digest
 from ..errors import DamagedError, Forgotten, SelectorError
-from .records import Entry, Pin, Record, Tombstone
+from .records import Entry, Pin, Record, Tombstone, is_below
 
 CURRENT = "current"
 #: first path segments that can be neither a repo's nor a pin's
@@ -146,16 +146,27 @@ class Catalog:
 
     def answers(self, selector: str, present: datetime) -> dict[str, Record]:
         """{repo: the snapshot that a selector means for it}, where there is one. Raises as `resolve` does if all lack one."""
+        found, problems = self._ask(selector, present)
+        if not found:
+            gone = (error for error in problems.values() if isinstance(error, Forgotten))
+            raise next(gone, None) or next(iter(problems.values()), SelectorError(selector, "there is no snapshot yet"))
+        return found
+
+    def forgotten(self, selector: str, present: datetime) -> dict[str, Forgotten]:
+        """{repo: what tells it} of those that `answers` leaves out because what the selector means for them was forgotten."""
+        _, problems = self._ask(selector, present)
+        return {repo: error for repo, error in problems.items() if isinstance(error, Forgotten)}
+
+    def _ask(self, selector: str, present: datetime) -> tuple[dict[str, Record], dict[str, SelectorError]]:
+        """By repo, what a selector means for it, or why it means nothing."""
         found: dict[str, Record] = {}
-        problem: SelectorError | None = None
+        problems: dict[str, SelectorError] = {}
         for repo in sorted(self.repos):
             try:
                 found[repo] = self.resolve(selector, repo, present)
             except SelectorError as error:
-                problem = problem or error
-        if not found:
-            raise problem or SelectorError(selector, "there is no snapshot yet")
-        return found
+                problems[repo] = error
+        return found, problems
 
     def view(self, selector: str, present: datetime) -> Record:
         """What a selector means for all repos, as one record: the newest of its answers, with each repo as it answers.
@@ -167,6 +178,17 @@ class Catalog:
         if all(record is newest for record in answers.values()):
             return newest
         return msgspec.structs.replace(newest, repos={path: record.repos[path] for path, record in answers.items()})
+
+    def pair(self, old: str, new: str, only: str, present: datetime) -> tuple[Record, Record]:
+        """The views of two selectors, to compare what they have of the repos at or below a path.
+
+        Raises as `view` does, and Forgotten if that was forgotten for such a repo: it would look as if it had not been there.
+        """
+        for selector in (old, new):
+            for repo, error in self.forgotten(selector, present).items():
+                if is_below(repo, only):
+                    raise error
+        return self.view(old, present), self.view(new, present)
 
     def single(self, selector: str, present: datetime) -> Record:
         """The one snapshot that a selector names. Raises as `answers` does, and SelectorError where repos come from several."""

@@ -15,6 +15,11 @@ def place_of(repo: str, directory: str) -> str:
     return f"{repo}/{directory}" if directory else repo
 
 
+def is_below(repo: str, path: str) -> bool:
+    """Whether a repo is at or below a path; every one is below the empty path."""
+    return not path or repo == path or repo.startswith(f"{path}/")
+
+
 class DirectoryState(msgspec.Struct, frozen=True, kw_only=True):
     """One directory of a repo at one snapshot."""
 

@@ -14,6 +14,7 @@ from ..digests import is_hex_digest
 from ..ecosystem import Ecosystem
 from ..errors import UsageError
 from ..store.catalog import Catalog
+from ..store.records import Record, is_below
 from ..store.store import Store
 from . import compare, health, history, packages, shown
 from .calendar import Calendar, Days, month
@@ -46,6 +47,8 @@ class Full(Snapshot, frozen=True, kw_only=True):
 
     #: {"repo/directory": {file: reason}}
     withheld: dict[str, dict[str, str]]
+    #: {repo that is left out: which snapshot of it was forgotten}
+    forgotten: dict[str, str]
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,19 +134,26 @@ def _snapshots(asked: Asked) -> Snapshots:
 
 
 def _snapshot(asked: Asked) -> Full:
-    record = asked.catalog.view(asked.given["selector"], asked.store.now())
+    selector, now = asked.given["selector"], asked.store.now()
+    record = asked.catalog.view(selector, now)
     snapshot = shown.of_record(asked.store, record)
     fields = {name: getattr(snapshot, name) for name in snapshot.__struct_fields__}
-    return Full(**fields, withheld=shown.withheld(asked.store, record))
+    gone = shown.forgotten(asked.catalog, selector, now)
+    return Full(**fields, withheld=shown.withheld(asked.store, record), forgotten=gone)
 
 
 def _diff(asked: Asked) -> Differences:
-    old, new = (asked.catalog.view(asked.given[name], asked.store.now()) for name in ("old", "new"))
+    old, new = _pair(asked)
     return compare.records(asked.store, asked.ecosystems, old, new, _repos(asked, {**old.repos, **new.repos}))
 
 
+def _pair(asked: Asked) -> tuple[Record, Record]:
+    """What is to be compared. Raises SelectorError."""
+    return asked.catalog.pair(asked.given["old"], asked.given["new"], _only(asked), asked.store.now())
+
+
 def _changes(asked: Asked) -> Changes:
-    old, new = (asked.catalog.view(asked.given[name], asked.store.now()) for name in ("old", "new"))
+    old, new = _pair(asked)
     what, text = asked.given.get("what", ""), asked.given.get("q", "").casefold()
     if what not in ("", *compare.WHAT):
         raise UsageError(f"what={what[:40]}: is none of {', '.join(compare.WHAT)}")
@@ -196,10 +206,15 @@ def _held(asked: Asked) -> dict[str, None]:
     return {path: None for record in asked.catalog.records for path in record.repos}
 
 
+def _only(asked: Asked) -> str:
+    """The path at or below which repos are meant; empty for all."""
+    return asked.given.get("repo", "").strip("/")
+
+
 def _repos(asked: Asked, held: Mapping[str, object]) -> set[str]:
     """The repos that are meant. Raises UsageError if there is none."""
-    only = asked.given.get("repo", "").strip("/")
-    found = {path for path in held if not only or path == only or path.startswith(f"{only}/")}
+    only = _only(asked)
+    found = {path for path in held if is_below(path, only)}
     if only and not found:
         raise UsageError(f"{only}: there is no repo at or below it")
     return found

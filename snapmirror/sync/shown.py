@@ -1,7 +1,10 @@
 """A snapshot as programs are told of it: `show --json`, `snapshots --json`, and the server's API."""
 
+from datetime import datetime
+
 import msgspec
 
+from ..store.catalog import Catalog
 from ..store.records import Record, place_of
 from ..store.store import Store
 
@@ -82,3 +85,8 @@ def withheld(store: Store, record: Record) -> dict[str, dict[str, str]]:
         for name, state in repo.directories.items()
     }
     return {directory: files for directory, files in found.items() if files}
+
+
+def forgotten(catalog: Catalog, selector: str, present: datetime) -> dict[str, str]:
+    """{repo: which snapshot of it was forgotten}, of those that the view of a selector leaves out for that."""
+    return {repo: error.problem for repo, error in catalog.forgotten(selector, present).items()}

@@ -104,6 +104,7 @@ _CHINESE = {
     "Unchanged since": "自此未变",
     "Made from what upstream said later; not known:": "依据上游之后的说法重建；未知的有：",
     "Withheld files": "未发布的文件",
+    "{repo} is left out: {why}": "未列出 {repo}：{why}",
     "Upstream lists these {count} files, and they are not in this snapshot.": "上游列有这 {count} 个文件，但此快照中没有。",
     "The first {count}:": "前 {count} 个：",
     "File": "文件",
