@@ -1,7 +1,10 @@
 """Questions that only a mirror with a memory can answer: `log`, `which`, `diff --for`."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -575,6 +578,25 @@ def test_diff_for_an_environment(world: World) -> None:
     printed = world.mirror.run("diff", DAYS[2], DAYS[3], "--for", old, "--exit-code", status=1)
     assert printed.out.splitlines() == lines
     assert printed.line(f"{DAYS[3]} lacks old.yml (Cannot solve")
+
+
+def test_a_diff_that_fails_does_not_say_that_they_differ(mirror: Mirror, channel: Channel) -> None:
+    """Whatever it is: a full disk under its output, or a fault of ours."""
+    for day in (1, 2):
+        channel.add(make_package("tool", f"{day}.0", subdir="linux-64"))
+        channel.publish()
+        seal(mirror, day, of(channel))
+    mirror.write()
+    faulty = "import snapmirror.cli.diff as diff; diff.compare.records = lambda *_: 1 // 0"
+    for before, problem in (("", "No space left on device"), (faulty, "a fault of snapmirror itself (ZeroDivisionError")):
+        script = f"{before}\nimport snapmirror.cli as cli; cli.main()"
+        arguments = ["diff", *DAYS[:2], "--exit-code", "--config", str(mirror.config)]
+        environment = {key: value for key, value in os.environ.items() if key != "SNAPMIRROR_DEBUG"}
+        for options in ([], ["--json"]):
+            with open("/dev/full", "wb") as full:
+                command = [sys.executable, "-c", script, *arguments, *options]
+                done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, timeout=60)
+            assert (done.returncode, problem in done.stderr, done.stderr.count("\n")) == (2, True, 1), done.stderr
 
 
 def test_diff_for_a_lock(world: World) -> None:

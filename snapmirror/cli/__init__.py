@@ -15,8 +15,7 @@ from typing import Annotated
 import typer
 
 from .. import version as installed_version
-from ..errors import SnapmirrorError
-from .context import say
+from .context import say, tell
 
 #: verb -> its module, in the order of `--help`
 VERBS = {
@@ -114,19 +113,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, _interrupt)
     try:
         _run()
-    except SnapmirrorError as error:
-        say(f"snapmirror: {error}")
-        sys.exit(error.exit_status)
-    except OSError as error:
-        owner = "; run as the user who owns it" if isinstance(error, PermissionError) and error.filename else ""
-        say(f"snapmirror: {error.filename or 'the system'}: {error.strerror or error}{owner}")
-        sys.exit(1)
     except _Interrupted:
         say("snapmirror: interrupted; what was published is as it was, and what was fetched is kept")
         os._exit(130)  # a transfer may sit in a pause of many seconds; nothing that is cut short here matters
     except Exception as error:
-        if "SNAPMIRROR_DEBUG" in os.environ:
-            raise
-        kind = type(error).__name__
-        say(f"snapmirror: a fault of snapmirror itself ({kind}: {error}); SNAPMIRROR_DEBUG=1 shows where. Please report it")
-        sys.exit(1)
+        sys.exit(tell(error))

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -169,6 +170,23 @@ def time_id(option: str, text: str | None, *, begin: bool = False) -> str | None
 def say(text: str) -> None:
     """A message of one line, on standard error."""
     print(printable(text), file=sys.stderr, flush=True)
+
+
+def tell(error: Exception) -> int:
+    """Say what ended a run, in one line; the exit status that it leads to."""
+    if isinstance(error, SnapmirrorError):
+        say(f"snapmirror: {error}")
+        return error.exit_status
+    if isinstance(error, OSError):
+        owner = "; run as the user who owns it" if isinstance(error, PermissionError) and error.filename else ""
+        say(f"snapmirror: {error.filename or 'the system'}: {error.strerror or error}{owner}")
+        return 1
+    if "SNAPMIRROR_DEBUG" in os.environ:
+        traceback.print_exception(error)
+        return 1
+    kind = type(error).__name__
+    say(f"snapmirror: a fault of snapmirror itself ({kind}: {error}); SNAPMIRROR_DEBUG=1 shows where. Please report it")
+    return 1
 
 
 def waiting(what: str) -> None:

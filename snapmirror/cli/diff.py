@@ -5,14 +5,25 @@ from typing import Annotated
 
 import typer
 
-from ..errors import SnapmirrorError, UsageError
+from ..errors import UsageError
 from ..store.records import is_below
 from ..store.store import Store
 from ..sync import compare
 from ..sync.compare import Differences
 from ..sync.which import Questions
 from .config import Config
-from .context import ConfigOption, JsonOption, complete_repo, complete_snapshot, opened, output, output_json, printable, say
+from .context import (
+    ConfigOption,
+    JsonOption,
+    complete_repo,
+    complete_snapshot,
+    opened,
+    output,
+    output_json,
+    printable,
+    say,
+    tell,
+)
 from .ecosystems import ECOSYSTEMS
 from .which import PlatformOption, named
 
@@ -41,18 +52,18 @@ def diff(
     try:
         with opened(config, write=False) as (settings, store):
             found = _compare(settings, store, (old, new), only, for_, platform)
-    except SnapmirrorError as error:
-        if not exit_code:
+        if json:
+            output_json(found)
+        else:
+            for id_, lacking in ((found.old, found.missing_old), (found.new, found.missing_new)):
+                if lacking:
+                    say(f"{id_} lacks {named(lacking)}")
+            print_changes(found)
+    except Exception as error:
+        if not exit_code or isinstance(error, BrokenPipeError):  # typer ends for a reader that has gone
             raise
-        say(f"snapmirror: {error}")
-        raise typer.Exit(2) from None
-    if json:
-        output_json(found)
-    else:
-        for id_, lacking in ((found.old, found.missing_old), (found.new, found.missing_new)):
-            if lacking:
-                say(f"{id_} lacks {named(lacking)}")
-        print_changes(found)
+        tell(error)
+        raise typer.Exit(2) from None  # whatever the error leads to elsewhere: here 1 says that they differ
     raise typer.Exit(1 if exit_code and (found.added or found.removed or found.changed) else 0)
 
 
