@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -138,6 +139,17 @@ def test_an_export_and_one_on_top_of_it_bring_all(source: Mirror, replica: Mirro
         assert "nothing to do" in replica.run("import", str(file)).out
     with tarfile.open(later) as tar, tarfile.open(whole) as before:
         assert not {one.name for one in tar if one.name.startswith("blobs/")} & set(before.getnames())
+
+
+def test_an_export_to_a_path_that_is_no_utf_8(source: Mirror, tmp_path: Path) -> None:
+    """The path is printed with its own bytes, whatever the locale; JSON can't hold them."""
+    target = tmp_path / "all\udcff.tar"
+    assert source.run("export", "--to", str(target), "--json").json["files"] == [f"{tmp_path}/all\\udcff.tar"]
+    target.unlink()
+    command = [sys.executable, "-m", "snapmirror", "export", "--to", str(target), "--config", str(source.config)]
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, env=strict, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout.split(b"\n")[0]) == (0, os.fsencode(target)), done.stderr
 
 
 def test_volumes_are_found_by_the_first_and_a_missing_or_changed_one_changes_nothing(

@@ -517,6 +517,18 @@ def test_which_snapshots_have_a_file_of_a_repo_of_files(mirror: Mirror, tmp_path
     assert "it is denied: malware" in mirror.run("which", "old/tool-1.sh", status=1).out
 
 
+def test_names_that_are_no_utf_8(mirror: Mirror, channel: Channel) -> None:
+    """Nothing in a mirror has one; files on this machine may."""
+    seal(mirror, 1, of(channel))
+    asked, here = "a\udcff.conda", mirror.root / "here\udcff.conda"
+    assert mirror.run("which", asked, status=1).out.endswith(" 1 snapshot: a\\udcff.conda\n")
+    assert mirror.run("which", asked, "--json", status=1).json["asked"] == "a\\udcff.conda"
+    mirror.run("log", asked, status=2).line("a\\udcff.conda: no kept snapshot lists it")
+    mirror.run("log", "a\udcff", status=2).line("a\\udcff", "names nothing")
+    here.write_bytes(make_package("lib").data)
+    mirror.run("which", str(here)).line("found as chan/noarch/lib-1.0-0.conda")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [

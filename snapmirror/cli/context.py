@@ -1,6 +1,7 @@
 """What several verbs share: the configuration, the store, options and arguments, and the ways to print."""
 
 import contextlib
+import io
 import os
 import sys
 import traceback
@@ -195,13 +196,28 @@ def waiting(what: str) -> None:
 
 
 def output(text: str) -> None:
-    """A result, on standard output."""
+    """A result, on standard output; in it a path that is no UTF-8 has its own bytes, whatever the locale."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="surrogateescape")
     print(text, flush=True)
 
 
 def output_json(value: Any) -> None:
     """A result as one JSON object, on standard output."""
-    output(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    try:
+        found = msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        found = msgspec.json.encode(_encodable(msgspec.to_builtins(value)))
+    output(msgspec.json.format(found, indent=2).decode())
+
+
+def _encodable(value: Any) -> Any:
+    """What JSON can hold: a path of this machine may be no UTF-8, and is then written as messages have it."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(one) for key, one in value.items()}
+    return [_encodable(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def printable(text: str) -> str:

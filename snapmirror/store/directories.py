@@ -111,8 +111,8 @@ class _Names(msgspec.Struct, frozen=True):
 
 
 def bucket_of(name: str, width: int) -> int:
-    """The bucket of a name among `width`, a power of two."""
-    return int.from_bytes(sha256(name.encode())[:4], "big") & (width - 1)
+    """The bucket of a name among `width`, a power of two. A name that is no UTF-8 is in none, and may be looked for."""
+    return int.from_bytes(sha256(name.encode("utf-8", "surrogatepass"))[:4], "big") & (width - 1)
 
 
 class _Directories:
