@@ -21,7 +21,7 @@ import pytest
 from inprocess import store_at, sync
 from mirror import Mirror
 from serving import free_port, running, server, serving
-from upstream import Body, Call, Html, Status, Upstream
+from upstream import Body, Call, Gzip, Html, Status, Unframed, Upstream
 
 from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.digests import sha256
@@ -532,6 +532,28 @@ def test_a_listing_that_shrinks(upstream: Upstream, mirror: Mirror) -> None:
     assert "lists 0 files, the newest snapshot 3" in mirror.sync(status=1).err
     mirror.sync("--allow-shrink")
     assert tree(mirror, "x") == {}
+
+
+@pytest.mark.parametrize("how", [(), (Gzip(),)], ids=["plain", "packed"])
+def test_a_listing_that_breaks_off_and_nothing_shows_it(upstream: Upstream, mirror: Mirror, how: tuple[Gzip, ...]) -> None:
+    """Where only the end of the connection ends a body, a server that dies cuts it; half a listing must not pass for all."""
+    names_ = [f"{number}.sh" for number in range(20)]
+    write(upstream.root / "x", dict.fromkeys(names_, b"abc"))
+    listing = Body(plain_list(*names_))
+    upstream.fault("/x/", listing, *how, Unframed(150), times=1)
+    upstream.fault("/x/", listing, *how, Unframed())
+    mirror.add("x", f"{upstream.url}/x/", kind="files")
+    mirror.sync()
+    assert set(tree(mirror, "x")) == set(names_)
+    upstream.clear()
+    mirror.sync()
+    assert "if-none-match" not in upstream.requests[0].headers
+
+    upstream.heal()
+    for end in range(150, 170):
+        upstream.fault("/x/", listing, *how, Unframed(end), times=1)
+    assert "it states no length" in mirror.sync("--allow-shrink", status=1).err
+    assert set(tree(mirror, "x")) == set(names_)
 
 
 def test_files_that_are_pages(upstream: Upstream, mirror: Mirror) -> None:

@@ -86,6 +86,13 @@ class Chunked:
 
 
 @dataclass(frozen=True)
+class Unframed:
+    """Let the end of the connection be that of the body, as HTTP/1.0 does; after so many bytes, if that is given."""
+
+    after: int | None = None
+
+
+@dataclass(frozen=True)
 class Gzip:
     """Send the body as gzip, though nobody asked for that."""
 
@@ -112,7 +119,7 @@ class Call:
     function: Callable[[], object]
 
 
-Fault = Status | Html | Redirect | Body | Truncate | Announce | Chunked | Gzip | Stall | Slow | Call
+Fault = Status | Html | Redirect | Body | Truncate | Announce | Chunked | Unframed | Gzip | Stall | Slow | Call
 
 
 @dataclass
@@ -149,6 +156,7 @@ class _Plan:
     end: int | None = None  # close the connection after so many bytes
     more: int = 0  # announce so many more bytes
     chunked: bool = False
+    unframed: bool = False
     packed: bool = False
     pause_at: int = 0
     pause: float = 0.0
@@ -173,15 +181,17 @@ class _Plan:
                 self.rate = bytes_per_second
             case Call(function):
                 function()
-            case Announce() | Chunked() | Gzip():
+            case Announce() | Chunked() | Unframed() | Gzip():
                 self._frame(fault)
 
-    def _frame(self, fault: Announce | Chunked | Gzip) -> None:
+    def _frame(self, fault: Announce | Chunked | Unframed | Gzip) -> None:
         match fault:
             case Announce(more):
                 self.more = more
             case Chunked(after):
                 self.chunked, self.end = True, after
+            case Unframed(after):
+                self.unframed, self.end = True, after
             case Gzip():
                 self.packed = True
 
@@ -402,6 +412,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Encoding", "gzip")
         if plan.chunked:
             self.send_header("Transfer-Encoding", "chunked")
+        elif plan.unframed:
+            self.send_header("Connection", "close")
         elif not bodiless:
             self.send_header("Content-Length", str(len(body) + plan.more))
         self.end_headers()

@@ -23,7 +23,7 @@ from ..readings import File, Upstream
 from ..store import fs
 from ..store.blobs import Staged
 from .hosts import Hosts
-from .http import Http, decodes, status_problem
+from .http import Http, decodes, ends_with_connection, status_problem
 from .local import file_path, open_file, reading
 from .sessions import RefusedError
 
@@ -250,7 +250,7 @@ def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str
     if sums.size and sums.size == source.file.size:
         return sums, etag
     with http.open(url, headers) as response:
-        encoded, open_end = decodes(response, url), response.raw.length_remaining is None and not response.raw.chunked
+        encoded, is_open = decodes(response, url), ends_with_connection(response)
         _refuse_foreign(response, source, url)
         if _is_beyond(response, url) or (response.status_code == 206 and (encoded or not _continues(response, sums.size))):
             _begin_anew(partial)
@@ -272,7 +272,7 @@ def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str
             if encoded:  # a range is one of the encoded bytes
                 _begin_anew(partial)
             raise _Broken(error.problem, etag) from None
-    if open_end and sums.size < (source.file.size or 0) and not source.is_whole(sums):
+    if is_open and sums.size < (source.file.size or 0) and not source.is_whole(sums):
         raise _Broken(f"the connection ended after {sums.size} of {source.file.size} bytes", etag)
     return sums, etag
 

@@ -148,18 +148,25 @@ class Http:
             yield b"".join(waiting)
 
     def get(self, url: str, *, limit: int, known: Validators | None = None, accept: str = "") -> Answer | None:
-        """See `readings.Upstream.get`. A broken body is asked for again as a whole."""
+        """See `readings.Upstream.get`. A broken body is asked for again as a whole.
+
+        One that nothing shows to be whole is believed if it comes twice, and is never known the next time.
+        """
         if url.startswith("file:"):
             return get_file(url, limit, known)
         for left in range(self.settings.retries, -1, -1):
             try:
-                return self._get(url, limit, known, accept)
+                answer, is_open = self._get(url, limit, known, accept)
+                if is_open and not _same(answer, self._get(url, limit, known, accept)[0]):
+                    raise _BrokenBody(addresses.redact(url), "it states no length, and two answers differ")
+                return answer
             except _BrokenBody as error:
                 if not left:
                     raise TransportError(error.url, error.problem) from None
         raise AssertionError("unreachable")
 
-    def _get(self, url: str, limit: int, known: Validators | None, accept: str) -> Answer | None:
+    def _get(self, url: str, limit: int, known: Validators | None, accept: str) -> tuple[Answer | None, bool]:
+        """One request; None if the document is still the known one. And whether the body may be only its beginning."""
         headers = {"Accept": accept}
         if accept:  # what has forms to choose from is text; what has only one is packed already, or is to stay as it is
             headers["Accept-Encoding"] = "gzip"
@@ -169,13 +176,14 @@ class Http:
             headers |= {"If-None-Match": tags, "If-Modified-Since": known.modified}
         with self.open(url, {name: value for name, value in headers.items() if value}) as response:
             if response.status_code == 304 and known:
-                return None
+                return None, False
             _check_status(response.status_code, url)
+            is_open = ends_with_connection(response)
             body = self._read(response, url, limit)
             stated = {name.lower(): value for name, value in response.headers.items()}
             validators = Validators(stated.get("etag", ""), stated.get("last-modified", ""))
-            final = response.url
-        return Answer(body, validators if validators else None, addresses.with_credentials(final, url), stated)
+            final = addresses.with_credentials(response.url, url)
+        return Answer(body, validators if validators and not is_open else None, final, stated), is_open
 
     def _read(self, response: requests.Response, url: str, limit: int) -> bytes:
         if (response.raw.length_remaining or 0) > limit:
@@ -261,6 +269,15 @@ class Bandwidth:
             wait = max(0.0, start - time.monotonic())
         time.sleep(wait)
         return wait
+
+
+def ends_with_connection(response: requests.Response) -> bool:
+    """Whether only the end of the connection ends a body: then one that a server breaks off looks whole. Before it is read."""
+    return response.raw.length_remaining is None and not response.raw.chunked
+
+
+def _same(one: Answer | None, other: Answer | None) -> bool:
+    return one is not None and other is not None and one.body == other.body
 
 
 def decodes(response: requests.Response, url: str) -> bool:
