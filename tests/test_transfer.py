@@ -25,7 +25,7 @@ from channels import Channel, Package, make_package
 from crashes import few_files
 from inprocess import collect, file_digest, in_child, records_of, repodata, store_at, sync
 from mirror import Mirror
-from upstream import Html, Redirect, Slow, Status, Upstream
+from upstream import Body, Fault, Html, Redirect, Slow, Status, Truncate, Upstream
 
 from snapmirror import addresses
 from snapmirror.conda import CondaRepo
@@ -158,6 +158,45 @@ def test_partial_that_becomes_a_blob_while_another_sync_waits_for_it_is_not_writ
         second.release()
         assert store.blobs.read(sha256(b"package")) == b"package"
         assert store.blobs.read(sha256(b"PACKAGE")) == b"PACKAGE"
+
+
+OLD, NEW = b"o" * 1000, b"n" * 1000
+
+
+def fetched(tmp_path: Path, source: Source, settings: Download) -> bytes:
+    """What a download stages."""
+    with store_at(tmp_path / "store") as store, Http(settings, print) as http:
+        staged = download(http, store.layout.incoming, source, no_progress)
+        staged.release()
+        assert staged.sha256 == sha256(staged.path.read_bytes())
+        return staged.path.read_bytes()
+
+
+@pytest.mark.parametrize("etags", [True, False])
+def test_half_a_file_of_which_only_the_size_is_known_is_not_completed_from_another_upstream(
+    tmp_path: Path, upstream: Upstream, etags: bool
+) -> None:
+    """Nothing would tell that the whole is neither of the two files."""
+    upstream.etags = etags
+    upstream.fault("/one", Body(OLD), Truncate(500))
+    upstream.fault("/two", Body(NEW))
+    source = Source(File("file", 1000, None, None), (f"{upstream.url}/one", f"{upstream.url}/two"))
+    assert fetched(tmp_path, source, ONCE) == NEW
+
+
+FOREIGN = Status(206, {"ETag": '"new"', "Content-Range": "bytes 500-999/1000"}, NEW[500:])  # whatever If-Range says
+
+
+@pytest.mark.parametrize(("etags", "then"), [(False, ()), (True, ()), (True, (FOREIGN,))], ids=["none", "etag", "ignored"])
+def test_half_a_file_of_which_only_the_size_is_known_is_not_completed_once_it_has_changed(
+    tmp_path: Path, upstream: Upstream, etags: bool, then: tuple[Fault, ...]
+) -> None:
+    upstream.etags = etags
+    for fault in ((Body(OLD), Truncate(500)), *((one,) for one in then)):
+        upstream.fault("/file", *fault, times=1)
+    upstream.fault("/file", Body(NEW))
+    source = Source(File("file", 1000, None, None), (f"{upstream.url}/file",))
+    assert fetched(tmp_path, source, Download(retries=2, min_free="0%")) == NEW
 
 
 def test_error_of_our_own_disk_is_not_blamed_on_upstream(tmp_path: Path, upstream: Upstream) -> None:

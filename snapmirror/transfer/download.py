@@ -65,7 +65,7 @@ class Source:
 
     @property
     def can_resume(self) -> bool:
-        """Whether a partial of an earlier process may be continued: only a hash tells if the whole is right."""
+        """Whether what another process or another URL has left may be continued: only a hash tells if the whole is right."""
         return self.file.sha256 is not None or self.file.other is not None
 
     def is_whole(self, sums: Sums) -> bool:
@@ -99,8 +99,6 @@ def download(
         if held():
             fs.unlink(path)
             raise LockedError(f"the download of {path.name}")
-        if not source.can_resume:
-            _begin_anew(partial)
         problems: list[UpstreamError] = []
         for url in _addresses(http, source, problems):
             try:
@@ -134,6 +132,8 @@ def _from(http: Http, url: str, partial: BinaryIO, source: Source, arrived: Arri
     if url.startswith("file:"):
         return (source.link and _link(url, Path(partial.name).parent, source, arrived)) or _take(url, partial, source, arrived)
     hosts.check(url)
+    if not source.can_resume:
+        _begin_anew(partial)
     try:
         staged = _fetch(http, url, partial, source, arrived)
     except UpstreamError as error:
@@ -245,14 +245,14 @@ class _Broken(Exception):
 
 def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str, arrived: Arrived) -> tuple[Sums, str]:
     """One request: append to the partial what it lacks. Returns the sums of the whole, and the strong ETag."""
-    sums = _sums_of(partial, source)
-    headers = {"Range": f"bytes={sums.size}-", **({"If-Range": etag} if etag else {})} if sums.size else {}
+    sums = _beginning(partial, source, etag)
     if sums.size and sums.size == source.file.size:
         return sums, etag
+    headers = {"Range": f"bytes={sums.size}-", **({"If-Range": etag} if etag else {})} if sums.size else {}
     with http.open(url, headers) as response:
         encoded, is_open = decodes(response, url), ends_with_connection(response)
         _refuse_foreign(response, source, url)
-        if _is_beyond(response, url) or (response.status_code == 206 and (encoded or not _continues(response, sums.size))):
+        if _is_beyond(response, url) or not _fits(response, url, sums.size, etag):
             _begin_anew(partial)
             raise _Broken("upstream can't continue a broken transfer", "")
         if response.status_code == 200 and sums.size:
@@ -296,9 +296,22 @@ def _refuse_foreign(response: requests.Response, source: Source, url: str) -> No
         raise MismatchError(addresses.redact(url), "size", str(size), str(announced))
 
 
-def _continues(response: requests.Response, offset: int) -> bool:
-    """Whether a partial answer (206) begins where ours ends."""
-    return response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
+def _fits(response: requests.Response, url: str, offset: int, etag: str) -> bool:
+    """Whether an answer can be used: one of a part (206) only if that goes on where ours ends, and is not of other bytes."""
+    if response.status_code != 206:
+        return True
+    same = not etag or response.headers.get("ETag", etag) == etag  # some servers ignore If-Range
+    begins = response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
+    return same and begins and not decodes(response, url)
+
+
+def _beginning(partial: BinaryIO, source: Source, etag: str) -> Sums:
+    """Sums of what is there to go on from: nothing where neither a hash nor an ETag would tell that the rest is another's."""
+    sums = _sums_of(partial, source)
+    if sums.size in (0, source.file.size) or etag or source.can_resume:
+        return sums
+    _begin_anew(partial)
+    return source.new_sums()
 
 
 def _sums_of(partial: BinaryIO, source: Source) -> Sums:
