@@ -199,6 +199,22 @@ def test_half_a_file_of_which_only_the_size_is_known_is_not_completed_once_it_ha
     assert fetched(tmp_path, source, Download(retries=2, min_free="0%")) == NEW
 
 
+@pytest.mark.parametrize("total", ["1000", "*"])
+@pytest.mark.parametrize("hashed", [True, False], ids=["hash", "size"])
+def test_answer_that_goes_on_with_less_than_was_asked_for_is_gone_on_from(
+    tmp_path: Path, upstream: Upstream, hashed: bool, total: str
+) -> None:
+    """A server may send a part of a range (RFC 9110 section 15.3.7)."""
+    body = os.urandom(1000)
+    (upstream.root / "file").write_bytes(body)
+    part = {"Content-Range": f"bytes 500-699/{total}", "ETag": f'"{sha256(body).hex()}"'}
+    upstream.fault("/file", Truncate(500), times=1)
+    upstream.fault("/file", Status(206, part, body[500:700]), times=1)
+    source = Source(File("file", 1000, sha256(body) if hashed else None, None), (f"{upstream.url}/file",))
+    assert fetched(tmp_path, source, Download(retries=2, min_free="0%")) == body
+    assert [request.headers.get("range") for request in upstream.requests] == [None, "bytes=500-", "bytes=700-"]
+
+
 def test_error_of_our_own_disk_is_not_blamed_on_upstream(tmp_path: Path, upstream: Upstream) -> None:
     """A limit on the size of files stands for every error of a disk that is not full."""
     body = os.urandom(300_000)

@@ -272,8 +272,9 @@ def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str
             if encoded:  # a range is one of the encoded bytes
                 _begin_anew(partial)
             raise _Broken(error.problem, etag) from None
-    if is_open and sums.size < (source.file.size or 0) and not source.is_whole(sums):
-        raise _Broken(f"the connection ended after {sums.size} of {source.file.size} bytes", etag)
+    size = _size(response, source) if is_open or response.status_code == 206 else 0
+    if sums.size < size and not source.is_whole(sums):
+        raise _Broken(f"the answer ended after {sums.size} of {size} bytes", etag)
     return sums, etag
 
 
@@ -312,6 +313,13 @@ def _beginning(partial: BinaryIO, source: Source, etag: str) -> Sums:
         return sums
     _begin_anew(partial)
     return source.new_sums()
+
+
+def _size(response: requests.Response, source: Source) -> int:
+    """Bytes of the whole file, of which an answer may have sent a part only: 206 need not hold all that was asked for."""
+    stated = response.headers.get("Content-Range", "").rpartition("/")[2]
+    sizes = (int(stated) if stated.isdecimal() else None, source.file.size)
+    return min((size for size in sizes if size is not None), default=0)
 
 
 def _sums_of(partial: BinaryIO, source: Source) -> Sums:
