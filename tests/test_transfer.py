@@ -30,8 +30,9 @@ from upstream import Body, Fault, Html, Redirect, Slow, Status, Truncate, Upstre
 from snapmirror import addresses
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
-from snapmirror.errors import StoreError, TooManyFiles
+from snapmirror.errors import LockedError, StoreError, TooManyFiles
 from snapmirror.readings import File
+from snapmirror.store import fs
 from snapmirror.store.store import Store
 from snapmirror.sync.report import Report
 from snapmirror.transfer.download import Source, _open_partial, download
@@ -158,6 +159,26 @@ def test_partial_that_becomes_a_blob_while_another_sync_waits_for_it_is_not_writ
         second.release()
         assert store.blobs.read(sha256(b"package")) == b"package"
         assert store.blobs.read(sha256(b"PACKAGE")) == b"PACKAGE"
+
+
+def test_partial_that_is_taken_up_while_it_is_cleared_away_does_not_lose_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a sync wrote to it then would be in no file; the sync would fail."""
+    taken, unlink = [], fs.unlink
+
+    def after_a_sync(path: Path) -> None:
+        with contextlib.suppress(LockedError):
+            taken.append(_open_partial(path))
+        unlink(path)
+
+    with store_at(tmp_path / "store") as store:
+        path = store.layout.incoming / "partial"
+        path.write_bytes(b"half")
+        monkeypatch.setattr(fs, "unlink", after_a_sync)
+        assert (store.clear_partials(), taken) == (4, [])
+        with _open_partial(path):
+            assert store.clear_partials() == 0
 
 
 OLD, NEW = b"o" * 1000, b"n" * 1000

@@ -1,4 +1,7 @@
-"""Advisory locks between processes: flock on files that are never removed, so that a name always means one inode."""
+"""Advisory locks between processes: flock on files that are never removed, so that a name always means one inode.
+
+Only partial files go: see `hold_if_free`.
+"""
 
 import contextlib
 import fcntl
@@ -54,9 +57,38 @@ def is_held(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
-    return False
+
+
+@contextlib.contextmanager
+def hold_if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock of a partial file for the block. False if any process holds one, or if there is no such file (any more)."""
+    try:
+        try:
+            descriptor, kind = os.open(path, os.O_RDWR | os.O_CLOEXEC), fcntl.LOCK_EX
+        except OSError:  # it is read-only, or a program that runs; then NFS has no exclusive lock
+            descriptor, kind = os.open(path, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_SH
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        yield _lock(descriptor, kind) and _leads_to(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _leads_to(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

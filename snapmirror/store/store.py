@@ -290,13 +290,14 @@ class Store:
         freed = 0
         now = self.now().timestamp()
         for path in self.layout.incoming.iterdir():
-            if path.name == "CACHEDIR.TAG" or locks.is_held(path):
+            if path.name == "CACHEDIR.TAG":
                 continue
-            with contextlib.suppress(FileNotFoundError):
+            # The lock is held to the end: who took the file up meanwhile would write to one without a name.
+            with locks.hold_if_free(path) as free, contextlib.suppress(FileNotFoundError):
                 status = path.stat()
                 least = max(older, _WAITING_SECONDS) if path.name.startswith("put-") else older
                 # The clock is cut to the second: what was written in this one is not 0 seconds old but less.
-                if not least or now - status.st_mtime >= least:
+                if free and (not least or now - status.st_mtime >= least):
                     freed += status.st_size
                     fs.unlink(path)
         return freed
