@@ -12,6 +12,8 @@ from proxy import Proxy, make_certificate
 from serving import free_port, server
 from upstream import Redirect, Stall, Status, Upstream
 
+from snapmirror.cli.config import load
+from snapmirror.transfer.http import Http
 from snapmirror.transfer.settings import Download, Host
 
 SECRET = "s3cr3t-t0ken"
@@ -56,6 +58,35 @@ def test_credentials_from_the_environment(
     if ":" not in proof:
         assert {request.headers.get("authorization") for request in upstream.requests} == {f"Bearer {SECRET}"}
     assert not [path for path in mirror.store_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+
+
+def test_credentials_do_not_go_in_clear_because_upstream_links_there(
+    mirror: Mirror, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever listens on the way would have what the configuration sends by https: alone."""
+    monkeypatch.setenv("CHAN_AUTH", f"user:{SECRET}")
+    host = name_of(upstream.url)
+    mirror.settings["download"]["hosts"] = {host: {"auth": {"env": "CHAN_AUTH"}}}
+    sent = []
+    for scheme in ("https", "http"):
+        mirror.repos[0]["upstream"] = f"{scheme}://{host}/chan"
+        mirror.write()
+        with Http(load(mirror.config).download, print) as http:
+            http.get(f"{upstream.url}/chan/noarch/repodata.json", limit=1_000_000)
+        sent.append("authorization" in upstream.requests[-1].headers)
+    assert sent == [False, True]
+
+
+@pytest.mark.parametrize("command", [["replicate"], ["check", "--repair", "--from"]], ids=["replicate", "check"])
+def test_credentials_go_in_clear_to_whom_a_command_names_so(mirror: Mirror, upstream: Upstream, command: list[str]) -> None:
+    mirror.sync()
+    next(mirror.store_path.glob("blobs/*/*")).unlink()
+    mirror.repos[0]["upstream"] = "https://example.invalid/chan"
+    mirror.settings["download"] |= {"retries": 0, "hosts": {name_of(upstream.url): {"auth": {"env": "CHAN_AUTH"}}}}
+    mirror.env["CHAN_AUTH"] = f"user:{SECRET}"
+    upstream.clear()
+    mirror.run(*command, upstream.url, status=None)
+    assert ["authorization" in request.headers for request in upstream.requests[:1]] == [True]
 
 
 def test_a_variable_that_is_not_there(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:

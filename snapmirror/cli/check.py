@@ -57,7 +57,7 @@ def check(
         read, repaired = found.read, repaired + found.taken
         if repair and found.problems:
             configured = {repo.path: repo for repo in settings.repo}
-            with CarefulHttp(Hosts(), settings.download, say) as http:
+            with CarefulHttp(Hosts(), settings.download.trusting([from_ or ""]), say) as http:
                 for _ in range(_ROUNDS):
                     before = found.problems
                     done = mend(

@@ -111,7 +111,7 @@ def load(path: Path, upstream: str = "") -> Config:
         config,
         store=config.store if config.is_remote else str(base / config.store),
         index=str(base / config.index) if config.index else None,
-        download=config.download.found(base, os.environ),
+        download=config.download.found(base, os.environ).trusting(url for repo in repos for url in repo.upstreams),
         serve=_serve(base, config.serve),
         sign=Sign(key=str(base / config.sign.key) if config.sign.key else ""),
         repo=repos,

@@ -62,7 +62,7 @@ class Http:
         self.now = now
         self.pool = ThreadPoolExecutor(settings.connections, thread_name_prefix="fetch")
         self._local = threading.local()
-        self._hosts: dict[str, HostRules] = {}
+        self._hosts: dict[tuple[str, ...], HostRules] = {}
         self._hosts_lock = threading.Lock()
         self._bandwidth = Bandwidth(settings.bytes_per_second)
         self._stopping = False
@@ -90,10 +90,10 @@ class Http:
         return session
 
     def _host(self, url: str) -> HostRules:
-        """What holds for all requests to a host. requests would look up netrc and proxies anew for each: a sixth of the time
-        of a small file.
+        """What holds for all requests to a host by one scheme. requests would look up netrc and proxies anew for each: a sixth
+        of the time of a small file.
         """
-        name = urllib.parse.urlsplit(url).netloc
+        name = urllib.parse.urlsplit(url)[:2]
         with self._hosts_lock:
             if name not in self._hosts:
                 self._hosts[name] = rules_for(url, self.settings)

@@ -72,6 +72,8 @@ def _proxies(url: str, proxy: str, *, direct: bool) -> Mapping[str, str]:
 def _auth(url: str, given: Auth | None) -> "tuple[str, str] | _Bearer | None":
     if not isinstance(given, Credentials):
         return requests.utils.get_netrc_auth(url)
+    if urllib.parse.urlsplit(url).scheme == "http" and not given.in_clear:
+        return None
     secret = (given.secret or "").strip()
     if not secret:
         problem = f"the variable {given.env} of the environment, which is to hold its credentials, is not set"

@@ -3,7 +3,7 @@
 import re
 import shutil
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +31,8 @@ class Credentials(Auth, frozen=True):
 
     #: None if the variable is not set
     secret: str | None
+    #: whether they may go over http:, where anybody on the way can read them
+    in_clear: bool = False
 
     def __repr__(self) -> str:
         return f"Credentials({self.env})"
@@ -122,6 +124,19 @@ class Download(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=
 
         hosts = {name: complete(host) for name, host in self.hosts.items()}
         return msgspec.structs.replace(self, ca_bundle=absolute(self.ca_bundle), hosts=hosts)
+
+    def trusting(self, urls: Iterable[str]) -> "Download":
+        """The same where credentials go over http: too, to the hosts of those URLs that begin so: somebody has written these.
+
+        Not because upstream links to such an address: one of a host for https: would get them out of it.
+        """
+        names = {host_name(url) for url in urls if urllib.parse.urlsplit(url).scheme == "http"}
+        hosts = {
+            name: msgspec.structs.replace(host, auth=msgspec.structs.replace(host.auth, in_clear=True))
+            for name, host in self.hosts.items()
+            if name in names and isinstance(host.auth, Credentials)
+        }
+        return msgspec.structs.replace(self, hosts=self.hosts | hosts)
 
     @property
     def connect_seconds(self) -> float:
