@@ -652,6 +652,9 @@ def test_what_was_forgotten_is_not_taken_for_a_repo_that_was_not_there(
     assert (f"\nchan is left out: snapshot {gone}\n" in shown.out, "\nother: " in shown.out) == (True, True)
     assert list(mirror.run("show", third, "--json").json["forgotten"]) == ["chan"]
     assert mirror.run("show", fourth, "--json").json["forgotten"] == {}
+    for verb in (("pin", "name", third), ("forget", third)):  # not the second day, which is what the other repo had then
+        mirror.run(*verb, status=2).line(third, gone)
+    assert DAYS[1] in mirror.snapshots()
 
 
 def test_a_repo_that_came_later_is_one_that_was_not_there(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:

@@ -191,7 +191,12 @@ class Catalog:
         return self.view(old, present), self.view(new, present)
 
     def single(self, selector: str, present: datetime) -> Record:
-        """The one snapshot that a selector names. Raises as `answers` does, and SelectorError where repos come from several."""
+        """The one snapshot that a selector names. Raises as `answers` does, Forgotten if it means one for any repo that is gone
+        (else `forget` would take another), and SelectorError where repos come from several.
+        """
+        if selector != CURRENT:
+            for gone in self.forgotten(selector, present).values():
+                raise gone
         ids = sorted({record.id for record in self.answers(selector, present).values()})
         if len(ids) > 1:
             raise SelectorError(selector, f"is answered from several snapshots ({', '.join(ids)}); name one of these")
