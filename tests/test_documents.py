@@ -189,7 +189,7 @@ def test_json_keys(tmp_path: Path) -> None:
         for name, lines in page.subsections.items()
         if name.startswith("JSON of ")
     }
-    stated["snapshots"] = (stated["snapshots"] | stated["show"]) - {"withheld"}
+    stated["snapshots"] = (stated["snapshots"] | stated["show"]) - {"withheld", "forgotten"}
     assert set(stated) == {name for name, options in commands().items() if "--json" in options}
     arguments = {
         "show": ["current"],
