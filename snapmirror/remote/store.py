@@ -184,7 +184,7 @@ class RemoteStore(Store):
         self.blobs.keep(data)
 
     def admit(self, staged: Sequence[Staged]) -> None:
-        for registration in self._registrations:  # a first sync may take weeks
+        for registration in list(self._registrations):  # a first sync may take weeks
             if registration.is_old:
                 with contextlib.nullcontext() if self._lease.held else self.lock_only(lambda _: None):
                     registration.say_again()
