@@ -1,7 +1,8 @@
 """The command line in a process of its own that need not start: a fork of one that has everything loaded.
 
-Starting Python and loading the program takes a third of a second, and the tests run it one and a half thousand times.
-What is forked has done nothing yet, so that it is as good as new; it has its own arguments, environment and folder.
+Starting Python and loading the program takes a third of a second, of a server more than half of one, and the tests run it two
+thousand times. What is forked has done nothing yet, so that it is as good as new; it has its own arguments, environment and
+folder.
 """
 
 import array
@@ -9,6 +10,7 @@ import contextlib
 import functools
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -18,7 +20,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 @functools.cache
@@ -40,20 +42,87 @@ def _server() -> str:
 _KEPT: list[Any] = []
 
 
+class Forked:
+    """A `snapmirror` that runs, with what subprocess.Popen has for it.
+
+    out, err: where its output and its messages go; by default nowhere, and into `stderr`
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        out: IO[Any] | None = None,
+        err: IO[Any] | None = None,
+    ) -> None:
+        self.stderr: IO[str] | None = None
+        #: the status, None while it runs
+        self.returncode: int | None = None
+        self._client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._client.connect(_server())
+        asked = {"arguments": list(arguments), "environment": dict(environment), "folder": str(folder)}
+        body = json.dumps(asked).encode()
+        with contextlib.ExitStack() as handed:
+            out = out or handed.enter_context(open(os.devnull, "wb"))
+            if err is None:
+                read, written = os.pipe()
+                self.stderr = os.fdopen(read, encoding="utf-8")
+                err = handed.enter_context(open(written, "wb"))
+            numbers = array.array("i", [out.fileno(), err.fileno()])
+            self._client.sendmsg([len(body).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
+            self._client.sendall(body)
+        self.pid = int(self._client.recv(8))
+
+    def __enter__(self) -> "Forked":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """As Popen has it: wait, and close what was read."""
+        if self.stderr:
+            self.stderr.close()
+        self.wait()
+
+    def poll(self) -> int | None:
+        """The status if it has ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its status once it has ended. Raises subprocess.TimeoutExpired."""
+        if self.returncode is None:
+            self._client.settimeout(timeout)
+            try:
+                self.returncode = int(self._client.recv(8))
+            except (BlockingIOError, TimeoutError):
+                raise subprocess.TimeoutExpired("snapmirror", timeout or 0) from None
+            self._client.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):  # its status is on its way
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.send_signal(signal.SIGKILL)
+
+
 def run(arguments: Sequence[str], environment: Mapping[str, str], folder: Path, timeout: float) -> tuple[int, str, str]:
-    """Run `snapmirror`; its exit status, output, and messages. Raises TimeoutError, and it is killed then."""
-    with (
-        tempfile.TemporaryFile() as out,
-        tempfile.TemporaryFile() as err,
-        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client,
-    ):
-        client.settimeout(timeout)
-        client.connect(_server())
-        asked = json.dumps({"arguments": list(arguments), "environment": dict(environment), "folder": str(folder)}).encode()
-        handed = array.array("i", [out.fileno(), err.fileno()])
-        client.sendmsg([len(asked).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handed)])
-        client.sendall(asked)
-        status = int(client.recv(16))  # a timeout closes the connection, which ends the process
+    """Run `snapmirror`; its exit status, output, and messages. Raises subprocess.TimeoutExpired, and it is killed then."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with Forked(arguments, environment, folder, out, err) as process:
+            try:
+                status = process.wait(timeout)
+            finally:
+                process.kill()
         out.seek(0)
         err.seek(0)
         return status, out.read().decode(), err.read().decode()
@@ -65,7 +134,9 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], folder: Path, 
 def _serve(path: str, ready: int, alive: int) -> None:
     import snapmirror.cli
     import snapmirror.remote.store
+    import snapmirror.serve.workers
     import snapmirror.store.signatures
+    import snapmirror.web
     from snapmirror.errors import SnapmirrorError
 
     with contextlib.suppress(SnapmirrorError):  # loads all verbs, and what typer takes to read arguments: another 0.1 s
@@ -105,18 +176,17 @@ def _handle(client: socket.socket, main: Any) -> None:
         _become(json.loads(body), out, err, main)
     for descriptor in descriptors:
         os.close(descriptor)
-    client.setblocking(False)
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            client.setblocking(True)
-            client.sendall(str(os.waitstatus_to_exitcode(status)).encode())
-            os._exit(0)
-        try:
-            if client.recv(1) == b"":  # nobody waits for it any more
-                os.kill(child, signal.SIGKILL)
-        except BlockingIOError:
-            time.sleep(0.002)
+    client.sendall(b"%8d" % child)
+    with select.epoll() as waited:
+        process = os.pidfd_open(child)
+        waited.register(process, select.EPOLLIN)
+        waited.register(client, select.EPOLLRDHUP)
+        while process not in dict(waited.poll()):  # nobody waits for it any more
+            os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    with contextlib.suppress(BrokenPipeError):
+        client.sendall(b"%8d" % os.waitstatus_to_exitcode(status))
+    os._exit(0)
 
 
 def _become(asked: dict[str, Any], out: int, err: int, main: Any) -> None:

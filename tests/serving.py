@@ -10,7 +10,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+
+import forks
+
+#: a server that runs
+Process: TypeAlias = "subprocess.Popen[str] | forks.Forked"
 
 
 @contextmanager
@@ -27,15 +32,15 @@ def serving(store: Path, *options: str) -> Iterator[str]:
 def server(
     config: Path,
     *options: str,
-    program: Sequence[str | Path] = ("-m", "snapmirror"),
+    program: Sequence[str | Path] = (),
     environment: Mapping[str, str] | None = None,
-) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+) -> Iterator[tuple[str, Process]]:
     """`snapmirror serve` with a configuration; gives its URL, without a slash at the end, and its process.
 
-    program: what Python is to run; environment: more of it
+    program: what Python is to run, if it is another; environment: more of it
     """
-    command = [sys.executable, *program, "serve", "--port", "0", "-c", config, *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}) as process:
+    arguments = ["serve", "--port", "0", "-c", str(config), *options]
+    with _started(program, arguments, {**os.environ, **(environment or {})}) as process:
         try:
             assert process.stderr
             said = ""
@@ -50,6 +55,12 @@ def server(
             except subprocess.TimeoutExpired:
                 process.kill()  # or the end of the block would wait on
                 raise
+
+
+def _started(program: Sequence[str | Path], arguments: list[str], environment: dict[str, str]) -> Process:
+    if not program:
+        return forks.Forked(arguments, environment, Path.cwd())
+    return subprocess.Popen([sys.executable, *program, *arguments], stderr=subprocess.PIPE, text=True, env=environment)
 
 
 class Memory(NamedTuple):

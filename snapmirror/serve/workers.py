@@ -151,6 +151,8 @@ class Supervisor:
                 return self._supervise()
             finally:
                 _close([*self._listeners, *self._dropped])
+                if self._access:
+                    self._access.close()
 
     def _supervise(self) -> int:
         self._regions.make(2 * self._setup.settings.workers)  # more than are needed: then those that go know of those that come
