@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -35,6 +36,7 @@ from snapmirror import clock
 from snapmirror.errors import LockedError, ObjectError, Overtaken
 from snapmirror.remote import blobs
 from snapmirror.remote import lease as leases
+from snapmirror.remote import objects as remote_objects
 from snapmirror.remote.objects import Objects
 from snapmirror.remote.settings import S3, parse_address
 from snapmirror.remote.store import RemoteStore
@@ -750,6 +752,26 @@ def test_connections_that_are_cut_are_no_failure(
         seen.clear()
         with server(another.config) as (url, _):
             assert requests.get(f"{url}/current/chan/noarch/lib-1.0-0.conda", timeout=60).status_code == 200
+
+
+@objects
+def test_a_connection_that_is_cut_while_the_process_is_stopped_is_no_failure(
+    mirror: Mirror, service: Service, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For longer than something is tried again."""
+    monkeypatch.setattr(remote_objects, "_PATIENCE", 0.2)
+    seen: list[str] = []
+
+    def tamper(method: str, path: str, headers: dict[str, str]) -> int | None:
+        seen.append(method)
+        time.sleep(1 if len(seen) == 1 else 0)
+        return -1 if len(seen) == 1 else None
+
+    with tampered(service, tamper) as endpoint:
+        there = Objects(parse_address(f"s3://{store}"), S3(**service.use(mirror, store, endpoint=endpoint).settings["s3"]))
+        assert there.create("probe/one", b"ours")
+        there.close()
+    assert seen == ["PUT", "PUT"]
 
 
 @objects

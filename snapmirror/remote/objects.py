@@ -32,6 +32,8 @@ _AT_ONCE = 16
 _RETRIES = 6
 #: parts of a large object that are under way at once, 5 MB each: as many as twelve, for 16 objects, would be a gigabyte
 _PARTS = 2
+#: how long a request may take, and something that is asked again from the first request on
+_LONGEST = timedelta(minutes=10)
 #: bytes of a piece that is sent on
 _STREAMED = 256 << 10
 #: seconds after which a request that keeps failing is given up
@@ -75,8 +77,8 @@ class Objects:
             address.bucket,
             prefix=address.prefix or None,
             virtual_hosted_style_request=not settings.path_style,
-            client_options={"allow_http": True, "connect_timeout": timedelta(seconds=10), "timeout": timedelta(minutes=10)},
-            retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_PATIENCE)},
+            client_options={"allow_http": True, "connect_timeout": timedelta(seconds=10), "timeout": _LONGEST},
+            retry_config={"max_retries": _RETRIES, "retry_timeout": _LONGEST},
             **{key: value for key, value in given.items() if value},  # type: ignore[arg-type]
         )
         self._session = requests.Session()
@@ -119,14 +121,16 @@ class Objects:
 
     def _insist(self, what: Callable[[], _Value]) -> _Value:
         """Do something harmless again if there is no answer, as obstore does: a service is restarted, or ends a connection that
-        it finds idle in the moment in which it is used.
+        it finds idle in the moment in which it is used. What began in time is no last try: if this process, or the machine, was
+        stopped meanwhile, the connection is cut and the time over, and nothing is wrong with the service.
         """
         end, pause = time.monotonic() + _PATIENCE, 0.1
         while True:
+            began = time.monotonic()
             try:
                 return what()
             except ObjectError as error:
-                if error.code or time.monotonic() + pause > end:
+                if error.code or began > end:
                     raise
             time.sleep(pause)
             pause = min(2 * pause, 5)
