@@ -1,9 +1,10 @@
 """A store of objects in a gateway of Ceph and four servers behind nginx: files, metadata, how soon a publication is seen.
 
 Files of 10 MB are asked for through nginx from four servers, which keep nothing (all bytes come from the gateway each time),
-and then from four that keep what they have sent; and through the same nginx from the gateway itself, with signed URLs. All
-of it is on one machine, so that who needs the processor less leaves more of it to the gateway. Metadata is asked for from one
-of the servers, and from a server of a store on the disk that was synced from the same channel.
+and then from four that keep what they have sent; and through the same nginx from the gateway itself, with signed URLs. Four
+that send clients to the gateway are asked by curl, which follows, and finds the gateway behind that nginx. All of it is on one
+machine, so that who needs the processor less leaves more of it to the gateway. Metadata is asked for from one of the servers,
+and from a server of a store on the disk that was synced from the same channel.
 """
 
 import contextlib
@@ -34,6 +35,7 @@ SERVERS = 4
 _ITSELF = "nginx on the gateway itself"
 THROUGH = Bar("4 servers behind nginx, files of 10 MB: all from the gateway", _ITSELF, least=0.7)
 CACHED = Bar("  from what the servers keep", _ITSELF, least=0.7)
+REDIRECTED = Bar("  by servers that send clients to the gateway", _ITSELF, least=0.7)
 #: on a machine that does other things as well, shares of the processor say more than times by the clock
 COSTS = {
     THROUGH: Bar("  processor of servers, nginx and gateway for a file from the gateway, ms", _ITSELF, unit="ms"),
@@ -45,7 +47,7 @@ METADATA = {
     "repodata.json.zst": Bar("serve repodata.json.zst of a store of objects", _ON_DISK, least=0.9),
 }
 SEEN = Bar("  until all servers show what was published", most=5.0, unit="s")
-BARS = (THROUGH, CACHED, *COSTS.values(), *METADATA.values(), SEEN)
+BARS = (THROUGH, CACHED, REDIRECTED, *COSTS.values(), *METADATA.values(), SEEN)
 
 _CEPH = ROOT.parent / "shared" / "tools" / "ceph-rgw-up.sh"
 _NGINX = """\
@@ -59,6 +61,8 @@ _NGINX = """\
 """
 _BUCKET = "bench"
 _PATIENCE = 60.0
+#: times that curl asks for each file
+_TIMES = 10
 #: for how long signed URLs are good
 _SIGNED = timedelta(hours=6)
 
@@ -71,7 +75,7 @@ class _Gateway(NamedTuple):
 
 def measure(work: Work) -> Iterator[Result]:
     """One channel, synced into a store of each kind."""
-    need("nginx", "wrk")
+    need("nginx", "wrk", "curl")
     files, index = work.folder / "channel", work.folder / "index" / "linux-64"
     names = make_files(files, {"10 MB": 10_000_000}, work.size(10, 2))["10 MB"]
     index.mkdir(parents=True)
@@ -82,6 +86,7 @@ def measure(work: Work) -> Iterator[Result]:
         machines = [_Machine(work.folder / f"machine{number}", gateway, repos) for number in range(SERVERS)]
         sync(machines[0].configure())
         yield from _files(work, gateway, objects, machines, names)
+        yield from _redirected(work, gateway, repos, names)
         yield from _metadata(work, machines[0], repos)
         yield Result(SEEN, [_seen(machines) for _ in range(work.runs)])
 
@@ -89,8 +94,9 @@ def measure(work: Work) -> Iterator[Result]:
 class _Machine:
     """One that has the store of objects, with a cache of its own."""
 
-    def __init__(self, folder: Path, gateway: _Gateway, repos: str) -> None:
+    def __init__(self, folder: Path, gateway: _Gateway, repos: str, files: str = "proxy") -> None:
         folder.mkdir()
+        self._files = files
         self._folder = folder
         self._gateway = gateway
         self._repos = repos
@@ -101,7 +107,7 @@ class _Machine:
         config = self._folder / "snapmirror.toml"
         config.write_text(
             f'store = "s3://{_BUCKET}/store"\ncache = "cache"\n[s3]\nregion = "us-east-1"\n{keys}'
-            f'[serve]\nport = 0\ncache_size = "{cache_size}"\n{self._repos}'
+            f'[serve]\nport = 0\nfiles = "{self._files}"\ncache_size = "{cache_size}"\n{self._repos}'
         )
         return config
 
@@ -133,9 +139,7 @@ def _files(
     work: Work, gateway: _Gateway, objects: Objects, machines: Sequence[_Machine], names: Sequence[str]
 ) -> Iterator[Result]:
     itself, ours, seconds = work.folder / "itself.lua", work.folder / "ours.lua", work.size(5, 1)
-    digests = _digests(work.folder / "channel" / "linux-64" / "repodata.json")
-    keys = [f"blobs/{digest[:2]}/{digest}" for digest in (digests[Path(name).name] for name in names)]
-    signed = [urllib.parse.urlsplit(objects.sign("GET", key, _SIGNED)) for key in keys]
+    signed = [urllib.parse.urlsplit(url) for url in _signed(work, objects, names)]
     script(itself, [f"{url.path.lstrip('/')}?{url.query}" for url in signed])
     script(ours, [f"current/{name}" for name in names])
     host = urllib.parse.urlsplit(gateway.endpoint).netloc
@@ -158,6 +162,37 @@ def _files(
                 mine, theirs = in_turn(work.runs, partial(ask, ours, address), partial(ask, itself, direct))
                 yield Result(bar, mine, theirs, rate=True)
                 yield Result(COSTS[bar], costs[::2], costs[1::2])
+
+
+def _redirected(work: Work, gateway: _Gateway, repos: str, names: Sequence[str]) -> Iterator[Result]:
+    with _proxy(work.folder / "nginx-through", [urllib.parse.urlsplit(gateway.endpoint).netloc], "$http_host") as front:
+        through = gateway._replace(endpoint=front)
+        machines = [_Machine(work.folder / f"redirecting{number}", through, repos, "redirect") for number in range(SERVERS)]
+        itself = _signed(work, Objects(Address(_BUCKET, "store"), S3(**through._asdict())), names)
+        with _fleet(machines, work.folder / "nginx-redirect") as (address, servers):
+            for server in servers:  # each has the metadata
+                _curl(work.folder, [f"{server}/current/{name}" for name in names])
+            ours = [f"{address}/current/{name}" for name in names]
+            mine, theirs = in_turn(
+                work.runs, lambda: _curl(work.folder, ours * _TIMES), lambda: _curl(work.folder, itself * _TIMES)
+            )
+            yield Result(REDIRECTED, mine, theirs, rate=True)
+
+
+def _curl(folder: Path, urls: Sequence[str]) -> float:
+    """Files a second, of 16 at once; it follows redirects. Raises RuntimeError if one is not had."""
+    asked = folder / "curl.conf"
+    asked.write_text("".join(f'url = "{url}"\noutput = "/dev/null"\n' for url in urls))
+    began = time.perf_counter()
+    run(["curl", "--silent", "--show-error", "--fail", "--location", "--parallel", "--parallel-max", "16", "--config", asked])
+    return len(urls) / (time.perf_counter() - began)
+
+
+def _signed(work: Work, objects: Objects, names: Sequence[str]) -> list[str]:
+    """URLs of files at the gateway."""
+    digests = _digests(work.folder / "channel" / "linux-64" / "repodata.json")
+    found = [digests[Path(name).name] for name in names]
+    return [objects.sign("GET", f"blobs/{digest[:2]}/{digest}", _SIGNED) for digest in found]
 
 
 def _processor(folder: Path) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 from channels import Channel, Package, make_package
 from inprocess import forget, store_at, sync, ticking
 from mirror import Mirror
@@ -652,6 +653,9 @@ def test_what_was_forgotten_is_not_taken_for_a_repo_that_was_not_there(
     assert (f"\nchan is left out: snapshot {gone}\n" in shown.out, "\nother: " in shown.out) == (True, True)
     assert list(mirror.run("show", third, "--json").json["forgotten"]) == ["chan"]
     assert mirror.run("show", fourth, "--json").json["forgotten"] == {}
+    settings = mirror.run("client", "conda", "--snapshot", third).out
+    assert (f"\n# without chan: snapshot {gone}\n" in settings, yaml.safe_load(settings)["channels"]) == (True, ["other"])
+    assert "# without" not in mirror.run("client", "conda", "--snapshot", fourth).out
     for verb in (("pin", "name", third), ("forget", third)):  # not the second day, which is what the other repo had then
         mirror.run(*verb, status=2).line(third, gone)
     assert DAYS[1] in mirror.snapshots()

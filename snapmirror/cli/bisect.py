@@ -134,10 +134,10 @@ class _Runner:
             environment[name] = ",".join(filter(None, (environment.get(name), "127.0.0.1")))
         folder = self._folder / record.id
         folder.mkdir(exist_ok=True)
-        answers = self._store.catalog().answers(record.id, self._store.now())
+        catalog = self._store.catalog()
         for client in _CLIENTS:
             with contextlib.suppress(UsageError):  # there is no repo for it in this snapshot
-                text = settings(self._store, ECOSYSTEMS, client, Mirror(self._base, record.id), answers)
+                text = settings(self._store, ECOSYSTEMS, client, Mirror(self._base, record.id), catalog)
                 (folder / client.file).write_text(text, encoding="utf-8")
                 if client.variable:
                     environment = {name: value for name, value in environment.items() if name not in client.overruling}

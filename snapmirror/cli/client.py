@@ -54,8 +54,7 @@ def client(
         if was:
             _check_old(catalog, was)
         mirror = Mirror(_base(base_url, found.serve), snapshot, was)
-        answers = catalog.answers(snapshot, store.now())
-        output(settings(store, ECOSYSTEMS, _CLIENTS[name], mirror, answers).rstrip("\n"))
+        output(settings(store, ECOSYSTEMS, _CLIENTS[name], mirror, catalog).rstrip("\n"))
 
 
 def _check_old(catalog: Catalog, was: str) -> None:

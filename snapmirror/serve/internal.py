@@ -32,8 +32,7 @@ def client_settings(store: Store, ecosystems: Mapping[str, Ecosystem], catalog: 
     files = {client.file: client for client in clients.known(ecosystems).values()}
     if file not in files:
         raise UsageError(f"{path}: the settings that there are: {', '.join(files)}, below a selector")
-    answers = catalog.answers(selector, store.now())
-    return clients.settings(store, ecosystems, files[file], Mirror(base, selector), answers).encode()
+    return clients.settings(store, ecosystems, files[file], Mirror(base, selector), catalog).encode()
 
 
 class Snapshots:

@@ -34,7 +34,7 @@ def setup(visit: Visit) -> Mapping[str, Any]:
     if client:
         try:
             mirror = Mirror(visit.base, selector, picked=picked)
-            settings = clients.settings(visit.store, visit.ecosystems, client, mirror, answers)
+            settings = clients.settings(visit.store, visit.ecosystems, client, mirror, visit.catalog)
         except (UsageError, SelectorError) as error:
             problem = problem or str(error)
     choice = {"client": client.name if client else "", "repo": picked, "platform": platform, "date": selector}
