@@ -459,6 +459,20 @@ def test_a_backup_needs_only_what_cannot_be_made_again(mirror: Mirror, channel: 
     sound(mirror)
 
 
+def test_a_store_whose_snapshots_are_not_there_yet_is_left_alone(mirror: Mirror) -> None:
+    """While a backup comes back a timer may start a sync, which would begin anew, and a gc, which would take all blobs."""
+    mirror.settings["publish"] = NO_TREES
+    mirror.sync()
+    held, snapshots = {path.name for path in mirror.store_path.glob("blobs/??/*")}, mirror.store_path / "snapshots"
+    snapshots.rename(mirror.root / "backup")
+    for verb in ("sync", "gc --grace 0s", "check"):
+        mirror.run(*verb.split(), status=5).line("snapshots/: is missing")
+    assert not snapshots.exists()
+    (mirror.root / "backup").rename(snapshots)
+    assert {path.name for path in mirror.store_path.glob("blobs/??/*")} == held
+    sound(mirror)
+
+
 @pytest.mark.parametrize("change", [{}, {"license": "changed"}], ids=["as it was", "other record"])
 def test_a_store_put_back_from_yesterday_is_not_taken_for_what_a_newer_index_says(
     change: dict[str, str], mirror: Mirror, channel: Channel

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from .. import clock
 from ..digests import Digest, is_hex_digest
-from ..errors import DiskFull, LockedError, StoreError
+from ..errors import DamagedError, DiskFull, LockedError, StoreError
 from . import fs, layout, locks, reindex, syncing
 from .blobs import LocalBlobs, Original, Staged
 from .catalog import Catalog
@@ -66,12 +66,16 @@ class Store:
         index: Path | None = None,
         key: "PrivateKey | None" = None,
     ) -> "Store":
-        """Open a store. Raises StoreError if it is none, is of an unknown format, or may not be written by this user.
+        """Open a store. Raises StoreError if it is none, is of an unknown format, or may not be written by this user;
+        DamagedError if it has lost its snapshots.
 
         write: whether anything is going to be written; now: its clock; index: where the index lies, if not below the root
         key: signs the snapshots that are sealed; None: they are not signed
         """
         paths = Layout(root, index)
+        layout.verify(paths, write=False)
+        if not paths.snapshots.is_dir():  # an empty one would be made, and gc would find that nothing refers to any blob
+            raise DamagedError("snapshots/", "is missing, and all snapshots with it; restore it from a backup")
         layout.verify(paths, write=write)
         return cls(paths, now, key)
 
