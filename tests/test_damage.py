@@ -34,6 +34,8 @@ from snapmirror.store.store import Store
 
 LIB = sha256(make_package("lib").data)
 NO_TREES: dict[str, Any] = {"trees": []}
+#: Linux has a file there whose first bytes are an error of the device to whoever reads them
+NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no /proc")
 #: strings that are no UTF-8
 NO_TEXT = b'{"state": "sealed", "id": "\xff", "name": "\xff", "directories": ["\xff"]}'
 
@@ -167,6 +169,45 @@ def test_a_record_that_leads_nowhere_stops_gc(mirror: Mirror) -> None:
     record.symlink_to("elsewhere.json")
     assert record.name in mirror.run("gc", "--grace", "0s", status=5).err
     assert {path.name for path in mirror.store_path.glob("blobs/??/*")} == held
+
+
+@pytest.mark.parametrize("how", ["a folder", pytest.param("lost by the disk", marks=NEEDS_PROC)])
+def test_what_the_disk_can_not_give_back_is_named_and_mended_like_any_damage(
+    how: str, mirror: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    """It ended whatever came across it, check too, which had nothing to say but that of the system."""
+    other = Channel(upstream.root / "other")
+    other.add(make_package("thing"))
+    other.publish()
+    mirror.add("other", f"{upstream.url}/other")
+    mirror.sync()
+    copy = shutil.copytree(mirror.store_path, mirror.root / "copy", symlinks=True)
+    record = mirror.store_path / "snapshots" / f"{mirror.snapshots()[-1]}.json"
+    lost, content = mirror.reader("other/noarch").digest, record.read_bytes()
+
+    def lose(path: Path) -> None:
+        path.unlink()
+        if how == "a folder":
+            path.mkdir()
+        else:
+            path.symlink_to("/proc/self/mem")
+
+    lose(record)
+    assert f"snapshots/{record.name}: can't be read" in found_by(mirror).out
+    assert f"snapshots/{record.name}: can't be read" in mirror.run("gc", status=5).err
+    remove_tree(record) if how == "a folder" else record.unlink()
+    record.write_bytes(content)
+    lose(blob(mirror, lost))
+    channel.add(make_package("new"))
+    channel.publish()
+    mirror.sync("chan")
+    assert "new-1.0-0.conda" in mirror.listed("chan/noarch")
+    blob(mirror).unlink()
+    found = found_by(mirror)
+    assert f"blob {lost.hex()}: can't be read" in found.out
+    assert f"blob {LIB.hex()}: is missing" in found.out
+    mirror.run("check", "--repair", "--from", str(copy))
+    sound(mirror)
 
 
 def test_a_copy_of_a_record_or_pin_under_another_name_is_damage(tmp_path: Path, local: tuple[Channel, CondaRepo]) -> None:

@@ -71,7 +71,12 @@ class Documents:
 
     def holds(self, path: Path, digest: Digest) -> bool:
         """Whether a file holds a document in the form that its ending says. digest: of the plain form"""
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            if error.errno in fs.LOST:
+                return False
+            raise
         try:
             if path.name.endswith(".zst"):
                 data = codec.decompress(data, _LIMIT)

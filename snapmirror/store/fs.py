@@ -17,6 +17,9 @@ from pathlib import Path
 from ..errors import DiskFull
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+#: what a file system says of bytes that it has lost, and of what is no file. Other errors, such as too many open files, say
+#: nothing of what was to be read: it must not be taken for damage, and out of the store, for them.
+LOST = {errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO), errno.EISDIR}
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ the cache, and both out of every tree.
 """
 
 import contextlib
-import errno
 import os
 import time
 from collections import deque
@@ -31,9 +30,6 @@ _GROUP, _GROUP_BYTES = 16, 1 << 20
 _AHEAD = 4
 #: seconds between two commits to the index: a process that dies has read for so long in vain
 _NOTED = 5.0
-#: what a file system says of bytes that it has lost. Other errors, such as too many open files, say nothing of the blob: it
-#: must not be taken out of the store for them
-_LOST = {errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)}
 
 
 def ages(store: Store) -> tuple[int, str | None]:
@@ -157,7 +153,7 @@ def _read(store: Store, digest: Digest, row: BlobRow) -> BlobRow | None:
     except DamagedError:
         return None
     except OSError as error:
-        if error.errno not in _LOST:
+        if error.errno not in fs.LOST:
             raise
         return None
 

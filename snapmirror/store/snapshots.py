@@ -92,8 +92,10 @@ class Folder(Generic[T]):
             if os.path.lexists(path):  # else gc would take what only this record holds for what nobody needs
                 raise DamagedError(f"{self._path.name}/{name}", "is a link to nothing") from None
             return None
-        except IsADirectoryError:
-            raise DamagedError(f"{self._path.name}/{name}", "is a folder") from None
+        except OSError as error:
+            if error.errno not in fs.LOST:
+                raise
+            raise DamagedError(f"{self._path.name}/{name}", f"can't be read: {error.strerror}") from None
 
 
 def settled_at(folder: Path) -> int | None:
