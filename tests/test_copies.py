@@ -229,6 +229,20 @@ def test_a_record_whose_names_lead_out_of_the_mirror_is_refused(
     assert not Path("/evil").exists()
 
 
+def test_what_is_told_later_of_a_snapshot_only_adds_to_it(source: Mirror, replica: Mirror) -> None:
+    """No signature covers it: a date could answer what its server likes, or nothing."""
+    pages = source.store_path / "snapshots" / f"{DAYS[0]}.pages"
+    old, new = (source.record(day, "pypi").repos["pypi"].directories[""].digest for day in DAYS[::2])
+    for path in ("pypi", "chan"):
+        pages.write_text(json.dumps({path: new}))
+        refused = replica.run("replicate", str(source.store_path), status=1).err
+        assert f"told later of snapshot {DAYS[0]} is not what {path} was sealed with" in refused
+        assert replica.snapshots() == []
+    pages.write_text(json.dumps({"pypi": old}))
+    replica.run("replicate", str(source.store_path))
+    assert replica.snapshots() == DAYS
+
+
 def test_a_store_with_snapshots_of_its_own_is_refused(source: Mirror, replica: Mirror) -> None:
     replica.run("replicate", str(source.store_path))
     replica.repos = source.repos

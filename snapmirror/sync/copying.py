@@ -156,6 +156,8 @@ class Copying:
         }
         directories |= {bytes.fromhex(digest) for pages in told.values() for digest in pages.values()}
         self._bring_metadata(origin, directories)
+        for id_, pages in told.items():
+            self._refuse_rewritten(origin, id_, sealed, pages)
         denied = {file.digest for rule in listing.denied for file in rule.files}
         self._bring_files(origin, directories, denied)
         origin.finish(self._brought)
@@ -205,6 +207,22 @@ class Copying:
         except DamagedError as error:
             raise CopyError(origin.name, f"what was told later of snapshot {id_} {error.problem}") from None
         return pages
+
+    def _refuse_rewritten(self, origin: Origin, id_: str, sealed: Mapping[str, Record], pages: Pages) -> None:
+        """Refuse what was told later of a snapshot unless it adds to what was sealed, and no more: no signature covers it."""
+        record = sealed.get(id_) or self._store.catalog().by_id[id_]
+        repos = record.repos if isinstance(record, Record) else {}
+        for path, digest in pages.items():
+            state = repos[path].directories.get("") if path in repos else None
+            if state is None or not self._adds(state.blob, bytes.fromhex(digest)):
+                problem = f"what was told later of snapshot {id_} is not what {path} was sealed with, and more"
+                raise CopyError(origin.name, problem)
+
+    def _adds(self, before: Digest, after: Digest) -> bool:
+        """Whether a directory has all that another one has, as it is there."""
+        old, new = map(self._store.metadata.directory, (before, after))
+        was, now = ((one.kind, one.form, one.mode, one.origin) for one in (old.document, new.document))
+        return was == now and old.leaves.items() <= new.leaves.items()
 
     # Blobs
 
@@ -325,10 +343,7 @@ class Copying:
 
     def _tells_more(self, snapshot: str, pages: Pages) -> bool:
         """Whether pages have all that was told here of a snapshot: a leaf that was told must stay."""
-        metadata = self._store.metadata
-        for repo, digest in self._store.snapshots.pages().get(snapshot, {}).items():
-            ours = metadata.directory(bytes.fromhex(digest)).leaves
-            theirs = metadata.directory(bytes.fromhex(pages[repo])).leaves if repo in pages else {}
-            if not ours.items() <= theirs.items():
-                return False
-        return True
+        told = self._store.snapshots.pages().get(snapshot, {})
+        return all(
+            repo in pages and self._adds(bytes.fromhex(digest), bytes.fromhex(pages[repo])) for repo, digest in told.items()
+        )
