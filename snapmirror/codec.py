@@ -19,6 +19,8 @@ else:
 LEAF_LEVEL = 3
 DOCUMENT_LEVEL = 6
 
+#: bytes that any body may expand to, however small it is
+HARMLESS = 64 << 20
 #: frames of a body; pzstd makes one of each few MiB
 _MOST_FRAMES = 32_768
 
@@ -77,7 +79,7 @@ def _ceiling(data: bytes, limit: int) -> int:
     """Bytes that a body may expand to. One that grows 200-fold is a bomb long before it reaches the limit: real repodata
     grows 5 to 60 times.
     """
-    return min(limit, max(64 << 20, 200 * len(data)))
+    return min(limit, max(HARMLESS, 200 * len(data)))
 
 
 def decompress(data: bytes, limit: int) -> bytes:

@@ -2,13 +2,18 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from channels import Channel, Package, Repodata, make_package
+from inprocess import collect, repodata, store_at, sync
 from mirror import Mirror, packed, raw_hashes, write_shards
 from upstream import Upstream
+
+from snapmirror import codec
+from snapmirror.conda import CondaRepo
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -209,6 +214,26 @@ def test_record_nested_too_deep_to_be_handled_harms_only_its_directory(
     assert mirror.listed("chan/linux-64") == {"tool-1.0-0.conda"}
     mirror.sync(status=None)
     mirror.run("show", "current")
+
+
+def test_name_of_which_upstream_says_more_than_could_be_read_again_harms_only_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it was stored, every sync of any repo ended at it, and every gc."""
+    monkeypatch.setattr(codec, "HARMLESS", 1 << 14)
+    channels = [Channel(tmp_path / name, variants=["json"]) for name in ("sound", "bloated")]
+    repos = [CondaRepo(path=channel.root.name, upstream=channel.root.as_uri()) for channel in channels]
+    with store_at(tmp_path / "store") as store:
+        for number, size in enumerate((1, 1 << 20)):
+            for channel in channels:
+                channel.add(PACKAGE, make_package(f"new{number}"))
+            channels[1].hotfix(PACKAGE.filename, license="x" * size)
+            for channel in channels:
+                channel.publish()
+            report = sync(store, *repos)
+        assert "says too much of it" in str(report.repos["bloated"].directories["noarch"].problem)
+        assert "new1-1.0-0.conda" in repodata(store, store.catalog().records[-1], "sound", "noarch")["packages.conda"]
+        collect(store)
 
 
 def wheels(*files: str) -> Callable[[str, Repodata], None]:

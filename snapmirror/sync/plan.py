@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
-from .. import addresses
+from .. import addresses, codec
 from ..digests import Digest, algorithm
 from ..ecosystem import Ecosystem, Repo
 from ..errors import TransportError
 from ..readings import Draft, File, FileList, Reading
 from ..store.assembly import Amendment, Assembled, amend, assemble
-from ..store.directories import Directory, DirectoryReader
+from ..store.directories import LEAF_LIMIT, Directory, DirectoryReader
 from ..store.store import Store
 from ..validators import Validators
 from .noted import Marked
@@ -20,6 +20,8 @@ from .press import Content, PlannedLeaf, press
 
 #: files that are looked up at a time
 _BATCH = 10_000
+#: bytes of a leaf when it is planned: digests of its files may be added
+_MOST_BYTES = LEAF_LIMIT * 3 // 4
 
 
 class Header(NamedTuple):
@@ -274,7 +276,17 @@ def _drafts(store: Store, plan: DirectoryPlan, drafts: Iterable[Draft]) -> Itera
         addressed = plan.ecosystem.addressed or not any(file.url for file in files)  # else the directory must say it anew
         source = draft.source if addressed and not draft.invalid else None
         label = plan.ecosystem.label(content) if content else ""
+        _refuse_unreadable(draft.name, content)
         yield Content(draft.name, content, FileList(files), source, label)
+
+
+def _refuse_unreadable(name: str, content: bytes) -> None:
+    """Raise TransportError for a leaf that nobody could read again once it is stored: it would end every sync, and gc."""
+    if len(content) > codec.HARMLESS:
+        try:
+            codec.decompress(codec.compress(content, codec.LEAF_LEVEL), _MOST_BYTES)
+        except ValueError as error:
+            raise TransportError(name, f"upstream says too much of it: {error}") from None
 
 
 def _recall(store: Store, plan: DirectoryPlan, name: str, files: Iterable[File]) -> dict[str, Digest]:
