@@ -254,7 +254,11 @@ def test_a_store_that_holds_what_a_later_version_brought_is_left_to_that(mirror:
 # Files
 
 
-@pytest.mark.parametrize(("publish", "changed"), [({}, True), (NO_TREES, False)], ids=["trees", "no trees, unchanged upstream"])
+@pytest.mark.parametrize(
+    ("publish", "changed"),
+    [({}, True), ({}, False), (NO_TREES, False)],
+    ids=["trees", "trees, unchanged upstream", "no trees, unchanged upstream"],
+)
 def test_a_file_that_was_found_bad_is_fetched_by_the_next_sync(
     publish: dict[str, Any], changed: bool, mirror: Mirror, channel: Channel
 ) -> None:
@@ -269,6 +273,7 @@ def test_a_file_that_was_found_bad_is_fetched_by_the_next_sync(
     mirror.sync("--strict")
     assert "lib-1.0-0.conda" in mirror.listed("chan/noarch")
     assert sha256(blob(mirror).read_bytes()) == LIB
+    mirror.published()  # the tree is whole
     mirror.run("check", "--repair")  # the tree of the snapshot before, which lost the file too
     sound(mirror)
 
@@ -447,13 +452,14 @@ def test_a_directory_in_which_no_name_has_its_place(count: int, mirror: Mirror, 
     assert copy.snapshots() == []
 
 
-def test_a_damaged_document_gets_into_no_tree(mirror: Mirror) -> None:
+@pytest.mark.parametrize("mend", ["check --repair", "sync"])
+def test_a_damaged_document_gets_into_no_tree(mend: str, mirror: Mirror) -> None:
     mirror.sync()
     before = mirror.published()
     digest = mirror.reader("chan/noarch").document.documents["repodata.json"].sha256.hex()
     overwrite(mirror.store_path / "documents" / f"{digest}.zst", b"damaged")
     assert digest in found_by(mirror, "--read-data").out
-    mirror.run("check", "--repair")
+    mirror.run(*mend.split())
     assert mirror.published() == before
     sound(mirror)
 

@@ -31,7 +31,7 @@ class Trees:
         return self._folder / name
 
     def build(self, listing: Mapping[str, Digest], elsewhere: Mapping[str, Path] = {}, *, sync: bool = True) -> str:
-        """Make the object of a listing {path below it: SHA-256}, unless it is there; its name.
+        """Make the object of a listing {path below it: SHA-256}, as far as it is not there; its name.
 
         elsewhere: where those of its files are that are no blobs
         Durable on return if `sync`. Needs no lock: it is seen only once it is whole. Raises DamagedError if a path leads out,
@@ -39,6 +39,7 @@ class Trees:
         """
         name = name_of(listing)
         if self.path(name).is_dir():
+            self._complete(self.path(name), listing, elsewhere)
             return name
         for path in filter(leads_out, listing):
             raise DamagedError(f"a file with the name {path!r}", "is listed, and can't be in a tree: that name leads out of it")
@@ -58,6 +59,13 @@ class Trees:
             fs.remove_tree(temporary)
             raise
         return name
+
+    def _complete(self, tree: Path, listing: Mapping[str, Digest], elsewhere: Mapping[str, Path]) -> None:
+        """Put back into an object what a check took out of it, because it was wrong then."""
+        lacking = {path: digest for path, digest in listing.items() if not os.path.lexists(f"{tree}/{path}")}
+        if lacking:
+            _link_all(tree, self._links(lacking, elsewhere))
+            fs.sync_folders(tree)
 
     def _links(self, listing: Mapping[str, Digest], elsewhere: Mapping[str, Path]) -> Iterator[_Link]:
         """One at a time: there may be a million, and to hold them all took 4 of the 22 µs that a file cost."""
@@ -102,6 +110,8 @@ def _link_all(target: Path, links: Iterable[_Link]) -> None:
         for folder, name, path in links:
             try:
                 _link(linker, folder, name, path)
+            except FileExistsError:
+                continue  # two complete it at once
             except FileNotFoundError:
                 if os.path.lexists(f"{folder}/{name}"):
                     raise

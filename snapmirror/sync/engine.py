@@ -395,6 +395,7 @@ class Sync:
             for one in directories
             if beside == (was_beside.blob if was_beside else None)  # trees of the others have what lies beside them
             and not one.changed
+            and not (one.plan and one.plan.leaves)  # what a check took out of the tree too, and we have had again
             and (link := links.get(one.path))
             and trees.stands(one.name, link, plain=plain)
         }

@@ -66,10 +66,12 @@ class RepoTrees:
         return place if place in self._readers else ""
 
     def stands(self, name: str, tree: str, *, plain: bool) -> bool:
-        """Whether the object of a directory that has not changed is there, with the forms that are wanted now."""
+        """Whether the object of a directory that has not changed is there, with the forms that are wanted now, of which a check
+        may have taken one out.
+        """
         folder = self._store.trees.path(tree)
-        plains = (path for path, (_, suffix) in self.documents(name, plain=True).items() if not suffix)
-        return folder.is_dir() and all((folder / path).exists() == plain for path in plains)
+        forms = self.documents(name, plain=True).items()
+        return folder.is_dir() and all((folder / path).exists() == (bool(suffix) or plain) for path, (_, suffix) in forms)
 
     def pages(self, name: str) -> Iterator[str]:
         """The names of the pages below a directory."""
