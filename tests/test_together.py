@@ -511,6 +511,20 @@ def test_gc_takes_no_row_back_that_a_scrub_has_just_read(tmp_path: Path) -> None
         assert "lib-1.0-0.conda" in listed(store, "chan")
 
 
+def test_a_file_that_gc_takes_and_somebody_brings_again_while_a_scrub_reads_is_no_bad_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not there when it was to be read, and is there when that is looked at."""
+    with store_at(tmp_path / "store") as store:
+        store.put([b"on demand"])
+        done = meanwhile(monkeypatch, "snapmirror.store.scrub:_read", lambda: store.remove([sha256(b"on demand")]))
+        brought = meanwhile(monkeypatch, "snapmirror.store.scrub:_read", lambda: store.put([b"on demand"]), after=True)
+        assert list(scrub.read_data(store, None)) == []
+        assert done
+        assert brought
+        assert store.blobs.read(sha256(b"on demand")) == b"on demand"
+
+
 def test_gc_takes_no_file_that_is_just_linked_however_old_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A link has the date of its file."""
     channel, _ = made(tmp_path / "chan", "lib")

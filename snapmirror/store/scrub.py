@@ -73,7 +73,7 @@ def read_data(store: Store, seconds: float | None) -> Iterator[Problem | int]:
                     if fresh:
                         good[digest] = fresh
                         yield row.size
-                    elif store.blobs.size(digest) is not None:  # else gc took it meanwhile
+                    elif store.blobs.size(digest) is not None and not is_whole(store, digest):  # else gc took it, or it is back
                         quarantine(store, digest)
                         yield Problem(f"blob {digest.hex()}", "held other bytes than its name says; quarantined", digest)
                 now = time.monotonic()
