@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import gc
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -207,7 +208,16 @@ def test_what_gc_could_not_read_ahead_it_reads_again(long_history: tuple[Store, 
     assert file in mark
 
 
-def test_what_check_holds_of_blobs_is_what_there_is() -> None:
+def test_digests_that_an_upstream_has_made_up_so_that_they_begin_alike_hold_nobody_up() -> None:
+    held, began = Held(()), time.process_time()
+    for number in range(20_000):
+        held.note(bytes(2) + number.to_bytes(30, "big"), 1)
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("groups", [1, 1 << 16])
+def test_what_check_holds_of_blobs_is_what_there_is(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snapmirror.store.held._GROUPS", groups)
     blobs = {sha256(number.to_bytes(4, "big")): number << 30 for number in range(5000)}
     one = b"\1\2" + bytes(7) + b"\1\2" + bytes(21)
     across = one[9:] + bytes(9)  # what is within the row of the other looks like it
