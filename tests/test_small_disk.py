@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from channels import Channel, make_package
 from disks import small_disk
-from inprocess import repodata, store_at, sync
+from inprocess import collect, repodata, store_at, sync
 from upstream import Upstream
 
 from snapmirror.conda import CondaRepo
@@ -174,6 +175,28 @@ def test_a_full_disk_gets_the_room_of_what_a_killed_sync_was_just_fetching(tmp_p
         (entry,) = entries(store.layout)
         assert (entry.directories, entry.alive) == ((sha256(b"something"),), True)
         registration.remove()
+
+
+def test_gc_makes_room_though_not_even_a_link_can_be_made(tmp_path: Path) -> None:
+    """There are no inodes left, and a day has begun, which needs one. What has a tree keeps it."""
+    now = [datetime(2100, 1, 1, 12, tzinfo=UTC)]
+    channel = Channel(tmp_path / "channel")
+    packages(channel, "a", 1, 1000)
+    with small_disk(tmp_path / "disk", "32m,nr_inodes=700") as disk, store_at(disk / "store", lambda: now[-1]) as store:
+        sync(store, CondaRepo(path="chan", upstream=channel.root.as_uri()))
+        store.put([b"of no use %d" % number for number in range(5)])
+        (snapshot,) = store.published.snapshots()
+        before = store.published.links(snapshot)
+        for number in range(os.statvfs(disk).f_ffree):
+            (disk / f"ballast{number}").touch()
+        with pytest.raises(DiskFull):
+            store.published.publish(snapshot, {"other": "a" * 64})
+        assert store.published.links(snapshot) == before
+        now.append(datetime(2100, 1, 2, 12, tzinfo=UTC))
+        collect(store)
+        assert store.blobs.size(sha256(b"of no use 0")) is None
+        assert os.readlink(store.layout.published / "2100-01-01") == snapshot
+        assert not list(store.published.lost(store.catalog()))
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")

@@ -177,12 +177,11 @@ def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
         store.live.drop(path)
     for digest in planned.stale_notes:
         store.live.drop_lost(digest)
-    if planned.trees:
-        store.published.refresh(catalog, store.now(), planned.trees)
-    execute_forget(store, catalog, planned.forget)
-    left = store.catalog()
-    _drop_strays(store, left)
-    store.published.refresh(left, store.now())
+    try:
+        _forget(store, catalog, planned)
+    except DiskFull:  # a day has begun, say, and not even its link can be made
+        store.make_room()
+        _forget(store, catalog, planned)
     if not syncing.any_alive(store.layout):  # what a sync has made and not yet published looks like what nobody needs
         freed += _drop_trees(store) + store.documents.prune(planned.documents) + _drop_leftovers(store)
     going = (*planned.blobs, *planned.evicted)
@@ -193,6 +192,16 @@ def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
         freed += _sweep_without_index(store, going)
         _ = store.index  # made again from the files, now that there is room
     return freed
+
+
+def _forget(store: Store, catalog: Catalog, planned: GcPlan) -> None:
+    """What is to be done to records, and to the links that are made from them."""
+    if planned.trees:
+        store.published.refresh(catalog, store.now(), planned.trees)
+    execute_forget(store, catalog, planned.forget)
+    left = store.catalog()
+    _drop_strays(store, left)
+    store.published.refresh(left, store.now())
 
 
 def _drop_strays(store: Store, left: Catalog) -> None:

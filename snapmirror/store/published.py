@@ -62,19 +62,26 @@ class Published:
         target = self._layout.published / snapshot
         if self.links(snapshot) == dict(links):
             return
-        fs.discard_tree(target)
         if links:
             self._make(target, links, depth=1)
+        else:
+            fs.discard_tree(target)
 
     def _make(self, target: Path, links: Mapping[str, str], depth: int) -> None:
+        """Make a folder of links; only when it is whole what has its name goes."""
         temporary = target.with_name(f".new-{secrets.token_hex(8)}")
-        for place, tree in links.items():
-            path = temporary / place
-            with fs.full_disk(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            up = "../" * (depth + place.count("/"))
-            fs.make_link(path, f"{up}.trees/{tree}")
-        fs.sync_folders(temporary)
+        try:
+            for place, tree in links.items():
+                path = temporary / place
+                with fs.full_disk(path):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                up = "../" * (depth + place.count("/"))
+                fs.make_link(path, f"{up}.trees/{tree}")
+            fs.sync_folders(temporary)
+        except BaseException:
+            fs.remove_tree(temporary)
+            raise
+        fs.discard_tree(target)
         fs.rename(temporary, target)
         fs.sync_folder(target.parent)
 
