@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from channels import Channel, make_package
 from disks import small_disk
-from inprocess import collect, repodata, store_at, sync
+from inprocess import collect, in_child, repodata, store_at, sync
 from upstream import Upstream
 
 from snapmirror.conda import CondaRepo
@@ -175,6 +175,17 @@ def test_a_full_disk_gets_the_room_of_what_a_killed_sync_was_just_fetching(tmp_p
         (entry,) = entries(store.layout)
         assert (entry.directories, entry.alive) == ((sha256(b"something"),), True)
         registration.remove()
+
+
+def test_an_index_that_is_missing_on_a_disk_without_a_byte_is_no_end_of_the_process(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "8m") as disk, store_at(disk / "store") as store:
+        (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free))
+
+        def ask() -> None:
+            with pytest.raises(DiskFull):
+                _ = store.index
+
+        in_child(ask)
 
 
 def test_gc_makes_room_though_not_even_a_link_can_be_made(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ import msgspec
 from ..digests import Digest, sha256
 from ..errors import DiskFull, StoreError
 from ..validators import Validators
+from . import fs
 
 #: what a caller calls a leaf by
 LeafKey = TypeVar("LeafKey")
@@ -31,6 +32,8 @@ LeafKey = TypeVar("LeafKey")
 _MAP_SIZE = 64 << 30  # a sparse promise, not an allocation; resizing at run time raced in py-lmdb before 2.3
 _TABLES = (b"blobs", b"md5", b"leaves", b"validators", b"notes")
 _ROW = struct.Struct(">QQ32s")
+#: bytes of LMDB's lock file, for its 126 readers
+_LOCK_SIZE = 8192
 #: rows in one transaction: long readers pin pages, and one huge delete doubles the file
 _PAGE = 10_000
 
@@ -62,6 +65,9 @@ class Index:
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._errors(), contextlib.ExitStack() as opened:
+            # LMDB makes it of a hole, and writes to it through memory, which on a full disk ends the process.
+            with contextlib.suppress(FileExistsError):
+                fs.write_new(path.with_name(f"{path.name}-lock"), bytes(_LOCK_SIZE), sync=False)
             self._env = lmdb.open(
                 str(path), map_size=_MAP_SIZE, max_dbs=len(_TABLES), subdir=False, readahead=False, mode=0o644
             )
