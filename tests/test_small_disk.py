@@ -20,6 +20,7 @@ from upstream import Upstream
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
 from snapmirror.errors import DiskFull
+from snapmirror.store import fs, reindex
 from snapmirror.store.blobs import Staged
 from snapmirror.store.store import Store
 from snapmirror.store.syncing import Registration, entries
@@ -175,6 +176,26 @@ def test_a_full_disk_gets_the_room_of_what_a_killed_sync_was_just_fetching(tmp_p
         (entry,) = entries(store.layout)
         assert (entry.directories, entry.alive) == ((sha256(b"something"),), True)
         registration.remove()
+
+
+def test_what_does_not_fit_on_a_full_disk_leaves_no_half_of_it(tmp_path: Path) -> None:
+    """Others need the room: forget would have to throw the index away."""
+    with small_disk(tmp_path / "disk", "8m") as disk, store_at(disk / "store") as store:
+        store.put([bytes(3 * MB), *(b"%d" % number for number in range(600))])
+        store.close_index()
+        reindex.remove(store.layout)
+        (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free - 40_000))
+        before = shutil.disk_usage(disk).free
+        big = store.layout.blob(sha256(bytes(3 * MB)))
+        for write in (
+            lambda: store.documents.put(sha256(b""), "", bytes(MB)),
+            lambda: store.documents.put_all([("page", b"small"), ("large page", bytes(MB))]),
+            lambda: fs.renew(big),
+            lambda: store.index,
+        ):
+            with pytest.raises(DiskFull):
+                write()
+            assert shutil.disk_usage(disk).free == before
 
 
 def test_an_index_that_is_missing_on_a_disk_without_a_byte_is_no_end_of_the_process(tmp_path: Path) -> None:

@@ -51,12 +51,17 @@ class Documents:
         """Keep many documents in their plain form; {what each is called here: digest}. Durable, all at once."""
         found: dict[str, Digest] = {}
         new: dict[Path, Path] = {}
-        for name, data in documents:
-            found[name] = sha256(data)
-            path = self.path(found[name], "")
-            if path not in new and not path.exists():
-                new[path] = self._folder / f".{secrets.token_hex(8)}"
-                fs.write_new(new[path], data, sync=False)
+        try:
+            for name, data in documents:
+                found[name] = sha256(data)
+                path = self.path(found[name], "")
+                if path not in new and not path.exists():
+                    new[path] = self._folder / f".{secrets.token_hex(8)}"
+                    fs.write_new(new[path], data, sync=False)
+        except BaseException:  # on a full disk others need the room
+            for temporary in new.values():
+                fs.unlink(temporary)
+            raise
         for temporary in new.values():
             os.chmod(temporary, 0o444)
         fs.sync_files(new.values(), self._folder)

@@ -50,6 +50,7 @@ def write_new(path: Path, data: bytes | Iterable[bytes], *, sync: bool = True, m
     """Write a file that does not exist yet; its bytes are durable on return if `sync`, its name never (see `sync_folder`).
 
     data: all bytes, or pieces of them as they come
+    If it can't be written there is none: on a full disk others need the room of its half.
     """
     with full_disk(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -58,6 +59,10 @@ def write_new(path: Path, data: bytes | Iterable[bytes], *, sync: bool = True, m
                 write_all(descriptor, piece)
             if sync:
                 os.fsync(descriptor)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            raise
         finally:
             os.close(descriptor)
 
@@ -106,10 +111,15 @@ def rename(source: Path | str, target: Path | str) -> None:
 def renew(path: Path) -> None:
     """Put a fresh copy in a file's place, of what a symbolic link leads to in that of the link; durable."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with full_disk(path):
-        shutil.copy2(path, temporary)
-    sync_file(temporary)
-    rename(temporary, path)
+    try:
+        with full_disk(path):
+            shutil.copy2(path, temporary)
+        sync_file(temporary)
+        rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
     sync_folder(path.parent)
 
 

@@ -59,12 +59,13 @@ def build(sources: Sources) -> tuple[int, int]:
     path = sources.layout.index
     building = path.with_name(f"{path.name}.new")
     _unlink(building)
-    index = Index(building)
     try:
-        blobs = _enter_blobs(sources.blobs, index)
-        leaves = _enter_leaves(sources, index)
-    finally:
-        index.close()
+        with contextlib.closing(Index(building)) as index:
+            blobs = _enter_blobs(sources.blobs, index)
+            leaves = _enter_leaves(sources, index)
+    except BaseException:  # on a full disk others need the room
+        _unlink(building)
+        raise
     with standing(sources.layout):
         _unlink(path)  # with its lock file: LMDB would take the old index's last state from that, and find nothing
         fs.rename(building, path)
