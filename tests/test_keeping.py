@@ -19,7 +19,7 @@ from snapmirror.store import check, fs, reindex, retention
 from snapmirror.store.blobs import LocalBlobs, Staged
 from snapmirror.store.directories import DirectoryReader
 from snapmirror.store.live import Live, Lost
-from snapmirror.store.records import Pin, RepoState
+from snapmirror.store.records import Pin, Record, RepoState
 from snapmirror.store.retention import Retention
 from snapmirror.store.store import Store
 from snapmirror.store.syncing import Registration
@@ -363,6 +363,22 @@ def test_a_day_that_takes_its_repos_from_several_snapshots_is_published_as_one(t
         assert os.readlink(published / "2026-11-20") == "20261120T100000Z"  # which says it all now
         assert os.readlink(published / "current") == "20261122T100000Z"
         assert list(store.layout.views.iterdir()) == []
+
+
+def test_a_repo_below_what_was_another_one_is_written_into_no_tree_of_that(tmp_path: Path) -> None:
+    """A folder of installers, say, that has become channels, of which one was dated back."""
+    with store_at(tmp_path / "store") as store:
+        trees = []
+        for number, (repo, place) in enumerate((("all", "all"), ("all/chan", "all/chan/noarch")), 1):
+            store.put([repo.encode()])
+            id_, tree = f"2026010{number}T000000Z", store.trees.build({"file": sha256(repo.encode())})
+            store.published.publish(id_, {place: tree})
+            state = RepoState(kind="files", directories={})
+            store.snapshots.write(Record(id=id_, number=number, partial=number > 1, repos={repo: state}))
+            trees.append(store.trees.path(tree))
+        store.published.refresh(store.catalog(), store.now())
+        assert os.path.samefile(store.layout.published / "current" / "all", trees[0])
+        assert [path.name for tree in trees for path in tree.rglob("*")] == ["file", "file"]
 
 
 def test_a_blob_with_as_many_links_as_ext4_allows_gets_a_fresh_inode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

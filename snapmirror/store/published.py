@@ -130,6 +130,7 @@ class Published:
         links: Links = {}
         for repo, record in records.items():
             links |= links_of(repo, trees.get(record.id, {}), record.repos)
+        links = _apart(links)
         for snapshot in {record.id for record in records.values()}:
             if trees.get(snapshot) == links:
                 return snapshot if links else None
@@ -145,6 +146,15 @@ class Published:
         for view in self._layout.views.iterdir():
             if f".views/{view.name}" not in targets:
                 fs.discard_tree(view)
+
+
+def _apart(links: Links) -> Links:
+    """Those that are below no other: what is a repo now may have been a folder of another one then, and a tree object is not
+    written into.
+    """
+    parts = {place: place.split("/") for place in links}
+    above = {place: ("/".join(names[:length]) for length in range(1, len(names))) for place, names in parts.items()}
+    return {place: tree for place, tree in links.items() if links.keys().isdisjoint(above[place])}
 
 
 def _read_links(folder: Path) -> Links:
