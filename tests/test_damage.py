@@ -4,7 +4,7 @@ import json
 import os
 import resource
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -351,6 +351,25 @@ def test_a_scrub_that_may_open_no_more_files_takes_no_good_one_away(tmp_path: Pa
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert len(list(store.blobs.list())) == 100
+
+
+def test_many_wrong_files_are_taken_out_of_trees_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each of them millions of names would be gone through, and nobody could publish meanwhile."""
+    with store_at(tmp_path / "store") as store:
+        digests = [one.sha256 for one in store.blobs.put([b"file %d" % number for number in range(5)])]
+        tree = store.trees.path(store.trees.build({f"{digest.hex()}.conda": digest for digest in digests}))
+        for digest in digests[1:]:
+            overwrite(store.blobs.path(digest), b"wrong")
+        walk, walked = os.walk, list[Path]()
+
+        def watched(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+            walked.append(folder)
+            return walk(folder)
+
+        monkeypatch.setattr("os.walk", watched)
+        assert set(scrub.take_away(store, [check.Problem("", "", digest) for digest in digests])) == set(digests[1:])
+        assert walked == [tree]
+        assert [path.name for path in tree.iterdir()] == [f"{digests[0].hex()}.conda"]
 
 
 def test_repair_moves_no_good_file_away_because_the_index_is_wrong(mirror: Mirror, channel: Channel) -> None:

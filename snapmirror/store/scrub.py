@@ -8,7 +8,7 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -74,7 +74,7 @@ def read_data(store: Store, seconds: float | None) -> Iterator[Problem | int]:
                         good[digest] = fresh
                         yield row.size
                     elif store.blobs.size(digest) is not None and not is_whole(store, digest):  # else gc took it, or it is back
-                        quarantine(store, digest)
+                        quarantine(store, [digest])
                         yield Problem(f"blob {digest.hex()}", "held other bytes than its name says; quarantined", digest)
                 now = time.monotonic()
                 more_time = end is None or now < end
@@ -120,7 +120,7 @@ def read_documents(store: Store) -> Iterator[Problem]:
             if not _is_wrong(store, path, status.st_mode):
                 continue
             fs.unlink(path)
-            _take_out_of_trees(store, status.st_ino)
+            _take_out_of_trees(store, {status.st_ino})
         problem = "held other bytes than its name says, or could be written to; removed, and made again when needed"
         yield Problem(f"documents/{path.name}", problem)
 
@@ -160,11 +160,13 @@ def _read(store: Store, digest: Digest, row: BlobRow) -> BlobRow | None:
 
 def take_away(store: Store, problems: Iterable[Problem]) -> list[Digest]:
     """Quarantine the blobs that problems are of and that hold wrong bytes, or are no files; which these were."""
-    gone = []
-    for digest in {problem.blob for problem in problems if problem.blob}:
-        if store.blobs.is_taken(digest) and not (store.blobs.size(digest) is not None and is_whole(store, digest)):
-            quarantine(store, digest)
-            gone.append(digest)
+    gone = [
+        digest
+        for digest in {problem.blob for problem in problems if problem.blob}
+        if store.blobs.is_taken(digest) and not (store.blobs.size(digest) is not None and is_whole(store, digest))
+    ]
+    if gone:
+        quarantine(store, gone)
     return gone
 
 
@@ -173,19 +175,23 @@ def is_whole(store: Store, digest: Digest) -> bool:
     return _read(store, digest, BlobRow(0)) is not None
 
 
-def quarantine(store: Store, digest: Digest) -> None:
-    """Move a blob out of the store and of every tree; the row goes first, as in every deletion."""
-    store.index.drop_blobs([digest])
+def quarantine(store: Store, digests: Collection[Digest]) -> None:
+    """Move blobs out of the store and of every tree; the rows go first, as in every deletion."""
+    inodes = set()
+    store.index.drop_blobs(digests)
     try:
-        inode = store.blobs.set_aside(digest)
-    except FileNotFoundError:
-        return  # gc took it meanwhile
-    store.drop_absent([digest])
-    _take_out_of_trees(store, inode)
+        for digest in digests:
+            with contextlib.suppress(FileNotFoundError):  # gc took it meanwhile
+                inodes.add(store.blobs.set_aside(digest))
+    finally:
+        store.drop_absent(digests)
+        if inodes:
+            _take_out_of_trees(store, inodes)
 
 
-def _take_out_of_trees(store: Store, inode: int) -> None:
-    """Remove the links to a file that is no longer where new ones are made from.
+def _take_out_of_trees(store: Store, inodes: Collection[int]) -> None:
+    """Remove the links to files that are no longer where new ones are made from. There may be millions of names in trees: go
+    through them once for all that were found together.
 
     Who builds a tree does not hold the store's lock, and what is built gets another name when it is whole: a tree that is
     passed over because it has just lost its name has another then. So all are gone through until no name has changed meanwhile.
@@ -198,5 +204,5 @@ def _take_out_of_trees(store: Store, inode: int) -> None:
                 for file in files:
                     link = os.path.join(parent, file)
                     with contextlib.suppress(FileNotFoundError):  # gc, say, is taking its tree away
-                        if os.lstat(link).st_ino == inode:
+                        if os.lstat(link).st_ino in inodes:
                             fs.unlink(link)
