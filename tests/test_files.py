@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from inprocess import store_at, sync
 from mirror import Mirror
+from pypi_index import Index
 from serving import free_port, running, server, serving
 from upstream import Body, Call, Gzip, Html, Status, Unframed, Upstream
 
@@ -532,6 +533,24 @@ def test_a_listing_that_shrinks(upstream: Upstream, mirror: Mirror) -> None:
     assert "lists 0 files, the newest snapshot 3" in mirror.sync(status=1).err
     mirror.sync("--allow-shrink")
     assert tree(mirror, "x") == {}
+
+
+def test_a_path_that_gets_another_kind(upstream: Upstream, mirror: Mirror, tmp_path: Path) -> None:
+    """What it had is no older state of what it has now, and stays what it was at its date. No other repo minds."""
+    write(upstream.root / "x", {"a.sh": b"abc"})
+    upstream.fault("/x/", Body(plain_list("a.sh")))
+    with Index(tmp_path / "index") as index:
+        index.upload("six", "six-1.0.tar.gz")
+        files: dict[str, Any] = {"kind": "files", "path": "x", "upstream": f"{upstream.url}/x/"}
+        projects: dict[str, Any] = {"kind": "pypi", "path": "x", "upstream": f"{index.url}/simple/", "projects": ["six"]}
+        for repo in (files, projects, files):
+            mirror.repos = [repo, {**files, "path": "other"}]
+            mirror.sync()
+    first, second, third = mirror.snapshots()
+    assert [mirror.reader("x/", id_).document.kind for id_ in (first, second, third)] == ["files", "pypi", "files"]
+    assert mirror.directories(first) == mirror.directories(third)
+    changes = mirror.run("diff", "--json", first, second).json
+    assert (changes["removed"], changes["added"]) == (["x/a.sh"], ["x/six-1.0.tar.gz"])
 
 
 @pytest.mark.parametrize("how", [(), (Gzip(),)], ids=["plain", "packed"])

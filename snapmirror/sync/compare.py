@@ -97,9 +97,11 @@ def records(store: Store, ecosystems: Mapping[str, Ecosystem], old: Record, new:
     """The files that differ between two records, in these repos."""
     found = Differences(old=old.id, new=new.id)
     for path, name, was, now in _differing(store, old, new, repos):
-        ecosystem = ecosystems[(now or was).document.kind]  # type: ignore[union-attr]  # one that is unknown is told at once
+        # a kind that is unknown is told at once
+        one, other = (ecosystems[reader.document.kind] if reader else None for reader in (was, now))
         for _, before, after in changed_names(was, now):
-            old_files, new_files = (_files(store, ecosystem, leaf, place_of(path, name)) for leaf in (before, after))
+            leaves, place = ((one, before), (other, after)), place_of(path, name)
+            old_files, new_files = (_files(store, ecosystem, leaf, place) for ecosystem, leaf in leaves)
             _note(old_files, new_files, found)
     return found
 
@@ -133,6 +135,7 @@ def _note(old: Mapping[str, bytes], new: Mapping[str, bytes], found: Differences
     found.changed += sorted(path for path in old.keys() & new.keys() if old[path] != new[path])
 
 
-def _files(store: Store, ecosystem: Ecosystem, leaf: Digest | None, path: str) -> dict[str, bytes]:
+def _files(store: Store, ecosystem: Ecosystem | None, leaf: Digest | None, path: str) -> dict[str, bytes]:
     """{file: its record}, any change of which counts as one of the file: a hot-fix changes what is installed with it."""
-    return {f"{path}/{file}": record for file, record in ecosystem.records(store.metadata.leaf(leaf))} if leaf else {}
+    records = ecosystem.records(store.metadata.leaf(leaf)) if ecosystem and leaf else ()
+    return {f"{path}/{file}": record for file, record in records}

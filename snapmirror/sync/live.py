@@ -32,12 +32,13 @@ from .settings import Options, Publish
 
 
 def states(store: Store, catalog: Catalog, repo: Repo, limit: str | None = None) -> dict[str, DirectoryState]:
-    """What a repo has: what was read last, by a sync or for somebody who asked.
+    """What a repo has: what was read last, by a sync or for somebody who asked. What was of another kind does not count.
 
     limit: id before which it was sealed, None for now
     """
     live = store.live.state(repo.path) if repo.metadata == "on-request" and limit is None else None
-    return latest(_sealed(catalog, repo.path, limit), live if live and _is_whole(store, live) else None)
+    usable = live is not None and live.kind == repo.kind and _is_whole(store, live)
+    return latest(_sealed(catalog, repo, limit), live if usable else None)
 
 
 def _is_whole(store: Store, live: RepoState) -> bool:
@@ -53,13 +54,13 @@ def _is_whole(store: Store, live: RepoState) -> bool:
 def is_ahead(store: Store, repo: Repo) -> bool:
     """Whether more is known of a repo than its newest snapshot has."""
     catalog = store.catalog()
-    return states(store, catalog, repo) != latest(_sealed(catalog, repo.path, None), None)
+    return states(store, catalog, repo) != latest(_sealed(catalog, repo, None), None)
 
 
-def _sealed(catalog: Catalog, path: str, limit: str | None) -> RepoState | None:
-    kept = (one for one in reversed(catalog.records) if path in one.repos and (limit is None or one.id < limit))
+def _sealed(catalog: Catalog, repo: Repo, limit: str | None) -> RepoState | None:
+    kept = (one for one in reversed(catalog.records) if repo.path in one.repos and (limit is None or one.id < limit))
     record = next(kept, None)
-    return record.repos[path] if record else None
+    return record.repos[repo.path] if record and record.repos[repo.path].kind == repo.kind else None
 
 
 def rebase(store: Store, ecosystem: Ecosystem, path: str, before: Mapping[str, DirectoryState], sealed: RepoState) -> None:
@@ -71,7 +72,7 @@ def rebase(store: Store, ecosystem: Ecosystem, path: str, before: Mapping[str, D
     if live is None:
         return
     try:
-        ahead = _ahead(store, ecosystem, live, before, sealed)
+        ahead = _ahead(store, ecosystem, live, before, sealed) if live.kind == sealed.kind else {}
     except DamagedError:
         ahead = {}  # it is asked for again
     if ahead:
@@ -187,7 +188,8 @@ class LiveMetadata:
         instant = clock.from_id(snapshot)
         with self._store.lock(_wait) as catalog:
             record, now = catalog.by_id.get(snapshot), states(self._store, catalog, repo)
-            sealed = record.repos[path].directories.get("") if isinstance(record, Record) and path in record.repos else None
+            then = record.repos.get(path) if isinstance(record, Record) else None
+            sealed = then.directories.get("") if then and then.kind == repo.kind else None
             if sealed is None or instant is None or "" not in now:
                 return
             pages = self._store.snapshots.pages().get(snapshot, {})
