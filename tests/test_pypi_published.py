@@ -99,6 +99,18 @@ def test_a_name_of_ours_stays_ours_while_its_file_is_being_written(mirror: Mirro
     assert b"own" in (mirror.reader("all/").read_leaf("ours") or b"")
 
 
+def test_a_name_of_ours_stays_ours_while_there_is_no_room_for_its_files(mirror: Mirror, index: Index, tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    with Index(tmp_path / "private") as ours:
+        mirror.repos[2] = {"kind": "pypi", "path": "own", "upstream": f"{ours.url}/simple/", "projects": "all"}
+        ours.wheel("ours", "1.0")
+        mirror.sync()
+        index.wheel("acme", "99.0")
+        ours.wheel("acme", "1.0", size=shutil.disk_usage(tmp_path).total * 2)
+        mirror.sync(status=3).line("own: ", "nothing was fetched")
+        assert set(mirror.reader("all/").leaves) == {"ours", "six"}
+
+
 @pytest.mark.parametrize("spec", ["ours", "ours==1.0"])
 def test_a_name_of_ours_that_is_denied_becomes_nobody_elses(spec: str, mirror: Mirror) -> None:
     mirror.sync()

@@ -12,9 +12,9 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-from .. import addresses, memory, units
+from .. import memory, units
 from ..ecosystem import Ecosystem, Repo
-from ..errors import AbsentError, DamagedError, DiskFull, LockedError, Overtaken, PlanTooLarge, UpstreamError
+from ..errors import DamagedError, DiskFull, LockedError, Overtaken, PlanTooLarge, UpstreamError
 from ..store import seal, syncing
 from ..store.catalog import Catalog
 from ..store.documents import current_documents
@@ -30,7 +30,7 @@ from .directory import DirectorySync
 from .fetch import Fetched, Progress, fetch
 from .following import FollowingSync, LaterSync, MergingSync
 from .ground import Ground
-from .group import Group, no_garbage_collection, parts, together
+from .group import Group, no_garbage_collection, parts, refuse_nothing, together
 from .plan import DirectoryPlan
 from .report import RepoReport, Report
 from .settings import Options, Publish
@@ -197,13 +197,17 @@ class Sync:
             planned.setdefault(directory.repo.path, []).append(directory)
         for path, directories in planned.items():
             try:
-                _refuse_nothing(directories[0].repo, directories)
+                refuse_nothing(directories[0].repo, directories)
                 self._refuse_too_large(directories[0].repo, directories)
             except (UpstreamError, PlanTooLarge) as error:
+                for directory in directories:
+                    directory.keep(error)
                 self._report.repos[path].fail(error)
                 self._tell(path, "failed")
             else:
                 self._directories[path] = directories
+        for group in self._groups:
+            group.agree()
         self._directories |= {path: [] for path, one in self._followers.items() if isinstance(one, MergingSync)}
 
     def _read_again(self, directories: Sequence[DirectorySync], http: Http) -> list[DirectorySync]:
@@ -411,9 +415,3 @@ class Sync:
             usage = shutil.disk_usage(self._store.layout.root)
             planned = sum(one.fetch_bytes for repo in self._report.repos.values() for one in repo.directories.values())
             self._report.bytes_after = usage.used + planned
-
-
-def _refuse_nothing(repo: Repo, directories: Sequence[DirectorySync]) -> None:
-    """Raise AbsentError for a repo that upstream does not have at all: a typing error, not an empty channel."""
-    if all(one.absent and one.previous is None for one in directories):
-        raise AbsentError(addresses.redact(repo.upstreams[0]), 404)

@@ -5,9 +5,9 @@ import gc
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from .. import clock
+from .. import addresses, clock
 from ..ecosystem import Ecosystem, Repo
-from ..errors import SelectionError, SnapmirrorError, UpstreamError
+from ..errors import AbsentError, SelectionError, SnapmirrorError, UpstreamError
 from ..readings import Draft, Reading, Selection
 from ..transfer.http import Http
 from .directory import DirectorySync
@@ -162,6 +162,12 @@ class _UnusableError(Exception):
         self.directory = directory
         self.document = document
         self.error = error
+
+
+def refuse_nothing(repo: Repo, directories: Sequence[DirectorySync]) -> None:
+    """Raise AbsentError for a repo that upstream does not have at all: a typing error, not an empty channel."""
+    if all(one.absent and one.previous is None for one in directories):
+        raise AbsentError(addresses.redact(repo.upstreams[0]), 404)
 
 
 @contextlib.contextmanager
