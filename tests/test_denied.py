@@ -25,9 +25,13 @@ from snapmirror.cli import main
 from snapmirror.conda import Conda, Sidecars
 from snapmirror.ecosystem import Ecosystem
 from snapmirror.files import Files
-from snapmirror.pypi import Pypi
+from snapmirror.pypi import Pypi, PypiRepo
 from snapmirror.store.denied import DeniedFile, Rule, reasons
 from snapmirror.store.store import Store
+from snapmirror.sync.live import LiveMetadata
+from snapmirror.transfer.http import Http
+from snapmirror.transfer.notes import StoreNotes
+from snapmirror.transfer.settings import Download
 
 DAY = "2026-11-01"
 REASON = "malware, see advisory 7"
@@ -441,6 +445,33 @@ def test_a_file_by_its_name(pypi: Mirror, index: Index) -> None:
         assert {file.name for file in Pypi().files(pypi.reader("pypi/").read_leaf("evil") or b"")} == {
             file + end for file in whole if file != one for end in ("", ".metadata")
         }
+
+
+def test_what_was_read_because_somebody_asked(pypi: Mirror, index: Index) -> None:
+    """As it is known now, as it was told of a date, and as it is just read when the rule is made: no sync has sealed it."""
+    keys: dict[str, Any] = {"path": "pypi", "download": "on-demand", "metadata": "on-request"}
+    keys["upstream"] = f"{index.url}/simple/"
+    pypi.repos = [{"kind": "pypi", **keys}]
+    pypi.sync()
+    (date,) = pypi.snapshots()
+    for record in index.pages["evil"]["files"]:
+        record["upload-time"] = "2020-01-01T10:00:00Z"
+    with (
+        Store.open(pypi.store_path, write=True) as store,
+        Http(Download(retries=0), print, StoreNotes(store)) as http,
+    ):
+        live = LiveMetadata(store, {"pypi": Pypi()}, [PypiRepo(**keys)], lambda: http)
+        live.refresh("pypi", "evil")
+        live.reconstruct("pypi", date, "evil")
+        told = index.pages["evil"]["files"].pop(1)["filename"]
+        live.refresh("pypi", "evil")
+        rule = Rule(repo="pypi", spec="six", reason="", since="")
+        index.fault("/simple/six/", Call(lambda: store.denied.write(rule)))
+        live.refresh("pypi", "six")
+    deny(pypi, "pypi", "evil==1.2")
+    evil, six = pypi.run("denied", "--json").json["denied"]
+    assert {file["name"] for file in evil["files"]} == {told, "evil-1.2-py3-none-linux_x86_64.whl"}
+    assert "six-1.0-py3-none-any.whl" in {file["name"] for file in six["files"]}
 
 
 def test_a_file_by_its_bytes(pypi: Mirror, index: Index) -> None:

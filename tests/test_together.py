@@ -32,12 +32,14 @@ from snapmirror.digests import sha256
 from snapmirror.errors import ClockError, DamagedError, DiskFull
 from snapmirror.pypi import PypiRepo
 from snapmirror.store import check, fs, gc, locks, scrub
+from snapmirror.store.denied import Rule
 from snapmirror.store.eviction import Cache, Room
 from snapmirror.store.index import BlobRow
 from snapmirror.store.mark import Mark
 from snapmirror.store.published import Published
-from snapmirror.store.records import Pin
+from snapmirror.store.records import Entry, Pin
 from snapmirror.store.retention import Retention
+from snapmirror.store.snapshots import Snapshots
 from snapmirror.store.store import Store
 from snapmirror.sync.engine import Sync
 from snapmirror.sync.exporting import Export
@@ -180,6 +182,18 @@ def die_while_registering(root: Path, repo: CondaRepo) -> None:
             os._exit(0)
 
     fs.write_new = write_new
+    sync_one(root, repo)
+    raise AssertionError("it should be dead")
+
+
+def die_when_sealed(root: Path, repo: CondaRepo) -> None:
+    real = Snapshots.write
+
+    def write(self: Snapshots, entry: Entry) -> None:
+        real(self, entry)
+        os._exit(0)
+
+    Snapshots.write = write  # type: ignore[method-assign]
     sync_one(root, repo)
     raise AssertionError("it should be dead")
 
@@ -823,6 +837,20 @@ def test_a_sync_that_dies_while_it_publishes_takes_no_repo_out_of_current(tmp_pa
         sync_first(store, repo, other)
         assert {path.name for path in current.iterdir()} == {"chan", "other"}
         assert all(store.published.links(record.id) for record in store.catalog().records)
+
+
+def test_a_sync_that_dies_when_it_has_sealed_hands_out_nothing_that_was_denied_meanwhile(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    """The rule was made when the sync had read the index already: it knows no digest but what the sync tells it."""
+    made(upstream.root / "chan", "lib")
+    repo = CondaRepo(path="chan", upstream=f"{upstream.url}/chan")
+    with store_at(tmp_path / "store") as store:
+        rule = Rule(repo="chan", spec="lib", reason="", since="")
+        upstream.fault("*.conda", Call(lambda: store.denied.write(rule)))
+        beside(die_when_sealed, tmp_path / "store", repo)
+        assert len(store.catalog().records) == 1
+        assert [file.name for rule in store.denied.rules() for file in rule.files] == ["lib-1.0-0.conda"]
 
 
 def test_what_dead_processes_left_half_written_stops_nobody_and_is_cleared_by_gc(tmp_path: Path) -> None:

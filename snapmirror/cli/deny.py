@@ -37,9 +37,12 @@ def deny(
         raise UsageError("--reason: write one line of text; whoever asks for what is denied is told it")
     with opened(config, write=True, allow_clashes=True) as (settings, store), store.lock(waiting) as catalog:
         text = denying.canonical(_ecosystem(settings, catalog, repo), spec.strip())
-        found = denying.find(store, ECOSYSTEMS, catalog.history(repo), repo, text)
+        found = denying.find(store, ECOSYSTEMS, denying.kept(store, catalog, repo), text)
+        live = store.live.state(repo)
+        latest = denying.find(store, ECOSYSTEMS, [denying.blobs_of(live)] if live else [], text)
         before = next((rule for rule in store.denied.rules() if (rule.repo, rule.spec) == (repo, text)), None)
-        files = {file.sha256: file for file in (*(before.files if before else ()), *found.files.values())}
+        every = (*(before.files if before else ()), *found.files.values(), *latest.files.values())
+        files = {file.sha256: file for file in every}
         if is_hex_digest(text):
             files.setdefault(text, DeniedFile(sha256=text))
         since = before.since if before else clock.to_id(store.now())

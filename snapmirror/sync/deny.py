@@ -1,7 +1,7 @@
 """Which files of the kept snapshots a rule of the deny list stands for."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -10,9 +10,10 @@ from ..digests import Digest, is_hex_digest
 from ..ecosystem import Ecosystem
 from ..errors import DamagedError, UsageError
 from ..readings import File
+from ..store.catalog import Catalog
 from ..store.denied import DeniedFile
 from ..store.directories import DirectoryReader
-from ..store.records import Record
+from ..store.records import RepoState
 from ..store.store import Store
 from . import named
 
@@ -48,22 +49,38 @@ def canonical(ecosystem: Ecosystem, spec: str) -> str:
         raise UsageError(f"{spec!r} names nothing that can be denied: {problem}") from None
 
 
-def find(store: Store, ecosystems: Mapping[str, Ecosystem], records: Iterable[Record], repo: str, spec: str) -> Found:
-    """The files that a spec stands for in these snapshots of a repo. What can't be read is passed over, and told."""
+def kept(store: Store, catalog: Catalog, repo: str) -> Iterator[list[Digest]]:
+    """The directories of a repo in each snapshot, with what was told of it later. Raises DamagedError."""
+    later = store.snapshots.pages()
+    for record in catalog.history(repo):
+        told = later.get(record.id, {}).get(repo)
+        yield blobs_of(record.repos[repo]) + ([bytes.fromhex(told)] if told else [])
+
+
+def blobs_of(state: RepoState) -> list[Digest]:
+    """The directories of a state of a repo."""
+    return [one.blob for one in state.directories.values()]
+
+
+def find(store: Store, ecosystems: Mapping[str, Ecosystem], snapshots: Iterable[Collection[Digest]], spec: str) -> Found:
+    """The files that a spec stands for in these snapshots of a repo. What can't be read is passed over, and told.
+
+    snapshots: the directories of each
+    """
     found = Found()
     #: directories and leaves that were looked into -> whether they list any of it
     known: dict[Digest, bool] = {}
-    for record in records:
+    for directories in snapshots:
         listing = False
-        for state in record.repos[repo].directories.values():
-            if state.blob not in known:
+        for blob in directories:
+            if blob not in known:
                 try:
-                    reader = store.metadata.directory(state.blob)
-                    known[state.blob] = _search(ecosystems[reader.document.kind], reader, spec, found, known)
+                    reader = store.metadata.directory(blob)
+                    known[blob] = _search(ecosystems[reader.document.kind], reader, spec, found, known)
                 except DamagedError as error:
                     found.damage.append(error)
-                    known[state.blob] = False
-            listing = listing or known[state.blob]
+                    known[blob] = False
+            listing = listing or known[blob]
         found.snapshots += listing
     return found
 
@@ -98,14 +115,14 @@ def _files(ecosystem: Ecosystem, content: bytes, spec: str, leaf: str) -> list[F
     return [file for file in ecosystem.files(content) if named.covers(naming, leaf, file.name)]
 
 
-def complete(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record) -> None:
-    """Add to the rules what a snapshot lists of them nevertheless: the sync that sealed it had begun before they were made.
+def complete(store: Store, ecosystems: Mapping[str, Ecosystem], repos: Mapping[str, Collection[Digest]]) -> None:
+    """Add to the rules what is just going to be published of them: it was read before they were made.
 
-    The caller holds the store's lock. What can't be read is left to the next one.
+    repos: {path: directories}. The caller holds the store's lock. What can't be read is left to the next one.
     """
     for rule in store.denied.rules():
-        if rule.repo in record.repos and not is_hex_digest(rule.spec):
-            found = find(store, ecosystems, [record], rule.repo, rule.spec)
+        if rule.repo in repos and not is_hex_digest(rule.spec):
+            found = find(store, ecosystems, [repos[rule.repo]], rule.spec)
             known = {file.sha256 for file in rule.files}
             more = [file for file in found.files.values() if file.sha256 not in known]
             if more:

@@ -345,12 +345,13 @@ class Sync:
     ) -> Record:
         """Seal, under the store's lock, and put right what follows from it."""
         self._ground.verify()
+        listed = {path: [bytes.fromhex(one.digest) for one in repo.directories.values()] for path, repo in synced.items()}
+        deny.complete(self._store, self._ecosystems, listed)  # before anybody can ask for it
         record = seal.seal(self._store, catalog, synced, configured, past)
         self._ground.remove()
         if not past:  # what was asked for since we began stays the latest state; the rest of that is sealed now
             for path, repo in synced.items():
                 live.rebase(self._store, self._ecosystems[repo.kind], path, repo.before, record.repos[path])
-        deny.complete(self._store, self._ecosystems, record)
         if not syncing.any_alive(self._store.layout, besides=self._locked):
             with contextlib.suppress(DamagedError):  # of another repo: no reason to end a sync that has sealed
                 self._store.documents.prune(set(current_documents(self._store, self._store.catalog())))

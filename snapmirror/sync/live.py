@@ -24,6 +24,7 @@ from ..store.live import latest
 from ..store.records import DirectoryState, Record, RepoState
 from ..store.store import Store
 from ..transfer.http import Http
+from . import deny
 from .directory import DirectorySync
 from .group import Group
 from .noted import Marked
@@ -254,7 +255,9 @@ class LiveMetadata:
                 if any(directory.lost_ground({state.blob for state in before.values()}) for directory in directories):
                     return False  # a gc has taken a leaf that was held, and that no root of it had
                 self._store.put([data for digest, data in blobs.items() if self._store.blobs.size(digest) is None])
-                self._store.live.keep(repo.path, RepoState(kind=repo.kind, directories=found))
+                state = RepoState(kind=repo.kind, directories=found)
+                deny.complete(self._store, self._ecosystems, {repo.path: deny.blobs_of(state)})
+                self._store.live.keep(repo.path, state)
                 with contextlib.suppress(DamagedError):  # of another repo; gc tidies up
                     replaced = set(documents_of(self._store, before.values()))
                     self._store.documents.drop(replaced - set(current_documents(self._store, catalog)))
