@@ -3,6 +3,7 @@
 The sync runs here; the other process is a real one, and does its work while the sync stands at one line.
 """
 
+import hashlib
 import multiprocessing
 import os
 import pkgutil
@@ -21,7 +22,7 @@ from mirror import Mirror
 from mirror import check as check_folder
 from msgspec.structs import replace
 from pypi_index import Index
-from upstream import Call, Upstream
+from upstream import Call, Status, Upstream
 
 from snapmirror.cli.check import _leaf_files
 from snapmirror.cli.ecosystems import ECOSYSTEMS
@@ -322,6 +323,24 @@ def test_a_file_known_by_its_md5_is_fetched_again_though_gc_takes_it_as_soon_as_
             assert report.exit_status(strict=True) == 0
             assert listed(store, "chan") == {"lib-1.0-0.conda", "tool-1.0-0.conda"}
         assert not list(check.structure(store, _leaf_files))
+
+
+def test_what_gc_takes_and_nobody_has_any_more_is_in_no_merged_index_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Index(tmp_path / "index") as index, store_at(tmp_path / "store") as store:
+        index.upload("six", "six-1.0.tar.gz", b"six")["hashes"] = {"md5": hashlib.md5(b"six").hexdigest()}
+        own = PypiRepo(path="own", upstream=f"{index.url}/simple/", projects=["six"])
+
+        def act() -> None:
+            beside(forget_and_gc, tmp_path / "store")
+            index.fault("/packages/*", Status(503))
+
+        done = meanwhile(monkeypatch, "snapmirror.sync.directory:DirectorySync.finish", act)
+        report = sync(store, own, PypiRepo(path="python", upstream="", merge=["own"]))
+        assert done
+        assert "503" in str(report.repos["own"].problem)
+        assert store.catalog().records == ()
 
 
 def test_a_page_that_becomes_what_it_was_is_kept_though_gc_just_takes_that(

@@ -310,13 +310,14 @@ class Sync:
         for directory in self._all:
             directory.finish(self._publish)
             memory.give_back()
+        self._register(http)
+        self._fetch_lost(http)  # what can't be had again is not to be in what is made of it either
         for path, following in list(self._followers.items()):
             if path in self._directories:
                 following.follow(http)
             if following.empty:
                 del self._followers[path]
         self._register(http)
-        self._fetch_lost(http)
 
     def _seal(self) -> Record | None:
         """Make the trees, and the snapshot of all repos of which something could be read; None if there is no such repo."""
