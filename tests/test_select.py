@@ -15,7 +15,7 @@ from channels import Channel, Package, make_package
 from inprocess import records_of, repodata, store_at, sync, ticking
 from mirror import Mirror
 from serving import serving
-from upstream import Upstream
+from upstream import Status, Upstream
 
 from snapmirror.conda import CondaRepo
 from snapmirror.conda.settings import Select
@@ -297,6 +297,28 @@ def test_dependencies_may_come_from_another_repo_which_keeps_them_whoever_is_syn
         base.publish()
         sync(store, *repos, only=["base"])
         assert listed(store, "noarch", "base") == {"lib-1.0-0.conda", "lib-1.5-0.conda", "own-1.0-0.conda"}
+
+
+def test_what_is_needed_is_kept_though_a_third_repo_has_to_be_read_in_another_form(tmp_path: Path, upstream: Upstream) -> None:
+    """It shows only when the first of the repos that are selected together is planned already."""
+    app, whole, base = (Channel(upstream.root / name) for name in ("app", "whole", "base"))
+    app.add(make_package("app", depends=["lib"]))
+    whole.add(make_package("data"))
+    base.add(make_package("lib"), make_package("own"))
+    whole.variants = ("shards", "zst")
+    for channel in (app, whole, base):
+        channel.publish()
+    upstream.fault("/whole/noarch/shards/*", Status(404))
+    select = Select(include=["app"], with_dependencies=True, dependencies_from=["whole", "base"])
+    repos = [
+        CondaRepo(path="app", upstream=f"{upstream.url}/app", select=select),
+        CondaRepo(path="whole", upstream=f"{upstream.url}/whole"),
+        CondaRepo(path="base", upstream=f"{upstream.url}/base", select=Select(include=["own"])),
+    ]
+    with store_at(tmp_path / "store") as store:
+        assert sync(store, *repos).exit_status(strict=True) == 0
+        assert listed(store, "noarch", "whole") == {"data-1.0-0.conda"}
+        assert listed(store, "noarch", "base") == {"lib-1.0-0.conda", "own-1.0-0.conda"}
 
 
 def test_whatever_a_spec_asks_for_is_compared(tmp_path: Path, upstream: Upstream) -> None:

@@ -95,7 +95,7 @@ class Group:
                     continue
                 http.warn(f"{directory.path}: {unusable.error}; reading another form of the index")
                 directory.avoided = (unusable.document,)
-                directory.read(http)
+                self.read(http)  # the others too: what is planned of them already is selected with it once more
                 if directory.problem:  # there is no other form
                     directory.keep(unusable.error)
 
