@@ -111,6 +111,13 @@ def test_a_name_of_ours_stays_ours_while_there_is_no_room_for_its_files(mirror: 
         assert set(mirror.reader("all/").leaves) == {"ours", "six"}
 
 
+def test_an_index_that_is_offline_is_not_asked_for_the_sake_of_another(mirror: Mirror, index: Index) -> None:
+    mirror.repos[1]["offline"] = True
+    mirror.sync(status=3).line("pypi: ", "its repo is offline")
+    assert index.requests == []
+    assert list(mirror.record().repos) == ["own"]
+
+
 @pytest.mark.parametrize("spec", ["ours", "ours==1.0"])
 def test_a_name_of_ours_that_is_denied_becomes_nobody_elses(spec: str, mirror: Mirror) -> None:
     mirror.sync()

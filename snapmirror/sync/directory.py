@@ -127,8 +127,11 @@ class DirectorySync:
         self._drop()
         self.unchanged = self.absent = self.outdated = False
         self.read_at = clock.to_id(self.store.now())
-        if self.repo.offline and self.previous:  # it is read for the sake of one that is merged of it
-            self.unchanged, self.read_at = True, self.previous.read
+        if self.repo.offline:  # it is here for the sake of another repo
+            if self.previous:
+                self.unchanged, self.read_at = True, self.previous.read
+            else:
+                self.keep(TransportError(addresses.redact(self.repo.upstreams[0]), "is not asked: its repo is offline"))
             return
         anew = not conditionally or self.failed or self.avoided or self.store.quarantined()
         known: Known = (lambda _: None) if anew else self._known
