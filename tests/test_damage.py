@@ -19,6 +19,7 @@ from upstream import Html, Status, Upstream
 
 from snapmirror import codec
 from snapmirror.cli.check import _leaf_files
+from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
 from snapmirror.errors import DamagedError, StoreError
@@ -26,11 +27,12 @@ from snapmirror.files.leaf import encode
 from snapmirror.readings import File
 from snapmirror.store import check, scrub
 from snapmirror.store.assembly import Assembled, assemble, with_documents
-from snapmirror.store.directories import Directory
+from snapmirror.store.directories import Directory, Metadata
 from snapmirror.store.fs import remove_tree
 from snapmirror.store.index import BlobRow
 from snapmirror.store.records import DirectoryState, Pin, RepoState
 from snapmirror.store.store import Store
+from snapmirror.sync.repair import sources
 
 LIB = sha256(make_package("lib").data)
 NO_TREES: dict[str, Any] = {"trees": []}
@@ -398,6 +400,41 @@ def test_repair_gets_all_it_can_where_it_cannot_get_all(mirror: Mirror) -> None:
     overwrite(blob(mirror, leaf), b"damaged")
     assert leaf.hex() in found_by(mirror, "--repair").out
     assert sha256(blob(mirror).read_bytes()) == LIB
+
+
+def test_repair_gets_what_other_parts_of_a_directory_list_if_one_is_lost(mirror: Mirror, channel: Channel) -> None:
+    channel.add(*(make_package(f"more{number}") for number in range(40)))
+    channel.publish()
+    mirror.sync()
+    reader = mirror.reader("chan/noarch")
+    buckets = set(reader.document.buckets) - set(reader.buckets_of(["lib"]))
+    for digest in (LIB, *buckets):
+        blob(mirror, digest).unlink()
+    found_by(mirror, "--repair")
+    assert sha256(blob(mirror).read_bytes()) == LIB
+
+
+def test_repair_reads_what_snapshots_have_in_common_once(
+    local: tuple[Channel, CondaRepo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of metadata that is lost no snapshot tells where it may be had, so that none is left out."""
+    channel, repo = local
+    with store_at(tmp_path / "store") as store:
+        for version in ("2.0", "3.0"):
+            sync(store, repo)
+            channel.add(make_package("lib", version))
+            channel.publish()
+        read: list[bytes] = []
+        real = Metadata.leaf
+
+        def leaf(self: Metadata, digest: bytes) -> bytes:
+            read.append(digest)
+            return real(self, digest)
+
+        monkeypatch.setattr(Metadata, "leaf", leaf)
+        lost = check.Problem("a leaf", "is missing", bytes(32))
+        assert sources(store, ECOSYSTEMS, {"chan": repo}, [lost]) == {}
+        assert len(read) == len(set(read)) == 3
 
 
 # Trees and documents

@@ -16,6 +16,7 @@ from ..readings import File
 from ..store import check, fs, scrub
 from ..store.check import Problem
 from ..store.directories import DirectoryReader
+from ..store.held import Held
 from ..store.records import Record
 from ..store.store import Store
 from ..store.trees import name_of
@@ -25,6 +26,9 @@ from ..transfer.origin import source_of
 from .fetch import Progress, fetch
 from .givers import Giver
 from .trees import RepoTrees
+
+#: a flag, see Held
+_READ = 1
 
 
 def sources(
@@ -56,7 +60,7 @@ def _files(
     giver: Giver | None,
 ) -> Iterator[tuple[Digest, Source]]:
     """The missing blobs that are files of eager directories, each once."""
-    left = set(missing)
+    left, seen = set(missing), Held(())
     catalog, _ = store.snapshots.readable()
     for record in reversed(catalog.records):
         for path, repo in record.repos.items():
@@ -69,22 +73,36 @@ def _files(
                     reader = store.metadata.directory(state.blob)
                     if reader.document.mode == "eager":
                         ecosystem, origin = ecosystems[reader.document.kind], reader.document.origin
-                        for digest, file in _lost(store, ecosystem, reader, left):
+                        for digest, file in _lost(ecosystem, reader, left, seen):
                             left.discard(digest)
                             yield digest, source_of(ecosystem, file, name, origin, upstreams, alike)
 
 
 def _lost(
-    store: Store, ecosystem: Ecosystem, reader: DirectoryReader, missing: Collection[Digest]
+    ecosystem: Ecosystem, reader: DirectoryReader, missing: Collection[Digest], seen: Held
 ) -> Iterator[tuple[Digest, File]]:
-    for name, leaf in reader.leaves.items():
-        try:
-            files = ecosystem.files(reader.read(leaf))
-        except (DamagedError, ValueError):
+    """The missing files that a directory lists. seen: buckets and leaves that need not be read again; what is read is noted"""
+    for place, bucket in enumerate(reader.document.buckets):
+        if seen.has(bucket, _READ):
             continue
-        for file in files:
-            if file.sha256 and file.sha256 in missing:
-                yield file.sha256, file.but(url=reader.elsewhere(name, file.name) or file.url)
+        seen.note(bucket, _READ)
+        with contextlib.suppress(DamagedError):  # what it lists can't be told; what the others list can
+            for name, leaf in reader.bucket(place).leaves.items():
+                if not seen.has(leaf, _READ):
+                    seen.note(leaf, _READ)
+                    yield from _of_leaf(ecosystem, reader, name, leaf, missing)
+
+
+def _of_leaf(
+    ecosystem: Ecosystem, reader: DirectoryReader, name: str, leaf: Digest, missing: Collection[Digest]
+) -> Iterator[tuple[Digest, File]]:
+    try:
+        files = ecosystem.files(reader.read(leaf))
+    except (DamagedError, ValueError):
+        return
+    for file in files:
+        if file.sha256 and file.sha256 in missing:
+            yield file.sha256, file.but(url=reader.elsewhere(name, file.name) or file.url)
 
 
 def repair(
