@@ -25,7 +25,7 @@ from channels import Channel, Package, make_package
 from crashes import few_files
 from inprocess import collect, file_digest, in_child, records_of, repodata, store_at, sync
 from mirror import Mirror
-from upstream import Body, Fault, Html, Redirect, Slow, Status, Truncate, Upstream
+from upstream import Body, Fault, Html, Redirect, Slow, Status, Truncate, Unframed, Upstream
 
 from snapmirror import addresses
 from snapmirror.conda import CondaRepo
@@ -234,6 +234,15 @@ def test_answer_that_goes_on_with_less_than_was_asked_for_is_gone_on_from(
     source = Source(File("file", 1000, sha256(body) if hashed else None, None), (f"{upstream.url}/file",))
     assert fetched(tmp_path, source, Download(retries=2, min_free="0%")) == body
     assert [request.headers.get("range") for request in upstream.requests] == [None, "bytes=500-", "bytes=700-"]
+
+
+def test_half_a_file_of_which_nothing_is_known_is_not_taken_for_the_whole(tmp_path: Path, upstream: Upstream) -> None:
+    """Where only the end of the connection ends the answer. It is believed if it comes twice."""
+    upstream.fault("/file", Body(OLD), Unframed(500), times=1)
+    upstream.fault("/file", Body(OLD), Unframed())
+    source = Source(File("file", None, None, None), (f"{upstream.url}/file",))
+    assert fetched(tmp_path, source, Download(retries=1, min_free="0%")) == OLD
+    assert len(upstream.requests) == 4
 
 
 def test_error_of_our_own_disk_is_not_blamed_on_upstream(tmp_path: Path, upstream: Upstream) -> None:

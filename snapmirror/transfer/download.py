@@ -216,7 +216,11 @@ def _fetch(http: Http, url: str, partial: BinaryIO, source: Source, arrived: Arr
     etag, left = "", http.settings.retries
     while True:
         try:
-            sums, etag = _transfer(http, url, partial, source, etag, arrived)
+            sums, etag, certain = _transfer(http, url, partial, source, etag, arrived)
+            if not certain:  # as with metadata: it is believed if it comes twice
+                before, (sums, etag, _) = sums, _transfer(http, url, partial, source, "", arrived)
+                if sums.sha256 != before.sha256:
+                    raise _Broken("it states no length, and two answers differ", "")
             return _verified(partial, sums, source, url)
         except _Broken as broken:
             etag = broken.etag
@@ -243,11 +247,13 @@ class _Broken(Exception):
         self.etag = etag
 
 
-def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str, arrived: Arrived) -> tuple[Sums, str]:
-    """One request: append to the partial what it lacks. Returns the sums of the whole, and the strong ETag."""
+def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str, arrived: Arrived) -> tuple[Sums, str, bool]:
+    """One request: append to the partial what it lacks. Returns the sums of the whole, the strong ETag, and whether it may not
+    be the beginning of a file of which nothing tells where it ends.
+    """
     sums = _beginning(partial, source, etag)
     if sums.size and sums.size == source.file.size:
-        return sums, etag
+        return sums, etag, True
     headers = {"Range": f"bytes={sums.size}-", **({"If-Range": etag} if etag else {})} if sums.size else {}
     with http.open(url, headers) as response:
         encoded, is_open = decodes(response, url), ends_with_connection(response)
@@ -262,20 +268,21 @@ def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str
         etag = sent if sent.startswith('"') else ""
         try:
             for piece in http.pieces(response, url):
-                _append(partial, piece, sums)
+                fs.write_all(partial.fileno(), piece)
+                sums.update(piece)
                 arrived(len(piece))
                 if source.file.size is not None and sums.size > source.file.size:
                     break  # too long already: no need to see the end
         except TransportError as error:
             if source.is_whole(sums):  # more was announced than there is
-                return sums, etag
+                return sums, etag, True
             if encoded:  # a range is one of the encoded bytes
                 _begin_anew(partial)
             raise _Broken(error.problem, etag) from None
     size = _size(response, source) if is_open or response.status_code == 206 else 0
     if sums.size < size and not source.is_whole(sums):
         raise _Broken(f"the answer ended after {sums.size} of {size} bytes", etag)
-    return sums, etag
+    return sums, etag, bool(size) or source.can_resume or not is_open
 
 
 def _is_beyond(response: requests.Response, url: str) -> bool:
@@ -331,11 +338,6 @@ def _sums_of(partial: BinaryIO, source: Source) -> Sums:
     return sums
 
 
-def _append(partial: BinaryIO, piece: bytes, sums: Sums) -> None:
-    fs.write_all(partial.fileno(), piece)
-    sums.update(piece)
-
-
 def _verified(partial: BinaryIO, sums: Sums, source: Source, url: str) -> Staged:
     verify(sums, source, url)
     return Staged(Path(partial.name), sums.sha256, sums.blake3, sums.size, sums.other)
@@ -384,7 +386,8 @@ def _copy(original: BinaryIO, partial: BinaryIO, url: str, source: Source) -> Su
             piece = original.read(_COPY_PIECE)
         if not piece:
             return sums
-        _append(partial, piece, sums)
+        fs.write_all(partial.fileno(), piece)
+        sums.update(piece)
 
 
 def _link(url: str, incoming: Path, source: Source, arrived: Arrived) -> Staged | None:
