@@ -245,6 +245,15 @@ def test_half_a_file_of_which_nothing_is_known_is_not_taken_for_the_whole(tmp_pa
     assert len(upstream.requests) == 4
 
 
+def test_whole_file_of_unknown_size_that_was_not_stored_yet_is_not_fetched_again(tmp_path: Path, upstream: Upstream) -> None:
+    """A sync that is killed leaves up to a batch of them."""
+    source = Source(File("file", None, sha256(NEW), None), (f"{upstream.url}/file",))
+    with store_at(tmp_path / "store") as store:
+        (store.layout.incoming / source.content).write_bytes(NEW)
+    assert fetched(tmp_path, source, ONCE) == NEW
+    assert upstream.requests == []
+
+
 def test_error_of_our_own_disk_is_not_blamed_on_upstream(tmp_path: Path, upstream: Upstream) -> None:
     """A limit on the size of files stands for every error of a disk that is not full."""
     body = os.urandom(300_000)

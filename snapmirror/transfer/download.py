@@ -252,7 +252,7 @@ def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str
     be the beginning of a file of which nothing tells where it ends.
     """
     sums = _beginning(partial, source, etag)
-    if sums.size and sums.size == source.file.size:
+    if sums.size and (sums.size == source.file.size or source.is_whole(sums)):
         return sums, etag, True
     headers = {"Range": f"bytes={sums.size}-", **({"If-Range": etag} if etag else {})} if sums.size else {}
     with http.open(url, headers) as response:
