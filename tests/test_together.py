@@ -53,11 +53,16 @@ from snapmirror.transfer.notes import StoreNotes
 
 
 @contextmanager
-def asked(folder: Path, **keys: Any) -> Iterator[tuple[Index, Any, Store, LiveMetadata]]:
-    """An empty index that is read on request, the repo `pypi` of it, a store, and what reads it there. keys: of the repo"""
+def asked(
+    folder: Path, now: Callable[[], datetime] | None = None, **keys: Any
+) -> Iterator[tuple[Index, Any, Store, LiveMetadata]]:
+    """An empty index that is read on request, the repo `pypi` of it, a store, and what reads it there.
+
+    now: the store's clock; keys: of the repo
+    """
     with (
         Index(folder / "index", serials=False) as index,
-        store_at(folder / "store") as store,
+        store_at(folder / "store", now) as store,
         Http(FAST, print, StoreNotes(store)) as http,
     ):
         repo = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", download="on-demand", metadata="on-request", **keys)
@@ -902,6 +907,19 @@ def test_a_clock_that_was_set_back_loses_nothing_that_was_read(tmp_path: Path) -
         channel.publish()
         sync(store, repo)
         assert "new-1.0-0.conda" in listed(store, "chan")
+
+
+def test_a_clock_that_was_set_back_hides_nothing_that_is_read_because_somebody_asks(tmp_path: Path) -> None:
+    times = [datetime(2026, 11, 20, 12, tzinfo=UTC)]
+    with asked(tmp_path, lambda: times[-1]) as (index, repo, store, live):
+        index.upload("idna", "idna-1.0.tar.gz")
+        live.refresh("pypi", "idna")
+        sync(store, repo)
+        times.append(datetime(2026, 11, 20, 11, tzinfo=UTC))
+        index.upload("six", "six-1.0.tar.gz")
+        live.refresh("pypi", "six")
+        reader = store.metadata.directory(live.states(store.catalog())["pypi"].directories[""].blob)
+        assert set(reader.leaves) == {"idna", "six"}
 
 
 def test_a_clock_that_was_set_back_by_an_hour_seals_nothing(tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ class LiveMetadata:
         for directory in directories:
             old = before.get(directory.name)
             if directory.digest and (old is None or old.blob != directory.digest):
-                at = directory.read_at
+                at = max([directory.read_at, *(state.read for state in before.values())])  # the clock may have been set back
                 found[directory.name] = DirectoryState(digest=directory.digest.hex(), since=at, read=at)
         if found != before:
             with self._store.lock(_wait) as catalog:
