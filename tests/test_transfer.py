@@ -765,3 +765,19 @@ def test_a_whole_partial_that_was_made_read_only_is_not_fetched_again(tmp_path: 
 
     in_child(work)
     assert (tmp_path / "partial").read_bytes() == b"whole"
+
+
+def test_a_folder_that_may_not_be_written_to_is_an_error(tmp_path: Path) -> None:
+    """It was asked for a partial file again and again, for ever."""
+    tmp_path.chmod(0o555)
+
+    def work() -> None:
+        signal.alarm(10)
+        os.chdir(tmp_path)
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        with pytest.raises(PermissionError):
+            _open_partial(Path("partial"))
+
+    in_child(work)
+    tmp_path.chmod(0o755)

@@ -159,6 +159,8 @@ def _open_partial(path: Path) -> BinaryIO:
         try:
             file = open(path, "r+b", buffering=0, opener=_open)  # noqa: SIM115 - the caller's
         except PermissionError:  # made read-only to be named in the store, and its process died before
+            if not os.access(path.parent, os.W_OK):
+                raise
             with contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as finished:
                 _lock(finished)
                 if _is_at(path, finished) and os.fstat(finished.fileno()).st_nlink == 1:
