@@ -221,11 +221,14 @@ def test_upstream_that_shrinks_is_kept_until_that_is_accepted(
 
 @pytest.mark.parametrize("select", [{}, {"exclude": ["other"]}], ids=["all before", "a selection before"])
 def test_another_selection_may_keep_less(select: dict[str, list[str]], mirror: Mirror, channel: Channel) -> None:
-    """Whatever is denied; if nobody knows any more what the state was made with, it has to be accepted."""
+    """Whatever is denied, or sealed of the past; if nobody knows any more what it was made with, that has to be accepted."""
     mirror.repos[0]["select"] = select
     channel.add(*[make_package("lib", f"{number}.0") for number in range(2, 8)])
     channel.publish()
     mirror.sync()
+    channel.add(make_package("more"))
+    channel.publish()
+    mirror.sync("--seal-as", "2020-01-01")
     mirror.run("deny", "chan", "third", "--reason", "stolen key")
     mirror.repos[0]["select"] = {"include": ["lib >=5", "tool"]}
     mirror.sync()

@@ -156,8 +156,7 @@ class Sync:
                 for name in ecosystem.directories(repo)
             ]
             if follower := ecosystem.follower(repo):
-                following = FollowingSync(self._store, follower, repo, states.get(""), own, self._publish)
-                self._followers[repo.path] = following
+                self._followers[repo.path] = FollowingSync(self._store, follower, repo, states.get(""), own, self._publish)
         for repo in (repo for repo in bound if ecosystem.merged(repo)):
             state = self._ground.states(repo).get("")
             others = [one for path in ecosystem.merged(repo) for one in directories.get(path, ())]
@@ -255,8 +254,11 @@ class Sync:
         for directory in self._all:
             for file in directory.replaced():
                 self._progress.message(f"{directory.path}/{file}: upstream has other bytes than before under this name")
+        catalog = self._store.catalog()
         for directory in [*self._all, *self._following]:
-            directory.remember()
+            newest = catalog.newest(directory.repo.path)
+            if newest and newest.id == record.id:  # else the next sync begins with another state
+                directory.remember()
 
     def _register(self, http: Http) -> None:
         """Store what is planned so far, and make it a root of gc. What is looked up after that stays.
