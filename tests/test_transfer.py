@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 import time
+import tracemalloc
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ from snapmirror import addresses
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
 from snapmirror.errors import LockedError, StoreError, TooManyFiles
-from snapmirror.readings import File
+from snapmirror.readings import Answer, File
 from snapmirror.store import fs
 from snapmirror.store.store import Store
 from snapmirror.sync.report import Report
@@ -564,6 +565,17 @@ def test_encoded_bomb_is_not_expanded(upstream: Upstream) -> None:
     upstream.fault("/bomb", Status(200, {"Content-Encoding": "gzip"}, gzip.compress(bytes(100 << 20))))
     with Http(ONCE, print) as http, pytest.raises(Exception, match="is larger than 1000000 bytes"):
         http.get(f"{upstream.url}/bomb", limit=1_000_000)
+
+
+def test_answers_do_not_stay_in_memory_until_the_last_has_come(upstream: Upstream) -> None:
+    (upstream.root / "file").write_bytes(bytes(1 << 20))
+    urls = [f"{upstream.url}/file?{number}" for number in range(40)]
+    tracemalloc.start()
+    with Http(Download(connections=2), print) as http:
+        assert sum(isinstance(answer, Answer) for _, answer in http.get_many(urls, limit=2 << 20)) == len(urls)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 << 20
 
 
 def test_name_of_the_compression_of_a_file_is_not_taken_for_that_of_the_transfer(

@@ -218,11 +218,11 @@ class Http:
         """What comes of requests under way, as it comes."""
         try:
             for future in as_completed(running):
-                error = future.exception()
+                url, error = running.pop(future), future.exception()  # of thousands of answers none is kept once it is taken
                 if error is None:
-                    yield running[future], future.result()
+                    yield url, future.result()
                 elif isinstance(error, UpstreamError):
-                    yield running[future], error
+                    yield url, error
                 else:
                     raise error
         finally:
