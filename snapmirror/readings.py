@@ -112,6 +112,8 @@ class Reading(Protocol):
     validators: Mapping[str, Validators]
     #: names that upstream has deleted for certain: that they are missing is no accident
     gone: Collection[str] = ()
+    #: names that upstream has, and of which no file is old enough to be published yet. Complete once `drafts` has ended
+    young: Collection[str] = ()
     #: what its drafts leave out (what is denied, what is younger than the date that is read for), as a text. What is found
     #: out of drafts and remembered holds only where this is the same
     left_out: str = ""

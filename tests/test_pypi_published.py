@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -182,6 +183,25 @@ def test_a_name_of_ours_is_ours_from_the_first_time_that_it_is_listed(
         mirror.sync()
         assert mirror.reader("own/").document.aside == ()
         assert b"acme-99.0-" in (mirror.reader("all/").read_leaf("acme") or b"")
+
+
+def test_a_name_of_ours_is_ours_while_it_is_too_young(mirror: Mirror, index: Index, tmp_path: Path) -> None:
+    """Of a new project nothing is old enough yet: in these days nobody gets another one of that name."""
+    with Index(tmp_path / "private") as ours:
+        mirror.repos[2] = {"kind": "pypi", "path": "own", "upstream": f"{ours.url}/simple/", "projects": "all"}
+        mirror.repos[2]["select"] = {"min_age": "7d"}
+        ours.wheel("ours", "1.0", upload_time="2024-01-01T00:00:00Z")
+        ours.wheel("acme", "1.0", upload_time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        index.wheel("acme", "99.0")
+        mirror.sync()
+        assert set(mirror.reader("all/").leaves) == {"ours", "six"}
+        mirror.sync()
+        assert set(mirror.reader("all/").leaves) == {"ours", "six"}
+        ours.pages["acme"]["files"][0]["upload-time"] = "2024-01-01T00:00:00Z"
+        ours.touch("acme")
+        mirror.sync()
+        assert b"acme-1.0-" in (mirror.reader("all/").read_leaf("acme") or b"")
+        assert mirror.reader("own/").document.aside == ()
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,8 @@ class SelectedReading(Reading):
         self.document, self.invalid = reading.document, reading.invalid
         self.validators: Mapping[str, Validators] = reading.validators
         self.gone, self.alone = reading.gone, reading.alone
+        self._young: set[str] = set()
+        self.young: Collection[str] = self._young
         #: see Choice.dropped; of all projects that were read
         self.dropped: Counter[str] = Counter()
         self._settings = blake3(f"{repo.select}".encode()).digest()
@@ -147,6 +149,8 @@ class SelectedReading(Reading):
             self.dropped.update(choice.dropped)
             self._any = self._any or bool(choice.files)
             self._any_listed = self._any_listed or bool(files)
+            if not choice.files and choice.dropped["min_age"]:
+                self._young.add(draft.name)
             source = self._source(draft.name, draft.source) if draft.source else None
             if source and self._repo.select.min_age:
                 chosen = blake3(source + "\0".join(sorted(choice.files)).encode()).digest()

@@ -122,7 +122,7 @@ class Allowed(Reading):
             file: reason for file, reason in reading.invalid.items() if not rules.names(ecosystem.leaf_of(file), file)
         }
         self.validators: Mapping[str, Validators] = reading.validators
-        self.gone, self.alone = reading.gone, reading.alone
+        self.gone, self.alone, self.young = reading.gone, reading.alone, reading.young
         self.sources: Mapping[str, Digest] = _Sources(reading.sources, rules)
 
     @property

@@ -27,7 +27,7 @@ class AsOf(Reading):
         """at: the instant, as an id."""
         self._reading = reading
         self.bases, self.info, self.extra = reading.bases, reading.info, reading.extra
-        self.invalid, self.document, self.validators = {}, reading.document, {}
+        self.invalid, self.document, self.validators, self.young = {}, reading.document, {}, reading.young
         salt = f"as of 1\0{at}\0".encode()
         self.sources: Mapping[str, Digest] = {name: blake3(salt + digest).digest() for name, digest in reading.sources.items()}
 

@@ -54,7 +54,7 @@ class DirectoryPlan:
     wanting: set[str] = field(default_factory=set)
     #: names that keep their old leaves, with the reason
     aside: dict[str, str] = field(default_factory=dict)
-    #: those that have none: that upstream has them is all that the directory will say of them
+    #: those that have none, and names that are too young: that upstream has them is all that the directory will say of them
     leafless: set[str] = field(default_factory=set)
     #: names of the previous directory that upstream has deleted for certain
     gone: frozenset[str] = frozenset()
@@ -219,6 +219,7 @@ def make_plan(
     if lost := next((name for name in reading.aside if not plan.standing and previous and previous.leaf(name)), None):
         raise TransportError(lost, f"{reading.aside[lost]}, and what was published of it can't stand in a directory made anew")
     plan.set_aside(reading.aside)
+    plan.leafless.update(reading.young)
     if reading.alone:
         plan.keep_others({*reading.sources, *reading.gone})
     plan.gone = frozenset(reading.gone)
