@@ -225,6 +225,26 @@ def test_a_later_upstream_deletes_nobody(index: Index, tmp_path: Path) -> None:
             follower.sync()
 
 
+def test_an_upstream_that_lags_behind(index: Index, tmp_path: Path) -> None:
+    """Is not believed while the others fail: what has come since would be gone, and what was yanked would not be."""
+    with Index(tmp_path / "second") as second:
+        second.pages, second.serial = json.loads(json.dumps(index.pages)), index.serial
+        index.wheel("six", "1.17.0")
+        index.wheel("new", "1.0")
+        both = [f"{index.url}/simple/", f"{second.url}/simple/"]
+        everything, named = follow(index, upstream=both), follow(index, "six", "idna", upstream=both)
+        before = dict(everything.sync()), dict(named.sync())
+        index.fault("/simple/*", Status(503))
+        with pytest.raises(TransportError):
+            everything.sync()
+        assert (everything.leaves, named.sync()) == before
+        assert "is an old list" in everything.warnings[-1]
+        assert named.aside == {"six": f"upstream answers an old page of it: its serial is 101, and was {index.serial - 1}"}
+        index.heal()
+        index.wheel("six", "1.18.0")
+        assert pages(everything.sync())["six"] == pages(named.sync())["six"] == index.pages["six"]
+
+
 # HTML
 
 

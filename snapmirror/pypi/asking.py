@@ -4,7 +4,7 @@ Noted of each page are its validators, the source digest that came of it, its se
 lost at any time; then the whole page is asked for again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
@@ -68,9 +68,18 @@ _NOTED = msgspec.msgpack.Decoder(_Noted)
 class ProjectPages:
     """The pages of the projects of one index. Names of projects are normalised ones."""
 
-    def __init__(self, upstream: Upstream, base: str, listing: Listing | None = None, *, provenance: bool = False) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        base: str,
+        listing: Listing | None = None,
+        *,
+        alike: Collection[str] = (),
+        provenance: bool = False,
+    ) -> None:
         """base: what names of projects are appended to, ending in a slash; may hold credentials
         listing: of all projects; None where only named projects are asked for
+        alike: bases whose serials mean the same, without credentials
         provenance: whether attestations are mirrored
         """
         #: part of every source (`listing.source_of`): with and without attestations other leaves are made
@@ -79,6 +88,7 @@ class ProjectPages:
         self.base = base
         #: without credentials
         self._plain = addresses.redact(base)
+        self._alike = {self._plain, *alike}
         self.upstream = upstream
         self._listing = listing
         #: {project: serial} of the listed projects that have changed, once these are known: to look up in this map spares
@@ -128,7 +138,7 @@ class ProjectPages:
             self._problem = outcome.error if isinstance(outcome, Aside) else None
             self._failed = self._failed + 1 if isinstance(self._problem, TransportError) else 0
             if after != before:
-                changed[self._key(name)] = msgspec.msgpack.encode(after)
+                changed[self._key(name, self._plain)] = msgspec.msgpack.encode(after)
             yield name, outcome
         for name in urls.values():
             yield name, Aside("not asked for: upstream fails again and again", self._problem)
@@ -140,18 +150,24 @@ class ProjectPages:
         assert answer is not None  # nothing was said to be known
         return page.draft(name, page.read(answer, name), answer.url, None).files
 
-    def _key(self, name: str) -> str:
-        return f"pypi page 1 {addresses.file_url(self._plain, name)}/{' with provenance' if self._provenance else ''}"
+    def _key(self, name: str, base: str) -> str:
+        return f"pypi page 1 {addresses.file_url(base, name)}/{' with provenance' if self._provenance else ''}"
 
     def _notes(self, names: list[str]) -> dict[str, _Noted]:
-        keys = {self._key(name): name for name in names}
-        found = {}
+        """What is noted of these pages; the serial is the highest that any upstream has answered, for some lag behind."""
+        keys = {self._key(name, base): (name, base) for base in self._alike for name in names}
+        found: dict[str, _Noted] = {}
+        serials: dict[str, int] = {}
         for key, row in self.upstream.notes.get(keys).items():
+            name, base = keys[key]
             try:
-                found[keys[key]] = _NOTED.decode(row)
+                noted = _NOTED.decode(row)
             except (msgspec.DecodeError, RecursionError):
                 continue  # of another version
-        return found
+            serials[name] = max(noted.serial, serials.get(name, -1))
+            if base == self._plain:
+                found[name] = noted
+        return {name: msgspec.structs.replace(found.get(name, _Noted()), serial=serial) for name, serial in serials.items()}
 
     def _judge(self, name: str, answer: Answer | Exception, before: _Noted) -> tuple[Outcome, _Noted]:
         """What an answer means, and what to note of it."""

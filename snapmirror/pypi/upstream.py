@@ -59,7 +59,8 @@ def _pages(
     """The pages of the first upstream, and how to find those of the others."""
 
     def find(address: str) -> ProjectPages:
-        return ProjectPages(upstream, _find_base(address, projects, upstream), provenance=repo.provenance)
+        base = _find_base(address, projects, upstream)
+        return ProjectPages(upstream, base, alike=_bases(repo), provenance=repo.provenance)
 
     first, *others = repo.upstreams
     return find(first), [partial(find, other) for other in others]
@@ -113,6 +114,11 @@ def _candidates(address: str) -> list[str]:
     parts = urllib.parse.urlsplit(address)
     given = addresses.as_folder(urllib.parse.urlunsplit(parts._replace(query="", fragment="")))
     return [given] if given.endswith(f"/{_SIMPLE}") else [given, given + _SIMPLE]
+
+
+def _bases(repo: PypiRepo) -> list[str]:
+    """The bases that the upstreams of a repo may have, without credentials: serials of all of them mean the same."""
+    return [addresses.redact(base) for address in repo.upstreams for base in _candidates(address)]
 
 
 def _noted_base(address: str, upstream: Upstream, *, doubtful: bool = False) -> str | None:
@@ -189,22 +195,22 @@ def _read_list(address: str, repo: PypiRepo, upstream: Upstream, known: Known) -
 def _listed(address: str, base: str, answer: Answer, found: Listing, repo: PypiRepo, upstream: Upstream) -> ListedReading:
     if _noted_base(address, upstream) != base:
         _note_base(address, base, upstream)
-    _refuse_older(base, answer, found, upstream)
-    alike = [addresses.redact(place) for one in repo.upstreams for place in _candidates(one)]
-    return ListedReading(ProjectPages(upstream, base, found, provenance=repo.provenance), found, base, answer.validators, alike)
+    alike = _bases(repo)
+    _refuse_older(base, answer, found, upstream, alike)
+    pages = ProjectPages(upstream, base, found, alike=alike, provenance=repo.provenance)
+    return ListedReading(pages, found, base, answer.validators, alike)
 
 
-def _refuse_older(base: str, answer: Answer, found: Listing, upstream: Upstream) -> None:
-    """Raise BadIndexError for a list with a lower serial than one that was seen before.
+def _refuse_older(base: str, answer: Answer, found: Listing, upstream: Upstream, alike: Collection[str]) -> None:
+    """Raise BadIndexError for a list with a lower serial than one that was seen before, there or at another upstream.
 
-    To believe a cache that answers an old list would delete the projects of the time since.
+    To believe a cache that answers an old list, or a mirror that lags, would delete the projects of the time since.
     """
     serial = found.serial if found.serial is not None else page.serial(answer, {"meta": {}})
     if serial is None:
         return
-    key = f"pypi list {addresses.redact(base)}"
-    before = int(upstream.notes.get([key]).get(key, b"0"))
+    before = max(map(int, upstream.notes.get([f"pypi list {one}" for one in alike]).values()), default=0)
     if serial < before:
         raise BadIndexError(addresses.redact(base), f"is an old list: its serial is {serial}, and was {before}")
     if serial > before:
-        upstream.notes.put({key: str(serial).encode()})
+        upstream.notes.put({f"pypi list {addresses.redact(base)}": str(serial).encode()})
