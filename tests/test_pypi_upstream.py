@@ -225,6 +225,16 @@ def test_a_later_upstream_deletes_nobody(index: Index, tmp_path: Path) -> None:
             follower.sync()
 
 
+def test_a_later_upstream_says_nothing_of_what_the_first_has(index: Index, tmp_path: Path) -> None:
+    """One project that is asked for alone keeps what it has, although the second upstream answers that there is none."""
+    with Index(tmp_path / "second") as second, Http(Download(retries=0), print, Remembered()) as http:
+        repo = PypiRepo(path="pypi", upstream=[f"{index.url}/simple/", f"{second.url}/simple/"], projects=["six"])
+        index.fault("/simple/six/", Status(503))
+        with pytest.raises(TransportError, match="503"):
+            Pypi().read_name(repo, "six", http)
+        assert second.asked() == ["six 404"]
+
+
 def test_an_upstream_that_lags_behind(index: Index, tmp_path: Path) -> None:
     """Is not believed while the others fail: what has come since would be gone, and what was yanked would not be."""
     with Index(tmp_path / "second") as second:

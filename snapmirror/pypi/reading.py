@@ -9,11 +9,11 @@ from blake3 import blake3
 
 from .. import addresses
 from ..digests import Digest
-from ..errors import TransportError, UpstreamError
+from ..errors import AbsentError, TransportError, UpstreamError
 from ..readings import Changes, Draft, Notes, Reading, Upstream
 from ..validators import Validators
 from . import listing
-from .asking import Aside, Gone, ProjectPages, Same
+from .asking import Aside, Gone, Outcome, ProjectPages, Same
 from .listing import Listing, Sources
 
 #: bytes of leaves that are kept in memory until `drafts` wants them; the pages of further ones are asked for again
@@ -105,7 +105,7 @@ class ProjectsReading(Reading):
             pages = find() if left else None
             failed = []
             for name, outcome in pages.ask(left, conditionally=conditionally) if pages else ():
-                if place and isinstance(outcome, Gone):
+                if place and _is_missing(outcome):
                     continue  # it stays aside: the upstream before this one only failed, and may have the project
                 self._aside.pop(name, None)
                 self.errors.pop(name, None)
@@ -126,6 +126,11 @@ class ProjectsReading(Reading):
             left = failed
         if problem and not self.answered:
             raise problem
+
+
+def _is_missing(outcome: Outcome) -> bool:
+    """Whether an upstream says that it does not have a project, for the first time or for long."""
+    return isinstance(outcome, Gone) or (isinstance(outcome, Aside) and isinstance(outcome.error, AbsentError))
 
 
 class OneReading(ProjectsReading):
