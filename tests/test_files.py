@@ -428,6 +428,31 @@ def test_a_name_that_moves(upstream: Upstream, mirror: Mirror) -> None:
     assert mirror.run("diff", "current", mirror.snapshots()[-2]).out == f"~ miniconda/{name}\n"  # its date
 
 
+#: listings that look the same whatever becomes of a file
+SILENT = {
+    "links": b"<title>Directory listing for /x/</title><ul><li><a href='a.sh'>a.sh</a></li></ul>",
+    "sizes": b"<title>Index of /x/</title><table><tr><td><a href='a.sh'>a.sh</a></td><td>3</td></tr></table>",
+    "json": b'[{"url": "a.sh", "size": 3}]',
+    "sum beside": b"<title>Directory listing for /x/</title><a href='a.sh'>a.sh</a> <a href='a.sh.sha256'>a.sh.sha256</a>",
+}
+
+
+@pytest.mark.parametrize("listing", SILENT.values(), ids=SILENT)
+def test_a_listing_that_does_not_show_what_changes(upstream: Upstream, tmp_path: Path, listing: bytes) -> None:
+    """Python's http.server states neither size nor date: upstream's headers are looked at, or the sum beside a file."""
+    upstream.fault("/x/", Body(listing))
+    repo = FilesRepo(path="x", upstream=f"{upstream.url}/x/")
+    with store_at(tmp_path / "store") as store:
+        for when, content in enumerate([b"old", b"new"]):
+            sums = f"{hashlib.sha256(content).hexdigest()}  a.sh\n".encode()
+            files = {"a.sh": content} | ({"a.sh.sha256": sums} if b"sha256" in listing else {})
+            write(upstream.root / "x", files, WHEN + when)
+            sync(store, repo)
+            assert in_folder(tmp_path / "store/published/current/x") == files
+            found = sync(store, repo).repos["x"].directories[""]
+            assert (found.state, found.fetch_files) == ("unchanged", 0)
+
+
 # Bad input
 
 

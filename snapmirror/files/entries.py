@@ -42,6 +42,11 @@ class Entry(NamedTuple):
         return self.about is not None and not self.about / 2 <= size <= self.about * 2 + 1024
 
     @property
+    def shows_changes(self) -> bool:
+        """Whether the listing looks otherwise once the file has changed: by a hash or a date. A size may stay as it is."""
+        return any(value is not None for value in (self.modified, self.sha256, self.md5))
+
+    @property
     def says_something(self) -> bool:
         """Whether the listing states more than the name."""
         return any(value is not None for value in (self.size, self.modified, self.sha256, self.md5))

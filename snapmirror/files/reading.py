@@ -15,7 +15,7 @@ from .entries import Entry
 from .upstream import Listing, url_of
 
 #: part of every source digest; raise it when other bytes are made of the same listing
-_SALT = b"file 1\0"
+_SALT = b"file 2\0"
 
 
 class FilesReading(Reading):
@@ -43,7 +43,10 @@ class FilesReading(Reading):
         return None if entry.sha256 else self._listing.files.get(entry.name + sums.SIDECAR)
 
     def drafts(self, names_: Collection[str]) -> Iterator[Draft]:
-        """See Reading.drafts. Asks upstream for the `.sha256` of files, and for the sizes and dates that the listing rounds."""
+        """See Reading.drafts. Asks upstream for the `.sha256` of files, and for the sizes and dates that the listing rounds.
+
+        A file whose row would be the same after a change is known by no source: it is asked for in every sync.
+        """
         if self._upstream is None:
             return
         entries = {name: self._listing.files[name] for name in names_}
@@ -61,7 +64,8 @@ class FilesReading(Reading):
             if problem:
                 yield Draft(name, b"", (), None, {name: problem})
             else:
-                yield Draft(name, leaf.encode(file), (file,), self.sources[name], {})
+                shown = (self._sidecar(entries[name]) or entries[name]).shows_changes
+                yield Draft(name, leaf.encode(file), (file,), self.sources[name] if shown else None, {})
 
     def _hashes(self, entries: Mapping[str, Entry], upstream: Upstream) -> tuple[dict[str, bytes], dict[str, str]]:
         """What the `.sha256` files state {file: SHA-256}, and those that could not be used {file: reason}."""
@@ -81,13 +85,13 @@ class FilesReading(Reading):
         return hashes, problems
 
     def _stated(self, entries: Mapping[str, Entry], upstream: Upstream) -> dict[str, Stated]:
-        """{file: size and date as upstream's headers state them}, of the files whose listing has no exact size, or only HTML's
-        date and no hash: pages round both, some to a tenth of a gigabyte. JSON does not.
+        """{file: size and date as upstream's headers state them}, of the files whose listing has no exact size, or no hash and
+        no date but HTML's: pages round both, some to a tenth of a gigabyte. JSON does not.
         """
         urls = {
             url_of(self._listing, entry): name
             for name, entry in entries.items()
-            if entry.size is None or (entry.url is None and not entry.sha256 and not entry.md5)
+            if entry.size is None or not (entry.sha256 or entry.md5 or (entry.url and entry.modified is not None))
         }
         found = {}
         for url, answer in upstream.head_many(urls):
