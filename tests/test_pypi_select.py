@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inprocess import store_at, sync
 from packaging.markers import Marker
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -20,6 +21,7 @@ from upstream import Body, Fault, Status
 from snapmirror.errors import SelectionError, TransportError
 from snapmirror.pypi import Pypi, PypiRepo, leaf, platforms
 from snapmirror.pypi.settings import Select
+from snapmirror.store.denied import Rule
 
 
 @pytest.fixture
@@ -195,6 +197,27 @@ def test_age(index: Index) -> None:
     follower._known = {}
     assert kept(follower, later=timedelta(hours=1)) == {**old, "six": ["six-1.0.tar.gz", "six-2.0.tar.gz"]}
     assert follower.read == {"six"}
+
+
+def test_age_of_what_was_denied_meanwhile(index: Index, tmp_path: Path) -> None:
+    """What was chosen of the rest is not what is chosen when it is allowed again."""
+    time = datetime(2026, 11, 20, tzinfo=UTC)
+    index.upload("six", "six-1.0.tar.gz", upload_time="2026-11-01T00:00:00Z")
+    index.upload("six", "six-2.0.tar.gz", upload_time="2026-11-19T00:00:00Z")
+    repo = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", projects="all", select=Select(min_age="2d"))
+    with store_at(tmp_path / "store", lambda: time) as store:
+
+        def files() -> int:
+            return sync(store, repo).repos["pypi"].directories[""].files
+
+        assert files() == 1
+        time += timedelta(days=2)
+        assert files() == 2
+        rule = Rule(repo="pypi", spec="six==2.0", reason="", since="")
+        store.denied.write(rule)
+        assert files() == 1
+        store.denied.remove(rule)
+        assert files() == 2
 
 
 # Files that name what to keep

@@ -137,7 +137,7 @@ class SelectedReading(Reading):
         }
 
     def _key(self, name: str) -> str:
-        return f"pypi aged {self._repo.path} {addresses.redact(self.bases[0])}{name}"
+        return f"pypi aged {self._repo.path} {addresses.redact(self.bases[0])}{name}{self._reading.left_out}"
 
     def drafts(self, names_: Collection[str]) -> Iterator[Draft]:
         """See Reading.drafts. Raises SelectionError if nothing is kept of everything."""
