@@ -110,6 +110,16 @@ def test_a_sealed_state_and_what_is_pinned(tmp_path: Path, index: Index) -> None
     assert wheels(index) == ["app-1.0-py3-none-any.whl", "lib-1.0-py3-none-any.whl", "lib-3.0rc1-py3-none-any.whl"]
 
 
+def test_pre_releases_that_installers_take(on_request: Mirror, index: Index) -> None:
+    """One that a dependency names, and one of what has nothing else; for others a final version is there."""
+    index.wheel("sdk", "1.0", ["conventions==0.48b0", "beta", "lib"])
+    for project, version in (("conventions", "0.47"), ("conventions", "0.48b0"), ("beta", "0.1b1"), ("beta", "0.1b2")):
+        index.wheel(project, version)
+    on_request.run("prefetch", "pypi", "--spec", "sdk")
+    files = ["beta-0.1b2", "conventions-0.48b0", "lib-2.0", "sdk-1.0"]
+    assert wheels(index) == [f"{file}-py3-none-any.whl" for file in files]
+
+
 def test_a_lock(on_request: Mirror, index: Index, tmp_path: Path) -> None:
     """Exactly its files; one that is not to be had is told of; what upstream sends wrong is not kept."""
     files = [index.pages[name]["files"][0] for name in ("lib", "other")]

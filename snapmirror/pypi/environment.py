@@ -50,9 +50,7 @@ class Requirements(Environment):
         """Raises OSError, ValueError for a file that can't be read, or that asks for nothing."""
         python, platforms = _machines(mirrored.repos)
         wanted = read_file(path, Machines(pythons(python), platforms))
-        stated = any(need.specifier.prereleases for needs in wanted.needs.values() for need in needs)
-        # as installers do: pre-releases only if one is named
-        self._rules = Rules(Select(python=python, platforms=platforms, prereleases=stated), clock.from_seconds(0))
+        self._rules = Rules(Select(python=python, platforms=platforms), clock.from_seconds(0), final=True)
         self._records = records
         self.aside: dict[str, str] = {}
         #: {project: what is asked of it, by the text of each wish}

@@ -51,6 +51,12 @@ class Named(NamedTuple):
         """The version as PEP 440 reads it, None for a version from before PEP 440, or for none."""
         return parse_version(self.version)
 
+    @property
+    def is_prerelease(self) -> bool:
+        """Whether the version is a pre-release (PEP 440)."""
+        version = self.parsed
+        return version is not None and version.is_prerelease
+
 
 normalise = canonicalize_name
 

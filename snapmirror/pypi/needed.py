@@ -4,8 +4,6 @@ import copy
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from ..ecosystem import Needed, Wishes
 from . import requirements
 from .closure import Closure
@@ -24,9 +22,7 @@ def needed(repo: PypiRepo, reading: Any, wishes: Wishes, present: datetime) -> N
     repo = copy.copy(repo)  # `replace` would check whether these may be configured together
     repo.requirements, repo.select = list(wishes.files), select
     wanted = requirements.read(repo, wishes.specs)
-    if not any(need.specifier.prereleases for needs in wanted.needs.values() for need in needs):
-        repo.select = msgspec.structs.replace(select, prereleases=False)  # as installers do, unless told otherwise
-    rules = Rules(repo.select, present)
+    rules = Rules(select, present, final=True)
     reading.ask_for(wanted.projects)
     closure = Closure(repo, reading, rules, wanted.asked)
     closure.run()

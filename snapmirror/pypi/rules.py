@@ -13,7 +13,7 @@ from packaging.version import Version
 from .. import units
 from . import leaf, names, platforms
 from .names import Named
-from .requirements import Asked
+from .requirements import Asked, Need
 from .settings import Select
 
 #: seconds since 1970 of a time that never comes
@@ -74,8 +74,10 @@ class Choice(NamedTuple):
 class Rules:
     """What one repo's selection says of the files of one project."""
 
-    def __init__(self, select: Select, present: datetime) -> None:
+    def __init__(self, select: Select, present: datetime, *, final: bool = False) -> None:
+        """final: as installers do, a need is met by a pre-release only if it names one, or if there is nothing else"""
         self._select = select
+        self._final = final
         self._match = [re.compile(pattern).search for pattern in select.match]
         self._not_match = [re.compile(pattern).search for pattern in select.not_match]
         self._versions: dict[str, SpecifierSet] = {
@@ -114,20 +116,24 @@ class Rules:
         bounds = asked.bounds or (SpecifierSet(),)
         allowed = {one: named for one, named in left.items() if any(_is_in(named, bound) for bound in bounds)}
         groups = [allowed] if asked.whole else []
-        groups += [
-            {
-                one: named
-                for one, named in allowed.items()
-                if _is_in(named, need.specifier) and (not need.hashes or one.sha256 in need.hashes)
-            }
-            for need in asked.needs
-        ]
+        groups += [self._meant(need, bounds, allowed) for need in asked.needs]
         kept = {one.filename for group in groups for one in self._newest(group)}
         meant = {one.filename for group in groups for one in group}
         for one in left:
             if one.filename not in kept and one.filename not in locked:
                 dropped["newest" if one.filename in meant else "requirements"] += 1
         return kept
+
+    def _meant(self, need: Need, bounds: Collection[SpecifierSet], allowed: dict[Listed, Named]) -> dict[Listed, Named]:
+        """Those of the files within the bounds that a need means."""
+        files = {
+            one: named
+            for one, named in allowed.items()
+            if _is_in(named, need.specifier) and (not need.hashes or one.sha256 in need.hashes)
+        }
+        if not self._final or any(specifier.prereleases for specifier in (need.specifier, *bounds)):
+            return files
+        return {one: named for one, named in files.items() if not named.is_prerelease} or files
 
     def _rule(self, project: str, one: Listed, named: Named) -> str | None:
         """The first rule that drops a file, None if none does."""
@@ -140,7 +146,7 @@ class Rules:
             return "types"
         if project in self._versions and not _is_in(named, self._versions[project]):
             return "versions"
-        if not select.prereleases and (version := named.parsed) and version.is_prerelease:
+        if not select.prereleases and named.is_prerelease:
             return "prereleases"
         if not select.yanked and one.is_yanked:
             return "yanked"
