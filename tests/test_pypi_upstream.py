@@ -409,6 +409,15 @@ def test_a_project_that_is_gone_for_a_minute(index: Index) -> None:
     assert follower.sync() == before
 
 
+def test_a_project_that_is_gone_while_the_clock_is_wrong(index: Index) -> None:
+    """Does not stay for the year that the clock was ahead."""
+    follower = follow(index, "six", "idna")
+    before = dict(follower.sync())
+    del index.pages["six"]
+    assert follower.sync(timedelta(365)) == follower.sync(-timedelta(365)) == before
+    assert set(follower.sync(HOUR)) == {"idna"}
+
+
 def test_all_projects(index: Index) -> None:
     """One question for all; of the pages only those whose serial is another. What the list lacks is deleted."""
     follower = follow(index)

@@ -192,10 +192,10 @@ class ProjectPages:
             return Aside(f"upstream lists it, and answers {error.status}", error), before
         if not before.source:
             self.never.add(name)
-        present = self.upstream.now()
-        since = before.missing or int(present.timestamp())
+        present = int(self.upstream.now().timestamp())
+        since = min(before.missing or present, present)  # the clock may have been ahead
         after = msgspec.structs.replace(before, missing=since)
-        if before.missing and present.timestamp() - since >= _HOUR:
+        if before.missing and present - since >= _HOUR:
             return Gone(), after
         begin = clock.to_id(clock.from_seconds(since))
         reason = f"upstream answers {error.status} since {begin}; if it still does an hour later, it is deleted"
