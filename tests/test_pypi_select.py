@@ -188,15 +188,20 @@ def test_age(index: Index) -> None:
     index.upload("six", "six-2.0.tar.gz", upload_time="2026-11-19T12:00:00Z")
     index.upload("six", "six-3.0.tar.gz", upload_time=None)
     index.upload("idna", "idna-1.0.tar.gz", upload_time="2026-11-01T00:00:00Z")
-    follower = selecting(index, min_age="2d")
+    index.upload("beta", "beta-1.0rc1.tar.gz", upload_time="2026-11-01T00:00:00Z")
+    index.upload("new", "new-1.0.tar.gz", upload_time="2026-11-19T12:00:00Z")
+    follower = selecting(index, min_age="2d", prereleases=False)
     old = {"six": ["six-1.0.tar.gz"], "idna": ["idna-1.0.tar.gz"]}
     assert kept(follower) == old
     follower._known = {}  # as a sync does where time changes what is kept
     assert kept(follower, later=timedelta(hours=23)) == old
-    assert not follower.read
+    assert not follower.read  # nor what nothing is kept of
     follower._known = {}
-    assert kept(follower, later=timedelta(hours=1)) == {**old, "six": ["six-1.0.tar.gz", "six-2.0.tar.gz"]}
-    assert follower.read == {"six"}
+    index.clear()
+    late = {"new": ["new-1.0.tar.gz"], "six": ["six-1.0.tar.gz", "six-2.0.tar.gz"]}
+    assert kept(follower, later=timedelta(hours=1)) == old | late
+    assert follower.read == {"six", "new"}
+    assert index.asked() == ["new 200", "six 200", "the list 200"]
 
 
 def test_age_of_what_was_denied_meanwhile(index: Index, tmp_path: Path) -> None:

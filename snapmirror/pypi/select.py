@@ -65,10 +65,12 @@ class _Aged(msgspec.Struct, array_like=True, frozen=True):
 
     #: digest of what it was made of: the page and what is asked of it
     source: Digest
-    #: digest of what it came to: that, and the files
+    #: digest of what it came to: that, and the files; empty if there is nothing to be said of the project
     chosen: Digest
     #: seconds since 1970
     until: int
+    #: see Reading.young
+    young: bool = False
 
 
 _AGED = msgspec.msgpack.Decoder(_Aged)
@@ -124,16 +126,25 @@ class SelectedReading(Reading):
         return blake3(_SALT + source + self._settings + self._asked(name).text.encode()).digest()
 
     def _aged_sources(self) -> dict[str, Digest]:
-        """Of choices that still stand, what they came to; of the others, what no leaf is known by, so that they are read."""
+        """Of choices that still stand, what they came to; of the others, what no leaf is known by, so that they are read.
+
+        Projects of which nothing is kept are not in it while that stands, unless there is nothing else, which is an error.
+        """
         keys = {self._key(name): name for name in self._reading.sources}
         standing: dict[str, Digest] = {}
         for key, row in (self._notes.get(keys) if self._notes else {}).items():
             name, aged = keys[key], _AGED.decode(row)
             if aged.until > self._present and aged.source == self._source(name, self._reading.sources[name]):
                 standing[name] = aged.chosen
+                if aged.young:
+                    self._young.add(name)
+        idle = {name for name, chosen in standing.items() if not chosen}
+        if self.alone or idle == standing.keys():
+            idle = set()
         return {
             name: standing.get(name) or blake3(f"unread {self._present} {name}".encode()).digest()
             for name in self._reading.sources
+            if name not in idle
         }
 
     def _key(self, name: str) -> str:
@@ -149,14 +160,17 @@ class SelectedReading(Reading):
             self.dropped.update(choice.dropped)
             self._any = self._any or bool(choice.files)
             self._any_listed = self._any_listed or bool(files)
-            if not choice.files and choice.dropped["min_age"]:
+            young = not choice.files and bool(choice.dropped["min_age"])
+            if young:
                 self._young.add(draft.name)
+            left = cut(draft, choice, asked)
             source = self._source(draft.name, draft.source) if draft.source else None
             if source and self._repo.select.min_age:
                 chosen = blake3(source + "\0".join(sorted(choice.files)).encode()).digest()
-                aged[self._key(draft.name)] = msgspec.msgpack.encode(_Aged(source, chosen, choice.until))
-                source = chosen
-            yield cut(draft, choice, asked)._replace(source=source)
+                chosen = chosen if left.content or left.invalid else b""
+                aged[self._key(draft.name)] = msgspec.msgpack.encode(_Aged(source, chosen, choice.until, young))
+                source = chosen or None
+            yield left._replace(source=source)
         if self._notes:
             self._notes.put(aged)
         self.validators = self._reading.validators
