@@ -463,6 +463,7 @@ def test_a_listing_that_does_not_show_what_changes(upstream: Upstream, tmp_path:
         (b"<title>Welcome</title><a href='forgot'>Forgot?</a>", "is no listing"),
         (b"no page at all", "is no listing"),
         (b'{"message": "API rate limit exceeded"}', "neither a list of releases"),
+        (b'[{"tag_name": "v1", "assets": {"count": 1, "links": []}}]', "neither a list of releases"),
         (b'[{"url": ', "is no JSON"),
         (b"", "is no listing"),
         (Status(403), "upstream answers 403"),

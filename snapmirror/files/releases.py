@@ -50,7 +50,7 @@ def parse(body: bytes, url: str) -> Page:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadIndexError(addresses.redact(url), f"is no JSON: {error}") from None
     items = content if isinstance(content, list) else [content]
-    if not all(isinstance(item, dict) and ({"assets", "url", "type"} & item.keys()) for item in items):
+    if not all(isinstance(item, dict) and _is_known(item) for item in items):
         raise BadIndexError(addresses.redact(url), "is neither a list of releases with `assets` nor a list of files with `url`")
     files: dict[str, Entry] = {}
     invalid: dict[str, str] = {}
@@ -72,13 +72,18 @@ def parse(body: bytes, url: str) -> Page:
     return Page(tuple(entry for name, entry in files.items() if name not in invalid), tuple(folders), invalid)
 
 
+def _is_known(item: dict[str, Any]) -> bool:
+    """Whether an item is in one of the formats; GitLab's releases have `assets` too, and nothing of theirs would be found."""
+    return bool({"assets", "url", "type"} & item.keys()) and isinstance(item.get("assets") or [], list)
+
+
 def _assets(items: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and keys of every file and folder, whichever format it is in; each has a `url`."""
     for item in items:
         if "assets" not in item:
             yield _name(item, item.get("url")), _from_server(item) if "url" not in item else item
         elif not item.get("draft"):
-            for asset in item["assets"] if isinstance(item["assets"], list) else ():
+            for asset in item["assets"] or ():
                 if isinstance(asset, dict):
                     address = asset.get("browser_download_url")
                     yield f"{item.get('tag_name')}/{_name(asset, address)}", {**asset, "url": address}
