@@ -217,12 +217,12 @@ def test_dry_run_says_what_python_and_all_that_it_needs_would_take(tmp_path: Pat
 def test_counts_of_a_revision_are_those_of_what_is_kept(tmp_path: Path, upstream: Upstream) -> None:
     """CEP 48: a mirror that leaves records out must count again."""
     made = Channel(upstream.root / "own")
-    made.add(make_package("tool", timestamp=1_000), make_package("tool", "2.0", timestamp=2_000), v3=True)
+    made.add(make_package("tool"), make_package("tool", "2.0", timestamp=2_000, indexed_timestamp=7_000), v3=True)
     made.publish()
     with store_at(tmp_path / "store") as store:
         sync(store, CondaRepo(path="own", upstream=f"{upstream.url}/own", select=Select(newest=1)))
         found = repodata(store, store.catalog().records[-1], "own", "noarch")
-    assert found["info"]["repodata_revisions"]["v3"] == {"n_packages": 1, "oldest": 2_000, "newest": 2_000}
+    assert found["info"]["repodata_revisions"]["v3"] == {"n_packages": 1, "oldest": 7_000, "newest": 7_000}
     assert set(found["v3"]["conda"]) == {"tool-2.0-0"}
 
 

@@ -322,13 +322,24 @@ def test_new_revision_of_repodata_with_a_wheel(mirror: Mirror, channel: Channel,
 
 
 def test_counts_of_a_revision_tell_what_is_published(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
-    channel.add(make_package("one", timestamp=1_000), make_package("two", timestamp=2_000), v3=True)
+    """CEP 48: their times are those at which upstream first listed what is there."""
+    mirror.repos[0]["current_repodata"] = True
+    one, two = (make_package(name, timestamp=1_000, indexed_timestamp=time) for name, time in (("one", 9_000), ("two", 8_000)))
+    channel.add(one, two, make_package("three", timestamp=3_000), v3=True)
     channel.publish()
     upstream.fault("/chan/noarch/two-1.0-0.conda", Status(404))
     mirror.sync(status=3)
-    revision = mirror.repodata("chan/noarch")["info"]["repodata_revisions"]["v3"]
-    assert revision == {"n_packages": 1, "oldest": 1_000, "newest": 1_000}
+    assert revision_in(mirror, "repodata.json") == {"n_packages": 2, "oldest": 3_000, "newest": 9_000}
     mirror.published()
+    mirror.run("deny", "chan", "three", "--reason", "malware")
+    mirror.sync()
+    for document in ("repodata.json", "repodata_shards.msgpack.zst"):
+        assert revision_in(mirror, document) == {"n_packages": 1, "oldest": 9_000, "newest": 9_000}
+    assert revision_in(mirror, "current_repodata.json") == {"n_packages": 0, "oldest": None, "newest": None}
+
+
+def revision_in(mirror: Mirror, document: str) -> Any:
+    return read_document(mirror.tree("chan/noarch") / document)["info"]["repodata_revisions"]["v3"]
 
 
 @pytest.mark.parametrize("form", ["shards", "json"])

@@ -6,13 +6,12 @@ an empty one, for rattler requires the key, and a relative URL breaks conda 26.7
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from .. import codec
 from ..store.directories import DirectoryReader
 from . import leaf as leaves
 from .leaf import SECTIONS, Record, Shard
-from .revisions import has_counts, recounted
+from .revisions import counted, has_counts, times
 
 _HASHES = ("md5", "sha256")
 
@@ -30,14 +29,16 @@ def _write(reader: DirectoryReader, shards: Iterable[Shard]) -> bytes:
     maps: dict[str, list[bytes]] = {section: [] for section in SECTIONS}
     v3: dict[str, list[bytes]] = {}
     removed: list[str] = []
+    stamps: list[int | None] = []
     for shard in shards:
         for section in SECTIONS:
             maps[section] += _members(shard.get(section) or {})
         for kind, records in (shard.get("v3") or {}).items():
             v3.setdefault(kind, []).extend(_members(records))
+        stamps += times(shard)
         removed += shard.get("removed") or ()
     top: dict[str, Iterable[bytes]] = {
-        "info": [codec.to_json(_info(reader))],
+        "info": [codec.to_json(counted(reader.document.info, stamps))],
         "repodata_version": [b"1"],
         **{key: [codec.to_json(value)] for key, value in reader.document.extra.items()},
         "removed": [codec.to_json(sorted(removed))],
@@ -85,28 +86,17 @@ def join(members: Iterable[bytes]) -> bytes:
 
 def shard_index(reader: DirectoryReader) -> bytes:
     """The MessagePack in `repodata_shards.msgpack.zst` (CEP 16)."""
+    info = reader.document.info
+    if has_counts(info):
+        info = counted(info, [time for _, leaf in reader.contents() for time in times(leaves.decode(leaf))])
     return codec.to_msgpack(
         {
             **reader.document.extra,
             "version": 1,
-            "info": {**_info(reader), "base_url": "", "shards_base_url": "./shards/"},
+            "info": {**info, "base_url": "", "shards_base_url": "./shards/"},
             "shards": reader.leaves,
         }
     )
-
-
-def _info(reader: DirectoryReader) -> dict[str, Any]:
-    """Upstream's `info`. If records are withheld, its counts are made anew (see revisions)."""
-    info = reader.document.info
-    if not reader.document.withheld or not has_counts(info):
-        return info
-    records = [
-        record
-        for _, leaf in reader.contents()
-        for part in (leaves.decode(leaf).get("v3") or {}).values()
-        for record in part.values()
-    ]
-    return recounted(info, [record.get("timestamp") for record in records])
 
 
 def current_repodata(reader: DirectoryReader) -> bytes:

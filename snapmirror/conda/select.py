@@ -15,7 +15,7 @@ from ..errors import SelectionError
 from ..readings import Draft, Reading, Selection
 from . import leaf, wanted
 from .closure import Closure, Shelf, Wanted
-from .revisions import has_counts, recounted
+from .revisions import counted, has_counts, time_of
 from .rules import Rules, Specs
 from .settings import CondaRepo, Select
 
@@ -80,7 +80,7 @@ class SelectedReading(Reading):
         self.document, self.validators = reading.document, reading.validators
         self.info: dict[str, Any] = reading.info
         if has_counts(reading.info):
-            self.info = recounted(reading.info, [record.timestamp for record in shelf.all_kept() if record.in_v3])
+            self.info = counted(reading.info, [time_of(record.stated) for record in shelf.all_kept() if record.in_v3])
         #: {name: files that are kept}
         self._kept = {name: files for name in shelf.drafts if (files := shelf.kept.get(name.lower()))}
         self._drafts = {name: shelf.drafts[name] for name in self._kept}
