@@ -226,6 +226,17 @@ def test_a_signature_may_first_be_named_and_then_meant_by_a_pattern(channel: Cha
         assert (mirror.tree("chan") / "noarch" / f"{LIB.filename}.sig").read_bytes() == b"signed"
 
 
+def test_what_knows_no_revisions_names_packages_of_one_by_their_files(channel: Channel, mirror: Mirror) -> None:
+    """As indexers write run_exports.json (CEP 12): there is no `v3` in it."""
+    new = make_package("new")
+    channel.add(new, v3=True)
+    publish(channel)
+    exports = {"packages.conda": {file: _exports(file, {}) for file in (LIB.filename, new.filename)}}
+    write(channel, "noarch/run_exports.json", {"info": {"subdir": "noarch", "version": 1}, "packages": {}, **exports})
+    mirror.sync()
+    assert read_document(mirror.tree("chan") / "noarch" / "run_exports.json") == read(channel, "noarch/run_exports.json")
+
+
 def test_sidecars_of_any_name_are_asked_for_at_the_root_and_in_subdirs(channel: Channel, mirror: Mirror) -> None:
     mirror.repos[0] |= {"sidecars": ["keyring.json", "index.html"], "download": "redirect"}
     (channel.root / "keyring.json").write_bytes(b"{}")

@@ -29,7 +29,7 @@ from .upstream import REPODATA_LIMIT
 #: bytes that what is kept at a package's address with an ending added may have
 _LIMIT = 64 << 20
 #: part of every source digest; raise its number when other leaves are made of the same documents
-_SALT = b"conda sidecars 1\0"
+_SALT = b"conda sidecars 2\0"
 #: a leaf that lists nothing, as MessagePack: {}
 _EMPTY = b"\x80"
 

@@ -41,9 +41,13 @@ _KEYS = msgspec.msgpack.Decoder(_Keys)
 
 
 def keys_of(leaf: bytes) -> set[str]:
-    """What a leaf lists, by the keys that other documents have for it: file names, and `<kind>/<key>` for records of `v3`."""
+    """What a leaf lists, by the keys that other documents have for it: file names, and also `<kind>/<key>` for records of `v3`.
+
+    A document that knows no `v3` (CEP 12) names its packages as all others.
+    """
     found = _KEYS.decode(leaf)
-    return {*found.packages, *found.conda, *(f"{kind}/{key}" for kind, records in found.v3.items() for key in records)}
+    v3 = [(kind, key) for kind, records in found.v3.items() for key in records]
+    return {*found.packages, *found.conda, *(f"{kind}/{key}" for kind, key in v3), *(f"{key}.{kind}" for kind, key in v3)}
 
 
 class Cut:
