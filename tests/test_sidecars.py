@@ -17,6 +17,7 @@ from serving import server, serving
 from upstream import Html, Status, Upstream
 
 from snapmirror.conda import names, parts
+from snapmirror.conda.sidecars import Sidecars
 from snapmirror.digests import sha256
 
 if sys.version_info >= (3, 14):
@@ -235,6 +236,15 @@ def test_what_knows_no_revisions_names_packages_of_one_by_their_files(channel: C
     write(channel, "noarch/run_exports.json", {"info": {"subdir": "noarch", "version": 1}, "packages": {}, **exports})
     mirror.sync()
     assert read_document(mirror.tree("chan") / "noarch" / "run_exports.json") == read(channel, "noarch/run_exports.json")
+
+
+def test_a_document_does_without_the_parts_of_others(channel: Channel, mirror: Mirror) -> None:
+    mirror.sync()
+    reader = mirror.reader("chan/")
+    part = (reader.leaf("linux-64/tool") or b"").hex()
+    (mirror.store_path / "blobs" / part[:2] / part).unlink()
+    made = Sidecars().derive(reader, "noarch/run_exports.json")
+    assert json.loads(made) == read(channel, "noarch/run_exports.json")
 
 
 def test_sidecars_of_any_name_are_asked_for_at_the_root_and_in_subdirs(channel: Channel, mirror: Mirror) -> None:

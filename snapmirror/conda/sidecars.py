@@ -82,8 +82,8 @@ class Sidecars(Follower):
         """See Ecosystem.derive."""
         folder = document.rpartition("/")[0]
         found = (
-            leaf.decode(content)["documents"].get(document)
-            for name, content in ((name, reader.read_leaf(name) or b"") for name in reader.leaves)
+            leaf.decode(reader.read(part))["documents"].get(document)
+            for name, part in reader.leaves.items()
             if name.rpartition("/")[0] == folder
         )
         return parts.whole(reader.document.info[document], (part for part in found if part))
