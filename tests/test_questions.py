@@ -452,7 +452,8 @@ def test_what_no_solver_can_be_asked_is_passed_over(mirror: Mirror, channel: Cha
 
 
 def test_an_environment_asks_for_flags_extras_and_digests(mirror: Mirror, channel: Channel, tmp_path: Path) -> None:
-    channel.add(make_package("blas", flags=["cuda"], license_family="GPL"))
+    for new in (False, True):  # it is listed in `v3` as well
+        channel.add(make_package("blas", flags=["cuda"], license_family="GPL"), v3=new)
     channel.add(
         make_package("app", depends=["blas[flags=[cuda]]"], extra_depends={"more": ["tool"], "gone": ["absent"]}), v3=True
     )

@@ -181,7 +181,7 @@ class Solving(Environment):
         assert digest  # the solver has the package from there
         if (digest, file) not in self._held:
             content = reader.read(digest)
-            [sha256] = [one.sha256 for one in leaf.files(content) if one.name == file]
+            sha256 = next(one.sha256 for one in leaf.files(content) if one.name == file)  # `v3` may list it as well
             self._held[digest, file] = Held(sha256, self._records(content)[file])
         return self._held[digest, file]
 
