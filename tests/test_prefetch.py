@@ -162,6 +162,23 @@ def test_a_channel(tmp_path: Path, metadata: str) -> None:
             assert store.blobs.size(hashlib.sha256(tool.data).digest()) == len(tool.data)
 
 
+def test_a_lock_of_a_channel_that_names_the_older_of_two_formats(tmp_path: Path) -> None:
+    """Exactly its files, though of what specs need the newer format is enough."""
+    old, new, lib = make_package("tool", ext=".tar.bz2"), make_package("tool"), make_package("lib", ext=".tar.bz2")
+    with Upstream(tmp_path / "upstream") as upstream:
+        channel = Channel(upstream.root / "chan")
+        channel.add(old, new, lib, make_package("lib"))
+        channel.publish()
+        mirror = Mirror(tmp_path / "mirror")
+        mirror.add("chan", f"{upstream.url}/chan", download="on-demand")
+        mirror.sync()
+        upstream.clear()
+        lock = tmp_path / "explicit.txt"
+        lock.write_text(f"@EXPLICIT\nhttps://x.example/chan/noarch/{old.filename}#{old.record['md5']}\n")
+        mirror.run("prefetch", "chan", "--lock", str(lock), "--spec", "lib")
+        assert wheels(upstream) == ["lib-1.0-0.conda", old.filename]
+
+
 def test_a_channel_of_which_nothing_is_known(tmp_path: Path) -> None:
     """It says what is wrong with upstream, as long as nothing is held."""
     mirror = Mirror(tmp_path / "mirror")
