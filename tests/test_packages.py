@@ -165,6 +165,26 @@ def test_patches(mirror: Mirror, built: Path) -> None:
     assert mirror.sync(status=3).line("own/noarch", "version 7", "keeps its old state")
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [{"depends": ['lib[when="__unix"]']}, {"constrains": ["lib[flags=[cuda]]"]}, {"schema_version": 3}],
+    ids=["condition", "flags", "stated"],
+)
+def test_what_older_clients_can_not_read_is_where_they_do_not_look(keys: dict[str, Any], mirror: Mirror, built: Path) -> None:
+    """CEP 43, CEP 48: of one such record they would read no other."""
+    new = [make_package("new", ext=".tar.bz2", **keys), make_package("new", **keys)]
+    put(built, LIB, *new, make_package("old", depends=["lib[version='>=1']"]))
+    patch = {"patch_instructions_version": 1, "packages": {new[0].filename: {"license": "BSD"}}}
+    (built / "patch_instructions.json").write_text(json.dumps(patch))
+    mirror.sync()
+    found = mirror.repodata("own/noarch")
+    assert [*found["packages"], *found["packages.conda"]] == [LIB.filename, "old-1.0-0.conda"]
+    expected = [{new[0].stem: {**one.record, "license": "BSD"}} for one in new]
+    assert found["v3"] == dict(zip(("tar.bz2", "conda"), expected, strict=True))
+    assert found["info"]["repodata_revisions"] == {"v3": {"n_packages": 2}}
+    mirror.published()
+
+
 def test_files_can_be_linked(mirror: Mirror, built: Path) -> None:
     put(built, LIB)
     mirror.repos[0]["link"] = True

@@ -25,7 +25,9 @@ from ..errors import TransportError
 from ..readings import Notes, Upstream
 from . import patches
 from .flat import FlatReading
+from .leaf import texts
 from .settings import CondaRepo
+from .specs import dependency
 
 _ENDINGS = (".conda", ".tar.bz2")
 _INDEX = "info/index.json"
@@ -72,8 +74,11 @@ def read(repo: CondaRepo, subdir: str, upstream: Upstream) -> FlatReading:
             records["packages.conda" if name.endswith(".conda") else "packages"][name] = {**found, "subdir": subdir}
     for place in (folder, folder / subdir):
         patches.apply(records, place / "patch_instructions.json")
+    info: dict[str, Any] = {"subdir": subdir}
+    if v3 := _take_new(records):
+        records["v3"], info["repodata_revisions"] = v3, {"v3": {"n_packages": sum(map(len, v3.values()))}}
     own, above = (addresses.as_folder(place.as_uri()) for place in (folder / subdir, folder))
-    body = msgspec.json.encode({"info": {"subdir": subdir}, **records})
+    body = msgspec.json.encode({"info": info, **records})
     reading = FlatReading(f"{own}repodata.json", body, "", None)
     reading.bases = (own, above) if (folder / subdir).is_dir() else (above,)
     reading.invalid = invalid
@@ -95,6 +100,24 @@ def _check_for(subdir: str, found: _Found) -> _Found:
     if isinstance(found, dict) and found.get("subdir", subdir) != subdir:
         return f"its {_INDEX} says that it is for {found['subdir']}"
     return found
+
+
+def _take_new(records: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Take out what belongs into `v3` (CEP 48), {kind: {key: record}}: beside one such record older clients read none."""
+    v3: dict[str, dict[str, Any]] = {}
+    for section, ending in (("packages", ".tar.bz2"), ("packages.conda", ".conda")):
+        for file in [file for file, record in records[section].items() if _is_new(record)]:
+            v3.setdefault(ending[1:], {})[file.removesuffix(ending)] = records[section].pop(file)
+    return v3
+
+
+def _is_new(record: dict[str, Any]) -> bool:
+    """Whether a package says so itself, or needs what only newer clients can read."""
+    version = record.get("schema_version")
+    if isinstance(version, int) and version >= 3:
+        return True
+    needs = (*texts(record.get("depends")), *texts(record.get("constrains")))
+    return any((spec := dependency(text)) is not None and spec.is_new for text in needs if "[" in text)
 
 
 def _list(folder: Path) -> list[_Place]:

@@ -167,6 +167,13 @@ class Spec:
         """Whether, as a dependency, it holds only under a condition: `numpy[version="<2",when="python <3.9"]` (CEP 48)."""
         return self._spec.condition is not None
 
+    @property
+    def is_new(self) -> bool:
+        """Whether it has a part that came with `v3` (CEP 43 to 45): a client that does not know that can't read it."""
+        if self.first_of("condition", "extras"):
+            return True
+        return "flags=" in _PART.sub("", str(self._spec))  # py-rattler has no attribute for them
+
     def speaks_of(self, name: str) -> bool:
         """Whether it can match records of a name. name: in lower case"""
         if self._pattern is None:
