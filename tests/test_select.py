@@ -178,6 +178,15 @@ def test_each_rule_leaves_out_what_it_says(
     assert dropped[rule] == len(gone)
 
 
+def test_formats_leave_out_wheels_too(tmp_path: Path, upstream: Upstream, own: Channel) -> None:
+    """A channel may list them (CEP 48); no client of conda packages asked for them."""
+    wheel = {"name": "tool", "version": "3.0", "build": "py3", "build_number": 0, "fn": "tool-3.0-py3-none-any.whl"}
+    own.v3["whl"] = {"tool-3.0-py3": {**wheel, "sha256": "0" * 64, "size": 1, "depends": [], "subdir": "noarch"}}
+    own.publish()
+    files, dropped = kept(tmp_path, upstream, formats=["conda", "tar.bz2"])
+    assert (wheel["fn"] in files, dropped["formats"]) == (False, 2)
+
+
 def test_what_is_left_out_is_in_no_document_and_gives_404(mirror: Mirror, upstream: Upstream, own: Channel) -> None:
     mirror.sync()
     mirror.add("own", f"{upstream.url}/own", bz2=True, current_repodata=True, select={"include": ["lib"]})

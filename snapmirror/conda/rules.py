@@ -49,6 +49,7 @@ class Rules:
         """present: the time from which `min_age` is counted, UTC"""
         self._select = select
         self._exclude = Specs(select.exclude)
+        self._endings = tuple(f".{kind}" for kind in select.formats)
         self._after, self._before = _begin(select.after), _begin(select.before)
         self._max_size = units.parse_size(select.max_size) if select.max_size else None
         self._youngest = (present - units.parse_duration(select.min_age)).timestamp() if select.min_age else None
@@ -64,7 +65,7 @@ class Rules:
     def _rule(self, record: Listed) -> str | None:
         if self._exclude and self._exclude.match(record):
             return "exclude"
-        if self._select.formats and (kind := _format(record.file)) and kind not in self._select.formats:
+        if self._endings and not record.file.endswith(self._endings):
             return "formats"
         if self._after and (record.time or 0) < self._after:
             return "after"
@@ -112,7 +113,3 @@ def _top(values: Iterable[object], count: int) -> set[object]:
 def _begin(day: str) -> float | None:
     parsed = clock.parse_day(day)
     return clock.begin_of(parsed).timestamp() if parsed else None
-
-
-def _format(file: str) -> str | None:
-    return next((kind for kind in ("conda", "tar.bz2") if file.endswith(f".{kind}")), None)
