@@ -188,6 +188,8 @@ def test_formats_leave_out_wheels_too(tmp_path: Path, upstream: Upstream, own: C
 
 
 def test_what_is_left_out_is_in_no_document_and_gives_404(mirror: Mirror, upstream: Upstream, own: Channel) -> None:
+    own.extra = {"signatures": {package.filename: {"key": {"signature": "0"}} for package in ALL}}
+    own.publish()
     mirror.sync()
     mirror.add("own", f"{upstream.url}/own", bz2=True, current_repodata=True, select={"include": ["lib"]})
     assert "own/noarch: keeps 1 file; left out: 3 names that nothing needs" in mirror.sync("--dry-run", "own").out
@@ -195,6 +197,7 @@ def test_what_is_left_out_is_in_no_document_and_gives_404(mirror: Mirror, upstre
     found = {path for path in mirror.published() if path.startswith("own/noarch/") and path.endswith((".conda", ".tar.bz2"))}
     assert found == {f"own/noarch/{LIB.filename}"}
     assert mirror.listed("own/noarch") == {LIB.filename}
+    assert set(mirror.repodata("own/noarch")["signatures"]) == {LIB.filename}
 
 
 def test_dry_run_says_how_many_bytes_are_then_fetched(mirror: Mirror, upstream: Upstream, own: Channel) -> None:

@@ -81,6 +81,9 @@ class SelectedReading(Reading):
         self.info: dict[str, Any] = reading.info
         if has_counts(reading.info):
             self.info = counted(reading.info, [time_of(record.stated) for record in shelf.all_kept() if record.in_v3])
+        if isinstance(signed := reading.extra.get("signatures"), dict):  # of records, by file name (CEP 36, appendix A)
+            kept = {file for files in shelf.kept.values() for file in files}
+            self.extra = {**reading.extra, "signatures": {file: signed[file] for file in signed if file in kept}}
         #: {name: files that are kept}
         self._kept = {name: files for name in shelf.drafts if (files := shelf.kept.get(name.lower()))}
         self._drafts = {name: shelf.drafts[name] for name in self._kept}
