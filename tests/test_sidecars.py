@@ -186,8 +186,13 @@ def _blobs(mirror: Mirror) -> set[str]:
     return {path.name for path in (mirror.store_path / "blobs").rglob("*") if path.is_file()}
 
 
-def test_what_upstream_says_early_is_published_with_the_package(channel: Channel, mirror: Mirror) -> None:
-    """Its document was the same the day before, when nothing listed the package yet."""
+@pytest.mark.parametrize("fault", ["none", "notices.json"])
+def test_what_upstream_says_early_is_published_with_the_package(
+    fault: str, channel: Channel, mirror: Mirror, upstream: Upstream
+) -> None:
+    """Its document was the same the day before, when nothing listed the package yet. If another document can't be had on the
+    day that brings the package, it is so on the next.
+    """
     new = make_package("new")
     path = channel.root / "noarch" / "run_exports.json"
     document = read(channel, "noarch/run_exports.json")
@@ -197,6 +202,9 @@ def test_what_upstream_says_early_is_published_with_the_package(channel: Channel
     assert new.filename not in read_document(mirror.tree("chan") / "noarch/run_exports.json")["packages.conda"]
     channel.add(new)
     channel.publish()
+    upstream.fault(f"*/{fault}", Status(503))
+    mirror.sync(status=None)
+    upstream.heal()
     mirror.sync()
     assert read_document(mirror.tree("chan") / "noarch/run_exports.json") == document
 

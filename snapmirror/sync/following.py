@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 import msgspec
+from blake3 import blake3
 
 from .. import clock
 from ..ecosystem import Ecosystem, Follower, Repo
@@ -81,6 +82,28 @@ class FollowingSync(LaterSync):
         itself = msgspec.structs.replace(repo, download="eager", metadata="sync", allow=[], block=[])
         super().__init__(store, follower, itself, previous, others, publish)
         self._follower = follower
+
+    def read(self, http: Http, *, conditionally: bool = True) -> None:
+        """See DirectorySync.read. What is published was cut down to what the others listed then. If these were others before
+        this sync, for it failed in the last one or their index was read on request, upstream's is read again, changed or not.
+        """
+        same = self.store.index.notes([self._note]).get(self._note) == self._beside
+        super().read(http, conditionally=conditionally and same)
+
+    def remember(self) -> None:
+        """See DirectorySync.remember."""
+        super().remember()
+        if not self.problem:
+            self.store.index.put_notes({self._note: self._beside})
+
+    @property
+    def _note(self) -> str:
+        return f"beside {self.path}"
+
+    @property
+    def _beside(self) -> bytes:
+        """A digest of the others, as far as is known what they are going to be."""
+        return blake3(b"".join(other.digest or b"" for other in self._others)).digest()
 
     def _made(self, http: Http) -> Reading | None:
         if self.unchanged and any(other.changed for other in self._others):
