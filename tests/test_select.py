@@ -442,6 +442,35 @@ def test_lock_keeps_exactly_the_files_that_it_names(tmp_path: Path, upstream: Up
     assert kept(tmp_path, upstream, include_from=[lock])[0] == {NEWER.filename, LIB.filename}
 
 
+def test_a_lock_may_name_files_of_several_channels(tmp_path: Path, upstream: Upstream) -> None:
+    """As that of a project which takes packages from conda-forge and bioconda: each keeps its own, whoever is synced."""
+    lock = write_lock(tmp_path, "pixi", LIB, NEWER)
+    for name, package in (("one", LIB), ("other", NEWER)):
+        made = Channel(upstream.root / name)
+        made.add(package, OLD)
+        made.publish()
+    repos = [CondaRepo(path=name, upstream=f"{upstream.url}/{name}", select=Select(include_from=[lock])) for name in ("one", "other")]
+    with store_at(tmp_path / "store", ticking()) as store:
+        sync(store, *repos, only=["one"])
+        assert [listed(store, "noarch", repo.path) for repo in repos] == [{LIB.filename}, {NEWER.filename}]
+        write_lock(tmp_path, "pixi", LIB, NEWER, LARGE)
+        report = sync(store, *repos)
+        assert all(f"noarch/{LARGE.filename}: no repo" in (report.repos[repo.path].problem or "") for repo in repos)
+
+
+def test_channels_that_include_from_an_environment_do_not_wait_for_each_other(tmp_path: Path, upstream: Upstream) -> None:
+    (tmp_path / "environment.yml").write_text("name: x\ndependencies:\n- lib\n")
+    select = Select(include_from=[str(tmp_path / "environment.yml")])
+    for name in ("one", "other"):
+        made = Channel(upstream.root / name)
+        made.add(LIB, OLD)
+        made.publish()
+    upstream.fault("/other/*", Status(403))
+    with store_at(tmp_path / "store") as store:
+        sync(store, *(CondaRepo(path=name, upstream=f"{upstream.url}/{name}", select=select) for name in ("one", "other")))
+        assert listed(store, "noarch", "one") == {LIB.filename}
+
+
 def test_environment_file_keeps_its_specs_and_all_that_they_need(tmp_path: Path, upstream: Upstream, own: Channel) -> None:
     file = tmp_path / "environment.yml"
     file.write_text("name: x\nchannels: [own]\ndependencies:\n  - own::tool >=2\n  - pip:\n    - six\n")

@@ -105,9 +105,9 @@ class Conda(Ecosystem):
         """See Ecosystem.date."""
         return leaf.date(leaf_, seen)
 
-    def selected_with(self, repo: CondaRepo) -> Sequence[str]:
-        """See Ecosystem.selected_with."""
-        return repo.select.dependencies_from
+    def selected_with(self, repo: CondaRepo, others: Collection[CondaRepo]) -> Sequence[str]:
+        """See Ecosystem.selected_with. A file that a lock names may be in any of the channels that include from it."""
+        return [*repo.select.dependencies_from, *(other.path for other in others if repo.includes_with(other))]
 
     def select(
         self, repos: Mapping[str, CondaRepo], readings: Mapping[tuple[str, str], Reading], present: datetime

@@ -15,6 +15,8 @@ from .parts import BY_FILE, CHANNELDATA, NOTICES
 #: CEP 26, and underscores
 _SUBDIR = re.compile(r"noarch|[a-z0-9]+-[a-z0-9_]+")
 _SIDECAR = re.compile(r"\*\.[A-Za-z0-9._-]{1,40}|[A-Za-z0-9_][A-Za-z0-9._-]{,200}")
+#: the key of an environment.yml that no lock has at its top level
+_ENVIRONMENT = re.compile(r"^dependencies\s*:", re.MULTILINE)
 
 Format = Literal["conda", "tar.bz2"]
 
@@ -75,6 +77,14 @@ def _check_specs(specs: list[str]) -> None:
             raise ValueError(f"{text!r} is no MatchSpec: {error}") from None
         if foreign:
             raise ValueError(f"{text!r} names {foreign}, which says nothing of a record in this channel")
+
+
+def _may_be_lock(file: str) -> bool:
+    """Whether a file is no environment.yml: of that each channel keeps what it has."""
+    try:
+        return not _ENVIRONMENT.search(Path(file).read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return False
 
 
 class Channel(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
@@ -155,6 +165,11 @@ class CondaRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
                 raise ValueError(f"dependencies_from names {name!r}, and of neither may the metadata be on request")
             if other.offline != self.offline:
                 raise ValueError(f"{name!r}, which dependencies_from names, and this repo must both be offline, or neither")
+
+    def includes_with(self, other: "CondaRepo") -> bool:
+        """Whether another channel includes from a lock from which this one does, and both are read by syncs."""
+        read = all(not repo.offline and repo.metadata == "sync" for repo in (self, other))
+        return read and any(map(_may_be_lock, set(self.select.include_from) & set(other.select.include_from)))
 
     def _repo_of(self, channel: Channel) -> "CondaRepo":
         upstreams = [addresses.as_folder(upstream) + channel.name for upstream in self.upstreams]

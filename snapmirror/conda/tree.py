@@ -43,6 +43,6 @@ class CondaTree(Conda):
         """See Ecosystem.ages."""
         return False
 
-    def selected_with(self, repo: CondaRepo) -> Sequence[str]:
+    def selected_with(self, repo: CondaRepo, others: Collection[CondaRepo]) -> Sequence[str]:
         """See Ecosystem.selected_with."""
         return ()

@@ -115,8 +115,12 @@ class Reads(Protocol):
 
     # Repos that depend on each other
 
-    def selected_with(self, repo: Any) -> Collection[str]:
-        """Paths of the other repos that keep what this repo needs. All of them are read and selected together."""
+    def selected_with(self, repo: Any, others: Collection[Any]) -> Collection[str]:
+        """Paths of the other repos on which it depends what this one keeps, or the other way round. All of them are read and
+        selected together.
+
+        others: those that are configured beside it, of its kind
+        """
         return ()
 
     def merged(self, repo: Any) -> Sequence[str]:

@@ -21,7 +21,7 @@ def together(repos: Sequence[Repo], configured: Sequence[Repo], ecosystems: Mapp
     links = {
         (repo.path, other)
         for repo in configured
-        for other in (*ecosystems[repo.kind].selected_with(repo), *ecosystems[repo.kind].merged(repo))
+        for other in (*_selected_with(ecosystems[repo.kind], repo, configured), *ecosystems[repo.kind].merged(repo))
     }
     found: list[list[Repo]] = []
     for repo in repos:
@@ -42,11 +42,15 @@ def parts(
     All of them if one repo keeps something for another's sake, else those of each repo that selects; the rest alone.
     directories: by path of their repo
     """
-    if any(ecosystem.selected_with(repo) for repo in repos):
+    if any(_selected_with(ecosystem, repo, repos) for repo in repos):
         return [[one for own in directories.values() for one in own]]
     selecting = {repo.path for repo in repos if ecosystem.selects(repo)}
     whole = [own for path, own in directories.items() if path in selecting]
     return whole + [[one] for path, own in directories.items() if path not in selecting for one in own]
+
+
+def _selected_with(ecosystem: Ecosystem, repo: Repo, configured: Sequence[Repo]) -> Collection[str]:
+    return ecosystem.selected_with(repo, [other for other in configured if other.kind == repo.kind and other is not repo])
 
 
 class Group:
