@@ -422,7 +422,8 @@ def write_lock(folder: Path, form: str, *packages: Package) -> str:
     elif form == "conda-lock":
         entries = [
             {"name": package.record["name"], "version": package.record["version"], "manager": "conda", "platform": "linux-64",
-             "dependencies": {}, "url": url, "hash": {"sha256": sum_}, "category": "main", "optional": False}
+             "dependencies": {}, "url": url, "hash": {"md5": package.record["md5"], "sha256": sum_},
+             "category": "main", "optional": False}
             for package, url, sum_ in zip(packages, urls, sums, strict=True)
         ]  # fmt: skip
         metadata = {"content_hash": {"linux-64": "0"}, "channels": [{"url": "own", "used_env_vars": []}],
@@ -431,13 +432,21 @@ def write_lock(folder: Path, form: str, *packages: Package) -> str:
     else:
         environments = {"default": {"channels": [{"url": "https://example.org/own/"}],
                                     "packages": {"linux-64": [{"conda": url} for url in urls]}}}  # fmt: skip
-        records = [{"conda": url, "sha256": sum_} for url, sum_ in zip(urls, sums, strict=True)]
+        stated = zip(urls, packages, strict=True)
+        records = [{"conda": url, "sha256": one.record["sha256"], "md5": one.record["md5"]} for url, one in stated]
         path.write_text(json.dumps({"version": 6, "environments": environments, "packages": records}))
     return str(path)
 
 
-@pytest.mark.parametrize("form", ["explicit", "conda-lock", "pixi"])
-def test_lock_keeps_exactly_the_files_that_it_names(tmp_path: Path, upstream: Upstream, own: Channel, form: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "lost"), [("explicit", []), ("conda-lock", []), ("pixi", []), ("conda-lock", ["sha256"]), ("pixi", ["sha256"])]
+)
+def test_lock_keeps_exactly_the_files_that_it_names(
+    tmp_path: Path, upstream: Upstream, own: Channel, form: str, lost: list[str]
+) -> None:
+    """If upstream states no SHA-256, the MD5 of the lock tells: made from a mirror, which computes them, it has both."""
+    own.hotfix(LIB.filename, drop=lost)
+    own.publish()
     lock = write_lock(tmp_path, form, NEWER, LIB)
     assert kept(tmp_path, upstream, include_from=[lock])[0] == {NEWER.filename, LIB.filename}
 
@@ -449,7 +458,9 @@ def test_a_lock_may_name_files_of_several_channels(tmp_path: Path, upstream: Ups
         made = Channel(upstream.root / name)
         made.add(package, OLD)
         made.publish()
-    repos = [CondaRepo(path=name, upstream=f"{upstream.url}/{name}", select=Select(include_from=[lock])) for name in ("one", "other")]
+    repos = [
+        CondaRepo(path=name, upstream=f"{upstream.url}/{name}", select=Select(include_from=[lock])) for name in ("one", "other")
+    ]
     with store_at(tmp_path / "store", ticking()) as store:
         sync(store, *repos, only=["one"])
         assert [listed(store, "noarch", repo.path) for repo in repos] == [{LIB.filename}, {NEWER.filename}]

@@ -16,12 +16,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from ..digests import Digest
 from ..readings import Draft, Reading
 from .listed import Listed, listed
 from .names import leaf_of
 from .rules import RULES, Rules, Specs
-from .specs import dependency
+from .specs import Locked, dependency
 
 #: {name: specs}
 _Texts = dict[str, list[str]]
@@ -102,8 +101,8 @@ class Wanted(NamedTuple):
 
     #: none: everything, or the files alone if there are some
     include: Specs
-    #: {directory: {file: SHA-256, or else MD5, if known}}, to be kept exactly
-    files: Mapping[str, Mapping[str, Digest | None]]
+    #: {directory: {file: its hashes}}, to be kept exactly
+    files: Mapping[str, Mapping[str, Locked]]
     #: whether also what kept records depend on
     dependencies: bool
 
@@ -147,7 +146,7 @@ class Closure:
             shelf.read(by_name)
             for name, found in by_name.items():
                 for record in shelf.records(name):
-                    if record.file in found and files[record.file] in (None, record.sha256, record.md5):
+                    if record.file in found and files[record.file].allows(record.sha256, record.md5):
                         yield from self._keep(name, shelf, record)
 
     def _include(self) -> Iterator[Listed]:

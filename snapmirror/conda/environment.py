@@ -68,14 +68,12 @@ class Lock(Environment):
         before, self._known = self._known, {}
         for directory, wanted in self._files.items():
             readers = {repo: reader for (repo, name), reader in directories.items() if name == directory}
-            for file, digest in wanted.items():
+            for file, sums in wanted.items():
                 listings = {
                     repo: found for repo, reader in readers.items() if (found := self._look(directory, reader, file, before))
                 }
                 right = {
-                    (repo, directory, file): held
-                    for repo, (held, md5) in listings.items()
-                    if digest is None or digest in (held.sha256, md5)
+                    (repo, directory, file): held for repo, (held, md5) in listings.items() if sums.allows(held.sha256, md5)
                 }
                 if right:
                     files[f"{directory}/{file}"] = right

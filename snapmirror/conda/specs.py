@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from rattler import BuildString, LockFile, MatchSpec, PackageRecord, Version
 from rattler.exceptions import InvalidMatchSpecError, InvalidPackageNameError, InvalidVersionError
@@ -221,14 +221,26 @@ def dependency(text: str) -> Spec | None:
         return None
 
 
-def locked(lock: Path) -> Iterator[tuple[str, bytes | None]]:
-    """URL and SHA-256, else MD5, if stated, of every conda package in a pixi.lock or conda-lock.yml.
+class Locked(NamedTuple):
+    """The hashes that a lock states of a file."""
+
+    sha256: bytes | None = None
+    md5: bytes | None = None
+
+    def allows(self, sha256: bytes | None, md5: bytes | None) -> bool:
+        """Whether the file of a record with these hashes is meant: the SHA-256 decides if both state one, else the MD5."""
+        both = [(one, other) for one, other in zip(self, (sha256, md5), strict=True) if one and other]
+        return both[0][0] == both[0][1] if both else not any(self)
+
+
+def locked(lock: Path) -> Iterator[tuple[str, Locked]]:
+    """URL and hashes of every conda package in a pixi.lock or conda-lock.yml.
 
     Raises ValueError for other files. The formats are those of pixi and conda-lock; py-rattler knows their versions.
     """
     try:
         for _, environment in LockFile.from_path(lock).environments():
             for records in environment.conda_repodata_records().values():
-                yield from ((record.url, record.sha256 or record.md5) for record in records)
+                yield from ((record.url, Locked(record.sha256, record.md5)) for record in records)
     except Exception as error:  # py-rattler promises no types; whatever it is, the file can't be used
         raise ValueError(str(error)) from None

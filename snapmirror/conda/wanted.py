@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 import yaml
 
-from ..digests import Digest
 from ..errors import SelectionError
 from .closure import Shelf
 from .settings import CondaRepo
-from .specs import Spec, locked
+from .specs import Locked, Spec, locked
 
 #: a SHA-256, or an MD5
 _HASH = re.compile(r"(?:sha256:)?([0-9a-f]{64})|([0-9a-f]{32})")
@@ -33,8 +32,8 @@ class Included(NamedTuple):
     """What one file asks for, or what all files of one repo ask for together."""
 
     specs: list[str]
-    #: {directory: {file: SHA-256, or else MD5, if known}}
-    files: dict[str, dict[str, Digest | None]]
+    #: {directory: {file: its hashes}}
+    files: dict[str, dict[str, Locked]]
     #: of an environment file, as it names them
     channels: Sequence[str] = ()
 
@@ -140,19 +139,19 @@ def _specs(dependencies: list[object]) -> list[str]:
     return specs
 
 
-def _explicit(text: str) -> Iterable[tuple[str, Digest | None]]:
+def _explicit(text: str) -> Iterable[tuple[str, Locked]]:
     for line in text.splitlines():
         url, _, digest = line.strip().partition("#")
         if "://" in url:
             found = _HASH.fullmatch(digest)
-            yield url, bytes.fromhex(found[1] or found[2]) if found else None
+            yield url, Locked(*(bytes.fromhex(one) if one else None for one in found.groups())) if found else Locked()
 
 
-def _of_urls(locked_: Iterable[tuple[str, Digest | None]]) -> Included:
-    files: dict[str, dict[str, Digest | None]] = {}
-    for url, digest in locked_:
+def _of_urls(locked_: Iterable[tuple[str, Locked]]) -> Included:
+    files: dict[str, dict[str, Locked]] = {}
+    for url, sums in locked_:
         directory, _, file = urllib.parse.unquote(urllib.parse.urlsplit(url).path).rpartition("/")
-        files.setdefault(directory.rpartition("/")[2], {})[file] = digest
+        files.setdefault(directory.rpartition("/")[2], {})[file] = sums
     if not files:
         raise ValueError("it names no package")
     return Included([], files)
