@@ -246,6 +246,16 @@ def test_what_knows_no_revisions_names_packages_of_one_by_their_files(channel: C
     assert read_document(mirror.tree("chan") / "noarch" / "run_exports.json") == read(channel, "noarch/run_exports.json")
 
 
+@pytest.mark.parametrize("instructions", [{"remove": ["bad-1.0-0.tar.bz2"]}, {}], ids=["removals alone", "none"])
+def test_patch_instructions_need_not_change_any_record(instructions: dict[str, Any], channel: Channel, mirror: Mirror) -> None:
+    mirror.sync()
+    write(channel, "noarch/patch_instructions.json", {"patch_instructions_version": 1, **instructions})
+    mirror.sync()
+    left = {key: [] for key in instructions}  # the file is not listed
+    found = read_document(mirror.tree("chan") / "noarch" / "patch_instructions.json")
+    assert found == {"patch_instructions_version": 1, **left}
+
+
 def test_a_document_does_without_the_parts_of_others(channel: Channel, mirror: Mirror) -> None:
     mirror.sync()
     reader = mirror.reader("chan/")

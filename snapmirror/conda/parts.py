@@ -70,7 +70,7 @@ class Cut:
             fit_numbers(self.skeleton)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"can't be parsed: {error}") from None
-        if not maps:
+        if not (maps or lists or "patch_instructions_version" in top):  # nothing may be left to patch
             raise ValueError("has no packages")
         self.skeleton |= {section: {} for section in maps} | {key: [] for key in lists}
         if v3:
