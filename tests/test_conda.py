@@ -173,6 +173,20 @@ def test_file_names_that_are_let_in(file: str, problem: str | None) -> None:
     assert problem is None or problem in str(found)
 
 
+@pytest.mark.parametrize(
+    ("url", "file", "published"),
+    [
+        ("https://x.example/torch-2.0%2Bcpu-py3.whl#sha256=0", "torch-2.0+cpu-py3.whl", "torch-2.0+cpu-py3.whl"),
+        ("../torch%2525.whl?a=/b", "torch%25.whl", "torch%2525.whl"),
+    ],
+)
+def test_a_wheel_that_only_its_address_names(url: str, file: str, published: str) -> None:
+    wheel = {**RECORD, "name": "torch", "url": url}
+    [draft] = read({"v3": {"whl": {"torch-2.0-py3": wheel}}}).drafts(["torch"])
+    assert [one.name for one in (*draft.files, *leaf.files(draft.content))] == [file, file]
+    assert leaf.decode(draft.content)["v3"]["whl"]["torch-2.0-py3"]["url"] == published
+
+
 def test_current_repodata_lists_the_newest_and_what_it_needs(tmp_path: Path) -> None:
     channel = Channel(tmp_path / "channel")
     channel.add(

@@ -5,7 +5,7 @@ upstream has it, `"v3": {kind: {key: record}}` (CEP 48). A record is that of rep
 as raw bytes (CEP 16). Keys that we don't know are kept. What we change in a record is no more than this:
 
 sha256              added once it is computed, if upstream states none
-url                 becomes the name of the file, wherever that is: clients fetch it from us
+url                 becomes the name of the file, as a URL, wherever that is: clients fetch it from us
 indexed_timestamp   added if the configuration says so and upstream states none (CEP 47)
 legacy_bz2_md5      hexadecimal digits, as clients read it in shards too
 numbers             integers beyond 64 bits become floats, for MessagePack has none
@@ -189,7 +189,7 @@ def _elsewhere(record: Record, file: str, base: str) -> str | None:
     if not isinstance(record["url"], str):
         return None
     stated = addresses.redact(addresses.join(base, record["url"]))
-    record["url"] = file
+    record["url"] = addresses.file_url("", file)
     return stated if stated != addresses.redact(addresses.file_url(base, file)) else None
 
 

@@ -1,6 +1,7 @@
 """File names of conda packages (CEP 26): `name-version-build.conda` or `.tar.bz2`; which we let in, and what they tell."""
 
 import re
+from urllib.parse import unquote
 
 #: bytes (CEP 26); it also keeps the name of a partial download under the 255 bytes that file systems allow
 LONGEST = 211
@@ -57,5 +58,5 @@ def v3_file(kind: str, key: str, record: dict[str, object]) -> str:
         return stated
     url = record.get("url")
     if kind == "whl" and isinstance(url, str):
-        return url.partition("?")[0].partition("#")[0].rsplit("/", 1)[-1]
+        return unquote(url.partition("?")[0].partition("#")[0].rsplit("/", 1)[-1])
     return f"{key}.{kind}"
