@@ -23,13 +23,19 @@ class Specs:
             if spec.name is not None:
                 self._exact.setdefault(spec.name, []).append(spec)
         self._patterns = [spec for spec in specs if spec.name is None]
+        #: what was found of names: a channel has a hundred records of each, and to ask a pattern takes 15 us
+        self._known: dict[str, list[Spec]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._exact or self._patterns)
 
     def of(self, name: str) -> list[Spec]:
         """Those that can match records of a name."""
-        return [*self._exact.get(name.lower(), ()), *(spec for spec in self._patterns if spec.speaks_of(name))]
+        found = self._known.get(name)
+        if found is None:
+            spoken = (spec for spec in self._patterns if spec.speaks_of(name))
+            found = self._known[name] = [*self._exact.get(name.lower(), ()), *spoken]
+        return found
 
     def names(self, known: Collection[str]) -> set[str]:
         """Those of the known names of which one of them can match records."""
