@@ -318,6 +318,13 @@ def test_a_file_is_collected_before_its_first_client_reads_it(tmp_path: Path) ->
         puller = Puller(store, Download(), hosts_of(store))
         transfer = puller.follow(source, Origin("files"))
         await transfer.end()
+        first, second = transfer.open(), transfer.open()
+        assert first is not None
+        assert second is not None
+        os.lseek(first, 1000, os.SEEK_SET)
+        assert os.lseek(second, 0, os.SEEK_CUR) == 0  # where one client has got to is not where another one is
+        os.close(first)
+        os.close(second)
         assert store.blobs.delete(digest)
         (store.layout.incoming / source.content).write_bytes(data[:-1] + b"?")
         descriptor = transfer.open()

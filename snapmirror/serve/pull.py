@@ -355,12 +355,14 @@ class Transfer:
 
     def open(self) -> int | None:
         """Open the file as far as it is there, the right one if that is known; None if there is none yet."""
-        if self._opened is not None:
-            return os.dup(self._opened)
         for path in (self._partial, self._blob):
             with contextlib.suppress(FileNotFoundError):
-                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        return None
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                if self.right in (None, identity(os.fstat(descriptor))):
+                    return descriptor
+                os.close(descriptor)
+        # By its path, if it still has one: what is made by dup has one position for all, and sendfile moves it.
+        return None if self._opened is None else os.dup(self._opened)
 
 
 def identity(status: os.stat_result) -> _Identity:
