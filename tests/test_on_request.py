@@ -488,6 +488,28 @@ def test_a_channel_of_which_a_part_fails(tmp_path: Path) -> None:
         assert len(kept) == 4  # repodata.json and the index of shards of both subdirs, as they are now
 
 
+def test_a_repo_below_a_channel_that_is_read_on_request(tmp_path: Path) -> None:
+    """It is answered as it was synced: the channel's upstream is not asked for it, and may have gone."""
+    with Upstream(tmp_path / "upstream") as upstream:
+        for path in ("chan", "label"):
+            channel = Channel(upstream.root / path)
+            channel.add(make_package("tool"))
+            channel.publish()
+        mirror = Mirror(tmp_path / "mirror")
+        mirror.add("chan", f"{upstream.url}/chan", subdirs=["noarch"], download="on-demand", metadata="on-request")
+        mirror.add("chan/label/dev", f"{upstream.url}/label", subdirs=["noarch"])
+        mirror.sync()
+        upstream.clear()
+        upstream.fault("*", Status(404))
+        with server(mirror.config) as (url, _):
+            for selector in ("current", mirror.snapshots()[0]):
+                base = f"{url}/{selector}/chan/label/dev/noarch"
+                answer = requests.get(f"{base}/repodata.json", timeout=20)
+                assert (answer.status_code, "Warning" in answer.headers) == (200, False)
+                assert "is not in chan/label/dev" in requests.get(f"{base}/none.json", timeout=20).text
+        assert upstream.paths() == []
+
+
 def test_what_may_not_be_asked_for(mirror: Mirror, index: Index) -> None:
     """Upstream does not learn the name; what is held is answered."""
     with server(mirror.config) as (url, _):

@@ -215,9 +215,11 @@ class Server:
         if segments and self._present.resolver.view.catalog.is_selector(segments[0]):
             selector, *segments = segments
         for length in range(len(segments), 0, -1):
-            if ecosystem := self._live_repos.get("/".join(segments[:length])):
+            repo = "/".join(segments[:length])
+            if repo in self._origins:  # the longest: one below a repo with metadata on request may have its own otherwise
                 inner = "/".join([*segments[length:], *([""] if folder else [])])
-                return _Asked(selector, "/".join(segments[:length]), inner, ecosystem.wanted_by(inner))
+                ecosystem = self._live_repos.get(repo)
+                return _Asked(selector, repo, inner, ecosystem.wanted_by(inner)) if ecosystem else None
         return None
 
     def _may_ask(self, asked: _Asked) -> bool:
