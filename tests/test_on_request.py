@@ -510,6 +510,25 @@ def test_a_repo_below_a_channel_that_is_read_on_request(tmp_path: Path) -> None:
         assert upstream.paths() == []
 
 
+def test_a_channel_below_another_whose_upstream_fails(tmp_path: Path) -> None:
+    """That nothing of it is held does not mean that there is no such channel, though the one above it is there and lacks it."""
+    with Upstream(tmp_path / "upstream") as upstream:
+        channel = Channel(upstream.root / "chan")
+        channel.add(make_package("tool"))
+        channel.publish()
+        mirror = Mirror(tmp_path / "mirror")
+        mirror.settings["download"] |= {"retries": 0}
+        for path in ("chan", "chan/main"):
+            mirror.add(path, f"{upstream.url}/{path}", subdirs=["noarch"], download="on-demand", metadata="on-request")
+        mirror.write()
+        upstream.fault("/chan/main/*", Status(503))
+        with server(mirror.config) as (url, _):
+            assert requests.get(f"{url}/current/chan/noarch/repodata.json", timeout=20).status_code == 200
+            for file in ("repodata.json", "tool-1.0-0.conda"):
+                answer = requests.get(f"{url}/current/chan/main/noarch/{file}", timeout=20)
+                assert (answer.status_code, "chan/main: nothing is held" in answer.text) == (502, True)
+
+
 def test_what_may_not_be_asked_for(mirror: Mirror, index: Index) -> None:
     """Upstream does not learn the name; what is held is answered."""
     with server(mirror.config) as (url, _):

@@ -274,11 +274,13 @@ class Server:
         """Answer with what is known by now. Where upstream could not be asked, it is not said that there is no such thing."""
         if known:
             self._watch.renew()  # this process, or another one, may have read something
+        present = self._look(path)
         try:
-            return await self._sender.send(request, path, self._look(path))
+            return await self._sender.send(request, path, present)
         except Refused as refused:
             stale, name = known.stale if known else None, asked.want.name
-            if not known or not stale or refused.status != 404 or (refused.place and not name):
+            held = refused.place and asked.repo in present.resolver.view.answering.repos  # or it is a repo above that lacks it
+            if not known or not stale or refused.status != 404 or (held and not name):
                 refused.cache = known or refused.cache
                 raise
             unknown = Refused(stale.status, f"{name or asked.repo}: nothing is held, and {stale.problem}")
