@@ -561,6 +561,24 @@ def test_a_record_that_cannot_be_read_does_not_take_the_server_down(built: Built
         eventually(lambda: server.get("/-/readyz").status_code == 200)
 
 
+def test_a_store_whose_disk_is_gone_is_told_apart_from_a_fault(built: Built) -> None:
+    """What is known is served, all else is a 503 that says why; and metrics tell it to who watches."""
+    built.publish({"main": {"noarch": [OLD]}})
+    aside = built.root.with_name("aside")
+    with served(built) as server:
+        assert server.get("/current/main/noarch/repodata.json").status_code == 200
+        built.root.rename(aside)
+        for path in ("/-/page/health", "/-/api/v1/health", "/-/copies.json"):
+            answer = server.get(path)
+            assert (answer.status_code, "the store can't be read: No such file" in answer.text) == (503, True), path
+        assert server.get("/current/main/noarch/repodata.json").status_code == 200
+        told = server.get("/-/metrics").text
+        assert "\nsnapmirror_store_readable 0.0\n" in told
+        assert 'snapmirror_http_requests_total{cache="-",repo="main"' in told
+        aside.rename(built.root)
+        eventually(lambda: "\nsnapmirror_store_readable 1.0\n" in server.get("/-/metrics").text)
+
+
 def test_an_empty_store_is_healthy_but_not_ready(built: Built) -> None:
     with served(built) as server:
         assert server.get("/-/healthz").status_code == 200

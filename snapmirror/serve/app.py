@@ -143,9 +143,10 @@ class Server:
         except Refused as refused:
             reply = problem(request, refused.status, refused.problem, refused.place, *refused.fields)
             reply.cache = refused.cache
-        except SnapmirrorError as error:
-            _log.error("%s", error)
-            reply = problem(request, 503, str(error))
+        except (SnapmirrorError, OSError) as error:
+            said = str(error) if isinstance(error, SnapmirrorError) else f"the store can't be read: {error.strerror or error}"
+            _log.error("%s", said)
+            reply = problem(request, 503, said)
         except Exception:
             _log.exception("%s %s", request.method, redact(request.raw_path))
             reply = problem(request, 500, "internal error; the server's log says more")

@@ -92,17 +92,19 @@ class Metrics:
     def _families(self, view: View, problem: str) -> Iterator[Metric]:
         yield _gauge("info", "What answers.", {(version(),): 1}, ("version",))
         yield from _counted(self._regions.totals())
-        yield from self._runs()
-        yield from self._disk()
+        for part in (self._runs(), self._left_alone(), self._disk(), self._state(view)):
+            try:
+                yield from part
+            except (DamagedError, OSError) as error:  # what was counted is told all the same
+                problem = problem or str(error)
+                _log.error("metrics: %s", error)
+        yield _gauge("store_readable", "Whether the snapshots can be read.", {(): 0 if problem else 1})
+
+    def _left_alone(self) -> Iterator[Metric]:
+        """What this and other processes have noted of hosts."""
         until, now = "Hosts that are left alone because they failed again and again.", clock.to_id(self._store.now())
         blocked = {(one.host,): 1 for one in self._store.live.blocked() if one.until > now}
         yield _gauge("upstream_left_alone", until, blocked, ("host",))
-        try:
-            yield from self._state(view)
-        except (DamagedError, OSError) as error:
-            problem = problem or str(error)
-            _log.error("metrics: %s", error)
-        yield _gauge("store_readable", "Whether the snapshots can be read.", {(): 0 if problem else 1})
 
     def _state(self, view: View) -> Iterator[Metric]:
         """What the snapshots say."""
