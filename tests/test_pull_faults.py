@@ -368,6 +368,27 @@ def test_all_places_are_taken(tmp_path: Path) -> None:
             assert [client.result().content for client in first] == [busy.data for busy in many]
 
 
+def test_files_that_wait_for_their_turn_take_no_time(tmp_path: Path) -> None:
+    """Of an upstream that is slow, however many are asked for."""
+    files = [File(f"{number}", 1, hashlib.sha256(b"%d" % number).digest(), None) for number in range(200)]
+
+    async def wait(store: Store, port: int) -> float:
+        """The part of the time that it takes to wait."""
+        puller = Puller(store, Download(retries=0, min_free="0%"), hosts_of(store))
+        for file in files:
+            puller.follow(Source(file, (f"http://127.0.0.1:{port}/",)), Origin("files"))
+        await asyncio.sleep(0.4)
+        began, used = time.monotonic(), time.process_time()
+        await asyncio.sleep(0.3)
+        part = (time.process_time() - used) / (time.monotonic() - began)
+        await puller.close()
+        return part
+
+    Store.create(tmp_path / "store")
+    with Store.open(tmp_path / "store", write=True) as store, socket.create_server(("127.0.0.1", 0)) as silent:
+        assert asyncio.run(wait(store, silent.getsockname()[1])) < 0.1
+
+
 @pytest.mark.parametrize("size", [40_000, 300_000])
 def test_who_was_told_a_wrong_size_does_not_wait_for_bytes_that_never_come(tmp_path: Path, size: int) -> None:
     """Two repos list the same bytes, one with a wrong size, and the file is just coming in for the other."""

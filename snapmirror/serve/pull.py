@@ -219,9 +219,11 @@ class Transfer:
         """Try to fetch it. Whether the store has it now; if not, another process is fetching it."""
         host = host_name(self.source.urls[0])
         fetching = asyncio.ensure_future(self._means.turns.run(host, self._fetch))
+        pause = _TICK
         while not fetching.done() and self._asked is None:  # another process may fetch it before it is our turn
-            await asyncio.wait({fetching}, timeout=_TICK)
+            await asyncio.wait({fetching}, timeout=pause)
             self._look()
+            pause = min(2 * pause, _LOOKS * _TICK)  # hundreds may wait, and their looks take the time of those who have a turn
         try:
             await fetching
         except LockedError:
