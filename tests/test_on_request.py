@@ -21,11 +21,13 @@ from channels import Channel, make_package
 from mirror import Mirror
 from pypi_index import JSON, Index
 from serving import server
+from test_serve import Clock
 from upstream import Call, Html, Stall, Status, Upstream
 from wheels import wheel
 
 from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.ecosystem import Want
+from snapmirror.errors import TransportError
 from snapmirror.pypi import PypiRepo
 from snapmirror.readings import File
 from snapmirror.serve.answers import Refused
@@ -147,6 +149,37 @@ def test_what_is_not_there_is_asked_for_once_in_a_while(mirror: Mirror, index: I
         assert _when_asked(index, url, "flask") == ["flask 200"]
         assert time.monotonic() - began > 1
         assert files(page(url, "flask")) == ["flask-1.0-py3-none-any.whl"]
+
+
+def test_a_clock_that_was_ahead(index: Index, tmp_path: Path) -> None:
+    """When it is set back, what upstream said meanwhile, or failed to, is not believed for all that time."""
+    repo = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", download="on-demand", metadata="on-request")
+    origins, clock = origins_of(ECOSYSTEMS, [repo]), Clock("20261120T090000Z")
+    settings = Download(retries=0, min_free="0%")
+    lost = Source(File("lost", 1, bytes(32), None), (f"{index.url}/lost",))
+
+    async def ask(store: Store) -> None:
+        live, hosts = LiveMetadata(store, ECOSYSTEMS, [repo], lambda: Http(settings, print)), hosts_of(store)
+        fresh, puller = Fresh(store, live, origins), Puller(store, settings, hosts)
+        await fresh.freshen("pypi", Want("six", itself=True))
+        await puller.follow(lost, origins["pypi"]).end()
+        with pytest.raises(Refused):
+            puller.check(lost, origins["pypi"])
+        for _ in range(4):
+            hosts.note("http://ill.example/", TransportError("http://ill.example/", "fails"))
+        with pytest.raises(TransportError):
+            hosts.check("http://ill.example/")
+        clock.set("20261120T010000Z")
+        assert (await fresh.freshen("pypi", Want("six", itself=True))).status == "revalidated"
+        assert (await fresh.freshen("pypi", Want("six", itself=True))).status == "hit"
+        puller.check(lost, origins["pypi"])
+        hosts.check("http://ill.example/")
+        fresh.close()
+        await puller.close()
+
+    Store.create(tmp_path / "store")
+    with Store.open(tmp_path / "store", write=True, now=clock) as store:
+        asyncio.run(ask(store))
 
 
 def test_what_is_not_there_takes_little_memory(index: Index, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

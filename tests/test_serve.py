@@ -269,6 +269,8 @@ def test_a_day_that_has_not_ended_says_so(built: Built) -> None:
         assert provisional("20261120T110000Z") is None
         built.clock.set("20261121T000000Z")
         eventually(lambda: provisional("2026-11-20") is None)
+        built.clock.set("20261120T120000Z")  # it was ahead
+        eventually(lambda: provisional("2026-11-20") == "until 20261120T235959Z")
 
 
 def test_what_resolves_to_a_forgotten_snapshot_is_gone_and_names_its_neighbours(built: Built) -> None:

@@ -73,6 +73,8 @@ class Freshness(NamedTuple):
 class _Known(NamedTuple):
     """How asking for a name went the last time. Times are seconds since 1970."""
 
+    #: when that was
+    asked: float
     #: when upstream last answered; 0 if it never has
     answered: float
     #: when it may be asked again
@@ -123,7 +125,7 @@ class Fresh:
             refused.cache = told
             raise refused
         if known.problem:
-            age = int(self._now() - known.answered) if known.answered else None
+            age = max(0, int(self._now() - known.answered)) if known.answered else None
             status = 404 if isinstance(known.problem, AbsentError) else 502  # 403: it may just not have it
             return Freshness("stale", told.upstream, Stale(age, str(known.problem), status))
         return told
@@ -131,7 +133,7 @@ class Fresh:
     async def _know(self, key: tuple[str, str]) -> tuple[_Known, Freshness]:
         """What is known of a name now, asked anew if that is due, and how we know it."""
         known = self._known.get(key)
-        if known is not None and self._now() < known.until:
+        if known is not None and known.asked <= self._now() < known.until:  # before it was asked: the clock was set right
             return known, Freshness("hit")
         if task := self._running.get(key):
             return await asyncio.shield(task), Freshness("follow")
@@ -167,12 +169,12 @@ class Fresh:
         self._told(problem)
         now = self._now()
         if problem is None:
-            known = _Known(now, now + origin.metadata_age, None)
+            known = _Known(now, now, now + origin.metadata_age, None)
         elif isinstance(problem, AbsentError) and problem.status in _BELIEVED:
-            known = _Known(now, now + origin.negative, problem)
+            known = _Known(now, now, now + origin.negative, problem)
         else:
             pause = _PAUSE if isinstance(problem, TransportError) else origin.negative  # an index to be refused takes time
-            known = _Known(before.answered if before else 0.0, now + pause, problem)
+            known = _Known(now, before.answered if before else 0.0, now + pause, problem)
             _log.warning("%s of %s is as it was: %s", name or "the metadata", repo, problem)
         self._known[key] = known
         self._known.move_to_end(key)

@@ -112,7 +112,7 @@ class Puller:
     def check(self, source: Source, origin: Origin) -> None:
         """Raise Refused for a file that upstream did not have, or did not give us, less than `origin.negative` ago."""
         error, until = self._failures.get(_key(source, origin), (None, 0.0))
-        if error and self._now() < until:
+        if error and 0 < until - self._now() <= origin.negative:  # more: the clock was set back
             refused = _refusal(source, error)
             refused.cache = HIT
             raise refused

@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 _INTERVAL = 0.5
 #: how many times as long as a look took it is until the next one that nobody knows to be worth it
 _REST = 10
+#: a view expires so long after it was made, or earlier
+_LIFE = timedelta(hours=1)
 #: tells what repos with metadata on request have now, by path; see fresh.Live
 States = Callable[[Catalog], Mapping[str, RepoState]]
 #: id of the record that stands for these: only `current` comes so late
@@ -108,14 +110,15 @@ class Watch:
         layout = self._store.layout
         found = tuple(map(settled_at, (layout.snapshots, layout.pins, layout.denied, self._store.live.folder)))
         now = self._store.now()
-        if None not in found and found == self._seen and not self.problem and now < self._view.expires:
+        expired = not (now < self._view.expires <= now + _LIFE)  # later: the clock was set back
+        if None not in found and found == self._seen and not self.problem and not expired:
             return
         catalog = self._store.catalog()
         denied = reasons(self._store.denied.rules())
         self._seen = found
         later = _Later(self._states(catalog), self._store.snapshots.pages())
         view = self._view
-        if catalog is not view.catalog or (denied, later) != (view.denied, self._later) or now >= view.expires:
+        if catalog is not view.catalog or (denied, later) != (view.denied, self._later) or expired:
             self._later = later
             files = view.denied_files if denied == view.denied else frozenset(map(bytes.fromhex, denied))
             self._view = View(catalog, _answering(catalog, later), denied, files, _expires(catalog, now))
@@ -150,6 +153,6 @@ def _expires(catalog: Catalog, now: datetime) -> datetime:
     """When answers may change by time alone: days begin and end on the hour, somewhere; a snapshot whose id is ahead of our
     clock begins to count then.
     """
-    hour = now.replace(minute=0, second=0) + timedelta(hours=1)
+    hour = now.replace(minute=0, second=0) + _LIFE
     ahead = [clock.from_id(entry.id) for entry in catalog.entries[-8:]]
     return min([hour, *(instant for instant in ahead if instant and instant > now)])

@@ -56,9 +56,13 @@ class Hosts:
             host = self._hosts.get(host_name(url))
             if host is None or host.failures < self._patience:
                 return
-            if self._now() < host.until:
+            if 0 < host.until - self._now() <= max(self._pause(host), _PROBE):  # more: the clock was set back
                 raise TransportError(addresses.redact(url), f"its host is left alone after {host.failures} failures in a row")
             host.until = self._now() + _PROBE
+
+    def _pause(self, host: _Host) -> float:
+        """Seconds for which a host is left alone that has just failed once more."""
+        return self._pauses[min(host.failures - self._patience, len(self._pauses) - 1)]
 
     def note(self, url: str, error: UpstreamError | None) -> None:
         """Note what came of a URL, None if all went well. Any answer shows that the host is there, 403 and 404 too."""
@@ -70,7 +74,7 @@ class Hosts:
             was_left = host.failures >= self._patience
             host.failures = host.failures + 1 if failed else 0
             if host.failures >= self._patience:
-                pause = self._pauses[min(host.failures - self._patience, len(self._pauses) - 1)]
+                pause = self._pause(host)
                 host.until = self._now() + pause
                 self._changed(name, pause, error.problem if error else "")
             elif was_left:
