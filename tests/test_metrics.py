@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -206,6 +207,30 @@ def test_a_worker_that_dies_takes_nothing_with_it(mirror: Mirror) -> None:
         process.send_signal(signal.SIGHUP)
         eventually(lambda: not workers(process.pid) & before)
         assert total() == 15
+
+
+#: one process counts, and several threads of another look at once, for the first time
+LOOKED_AT = """
+import os, sys, threading
+from snapmirror.serve.cells import Regions
+regions = Regions()
+region = regions.free()
+if os.fork() == 0:
+    for number in range(5000):
+        region.numbers[region.cell((str(number),))] += 1
+    os._exit(0)
+os.wait()
+sys.setswitchinterval(1e-6)
+threads = [threading.Thread(target=regions.totals) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(sum(regions.totals().values()))
+"""
+
+
+def test_who_looks_while_another_looks_counts_nothing_twice() -> None:
+    told = subprocess.run([sys.executable, "-c", LOOKED_AT], capture_output=True, text=True, check=True)
+    assert float(told.stdout) == 5000
 
 
 def workers(process: int) -> set[int]:

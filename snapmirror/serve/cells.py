@@ -31,8 +31,7 @@ class Region:
         self._memory = mmap.mmap(-1, _SIZE)  # shared with all processes that are forked from now on
         #: `numbers[cell]` may be added to; in the place of the first name is how many numbers there are
         self.numbers = memoryview(self._memory).cast("d")
-        #: names of the numbers in order, as far as this process has read them
-        self._names: list[Name] = []
+        #: where the number of each name is, in order, as far as this process has read them; by several threads at once, maybe
         self._cells: dict[Name, int] = {}
         if not self.numbers[0]:
             self.cell(DROPPED)
@@ -42,7 +41,7 @@ class Region:
         self._read_names()
         if name not in self._cells:
             text = _BETWEEN.join(name).encode("utf-8", "surrogateescape")
-            count = len(self._names)
+            count = len(self._cells)
             if count == _MOST or len(text) > _ENTRY - _NUMBER - 2:
                 return self._cells[DROPPED]
             start = (count + 1) * _ENTRY
@@ -53,18 +52,16 @@ class Region:
 
     def _read_names(self) -> None:
         """Read the names that have come since."""
-        for place in range(len(self._names), int(self.numbers[0])):
+        for place in range(len(self._cells), int(self.numbers[0])):
             start = (place + 1) * _ENTRY
             (length,) = struct.unpack_from(">H", self._memory, start)
             text = self._memory[start + 2 : start + 2 + length].decode("utf-8", "surrogateescape")
-            name = tuple(text.split(_BETWEEN))
-            self._names.append(name)
-            self._cells[name] = (place + 2) * _STRIDE - 1
+            self._cells[tuple(text.split(_BETWEEN))] = (place + 2) * _STRIDE - 1
 
     def __iter__(self) -> Iterator[tuple[Name, float]]:
         """All numbers of the region, whichever process adds to them."""
         self._read_names()
-        yield from ((name, self.numbers[self._cells[name]]) for name in self._names)
+        yield from ((name, self.numbers[cell]) for name, cell in self._cells.copy().items())
 
 
 class Regions:
