@@ -263,7 +263,8 @@ def test_what_can_not_be_shown_is_told(made: tuple[Mirror, str], path: str, stat
 
 def test_a_line_that_no_server_would_read_is_refused(made: tuple[Mirror, str]) -> None:
     assert requests.get(f"{made[1]}/-/page/packages?q={'x' * 10_000}", timeout=60).status_code in (400, 414)
-    assert requests.get(f"{made[1]}/-/page/nothing", timeout=60).status_code == 404
+    for path in ("nothing", ""):  # at the latter, links of the page at / would lead nowhere
+        assert requests.get(f"{made[1]}/-/page/{path}", timeout=60).status_code == 404
 
 
 def test_a_store_without_snapshots_says_how_to_make_one(tmp_path: Path) -> None:

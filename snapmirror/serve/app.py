@@ -186,7 +186,7 @@ class Server:
 
     async def _answer(self, request: web.BaseRequest, path: str, present: Present) -> Reply:
         """Answer from a view. Raises Refused, DamagedError."""
-        if path == "/" or path.startswith(_PAGES):
+        if path == "/" or (path.startswith(_PAGES) and path != _PAGES):
             return await self._page(request, path.removeprefix(_PAGES) if path != "/" else "", present)
         if path.startswith(internal.PREFIX):
             return await self._internal(request, path, present)
