@@ -21,6 +21,10 @@ class Retention(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen
     monthly: int = 0
     yearly: int = 0
 
+    def __post_init__(self) -> None:
+        if min(msgspec.structs.astuple(self)) < 0:
+            raise ValueError("no number of snapshots can be negative; leave all of them out to keep every snapshot")
+
     def __bool__(self) -> bool:
         return any(msgspec.structs.astuple(self))
 
