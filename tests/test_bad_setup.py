@@ -34,6 +34,7 @@ CONFIGURATIONS = [
     ("[download]\nconnect_timeout = '5 parsecs'", ["5 parsecs", "write for example"]),
     ('[[repo]]\nkind = "conda"\npath = "a"\nupstream = "http://[::1/a"\n', ["[[repo]] number 1", "upstream can't be used"]),
     ("[download]\nmin_free = 'much'", ["min_free", "write for example"]),
+    ("[download]\nbandwidth = '0'", ["[download]", "bandwidth", "empty for no limit"]),
     ("[retention]\ndaily = -1", ["[retention]", "negative", "to keep every snapshot"]),
     (f'{REPO}subdirs = "linux-64"', ["[[repo]] number 1, key subdirs", "array", "str"]),
     (f'{REPO}subdirs = ["linux-64/../../x"]', ["linux-64/../../x", "no subdir"]),

@@ -78,7 +78,9 @@ class Download(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=
             raise ValueError("connections and per_host must be at least 1")
         if self.retries < 0:
             raise ValueError("retries can't be negative")
-        _ = self.bytes_per_second, self.free_of(0)  # each raises what is wrong
+        _ = self.free_of(0)  # raises what is wrong
+        if self.bytes_per_second == 0:
+            raise ValueError(f"bandwidth is {self.bandwidth!r}, with which nothing would come; leave it empty for no limit")
         if self.connect_seconds <= 0 or self.stalled.seconds <= 0:
             raise ValueError("connect_timeout and stall must be of some time")
         for name in self.hosts:
