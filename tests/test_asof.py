@@ -97,6 +97,9 @@ def test_what_a_selection_needed_then(tmp_path: Path, index: Index) -> None:
 def test_what_cannot_be_meant(mirror: Mirror) -> None:
     assert "give only one of them" in mirror.sync("--as-of", DAY, "--seal-as", DAY, status=2).err
     assert "--as-of yesterday" in mirror.sync("--as-of", "yesterday", status=2).err
+    for option in ("--as-of", "--seal-as"):  # of a variable that is not set
+        assert f"{option} : write an id" in mirror.sync(option, "", status=2).err
+    assert mirror.snapshots() == []
     assert "has not come yet" in mirror.sync("--as-of", "2999-01-01", status=2).err
     mirror.sync()
     mirror.sync("--as-of", DAY)

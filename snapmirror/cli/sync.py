@@ -51,15 +51,16 @@ def sync(
     config: ConfigOption = None,
 ) -> None:
     """Read upstreams, fetch what is new, and seal a dated snapshot."""
-    if seal_as and as_of:
+    if seal_as is not None and as_of is not None:
         raise UsageError("--seal-as and --as-of both date the snapshot; give only one of them")
-    at = time_id("--as-of" if as_of else "--seal-as", seal_as or as_of)
+    # An empty text is no time: what was meant for the past must not become current.
+    at = time_id("--seal-as", seal_as) if as_of is None else time_id("--as-of", as_of)
     with (
         opened(config, write=True, create=not dry_run, plan=dry_run, sign=not dry_run) as (settings, store),
         progress() as bars,
     ):
         chosen = _online(choose(settings.repo, repos or []))
-        options = Options(dry_run, at, allow_shrink, bool(as_of), None if no_wait else waiting)
+        options = Options(dry_run, at, allow_shrink, as_of is not None, None if no_wait else waiting)
         run = Sync(store, ECOSYSTEMS, settings.repo, settings.download, settings.publish, bars, options)
         report = run.run(chosen) if dry_run else _noted(store, run, chosen)
     if json:
