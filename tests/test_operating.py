@@ -3,6 +3,7 @@
 import getpass
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -318,7 +319,9 @@ def test_units_for_systemd(where: dict[str, str], mirror: Mirror, tmp_path: Path
     mirror.root = tmp_path / "100% mirror"
     mirror.root.mkdir()
     mirror.settings |= where
-    printed = mirror.run("schedule", "--at", "1:30", "--weekly", "sat").out
+    told = mirror.run("schedule", "--at", "1:30", "--weekly", "sat")
+    printed = told.out
+    assert (f"{mirror.root}/store is not there yet" in told.err) is (not where)
     files = re.split(r"^# /etc/systemd/system/(\S+)\n", printed, flags=re.MULTILINE)[1:]
     paths = []
     for name, text in zip(files[::2], files[1::2], strict=True):
@@ -331,6 +334,18 @@ def test_units_for_systemd(where: dict[str, str], mirror: Mirror, tmp_path: Path
     assert (f"ExecStartPre=+/usr/bin/install -d -o {getpass.getuser()} {store}" in printed) is bool(where)
     done = subprocess.run([verify, "verify", "--man=no", *paths], capture_output=True, text=True)
     assert (done.returncode, [line for line in done.stderr.splitlines() if "snapmirror-sync" in line]) == (0, [])
+
+
+def test_the_service_of_systemd_collects_garbage_even_if_the_sync_fails(mirror: Mirror, upstream: Upstream) -> None:
+    """On a full disk that is what helps; and whoever is told of failures is told of this one."""
+    printed = mirror.run("schedule", "--at", "01:00").out
+    [line] = re.findall("^ExecStart=(.*)$", printed, re.MULTILINE)
+    words = shlex.split(line.replace("$$", "$").replace("%%", "%"))  # as systemd.service(5) says
+    upstream.credentials = ("somebody", "else")
+    for status in (1, 0):
+        done = subprocess.run(words, cwd=mirror.root, capture_output=True, text=True)
+        assert (done.returncode, "freed" in done.stdout) == (status, True), done.stderr
+        upstream.credentials = None
 
 
 def test_a_line_for_cron_does_what_it_says(mirror: Mirror) -> None:

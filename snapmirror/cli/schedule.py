@@ -13,7 +13,7 @@ import typer
 from ..errors import UsageError
 from . import config as configuration
 from .config import Config
-from .context import ConfigOption, find_config, output
+from .context import ConfigOption, find_config, output, say
 
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
@@ -30,8 +30,7 @@ Type=oneshot
 User={user}
 # passwords and keys that the configuration takes from the environment
 EnvironmentFile=-/etc/snapmirror.env
-{before}ExecStart={sync}
-ExecStart={gc}
+{before}ExecStart={command}
 # done, but something upstream was not as it should be
 SuccessExitStatus=3
 ReadWritePaths={paths}
@@ -90,9 +89,14 @@ def _command(verb: str, config: Path) -> list[str]:
     return [*run, verb, "--config", str(config)]
 
 
+def _commands(config: Path) -> tuple[str, str]:
+    """The command lines of sync and of gc, for a shell."""
+    return shlex.join(_command("sync", config)), shlex.join(_command("gc", config))
+
+
 def _cron(config: Path, hour: int, minute: int, weekly: str) -> str:
     """A line for a crontab. gc runs even if the sync fails: on a full disk it is what helps."""
-    sync, gc = (shlex.join(_command(verb, config)) for verb in ("sync", "gc"))
+    sync, gc = _commands(config)
     command = f"{{ {sync}; {gc}; }} >>snapmirror.log 2>&1".replace("%", r"\%")
     return f"{minute} {hour} * * {_DAYS.index(weekly) if weekly else '*'} {command}"
 
@@ -102,12 +106,17 @@ def _units(config: Path, found: Config, calendar: str) -> str:
     folders = [store, *([found.index_path.parent] if found.index_path else [])]
     user = _user(store.stat().st_uid if store.exists() else os.geteuid())
     cache = _join(["/usr/bin/install", "-d", "-o", user, str(store)], expanded=True)
+    for folder in folders:
+        if not (found.is_remote or folder.exists()):
+            say(f"{folder} is not there yet, and systemd lets nobody write to what is not: run `snapmirror sync` once first")
+    sync, gc = _commands(config)
+    # systemd would not run a second command where the first has failed; see `_cron`
+    both = ["/bin/sh", "-c", f"{sync}; status=$?; {gc} && exit $status"]
     return _UNITS.format(
         config=_specifiers(str(config)),
         user=user,
         before=f"# the cache may be thrown away\nExecStartPre=+{cache}\n" if found.is_remote else "",
-        sync=_join(_command("sync", config), expanded=True),
-        gc=_join(_command("gc", config), expanded=True),
+        command=_join(both, expanded=True),
         paths=_join([str(folder) for folder in folders]),
         calendar=calendar,
     )
