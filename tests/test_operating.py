@@ -207,6 +207,8 @@ def test_the_configured_address_counts(layout: Mirror) -> None:
     assert alias == "https://example.org/mirror/current/anaconda"
     layout.settings["serve"] = {"host": "::1", "port": 1234}
     assert Conda(layout.run("client", "conda").out).alias == "http://[::1]:1234/current/anaconda"
+    layout.settings["serve"] = {"host": "mirror", "cert": "server.pem", "key": "server.key"}
+    assert Conda(layout.run("client", "conda").out).alias == "https://mirror:8080/current/anaconda"
     layout.settings["serve"] = {"port": 0}
     layout.run("client", "conda", status=2).line("--base-url")
 

@@ -73,4 +73,4 @@ def _base(given: str, serve: Serve) -> str:
     if serve.port == 0:
         raise UsageError("[serve] has port = 0, so only the running server knows its port; give --base-url")
     host = socket.gethostname() if serve.host in ("0.0.0.0", "::", "") else serve.host
-    return f"http://{f'[{host}]' if ':' in host else host}:{serve.port}"
+    return f"http{'s' if serve.cert else ''}://{f'[{host}]' if ':' in host else host}:{serve.port}"
