@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,15 @@ def test_a_channel_that_is_mirrored_twice_is_found_at_both_places(layout: Mirror
         assert conda.urls(name) == mamba["mirrored_channels"][name] == [f"http://m/current/{name}"]
         assert f"http://m/current/{name}" in pixi
     assert '"https://conda.anaconda.org/conda-forge" = ["http://m/current/conda-forge"]' in pixi
+
+
+def test_two_repos_of_one_channel_that_nobody_knows(mirror: Mirror) -> None:
+    """pixi reads no configuration that names one address twice."""
+    mirror.add("part", mirror.repos[0]["upstream"], select={"include": ["lib"]})
+    mirror.sync()
+    pixi = mirror.run("client", "pixi", "--base-url", "http://m").out
+    assert tomllib.loads(pixi) == {"mirrors": {mirror.repos[0]["upstream"]: ["http://m/current/chan"]}}
+    assert "to be named by URL: http://m/current/part" in pixi
 
 
 def test_a_channel_with_an_adopted_subdir_is_known_by_the_others(mirror: Mirror, upstream: Upstream) -> None:

@@ -163,10 +163,11 @@ def _yaml(content: Mapping[str, Any]) -> str:
 
 def _pixi(mirror: Mirror, repos: Sequence[Mirrored]) -> str:
     channels = _channels(repos)
-    own = [mirror.url(channel.path) for channel in channels if not channel.address]
-    mirrors = [
-        f"{json.dumps(channel.address)} = [{json.dumps(mirror.url(channel.path))}]" for channel in channels if channel.address
-    ]
+    at: dict[str, _Channel] = {}
+    for channel in channels:  # of two repos of one upstream the first is what its address stands for
+        at.setdefault(channel.address, channel)
+    own = [mirror.url(one.path) for one in channels if not one.address or at[one.address] is not one]
+    mirrors = [f"{json.dumps(address)} = [{json.dumps(mirror.url(one.path))}]" for address, one in at.items() if address]
     return "\n".join(
         [
             *about(mirror, "pixi", "~/.pixi/config.toml", "channels that are only here, to be named by URL", own),
