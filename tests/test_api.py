@@ -2,15 +2,20 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import requests
 from channels import Channel, make_package
+from inprocess import store_at, sync, ticking
 from mirror import Mirror
 from serving import server
 from upstream import Upstream
+
+from snapmirror.conda import CondaRepo
+from snapmirror.sync.searcher import Searcher
 
 MONDAY, TUESDAY = "20260601T000000Z", "20260602T000000Z"
 
@@ -134,6 +139,18 @@ def test_packages_are_found_by_a_part_of_their_name(made: tuple[Mirror, str]) ->
     assert found["found"] == [{"name": "tool", "repos": {"chan": TUESDAY}}]
     assert (found["count"], found["reached"], found["complete"]) == (1, MONDAY, True)
     assert get(f"{made[1]}/packages", q="%")["found"] == get(f"{made[1]}/packages", q="x" * 5000)["found"] == []
+
+
+def test_names_are_found_of_all_that_came_since_a_store_without_snapshots_was_searched(
+    tmp_path: Path, channel: Channel
+) -> None:
+    with store_at(tmp_path / "store", ticking()) as store:
+        searcher = Searcher(store)
+        assert searcher.search(store.catalog(), "", None, 9).count == 0
+        for path in ("old", "new"):  # the second snapshot holds the second repo alone
+            sync(store, CondaRepo(path=path, upstream=channel.root.as_uri()))
+        found = searcher.search(store.catalog(), "data", ["old"], 9)
+    assert ([one.name for one in found.found], found.complete) == (["data"], True)
 
 
 def test_days_with_what_changed_on_each(made: tuple[Mirror, str]) -> None:

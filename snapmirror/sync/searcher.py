@@ -107,7 +107,7 @@ class _Index:
     def _reaches(self, catalog: Catalog) -> bool:
         """Whether all that this has, and nothing older that it lacks, is in a newer catalog."""
         mine = [record.id for record in self.catalog.records]
-        return self._complete and [record.id for record in catalog.records[: len(mine)]] == mine
+        return bool(mine) and self._complete and [record.id for record in catalog.records[: len(mine)]] == mine
 
     @property
     def _complete(self) -> bool:
