@@ -69,6 +69,8 @@ def test_answers_are_those_of_the_command_line(made: tuple[Mirror, str]) -> None
     assert get(f"{url}/diff/paper/current") == mirror.run("diff", "paper", "current", "--json").json
     assert get(f"{url}/log/lib") == mirror.run("log", "lib", "--json").json
     assert get(f"{url}/which/lib-2.0-0.conda") == mirror.run("which", "lib-2.0-0.conda", "--json").json
+    digest = get(f"{url}/packages/lib")["files"][0]["sha256"].upper()
+    assert get(f"{url}/which/{digest}") == mirror.run("which", digest, "--json").json
     assert get(f"{url}/log/lib", repo="chan") == mirror.run("log", "lib", "chan", "--json").json
 
 

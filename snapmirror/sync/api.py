@@ -196,7 +196,7 @@ def _log(asked: Asked) -> Log:
 
 def _which(asked: Asked) -> Which:
     what = asked.given["what"]
-    sha256 = bytes.fromhex(what) if is_hex_digest(what) else None
+    sha256 = bytes.fromhex(what) if is_hex_digest(what.lower()) else None
     file = OneFile(asked.ecosystems, "" if sha256 else what, sha256)
     return Questions(asked.store, asked.ecosystems, asked.catalog, [], "").answer(what, file)
 
