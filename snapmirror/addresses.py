@@ -17,6 +17,15 @@ def redact(url: str) -> str:
     return urllib.parse.urlunsplit(parts._replace(netloc=host, path=parts.path[len(_token(parts)) :], query=query))
 
 
+def is_web(text: str) -> bool:
+    """Whether a text is an address that a web server can have."""
+    try:
+        parts = urllib.parse.urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket that is not closed, a port that is no number
+        return False
+
+
 def _token(parts: urllib.parse.SplitResult) -> str:
     """The beginning of a path that is a credential; a folder of this machine may have that name too."""
     found = _TOKEN.match(parts.path) if parts.scheme in ("http", "https") else None

@@ -35,6 +35,7 @@ CONFIGURATIONS = [
     ('[[repo]]\nkind = "conda"\npath = "a"\nupstream = "http://[::1/a"\n', ["[[repo]] number 1", "upstream can't be used"]),
     ("[download]\nmin_free = 'much'", ["min_free", "write for example"]),
     ("[download]\nbandwidth = '0'", ["[download]", "bandwidth", "empty for no limit"]),
+    ("[serve]\npublic_url = 'http://[::1'", ["[serve]", "public_url", "http://[::1"]),
     ("[retention]\ndaily = -1", ["[retention]", "negative", "to keep every snapshot"]),
     (f'{REPO}subdirs = "linux-64"', ["[[repo]] number 1, key subdirs", "array", "str"]),
     (f'{REPO}subdirs = ["linux-64/../../x"]', ["linux-64/../../x", "no subdir"]),
@@ -98,6 +99,20 @@ def test_name_that_means_something_else_can_be_no_pin(mirror: Mirror) -> None:
     mirror.sync()
     for name, says in {"current": "reserved", "chan": "a repo's path begins with it", "Paper": "lower-case"}.items():
         mirror.run("pin", name, "current", status=2).line(f"'{name}' can't be a pin", says)
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://mirror:80a", "http://", "ftp://mirror"])
+def test_an_address_that_no_server_can_have(mirror: Mirror, address: str) -> None:
+    mirror.run_bare("init", str(mirror.root / "made"))
+    mirror.settings["store"] = str(mirror.root / "made" / "store")
+    for arguments in (
+        ["replicate", address],
+        ["check", "--repair", "--from", address],
+        ["client", "conda", "--base-url", address],
+        ["client", "conda", "--was", address],
+    ):
+        mirror.run(*arguments, status=2)
+    assert mirror.run_bare("verify", address, "--key", "none").status == 2
 
 
 # Credentials

@@ -225,7 +225,8 @@ def test_ends_that_can_not_be_meant_so(mirrored: Mirrored) -> None:
             search.verify(end, status)
     mirrored.bisect("true", status=2).line(f"{DAYS[-1]} is not bad: the command ended with status 0 there")
     mirrored.bisect("true", good="2020-01-01", status=2).line("2020-01-01: there is no snapshot")
-    mirrored.bisect("true", options=("--url", "ftp://x"), status=2).line("--url ftp://x: write a URL")
+    for url in ("ftp://x", "http://[::1"):
+        mirrored.bisect("true", options=("--url", url), status=2).line(f"--url {url}: write a URL")
 
 
 def test_commands_that_can_not_go_on(mirrored: Mirrored) -> None:

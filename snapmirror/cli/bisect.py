@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from .. import units
+from .. import addresses, units
 from ..ecosystem.clients import Mirror
 from ..errors import SnapmirrorError, UsageError
 from ..serve.clients import known, settings
@@ -63,7 +63,7 @@ def bisect(
     config: ConfigOption = None,
 ) -> None:
     """Find the first snapshot with which a command fails, in as few runs as can be, and show what changed in it."""
-    if url and not url.startswith(("http://", "https://")):
+    if url and not addresses.is_web(url):
         raise UsageError(f"--url {url}: write a URL that begins with http:// or https://")
     with opened(config, write=False) as (found, store):
         catalog, now = store.catalog(), store.now()

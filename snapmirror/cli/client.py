@@ -1,11 +1,11 @@
 """snapmirror client: the settings of a client, to paste."""
 
 import socket
-import urllib.parse
 from typing import Annotated
 
 import typer
 
+from .. import addresses
 from ..ecosystem.clients import Mirror
 from ..errors import UsageError
 from ..serve.clients import known, settings
@@ -59,7 +59,7 @@ def client(
 
 def _check_old(catalog: Catalog, was: str) -> None:
     """Raise UsageError for what no client can have used. What was forgotten or unpinned meanwhile may well have been."""
-    is_url = urllib.parse.urlsplit(was).scheme in ("http", "https", "file")
+    is_url = addresses.is_web(was) or was.startswith("file:")
     if not (is_url or catalog.is_selector(was) or is_pin_name(was)):
         raise UsageError(f"--was {was}: write a selector, such as 2026-11-20, or the URL of another mirror")
 
@@ -67,7 +67,7 @@ def _check_old(catalog: Catalog, was: str) -> None:
 def _base(given: str, serve: Serve) -> str:
     """The server's URL for clients: `--base-url`, else `public_url`, else made from its host and port. Raises UsageError."""
     if url := given or serve.public_url:
-        if not url.startswith(("http://", "https://")):
+        if not addresses.is_web(url):
             raise UsageError(f"--base-url {url}: write a URL that begins with http:// or https://")
         return url.rstrip("/")
     if serve.port == 0:

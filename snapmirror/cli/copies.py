@@ -7,6 +7,7 @@ import typer
 
 from .. import addresses, units
 from ..errors import UsageError
+from ..remote.settings import is_remote
 from ..store.store import Store
 from ..sync.archive import Volumes, volumes_of
 from ..sync.bringing import CopyError
@@ -42,10 +43,13 @@ def replicate(
     config: ConfigOption = None,
 ) -> None:
     """Bring snapshots of another snapmirror here, with all that they need, as they are there."""
+    far = addresses.is_web(origin)
+    if "://" in origin and not (far or is_remote(origin)):
+        raise UsageError("that is no address of a snapmirror: write one like http://mirror:8080, or the folder of its store")
     with opened(config, write=True, create=not dry_run) as (settings, store), progress() as bars:
         copying = _copying(store, settings, bars, _checker(origin, key) if key else None)
         with Http(settings.download.trusting([origin]), bars.message, now=store.now) as http:
-            if origin.startswith(("http://", "https://")):
+            if far:
                 report = copying.run(Server(origin, http, store), snapshots or [], dry_run=dry_run)
             else:
                 there = with_store(settings, origin)

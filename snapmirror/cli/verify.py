@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .. import units
+from .. import addresses, units
 from ..errors import DamagedError, UsageError
 from ..store.catalog import CURRENT
 from ..store.signatures import PublicKey
@@ -34,7 +34,7 @@ def verify(
     """Check record, directories, leaves and files of a server against a signature. Exit status 5 if anything differs."""
     if everything and sample is not None:
         raise UsageError("--all reads every file, --sample some of them; give only one of them")
-    if not url.startswith(("http://", "https://")):
+    if not addresses.is_web(url):
         raise UsageError(f"{url}: write the address of the server: http://mirror:8080")
     trusted = PublicKey.read(key)
     with Http(Download(), say) as http:

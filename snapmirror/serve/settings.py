@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from .. import units
+from .. import addresses, units
 from ..ecosystem import Ecosystem, Repo
 
 
@@ -117,5 +117,5 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ValueError(f"{there} is given and {missing} is not: TLS needs both")
         if self.accel and not (self.accel.startswith("/") and self.accel.endswith("/")):
             raise ValueError(f"accel {self.accel!r} is no path of a folder: it begins and ends with a slash")
-        if self.public_url and not self.public_url.startswith(("http://", "https://")):
-            raise ValueError(f"public_url {self.public_url!r} is no URL: it begins with http:// or https://")
+        if self.public_url and not addresses.is_web(self.public_url):
+            raise ValueError(f"public_url {self.public_url!r} is no URL: write one that begins with http:// or https://")

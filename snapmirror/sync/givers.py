@@ -29,7 +29,7 @@ class Giver(Protocol):
 
 def giver(text: str) -> Giver:
     """The place that a URL or a folder names. Raises UsageError."""
-    if text.startswith(("http://", "https://")):
+    if addresses.is_web(text):
         return _Site(text)
     folder = Path(text)
     if not folder.is_dir():
