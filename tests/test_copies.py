@@ -162,6 +162,8 @@ def test_volumes_are_found_by_the_first_and_a_missing_or_changed_one_changes_not
     assert all(volume.stat().st_size == 4000 for volume in volumes[:-1])
     assert not target.exists()
     source.run("export", "--to", str(target), status=2)
+    source.run("export", "--to", ".", status=2).line("--to .: is a folder")
+    replica.run("import", ".", status=1).line(".: is no file")
     middle = volumes[len(volumes) // 2]
     content = middle.read_bytes()
     for damaged in (content[:-1], content[:2000] + bytes([content[2000] ^ 1]) + content[2001:], None):

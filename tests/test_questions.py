@@ -486,6 +486,9 @@ def test_which_snapshots_have_a_file(world: World, tmp_path: Path) -> None:
     here.write_bytes(b"never in any snapshot")
     assert world.which(str(here)) == [f"1-6 {LIB.filename}: it is listed with other bytes"]
     assert world.mirror.run("which", "nothing-1.0-0.conda", status=1).out.endswith(" 6 snapshots: nothing-1.0-0.conda\n")
+    for nothing in ("", "/"):
+        with pytest.raises(UsageError, match="which file"):
+            world.ask(nothing)
     for absent in ("no/such.whl", "environment.yml"):
         with pytest.raises(UsageError, match=f"{absent}: there is no such file here"):
             world.ask(absent)

@@ -92,6 +92,7 @@ def test_a_key_is_private_readable_and_never_replaced(mirror: Mirror) -> None:
         assert (refused.status, "never replaced" in refused.err) == (2, True)
     assert key.read_bytes() == before
     assert not (mirror.root / "b.key").exists()
+    assert "is a folder" in mirror.run_bare("key", "generate", ".").err
 
 
 def test_a_key_that_cannot_be_read_ends_a_sync_before_upstream_is_asked(mirror: Mirror, upstream: Upstream) -> None:

@@ -16,6 +16,8 @@ def key(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The private key; the public one is FILE.pub.")],
 ) -> None:
     """Make a pair of keys: FILE signs snapshots, and FILE.pub, which is printed, is for those who verify them."""
+    if file.is_dir():
+        raise UsageError(f"{file}: is a folder; give the name of a file")
     made, public = PrivateKey.generate(), file.with_name(f"{file.name}.pub")
     for path in (file, public):
         if path.exists():

@@ -6,6 +6,7 @@ A tar holds, in this order, `snapmirror-export.json` (the manifest), `snapshots/
 
 import os
 import re
+import stat
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,8 +107,11 @@ class Volumes:
         try:
             for path in paths:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                size = os.fstat(descriptor).st_size
+                status = os.fstat(descriptor)
+                size = status.st_size
                 self._files.append((descriptor, self.size, size))
+                if not stat.S_ISREG(status.st_mode):
+                    raise CopyError(str(path), "is no file")
                 self.size += size
         except BaseException:
             self.close()

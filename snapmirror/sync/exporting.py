@@ -234,6 +234,8 @@ def _manifest(
 
 def _refuse_existing(target: Path) -> None:
     """Raise UsageError if there is such an export: one half old, half new would be worth nothing."""
+    if target.is_dir():
+        raise UsageError(f"--to {target}: is a folder; give the name of a file in it")
     for path in (target, archive.volume(target, 1)):
         if path.exists():
             raise UsageError(f"--to {target}: {path.name} is there already; move it away or give another name")

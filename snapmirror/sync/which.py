@@ -108,7 +108,9 @@ class Questions:
             return self._here(text, path)
         if is_hex_digest(text.lower()):
             return self.answer(text, OneFile(self._ecosystems, "", bytes.fromhex(text)))
-        found = self.answer(text, OneFile(self._ecosystems, text.removeprefix("/"), None))
+        if not (name := text.removeprefix("/")):
+            raise UsageError("which file? Write its name, or its SHA-256")
+        found = self.answer(text, OneFile(self._ecosystems, name, None))
         if not found.files and (path.name != text or text.endswith(_DESCRIBING)):
             hint = "write a file of the mirror without a folder, or its SHA-256"
             raise UsageError(f"{text}: there is no such file here, and no kept snapshot lists one; {hint}")
