@@ -1,5 +1,6 @@
 """Copies of snapshots: replicate from a folder and over HTTP, export and import; what they refuse, and what a kill leaves."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -174,6 +175,22 @@ def test_volumes_are_found_by_the_first_and_a_missing_or_changed_one_changes_not
     middle.write_bytes(content)
     replica.run("import", str(volumes[0]))
     is_copy(replica, source)
+
+
+def test_a_file_that_another_export_has_made_or_makes_is_left_alone(source: Mirror, tmp_path: Path) -> None:
+    target, partial, second = (tmp_path / f"export.tar{ending}" for ending in ("", ".partial", ".002"))
+    partial.write_bytes(b"of a process that lives")
+    with partial.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        source.run("export", "--to", str(target), status=4)
+        assert (partial.read_bytes(), target.exists()) == (b"of a process that lives", False)
+    source.run("export", "--to", str(target))  # it has died
+    assert not partial.exists()
+    target.rename(second)  # the first volume may have been carried away
+    before = second.read_bytes()
+    for size in ([], ["--volume-size", "4kB"]):
+        source.run("export", "--to", str(target), *size, status=2).line("export.tar.002 is there already")
+    assert (second.read_bytes(), sorted(path.name for path in tmp_path.glob("export*"))) == (before, ["export.tar.002"])
 
 
 def _header(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE) -> bytes:

@@ -4,6 +4,7 @@ A tar holds, in this order, `snapmirror-export.json` (the manifest), `snapshots/
 `blobs/<64 hex>`, metadata first. Only regular files with these very names are read, and no name becomes a path.
 """
 
+import glob
 import os
 import re
 import stat
@@ -72,6 +73,12 @@ def padding(size: int) -> bytes:
 def volume(path: Path, number: int) -> Path:
     """The path of a volume, from 1."""
     return path.with_name(f"{path.name}.{number:03}")
+
+
+def volumes_in(whole: Path) -> list[Path]:
+    """The volumes of an export that are in its folder, whichever. whole: the file of which they are parts"""
+    found = whole.parent.glob(f"{glob.escape(whole.name)}.*")
+    return sorted(path for path in found if re.fullmatch(r"\d{3,}", path.name[len(whole.name) + 1 :], re.ASCII))
 
 
 def volumes_of(files: list[Path]) -> list[Path]:

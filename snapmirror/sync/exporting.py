@@ -11,7 +11,7 @@ from .. import codec
 from ..digests import Digest, Sums
 from ..ecosystem import Ecosystem
 from ..errors import DamagedError, UsageError
-from ..store import fs
+from ..store import fs, locks
 from ..store.catalog import Catalog
 from ..store.listing import Listed, Listing, listing_of
 from ..store.locks import Waiting
@@ -65,8 +65,8 @@ class Export:
         """Write an export.
 
         since: selector of the snapshot that the other side has; volume_size: bytes of a volume
-        Raises UsageError where there is such a file, or nothing to export; SelectorError, DamagedError, DiskFull. Then there
-        is no file with its name.
+        Raises UsageError where there is such a file, or nothing to export; LockedError where another process writes it;
+        SelectorError, DamagedError, DiskFull. Then there is no file with its name.
         """
         _refuse_existing(target)
         try:
@@ -165,24 +165,33 @@ class Export:
         blobs: Mapping[Digest, int],
         volume_size: int | None,
     ) -> list[Path]:
-        self._progress.begin(len(blobs), sum(blobs.values()))
-        writer = _Writer(target, volume_size)
-        try:
-            writer.member(MANIFEST, codec.to_json(manifest))
-            for name, content in _small(copies):
-                writer.member(name, content)
-            for digest, size in blobs.items():
-                writer.write(header(f"blobs/{digest.hex()}", size))
-                self._blob(writer, digest, size)
-                writer.write(padding(size))
-                self._progress.arrived(size)
-            writer.write(END)
-            return writer.finish()
-        except BaseException:
-            writer.give_up()
-            raise
-        finally:
-            self._progress.end()
+        first = _partial(archive.volume(target, 1) if volume_size else target)
+        with locks.hold(first, f"the export {target}", waiting=None):
+            self._progress.begin(len(blobs), sum(blobs.values()))
+            writer = _Writer(target, volume_size)
+            try:
+                _refuse_existing(target)  # a process that has just ended may have made it
+                self._write_members(writer, manifest, copies, blobs)
+                return writer.finish()
+            except BaseException:
+                writer.give_up()
+                fs.unlink(first)
+                raise
+            finally:
+                self._progress.end()
+
+    def _write_members(
+        self, writer: "_Writer", manifest: Manifest, copies: Mapping[str, Copied], blobs: Mapping[Digest, int]
+    ) -> None:
+        writer.member(MANIFEST, codec.to_json(manifest))
+        for name, content in _small(copies):
+            writer.member(name, content)
+        for digest, size in blobs.items():
+            writer.write(header(f"blobs/{digest.hex()}", size))
+            self._blob(writer, digest, size)
+            writer.write(padding(size))
+            self._progress.arrived(size)
+        writer.write(END)
 
     def _blob(self, writer: "_Writer", digest: Digest, size: int) -> None:
         sums = Sums(with_blake3=False)
@@ -236,11 +245,14 @@ def _refuse_existing(target: Path) -> None:
     """Raise UsageError if there is such an export: one half old, half new would be worth nothing."""
     if target.is_dir():
         raise UsageError(f"--to {target}: is a folder; give the name of a file in it")
-    for path in (target, archive.volume(target, 1)):
-        if path.exists():
-            raise UsageError(f"--to {target}: {path.name} is there already; move it away or give another name")
     if not target.parent.is_dir():
         raise UsageError(f"--to {target}: there is no folder {target.parent}")
+    first = archive.volume(target, 1)
+    # A process that died while it gave volumes their names had not come to the first; those are worth nothing.
+    others = [] if _partial(first).exists() else archive.volumes_in(target)
+    for path in (target, first, *others):
+        if path.exists():
+            raise UsageError(f"--to {target}: {path.name} is there already; move it away or give another name")
 
 
 class _Writer:
