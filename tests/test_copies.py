@@ -142,6 +142,20 @@ def test_an_export_and_one_on_top_of_it_bring_all(source: Mirror, replica: Mirro
         assert not {one.name for one in tar if one.name.startswith("blobs/")} & set(before.getnames())
 
 
+def test_an_export_of_named_snapshots_brings_those_that_stayed_away_before(
+    source: Mirror, replica: Mirror, tmp_path: Path
+) -> None:
+    source.run("export", "--to", str(tmp_path / "early.tar"), "--snapshots", DAYS[0])
+    source.sync()
+    *_, newest = source.snapshots()
+    source.run("export", "--to", str(tmp_path / "late.tar"), "--snapshots", "current")
+    replica.run("import", str(tmp_path / "late.tar"))
+    assert replica.snapshots() == [newest]
+    assert replica.run("import", str(tmp_path / "early.tar"), "--json").json["snapshots"] == DAYS[:1]
+    assert replica.snapshots() == [DAYS[0], newest]
+    replica.run("check", "--read-data")
+
+
 def test_an_export_to_a_path_that_is_no_utf_8(source: Mirror, tmp_path: Path) -> None:
     """The path is printed with its own bytes, whatever the locale; JSON can't hold them."""
     target = tmp_path / "all\udcff.tar"

@@ -45,6 +45,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     base: Base | None
     #: ids of the snapshots that are in it
     snapshots: list[str]
+    #: whether somebody has named these, and not meant all
+    named: bool = False
     #: members after this one, and the bytes of all of them
     members: int
     bytes: int

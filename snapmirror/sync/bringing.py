@@ -123,7 +123,7 @@ def to_bring(origin: str, listing: Listing, wanted: Wanted, here: Here) -> ToBri
     brought = [one for one in lacking if one.id in wanted.asked or one.id in wanted.current]
     brought = sorted([one for one in (*brought, *again) if one in brought or one.id in wanted.asked], key=_number)
     brought = [one for one in brought if not one.forgotten]
-    if lacking or brought or not wanted.dated:
+    if lacking or not wanted.dated:
         _refuse_own(origin, listing, here)
     if wanted.base and (lacking or brought) and here.records.get(wanted.base[0]) != wanted.base[1]:
         raise CopyError(origin, f"builds on snapshot {wanted.base[0]}, which is not in this store; import what holds it first")

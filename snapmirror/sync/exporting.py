@@ -78,7 +78,7 @@ class Export:
                 base_directories = _base_directories(catalog, base)
                 self._registration.write(directories | base_directories)  # from here on no gc takes what we read
             blobs = self._blobs(directories, base_directories)
-            manifest = _manifest(listing, chosen, base, copies, blobs)
+            manifest = _manifest(listing, chosen, base, copies, blobs, named=bool(selectors))
             paths = self._write(target, manifest, copies, blobs, volume_size)
         finally:
             self._registration.remove()
@@ -97,12 +97,9 @@ class Export:
         if not chosen:
             what = f"nothing was published since {base.id}" if base else "there is no snapshot"
             raise UsageError(f"there is nothing to export: {what}")
-        last = chosen[-1].number if selectors else len(listing.snapshots)
         carried = {one.id for one in chosen}
         shown = [
-            one if one.id in carried else msgspec.structs.replace(one, signature=None, pages=None)
-            for one in listing.snapshots
-            if one.number <= last
+            one if one.id in carried else msgspec.structs.replace(one, signature=None, pages=None) for one in listing.snapshots
         ]
         found = next((one for one in listing.snapshots if base and one.id == base.id), None)
         return msgspec.structs.replace(listing, snapshots=shown), chosen, found
@@ -229,12 +226,19 @@ def _small(copies: Mapping[str, Copied]) -> Iterator[tuple[str, bytes]]:
 
 
 def _manifest(
-    listing: Listing, chosen: Sequence[Listed], base: Listed | None, copies: Mapping[str, Copied], blobs: Mapping[Digest, int]
+    listing: Listing,
+    chosen: Sequence[Listed],
+    base: Listed | None,
+    copies: Mapping[str, Copied],
+    blobs: Mapping[Digest, int],
+    *,
+    named: bool,
 ) -> Manifest:
     sizes = [len(content) for _, content in _small(copies)] + list(blobs.values())
     return Manifest(
         base=Base(base.id, base.sha256) if base and base.sha256 else None,
         snapshots=[one.id for one in chosen],
+        named=named,
         members=len(sizes),
         bytes=sum(sizes),
         listing=listing,

@@ -35,8 +35,8 @@ class ExportFile:
 
     def wanted(self, listing: Listing, selectors: Sequence[str]) -> Wanted:
         """Whoever exported it has chosen what is in it."""
-        base = self.manifest.base
-        return Wanted(self.manifest.snapshots, base=(base.id, base.sha256) if base else None, dated=True)
+        found, base = self.manifest, self.manifest.base
+        return Wanted(found.snapshots, named=found.named, base=(base.id, base.sha256) if base else None, dated=True)
 
     def snapshot(self, listed: Listed) -> Copied:
         record = self._read(f"snapshots/{listed.id}.json")
