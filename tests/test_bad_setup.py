@@ -270,6 +270,13 @@ def test_folder_that_holds_something_else_is_no_store(mirror: Mirror, upstream: 
     mirror.sync(status=1).line(str(mirror.store_path))
 
 
+def test_the_folder_of_an_index_that_lies_elsewhere_is_made(mirror: Mirror) -> None:
+    mirror.settings["index"] = str(mirror.root / "local" / "index.lmdb")
+    mirror.sync()
+    assert (mirror.root / "local" / "index.lmdb").exists()
+    assert not (mirror.store_path / "index.lmdb").exists()
+
+
 def test_dry_run_needs_no_store_and_makes_none(mirror: Mirror, channel: Channel) -> None:
     planned = mirror.sync("--dry-run").out
     assert "chan/linux-64: would fetch 1 file" in planned

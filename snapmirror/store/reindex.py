@@ -57,6 +57,7 @@ def build(sources: Sources) -> tuple[int, int]:
     `Store.index_lock`.
     """
     path = sources.layout.index
+    fs.make_folder(path.parent)
     building = path.with_name(f"{path.name}.new")
     _unlink(building)
     try:
