@@ -363,6 +363,14 @@ def everything_held(store: Any) -> set[bytes]:
     return {blob.digest for blob in store.blobs.list()}
 
 
+def test_snapshots_that_migrate_into_the_configured_store_are_in_its_index(mirror: Mirror, replica: Mirror) -> None:
+    mirror.sync()
+    index = replica.root / "index.lmdb"
+    replica.settings["index"] = str(index)
+    replica.run("migrate", str(mirror.store_path), str(replica.store_path))
+    assert (index.exists(), (replica.store_path / "index.lmdb").exists()) == (True, False)
+
+
 def test_a_killed_copy_goes_on_and_fetches_nothing_twice(
     source: Mirror, replica: Mirror, tmp_path: Path, channel: Channel
 ) -> None:

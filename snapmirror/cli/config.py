@@ -134,7 +134,9 @@ def _remote(path: Path, base: Path, config: Config, repos: list[AnyRepo]) -> Con
 def with_store(config: Config, store: str) -> Config:
     """The same configuration with another store. Raises UsageError for what is none."""
     if not is_remote(store):
-        return msgspec.structs.replace(config, store=str(Path(store).absolute()), index=None)
+        folder = str(Path(store).absolute())
+        # What belongs together, here too: another index would be made in the store, perhaps on a network disk.
+        return msgspec.structs.replace(config, store=folder, index=config.index if folder == config.store else None)
     try:
         address = str(parse_address(store))
     except ValueError as error:
