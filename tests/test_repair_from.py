@@ -115,6 +115,7 @@ def test_a_place_that_is_none_is_refused(mirror: Mirror) -> None:
     mirror.sync()
     mirror.run("check", "--repair", "--from", "nowhere", status=2).line("--from nowhere", "neither")
     mirror.run("check", "--from", str(mirror.root), status=2).line("--from", "--repair")
+    mirror.run("check", "--max-duration", "1h", status=2).line("--max-duration", "--read-data")
 
 
 # What should not be there, or not so

@@ -47,6 +47,8 @@ def check(
     """Look for damage, and repair it if told to. Exit status 5 if any is left."""
     if from_ is not None and not repair:
         raise UsageError("--from says where --repair gets what is lost; add --repair")
+    if max_duration is not None and not read_data:
+        raise UsageError("--max-duration says when --read-data stops; add --read-data, or nothing is read")
     source = None if from_ is None else giver(from_)
     limit = None if max_duration is None else parsed("--max-duration", units.parse_duration, max_duration).total_seconds()
     # Clashes of names are no matter of damage, and to look for them would end at the first record that can't be read.
