@@ -325,6 +325,25 @@ def test_what_was_forgotten_and_denied_at_the_source_is_so_at_the_replica(source
     assert replica.snapshots() == DAYS[1:]  # nothing is deleted here because it was there
 
 
+def test_what_is_denied_on_one_side_is_so_in_snapshots_of_the_other(source: Mirror, replica: Mirror, channel: Channel) -> None:
+    """A replica keeps snapshots that are forgotten at its source, and gets new ones of what it denies itself."""
+    channel.remove("new1-1.0-0.conda")  # the third day alone has it
+    channel.publish()
+    source.sync()
+    replica.run("replicate", str(source.store_path))
+    source.run("forget", DAYS[2])
+    source.run("deny", "chan", "new1", "--reason", "malware")
+    replica.run("deny", "chan", "new9", "--reason", "malware")
+    channel.add(make_package("new9"))
+    channel.publish()
+    source.sync()
+    replica.run("replicate", str(source.store_path))
+    with serving(replica.store_path) as url:
+        for path in (f"{DAYS[2]}/chan/noarch/new1-1.0-0.conda", "current/chan/noarch/new9-1.0-0.conda"):
+            assert requests.get(f"{url}/{path}", timeout=30).status_code == 403, path
+    assert "nothing to do" in replica.run("replicate", str(source.store_path)).out
+
+
 def test_a_copy_leaves_free_on_the_disk_what_is_to_stay_free(source: Mirror, replica: Mirror, tmp_path: Path) -> None:
     source.run("export", "--to", str(tmp_path / "all.tar"))
     replica.settings["download"]["min_free"] = "100%"

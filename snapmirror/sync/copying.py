@@ -5,7 +5,7 @@ trees, and the publication under the store's lock: records by their numbers, the
 is not fetched again; nothing is published before all that it needs is there.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -24,7 +24,7 @@ from ..store.records import Copied, Entry, Pages, Pin, Record, place_of
 from ..store.store import Store
 from ..store.trees import leads_out
 from ..transfer.settings import Download
-from . import trees
+from . import deny, trees
 from .bringing import CopyError, Here, ToBring, Wanted, check_listing, to_bring
 from .export import refill
 from .fetch import Progress
@@ -166,6 +166,7 @@ class Copying:
             if self._lacking(origin, listing, wanted, catalog) != lacking:
                 raise CopyError(origin.name, "another process has changed this store meanwhile; run it again")
             self._registration.verify()
+            self._deny(listing, lacking, catalog.records, sealed.values())
             self._publish_all(lacking, copies, told, links)
             self._registration.remove()
 
@@ -321,13 +322,26 @@ class Copying:
         kept = [record for id_, record in sealed.items() if id_ >= oldest or id_ in protected]
         return {record.id: trees.of_record(store, self._ecosystems, record, publish) for record in kept}
 
+    def _deny(self, listing: Listing, lacking: ToBring, kept: Collection[Record], brought: Collection[Record]) -> None:
+        """Before anything is published, lest it be served: what is denied there also in snapshots that are kept here alone, and
+        what is denied here alone also in those that come.
+        """
+        store, there = self._store, {(rule.repo, rule.spec) for rule in listing.denied}
+        here = {(rule.repo, rule.spec): rule for rule in store.denied.rules()}
+        for rule in lacking.denied:
+            ours = here.get((rule.repo, rule.spec), rule).files
+            files = tuple({file.sha256: file for file in (*ours, *rule.files)}.values())
+            both = msgspec.structs.replace(rule, files=files)
+            store.denied.write(both)
+            deny.extend(store, self._ecosystems, both, _states(kept, rule.repo))
+        for key in here.keys() - there:
+            deny.extend(store, self._ecosystems, here[key], _states(brought, here[key].repo))
+
     def _publish_all(
         self, lacking: ToBring, copies: Mapping[str, Copied], told: Mapping[str, Pages], links: Mapping[str, Mapping[str, str]]
     ) -> None:
-        """What is denied first, lest it be served; then snapshots in the order in which they were published there."""
+        """Snapshots in the order in which they were published there."""
         store = self._store
-        for rule in lacking.denied:
-            store.denied.write(rule)
         for one in lacking.pages:
             if self._tells_more(one.id, told[one.id]):
                 store.snapshots.write_pages(one.id, told[one.id])
@@ -347,3 +361,8 @@ class Copying:
         return all(
             repo in pages and self._adds(bytes.fromhex(digest), bytes.fromhex(pages[repo])) for repo, digest in told.items()
         )
+
+
+def _states(records: Collection[Record], repo: str) -> list[list[Digest]]:
+    """The directories of a repo in each snapshot that holds it."""
+    return [deny.blobs_of(record.repos[repo]) for record in records if repo in record.repos]

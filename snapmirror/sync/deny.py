@@ -11,7 +11,7 @@ from ..ecosystem import Ecosystem
 from ..errors import DamagedError, UsageError
 from ..readings import File
 from ..store.catalog import Catalog
-from ..store.denied import DeniedFile
+from ..store.denied import DeniedFile, Rule
 from ..store.directories import DirectoryReader
 from ..store.records import RepoState
 from ..store.store import Store
@@ -121,9 +121,16 @@ def complete(store: Store, ecosystems: Mapping[str, Ecosystem], repos: Mapping[s
     repos: {path: directories}. The caller holds the store's lock. What can't be read is left to the next one.
     """
     for rule in store.denied.rules():
-        if rule.repo in repos and not is_hex_digest(rule.spec):
-            found = find(store, ecosystems, [repos[rule.repo]], rule.spec)
-            known = {file.sha256 for file in rule.files}
-            more = [file for file in found.files.values() if file.sha256 not in known]
-            if more:
-                store.denied.write(msgspec.structs.replace(rule, files=(*rule.files, *more)))
+        if rule.repo in repos:
+            extend(store, ecosystems, rule, [repos[rule.repo]])
+
+
+def extend(store: Store, ecosystems: Mapping[str, Ecosystem], rule: Rule, snapshots: Iterable[Collection[Digest]]) -> None:
+    """Add to a rule what these snapshots of its repo list of it. As `complete`; snapshots: as of `find`."""
+    if is_hex_digest(rule.spec):
+        return
+    found = find(store, ecosystems, snapshots, rule.spec)
+    known = {file.sha256 for file in rule.files}
+    more = [file for file in found.files.values() if file.sha256 not in known]
+    if more:
+        store.denied.write(msgspec.structs.replace(rule, files=(*rule.files, *more)))
