@@ -12,6 +12,8 @@ import msgspec
 from .. import units
 from ..errors import UsageError
 from ..remote.settings import parse_address
+from ..store import layout
+from ..store.layout import Layout
 from ..store.store import Store
 from .config import Config
 
@@ -56,14 +58,15 @@ def create_folder(folder: Path) -> bool:
 def planned(config: Config) -> Iterator[Config]:
     """The configuration for a dry run: with an empty store instead of a folder that the first sync will make one.
 
-    It lies on the same disk, beside it, and is gone after the block.
+    It lies on the same disk, in that folder if it is there, and is gone after the block.
     """
-    folder = config.store_path
-    if config.is_remote or (folder.exists() and not (folder.is_dir() and next(folder.iterdir(), None) is None)):
+    paths = Layout(config.store_path)
+    if config.is_remote or paths.format.exists() or not layout.is_vacant(paths):
         yield config
         return
-    beside = next(parent for parent in folder.parents if parent.is_dir())
-    with tempfile.TemporaryDirectory(prefix=".snapmirror-", dir=beside) as made:
+    near = next(folder for folder in (paths.root, *paths.root.parents) if folder.is_dir())
+    # the name of what may be left in a folder that becomes a store
+    with tempfile.TemporaryDirectory(prefix=f".{paths.format.name}.", dir=near) as made:
         create_folder(Path(made) / "store")
         yield msgspec.structs.replace(config, store=f"{made}/store", index=None)
 

@@ -89,20 +89,27 @@ def format_of(present: datetime) -> bytes:
     return msgspec.json.format(msgspec.json.encode(_Format(FORMAT, clock.to_id(present))), indent=2) + b"\n"
 
 
+def is_vacant(layout: Layout) -> bool:
+    """Whether a store can be made in the root: it is missing or empty, or a process died in it that made one."""
+    root = layout.root
+    if not root.is_dir():
+        return not root.exists()
+    unfinished = f".{layout.format.name}."  # what fs.replace calls it before it has its name
+    foreign = set(os.listdir(root)) - {folder.name for folder in layout.folders} - {"lost+found"}
+    return all(name.startswith(unfinished) for name in foreign)
+
+
 def create(layout: Layout, content: bytes) -> None:
-    """Make an empty store in a folder that is missing or empty, or in which a process died that did the same.
+    """Make an empty store in a folder that is vacant.
 
     content: of its `snapmirror.json`
     Nothing if it is a store: two processes may have found none at the same time. Raises StoreError if it holds anything else,
     or may not be written to.
     """
     root = layout.root
-    names = set(os.listdir(root)) if root.is_dir() else set()
-    if layout.format.name in names:
+    if layout.format.exists():
         return
-    unfinished = f".{layout.format.name}."  # what fs.replace calls it before it has its name
-    foreign = names - {folder.name for folder in layout.folders} - {"lost+found"}
-    if not all(name.startswith(unfinished) for name in foreign) or (root.exists() and not root.is_dir()):
+    if not is_vacant(layout):
         raise StoreError(root, "is neither a store (no snapmirror.json in it) nor empty; choose another folder for `store`")
     try:
         fs.make_folder(root)

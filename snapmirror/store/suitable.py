@@ -74,7 +74,7 @@ def _store(paths: Layout) -> Finding:
 
 def _place(paths: Layout) -> Finding:
     root = paths.root
-    if root.exists() and (not root.is_dir() or set(os.listdir(root)) - {"lost+found"}):
+    if not layout.is_vacant(paths):
         return Finding("store", "fail", f"{root} is no store, and not empty", "choose another folder for `store`")
     return Finding("store", "ok", f"{root} is not there yet, or empty; the first `snapmirror sync` makes it a store")
 
