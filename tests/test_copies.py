@@ -97,6 +97,8 @@ def is_copy(replica: Mirror, source: Mirror) -> None:
 
 
 def test_a_replica_of_a_folder_answers_as_its_source_does(source: Mirror, replica: Mirror, channel: Channel) -> None:
+    planned = replica.run("replicate", str(source.store_path), "--dry-run", "--json").json
+    assert (planned["snapshots"], planned["dry_run"], replica.store_path.exists()) == (DAYS, True, False)
     first = replica.run("replicate", str(source.store_path), "--json").json
     assert first["snapshots"] == DAYS
     is_copy(replica, source)

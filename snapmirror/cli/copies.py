@@ -46,7 +46,7 @@ def replicate(
     far = addresses.is_web(origin)
     if "://" in origin and not (far or is_remote(origin)):
         raise UsageError("that is no address of a snapmirror: write one like http://mirror:8080, or the folder of its store")
-    with opened(config, write=True, create=not dry_run) as (settings, store), progress() as bars:
+    with opened(config, write=True, create=not dry_run, plan=dry_run) as (settings, store), progress() as bars:
         copying = _copying(store, settings, bars, _checker(origin, key) if key else None)
         with Http(settings.download.trusting([origin]), bars.message, now=store.now) as http:
             if far:
