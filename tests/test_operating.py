@@ -384,6 +384,8 @@ def test_a_tunasync_job(mirror: Mirror, upstream: Upstream, tmp_path: Path) -> N
     assert done.status == 0, done.err
     assert re.search(r"^Total size is ([0-9\.]+[KMGTP]?)$", done.out, re.MULTILINE)
     assert len(mirror.snapshots()) == 1
+    runner.env = job | {"SNAPMIRROR_CONFIG": ""}  # names none
+    assert runner.run_bare("sync").status == 0
     runner.env = job | {"TUNASYNC_UPSTREAM_URL": "ftp://127.0.0.1/chan"}
     done = runner.run_bare("sync")
     assert (done.status, "[[repo]] number 1 (chan): upstream must be a URL" in done.err) == (2, True)

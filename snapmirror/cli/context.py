@@ -53,7 +53,7 @@ def find_config(path: Path | None) -> Path:
 
 def _upstream(path: Path | None) -> str:
     """The upstream of the tunasync job that runs us, if it is also the job that names the configuration."""
-    named_otherwise = path is not None or "SNAPMIRROR_CONFIG" in os.environ or not os.environ.get("TUNASYNC_WORKING_DIR")
+    named_otherwise = path is not None or os.environ.get("SNAPMIRROR_CONFIG") or not os.environ.get("TUNASYNC_WORKING_DIR")
     return "" if named_otherwise else os.environ.get("TUNASYNC_UPSTREAM_URL", "")
 
 
