@@ -395,5 +395,9 @@ def test_a_tunasync_job(mirror: Mirror, upstream: Upstream, tmp_path: Path) -> N
     mirror.write()
     runner.env = job
     assert runner.run_bare("sync").status == 1
+    (tmp_path / "built").mkdir()
+    mirror.repos = [{"kind": "conda", "path": "own", "packages": str(tmp_path / "built")}]  # it has none to take the place of
+    mirror.write()
+    assert runner.run_bare("sync").status == 0
     runner.env = {"TUNASYNC_WORKING_DIR": str(tmp_path)}
     assert f"{tmp_path / 'snapmirror.toml'}: there is no such file" in runner.run_bare("sync").err

@@ -180,7 +180,7 @@ def _repos(path: Path, base: Path, tables: list[AnyRepo], upstream: str) -> list
     for number, table in enumerate(tables, 1):
         where = f"[[repo]] number {number} ({table.path})"
         with _explained(path, where):
-            asked = msgspec.structs.replace(table, upstream=upstream) if upstream else table
+            asked = msgspec.structs.replace(table, upstream=upstream) if upstream and table.upstream else table
             expanded = [repo.below(base) for repo in asked.expand()]
         for repo in expanded:
             _check_path(path, where, repo)
