@@ -331,7 +331,9 @@ def test_units_for_systemd(where: dict[str, str], mirror: Mirror, tmp_path: Path
     mirror.root = tmp_path / "100% mirror"
     mirror.root.mkdir()
     mirror.settings |= where
+    mirror.repos[0]["link"] = True
     told = mirror.run("schedule", "--at", "1:30", "--weekly", "sat")
+    told.line("chan: link = true copies there")
     printed = told.out
     assert (f"{mirror.root}/store is not there yet" in told.err) is (not where)
     files = re.split(r"^# /etc/systemd/system/(\S+)\n", printed, flags=re.MULTILINE)[1:]

@@ -109,6 +109,10 @@ def _units(config: Path, found: Config, calendar: str) -> str:
     for folder in folders:
         if not (found.is_remote or folder.exists()):
             say(f"{folder} is not there yet, and systemd lets nobody write to what is not: run `snapmirror sync` once first")
+    for repo in found.repo:
+        if repo.link:
+            why = "what the service may write to is a mount of its own, and no link leads from one to another"
+            say(f"{repo.path}: link = true copies there: {why}; write a folder that holds both into ReadWritePaths")
     sync, gc = _commands(config)
     # systemd would not run a second command where the first has failed; see `_cron`
     both = ["/bin/sh", "-c", f"{sync}; status=$?; {gc} && exit $status"]
