@@ -34,7 +34,7 @@ from .group import Group, no_garbage_collection, parts, refuse_nothing, together
 from .plan import DirectoryPlan
 from .report import RepoReport, Report
 from .settings import Options, Publish
-from .trees import RepoTrees
+from .trees import build_trees
 
 #: groups of directories that are read at once, for reading is waiting; and files that they may list together: an index of
 #: 600,000 takes half a gigabyte until it is planned
@@ -385,29 +385,8 @@ class Sync:
             elif directory.digest:
                 found[directory.name] = seal.Read(directory.digest.hex(), directory.read_at)
         before = {directory.name: directory.previous for directory in every if directory.previous}
-        return seal.Synced(every[0].repo.kind, found, self._build_trees(path, every), before)
-
-    def _build_trees(self, path: str, directories: Sequence[DirectorySync]) -> dict[str, str]:
-        """The tree objects of what is going to be published; one that a directory had stands if nothing in it has changed."""
-        if not self._publish.wants_tree(path, directories[0].repo.download, usual=directories[0].ecosystem.linked):
-            return {}
-        newest = self._store.catalog().newest(path)
-        links = self._store.published.links(newest.id) if newest else {}
-        plain = self._publish.plain
-        trees = RepoTrees(self._store, self._ecosystems, {one.name: found for one in directories if (found := one.published)})
-        several = bool(directories[0].name)
-        beside = self._followers[path].digest if several and path in self._followers else None
-        was_beside = newest.repos[path].directories.get("") if several and newest else None
-        standing = {
-            one.name: link
-            for one in directories
-            if beside == (was_beside.blob if was_beside else None)  # trees of the others have what lies beside them
-            and not one.changed
-            and not (one.plan and one.plan.leaves)  # what a check took out of the tree too, and we have had again
-            and (link := links.get(one.path))
-            and trees.stands(one.name, link, plain=plain)
-        }
-        return trees.build(standing, plain=plain)
+        links = build_trees(self._store, self._ecosystems, self._publish, path, every)
+        return seal.Synced(every[0].repo.kind, found, links, before)
 
     # Report
 

@@ -1,6 +1,6 @@
 """The tree objects of a repo: one for each of its directories, with what the repo has beside that, and one for the rest."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from ..digests import Digest, sha256
@@ -10,6 +10,7 @@ from ..store.records import Record, place_of
 from ..store.store import Store
 from ..store.trees import gone
 from . import export
+from .directory import DirectorySync
 from .settings import Publish
 
 _Value = TypeVar("_Value")
@@ -133,3 +134,30 @@ def of_record(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record,
         built = RepoTrees(store, ecosystems, readers).build({}, plain=publish.plain)
         links |= {place_of(path, place): tree for place, tree in built.items()}
     return links
+
+
+def build_trees(
+    store: Store, ecosystems: Mapping[str, Ecosystem], publish: Publish, path: str, directories: Sequence[DirectorySync]
+) -> dict[str, str]:
+    """The tree objects of what is going to be published of a repo; one that a directory had stands if nothing in it is new.
+
+    directories: all of the repo. Returns what `RepoTrees.build` does. Raises DamagedError.
+    """
+    if not publish.wants_tree(path, directories[0].repo.download, usual=directories[0].ecosystem.linked):
+        return {}
+    newest = store.catalog().newest(path)
+    links = store.published.links(newest.id) if newest else {}
+    trees = RepoTrees(store, ecosystems, {one.name: found for one in directories if (found := one.published)})
+    several = bool(directories[0].name)
+    beside = next((one.digest for one in directories if several and not one.name), None)
+    was_beside = newest.repos[path].directories.get("") if several and newest else None
+    standing = {
+        one.name: link
+        for one in directories
+        if beside == (was_beside.blob if was_beside else None)  # trees of the others have what lies beside them
+        and not one.changed
+        and not (one.plan and one.plan.leaves)  # what a check took out of the tree too, and we have had again
+        and (link := links.get(one.path))
+        and trees.stands(one.name, link, plain=publish.plain)
+    }
+    return trees.build(standing, plain=publish.plain)
