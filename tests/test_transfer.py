@@ -36,8 +36,9 @@ from snapmirror.readings import Answer, File
 from snapmirror.store import fs
 from snapmirror.store.store import Store
 from snapmirror.sync.report import Report
-from snapmirror.transfer.download import Source, _open_partial, download
+from snapmirror.transfer.download import Source, download
 from snapmirror.transfer.http import Http
+from snapmirror.transfer.partials import open_partial
 from snapmirror.transfer.settings import Download
 
 ONCE = Download(retries=0, connect_timeout="2s", stall="1B/2s", min_free="0%")
@@ -170,7 +171,7 @@ def test_partial_that_is_taken_up_while_it_is_cleared_away_does_not_lose_its_nam
 
     def after_a_sync(path: Path) -> None:
         with contextlib.suppress(LockedError):
-            taken.append(_open_partial(path))
+            taken.append(open_partial(path))
         unlink(path)
 
     with store_at(tmp_path / "store") as store:
@@ -178,7 +179,7 @@ def test_partial_that_is_taken_up_while_it_is_cleared_away_does_not_lose_its_nam
         path.write_bytes(b"half")
         monkeypatch.setattr(fs, "unlink", after_a_sync)
         assert (store.clear_partials(), taken) == (4, [])
-        with _open_partial(path):
+        with open_partial(path):
             assert store.clear_partials() == 0
 
 
@@ -772,7 +773,7 @@ def test_a_whole_partial_that_was_made_read_only_is_not_fetched_again(tmp_path: 
         os.chdir(tmp_path)
         if os.geteuid() == 0:
             os.seteuid(nobody)
-        with _open_partial(Path("partial")) as file:
+        with open_partial(Path("partial")) as file:
             assert file.read() == b"whole"
 
     in_child(work)
@@ -789,7 +790,7 @@ def test_a_folder_that_may_not_be_written_to_is_an_error(tmp_path: Path) -> None
         if os.geteuid() == 0:
             os.setuid(65534)
         with pytest.raises(PermissionError):
-            _open_partial(Path("partial"))
+            open_partial(Path("partial"))
 
     in_child(work)
     tmp_path.chmod(0o755)

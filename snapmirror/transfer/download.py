@@ -1,10 +1,9 @@
 """Fetching one file into `incoming/`: resumable, and verified while it streams.
 
 A partial file is named by what it is expected to become, so the next sync goes on where this one was killed, whichever
-URL it then comes from. It is flocked while it is written; who finds it locked leaves it alone.
+URL it then comes from.
 """
 
-import contextlib
 import fcntl
 import hashlib
 import os
@@ -18,13 +17,14 @@ import requests
 
 from .. import addresses
 from ..digests import Sums, algorithm
-from ..errors import AbsentError, LockedError, MismatchError, StoreError, TransportError, UpstreamError
+from ..errors import AbsentError, LockedError, MismatchError, TransportError, UpstreamError
 from ..readings import File, Upstream
 from ..store import fs
 from ..store.blobs import Staged
 from .hosts import Hosts
 from .http import Http, decodes, ends_with_connection, status_problem
 from .local import file_path, open_file, reading
+from .partials import begin_anew, is_at, open_partial, our_disk
 from .sessions import RefusedError
 
 _COPY_PIECE = 4 << 20
@@ -95,7 +95,7 @@ def download(
     the first URL. Raises StoreError, DiskFull; LockedError if another process is fetching the same bytes, or has done so.
     """
     path = incoming / source.content
-    with _our_disk(path), _open_partial(path) as partial:
+    with our_disk(path), open_partial(path) as partial:
         if held():
             fs.unlink(path)
             raise LockedError(f"the download of {path.name}")
@@ -133,7 +133,7 @@ def _from(http: Http, url: str, partial: BinaryIO, source: Source, arrived: Arri
         return (source.link and _link(url, Path(partial.name).parent, source, arrived)) or _take(url, partial, source, arrived)
     hosts.check(url)
     if not source.can_resume:
-        _begin_anew(partial)
+        begin_anew(partial)
     try:
         staged = _fetch(http, url, partial, source, arrived)
     except UpstreamError as error:
@@ -141,75 +141,6 @@ def _from(http: Http, url: str, partial: BinaryIO, source: Source, arrived: Arri
         raise
     hosts.note(url, None)
     return staged
-
-
-@contextlib.contextmanager
-def _our_disk(path: Path) -> Iterator[None]:
-    """Make errors of the store's disk a StoreError or DiskFull: those of upstreams are UpstreamErrors by then."""
-    try:
-        with fs.full_disk(path):
-            yield
-    except OSError as error:
-        raise StoreError(path, f"can't be written: {error.strerror or error}") from None
-
-
-def _open_partial(path: Path) -> BinaryIO:
-    """The partial file, locked and open for reading and writing; no other name leads to it. Raises LockedError."""
-    while True:
-        try:
-            file = open(path, "r+b", buffering=0, opener=_open)  # noqa: SIM115 - the caller's
-        except PermissionError:  # made read-only to be named in the store, and its process died before
-            if not os.access(path.parent, os.W_OK):
-                raise
-            with contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as finished:
-                _lock(finished)
-                if _is_at(path, finished) and os.fstat(finished.fileno()).st_nlink == 1:
-                    os.fchmod(finished.fileno(), 0o644)  # it is whole: a batch of these need not be fetched again
-                elif _is_at(path, finished):
-                    fs.unlink(path)
-            continue
-        try:
-            _lock(file)
-            if _is_at(path, file):  # else another sync has named it before we had its lock: it is a blob now
-                if os.fstat(file.fileno()).st_nlink == 1:
-                    return file
-                fs.unlink(path)  # it may be a link to somebody's own file, as earlier versions made: never write into it
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-
-
-def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o644)
-
-
-def _lock(file: BinaryIO) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise LockedError(f"the download of {Path(file.name).name}") from None
-
-
-def _is_at(path: Path, file: BinaryIO) -> bool:
-    """Whether a path still leads to an opened file."""
-    try:
-        return os.path.samestat(os.lstat(path), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
-
-
-def _begin_anew(partial: BinaryIO) -> None:
-    """Put an empty file in the place of the partial: who sends the old one on as it grows must not mix two transfers' bytes."""
-    if os.fstat(partial.fileno()).st_size == 0:
-        partial.seek(0)
-        return
-    path = Path(partial.name)
-    temporary = path.with_name(f"put-{secrets.token_hex(8)}")
-    with open(temporary, "x+b", buffering=0) as empty:
-        _lock(empty)
-        fs.rename(temporary, path)  # from here on the lock on the old file is nobody's business
-        os.dup2(empty.fileno(), partial.fileno(), inheritable=False)
 
 
 def _fetch(http: Http, url: str, partial: BinaryIO, source: Source, arrived: Arrived) -> Staged:
@@ -235,7 +166,7 @@ def _fetch(http: Http, url: str, partial: BinaryIO, source: Source, arrived: Arr
                 ) from None
             left -= 1
         except MismatchError:
-            _begin_anew(partial)
+            begin_anew(partial)
             if not resumed:
                 raise
             resumed = False  # what an earlier process left may be what is wrong
@@ -261,10 +192,10 @@ def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str
         encoded, is_open = decodes(response, url), ends_with_connection(response)
         _refuse_foreign(response, source, url)
         if _is_beyond(response, url) or not _fits(response, url, sums.size, etag):
-            _begin_anew(partial)
+            begin_anew(partial)
             raise _Broken("upstream can't continue a broken transfer", "")
         if response.status_code == 200 and sums.size:
-            _begin_anew(partial)
+            begin_anew(partial)
             sums = _sums_of(partial, source)
         sent = response.headers.get("ETag", "")
         etag = sent if sent.startswith('"') else ""
@@ -279,7 +210,7 @@ def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str
             if source.is_whole(sums):  # more was announced than there is
                 return sums, etag, True
             if encoded:  # a range is one of the encoded bytes
-                _begin_anew(partial)
+                begin_anew(partial)
             raise _Broken(error.problem, etag) from None
     size = _size(response, source) if is_open or response.status_code == 206 else 0
     if sums.size < size and not source.is_whole(sums):
@@ -320,7 +251,7 @@ def _beginning(partial: BinaryIO, source: Source, etag: str) -> Sums:
     sums = _sums_of(partial, source)
     if sums.size in (0, source.file.size) or etag or source.can_resume:
         return sums
-    _begin_anew(partial)
+    begin_anew(partial)
     return source.new_sums()
 
 
@@ -362,14 +293,14 @@ def verify(sums: Sums, source: Source, url: str) -> None:
 
 def _take(url: str, partial: BinaryIO, source: Source, arrived: Arrived) -> Staged:
     """Copy a file of a local folder; a reflink where the file system can."""
-    _begin_anew(partial)
+    begin_anew(partial)
     try:
         with open_file(url) as original:
             sums = _sums_of(partial, source) if _reflink(original, partial) else _copy(original, partial, url, source)
         arrived(sums.size)
         return _verified(partial, sums, source, url)
     except UpstreamError:
-        _begin_anew(partial)
+        begin_anew(partial)
         raise
 
 
@@ -408,7 +339,7 @@ def _link(url: str, incoming: Path, source: Source, arrived: Arrived) -> Staged 
         except OSError:
             return None
         try:
-            if not _is_at(path, original):
+            if not is_at(path, original):
                 raise TransportError(url, "was replaced while it was read")
             with reading(url):
                 sums = _sums_of(original, source)
