@@ -199,7 +199,12 @@ def output(text: str) -> None:
     """A result, on standard output; in it a path that is no UTF-8 has its own bytes, whatever the locale."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="surrogateescape")
-    print(text, flush=True)
+    try:
+        print(text, flush=True)
+    except OSError:  # Python would try once more at its end, complain, and make the exit status 120
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise
 
 
 def output_json(value: Any) -> None:
