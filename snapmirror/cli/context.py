@@ -202,8 +202,7 @@ def output(text: str) -> None:
     try:
         print(text, flush=True)
     except OSError:  # Python would try once more at its end, complain, and make the exit status 120
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise
 
 
