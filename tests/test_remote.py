@@ -463,6 +463,22 @@ def test_who_has_not_seen_what_a_gc_elsewhere_took_trusts_nothing_that_it_knew(
 
 
 @objects
+def test_an_index_is_told_of_all_that_went_though_another_one_shares_its_cache(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream
+) -> None:
+    mirror.sync()
+    digest = hashlib.sha256(b"of no use").digest()
+    with opened(mirror) as ours:
+        ours.put([b"of no use"])
+    with opened(machine(tmp_path / "two", service, store, upstream)) as theirs, theirs.lock(None):
+        theirs.remove([digest])
+    mirror.settings["index"] = str(tmp_path / "fast" / "index.lmdb")
+    mirror.run("snapshots")  # as `migrate` with another configuration does: both have the usual cache
+    with opened(mirror) as ours, ours.lock(None):
+        assert ours.index.held([digest]) == {}
+
+
+@objects
 def test_a_copy_that_was_made_before_its_pull_died_goes_with_its_object(
     mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

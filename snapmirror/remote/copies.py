@@ -45,8 +45,8 @@ class _State(msgspec.Struct):
     changed: str = ""
     #: {key: (its ETag, the copy below the cache)}
     copies: dict[str, tuple[str, str]] = {}
-    #: number of the last list of what was removed that was applied
-    swept: int = 0
+    #: {index: number of the last list of what was removed that was applied to it}: several may share the copies
+    swept: dict[str, int] = {}
 
 
 def record_key(number: int) -> str:
@@ -134,7 +134,10 @@ class Copies:
     @property
     def swept(self) -> int:
         """Number of the last list of what was removed that was applied."""
-        return self._state().swept
+        return self._applied(self._state())
+
+    def _applied(self, state: _State) -> int:
+        return state.swept.get(str(self._layout.index), 0)
 
     def rewind(self, swept: int) -> None:
         """Apply the lists from that one on again, for the index is made of an older listing.
@@ -143,7 +146,7 @@ class Copies:
         """
         with self.still():
             state = self._state()
-            state.swept = min(state.swept, max(swept - 1, 0))
+            state.swept[str(self._layout.index)] = min(self._applied(state), max(swept - 1, 0))
             fs.replace(self._path, msgspec.json.encode(state))
 
     def pull(self) -> None:
@@ -157,7 +160,7 @@ class Copies:
             before = self._state()
             changed = (self._objects.get(CHANGED) or b"").hex()  # first: what changes from now on changes it again
             listed = {one.key: one for folder in _FOLDERS for one in self._objects.list(folder) if one.key.count("/") == 1}
-            swept = self._pull_swept(before.swept)
+            swept = self._pull_swept(self._applied(before))
             known = {key: copy for key, copy in before.copies.items() if key in listed and self._is_copy(listed[key], copy)}
             new = [key for key in listed if key not in known]
             self._announce(new, before)
@@ -168,7 +171,7 @@ class Copies:
                 if key not in listed:
                     self._remove(key, copy)
             self._date_syncing(copies, listed)
-            after = _State(changed, copies, swept)
+            after = _State(changed, copies, {**before.swept, str(self._layout.index): swept})
             if after != before:
                 fs.replace(self._path, msgspec.json.encode(after))
 
