@@ -502,6 +502,28 @@ def test_a_copy_that_was_made_before_its_pull_died_goes_with_its_object(
 
 
 @objects
+def test_a_pin_that_goes_between_two_requests_of_a_pull_goes_here_too(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.sync()
+    mirror.run("pin", "rc", "current")
+    mirror.sync()
+    get_many = Objects.get_many
+
+    def come_late(self: Objects, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        mirror.run("unpin", "rc")
+        yield from get_many(self, keys)
+
+    with opened(machine(tmp_path / "two", service, store, upstream)) as theirs:
+        mirror.run("pin", "rc", "current", "--move")
+        with monkeypatch.context() as slow:
+            slow.setattr(Objects, "get_many", come_late)
+            theirs.far.refresh()
+        theirs.far.refresh()
+        assert theirs.catalog().pins == {}
+
+
+@objects
 def test_a_sync_that_slept_until_a_gc_took_it_for_dead_publishes_nothing(
     mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream
 ) -> None:

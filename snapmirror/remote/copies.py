@@ -167,8 +167,9 @@ class Copies:
             copies = known | self._bring(new, listed)
             if any(key.startswith("syncing/") and key not in copies for key in listed):  # sealed, since the records were listed
                 self._again(before, copies)
+            kept = {copy for _, copy in copies.values()}
             for key, (_, copy) in before.copies.items():
-                if key not in listed:
+                if copy not in kept:  # not listed, or removed since
                     self._remove(key, copy)
             self._date_syncing(copies, listed)
             after = _State(changed, copies, {**before.swept, str(self._layout.index): swept})
