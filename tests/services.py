@@ -65,6 +65,21 @@ class Service:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/{folder}")
         return {one["Key"].removeprefix(f"{prefix}/"): one["Size"] for page in pages for one in page.get("Contents", ())}
 
+    def contents(self, store: str) -> dict[str, bytes]:
+        """{key below the store: its bytes}"""
+        bucket, _, prefix = store.partition("/")
+        client = self.client
+        return {key: client.get_object(Bucket=bucket, Key=f"{prefix}/{key}")["Body"].read() for key in self.keys(store)}
+
+    def restore(self, store: str, contents: dict[str, bytes]) -> None:
+        """Make a store hold these objects, and no others."""
+        bucket, _, prefix = store.partition("/")
+        client = self.client
+        for key in self.keys(store):
+            client.delete_object(Bucket=bucket, Key=f"{prefix}/{key}")
+        for key, data in contents.items():
+            client.put_object(Bucket=bucket, Key=f"{prefix}/{key}", Body=data)
+
 
 #: one request after the other: of two that create an object at once, it tells both on a busy machine that they have
 _MOTO = """

@@ -479,6 +479,29 @@ def test_an_index_is_told_of_all_that_went_though_another_one_shares_its_cache(
 
 
 @objects
+@pytest.mark.parametrize("sealed", [False, True], ids=["as it was", "with another snapshot since"])
+def test_of_a_store_that_came_back_from_a_backup_nothing_is_taken_for_there_that_is_not(
+    mirror: Mirror, tmp_path: Path, channel: Channel, service: Service, store: str, upstream: Upstream, sealed: bool
+) -> None:
+    mirror.sync()
+    backup = service.contents(store)
+    channel.add(make_package("later"))
+    channel.publish()
+    mirror.sync()
+    service.restore(store, backup)
+    channel.remove("later-1.0-0.conda")
+    channel.publish()
+    if sealed:
+        machine(tmp_path / "two", service, store, upstream).sync()
+        mirror.run("snapshots")
+    channel.add(make_package("later"))
+    channel.publish()
+    mirror.sync()
+    assert len(mirror.snapshots()) == 2 + sealed
+    mirror.run("check", "--read-data")
+
+
+@objects
 def test_a_copy_that_was_made_before_its_pull_died_goes_with_its_object(
     mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -168,9 +168,11 @@ class Copies:
             if any(key.startswith("syncing/") and key not in copies for key in listed):  # sealed, since the records were listed
                 self._again(before, copies)
             kept = {copy for _, copy in copies.values()}
-            for key, (_, copy) in before.copies.items():
-                if copy not in kept:  # not listed, or removed since
-                    self._remove(key, copy)
+            gone = {key: copy for key, (_, copy) in before.copies.items() if copy not in kept}  # not listed, or removed since
+            if any(key.startswith("snapshots/") and (self._layout.root / copy).exists() for key, copy in gone.items()):
+                self._start_over()  # no record goes: the store is one that came back from a backup, and has less than was known
+            for key, copy in gone.items():
+                self._remove(key, copy)
             self._date_syncing(copies, listed)
             after = _State(changed, copies, {**before.swept, str(self._layout.index): swept})
             if after != before:
@@ -249,7 +251,11 @@ class Copies:
 
     def _pull_swept(self, applied: int) -> int:
         """Take out what was removed since; the number of the last list that has been applied then."""
-        lists = {number: one.key for one in self._objects.list("swept") if (number := number_of(one.key)) > applied}
+        listed = {number_of(one.key): one.key for one in self._objects.list("swept")}
+        if applied > (newest := max(listed, default=0)):
+            self._start_over()  # as where a record is gone
+            applied = newest
+        lists = {number: key for number, key in listed.items() if number > applied}
         if lists and min(lists) > applied + 1:
             self._start_over()  # lists that we never saw are gone
         for number in sorted(lists):
