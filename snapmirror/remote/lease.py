@@ -74,9 +74,12 @@ class Lease:
             self._release()
 
     def put(self, key: str, data: bytes) -> None:
-        """Make an object hold these bytes while the lease lasts. Raises Overtaken if it has been lost."""
+        """Make an object hold these bytes while the lease lasts. Raises Overtaken if it has been lost.
+
+        A request that got no answer may be carried out after the one that took its place, when others have written there.
+        """
         with self._fenced() as lifetime:
-            self._objects.within("PUT", key, lifetime, data)
+            self._objects.within("PUT", key, lifetime, data, unanswered=self._doubt)
 
     def create(self, key: str, data: bytes) -> bool:
         """Make an object while the lease lasts, unless there is one; whether it was made, or holds these bytes already.
@@ -89,7 +92,7 @@ class Lease:
     def delete(self, key: str) -> None:
         """Remove an object while the lease lasts. Raises Overtaken if it has been lost.
 
-        A request that got no answer may be carried out after the one that took its place, when the object is there again.
+        What got no answer is as with `put`: the object may be there again.
         """
         with self._fenced() as lifetime:
             self._objects.within("DELETE", key, lifetime, unanswered=self._doubt)

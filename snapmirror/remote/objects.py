@@ -251,6 +251,7 @@ class Objects:
                 status, text = answer.status_code, answer.text
             except requests.RequestException as error:
                 status, text = 599, str(error)
+            if status >= 500 and status != 503:  # 504 is what a proxy says of a service that may be at it still
                 unanswered()
             if status < 300 or (method == "DELETE" and status == 404):
                 return True
