@@ -315,6 +315,35 @@ def test_a_writer_that_was_thought_dead_seals_on_top_of_what_was_published_meanw
     assert mirror.run("check", status=None).out.count("is missing") == 0
 
 
+@objects
+def test_a_list_of_what_a_gc_takes_does_not_come_so_late_that_it_replaces_that_of_another(
+    mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway of Ceph waits for the bytes of a request that it has admitted for 65 seconds."""
+    mirror.sync()
+    monkeypatch.setattr(leases, "LIFETIME", timedelta(seconds=3))
+    monkeypatch.setattr(leases, "_ROUGH", timedelta(seconds=0.5))
+    monkeypatch.setattr(leases, "_RENEWED", 3600.0)
+    within, late = Objects.within, list[str]()
+    first, second = hashlib.sha256(b"first").digest(), hashlib.sha256(b"second").digest()
+
+    def come_late(self: Objects, method: str, key: str, *rest: Any, **more: Any) -> bool:
+        if key.startswith("swept/") and not late:
+            late.append(key)
+            with theirs.lock(lambda _: None):
+                theirs.remove([second])
+        return within(self, method, key, *rest, **more)
+
+    machines = [machine(tmp_path / name, service, store, upstream) for name in ("two", "three")]
+    with opened(mirror) as ours, opened(machines[0]) as theirs, opened(machines[1]) as others:
+        others.put([b"first", b"second"])
+        monkeypatch.setattr(Objects, "within", come_late)
+        with pytest.raises(Overtaken), ours.lock(None):
+            ours.remove([first])
+        with others.lock(lambda _: None):
+            assert others.held([first, second]) == {first: 5}
+
+
 def _after(record: Record, number: int, id_: str) -> Record:
     return msgspec.structs.replace(record, number=number, id=id_)
 

@@ -12,7 +12,7 @@ import msgspec
 
 from .. import clock
 from ..digests import Digest, sha256
-from ..errors import LockedError, ObjectError, StoreError
+from ..errors import LockedError, ObjectError, Overtaken, StoreError
 from ..store import fs, layout, locks, reindex
 from ..store.blobs import Staged
 from ..store.denied import Denied
@@ -228,7 +228,10 @@ class RemoteStore(Store):
     def _list_removed(self, digests: Sequence[Digest]) -> None:
         lists = list(self.objects.list("swept"))
         newest = max((number_of(one.key) for one in lists), default=0)
-        self._lease.put(swept_key(newest + 1), msgspec.json.encode(Swept([digest.hex() for digest in digests])))
+        content = msgspec.json.encode(Swept([digest.hex() for digest in digests]))
+        # A service may carry out what it began to receive in time, a minute later: others may have read that list by then.
+        if not self._lease.create(swept_key(newest + 1), content):
+            raise Overtaken(f"the store {self.objects.address}")
         self._copies.tell()
         for one in lists:
             if self.now() - self._clock_ahead() - one.modified > _SWEPT_KEPT:
