@@ -2,9 +2,11 @@
 
 import contextlib
 import random
+import re
 import secrets
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -144,7 +146,7 @@ Tamper = Callable[[str, str, dict[str, str]], int | None]
 
 
 @contextlib.contextmanager
-def tampered(service: Service, tamper: Tamper) -> Iterator[str]:
+def tampered(service: Service, tamper: Tamper, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """The address of a proxy in front of a service, which does with requests what a function says."""
     target = service.endpoint.removeprefix("http://")
 
@@ -166,7 +168,7 @@ def tampered(service: Service, tamper: Tamper) -> Iterator[str]:
                 return self.answer(status, {}, b"<Error><Code>SlowDown</Code></Error>")
             upstream = HTTPConnection(target, timeout=30)
             try:
-                upstream.request(self.command, self.path, body, headers)
+                upstream.request(self.command, _ABSOLUTE.sub("", self.path), body, headers)
                 response = upstream.getresponse()
                 kept = {key: value for key, value in response.getheaders() if key.lower() not in _HOP}
                 self.answer(response.status, kept, response.read())
@@ -190,14 +192,18 @@ def tampered(service: Service, tamper: Tamper) -> Iterator[str]:
 
     ThreadingHTTPServer.request_queue_size = 128  # many requests at once are what is tried
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"{'https://localhost' if tls else 'http://127.0.0.1'}:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
 
 
+#: who takes it for his proxy names the service whole
+_ABSOLUTE = re.compile(r"^http://[^/]+")
 _HOP = {"connection", "transfer-encoding", "keep-alive"}

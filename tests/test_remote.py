@@ -10,6 +10,7 @@ import random
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from channels import Channel, Package, make_package
 from mirror import Mirror
 from services import Service, can_ceph, ceph, moto, tampered
 from serving import free_port, server
-from test_web_servers import EXAMPLES, example, nginx
+from test_web_servers import EXAMPLES, Authority, authority, example, nginx
 from upstream import Call, Upstream
 from waiting import eventually
 
@@ -43,6 +44,8 @@ from snapmirror.remote.store import RemoteStore
 from snapmirror.store import syncing
 from snapmirror.store.blobs import BlobInfo
 from snapmirror.store.records import Record
+
+__all__ = ["authority"]
 
 #: not in `make test`, which has the shortest of them, and one of each kind
 objects = pytest.mark.objects
@@ -832,6 +835,33 @@ def test_a_service_that_is_busy_or_cuts_connections_is_asked_again(
         mirror.run("check", "--read-data", timeout=120)
         assert len(mirror.snapshots()) == 1
     assert any("partNumber" in key for key in told)
+
+
+@objects
+@pytest.mark.parametrize("way", ["certificate", "proxy"])
+def test_what_files_are_reached_by_the_lease_is_reached_by_too(
+    service: Service,
+    store: str,
+    mirror: Mirror,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:
+    """A certificate of one's own authority, which the system trusts; a proxy that the environment names."""
+    context, seen = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), set[str]()
+    context.load_cert_chain(authority.certificate, authority.key)
+    with tampered(service, lambda method, *_: seen.add(method), context if way == "certificate" else None) as proxy:
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
+        monkeypatch.setenv("http_proxy", proxy)
+        monkeypatch.delenv("no_proxy", raising=False)
+        endpoint = proxy if way == "certificate" else "http://127.0.0.1:9"
+        there = Objects(parse_address(f"s3://{store}"), S3(**service.use(mirror, store, endpoint=endpoint).settings["s3"]))
+        assert there.create("probe/one", b"ours")
+        assert there.within("PUT", "probe/two", timedelta(seconds=30), b"ours")
+        assert there.get("probe/two") == b"ours"
+        assert clock.now() - there.now() < timedelta(minutes=5)
+        there.close()
+    assert seen == {"GET", "HEAD", "PUT"}
 
 
 #: some of the requests of which the first two are cut

@@ -13,7 +13,7 @@ from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, cast
 
 from ..digests import Digest, is_hex_digest, sha256
-from ..errors import DamagedError
+from ..errors import DamagedError, DiskFull
 from ..store import fs
 from ..store.blobs import BlobInfo, LocalBlobs, Original, Staged, too_large
 from ..store.far import NotHere
@@ -123,7 +123,8 @@ class RemoteBlobs(LocalBlobs):
     def _keep(self, contents: Sequence[bytes]) -> None:
         for content in contents:
             fs.unlink(self.path(sha256(content)))  # torn, perhaps, and of the right size
-        self._cache.put(contents)
+        with contextlib.suppress(DiskFull):  # then it is asked for again
+            self._cache.put(contents)
 
     def expect(self, digests: Iterable[Digest]) -> None:
         new = [digest for digest in digests if not self.path(digest).exists()]

@@ -7,6 +7,7 @@ written before. `If-Match`, and conditions at the end of a multipart upload, are
 
 import contextlib
 import re
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -20,6 +21,8 @@ import obstore
 import requests
 from obstore import exceptions
 from obstore.store import S3Store
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
 
 from ..errors import ObjectError
 from .settings import S3, Address
@@ -62,6 +65,13 @@ class Info(NamedTuple):
     etag: str
 
 
+class _Alike(HTTPAdapter):
+    """Trusts whom obstore trusts: the system's authorities, or those of `SSL_CERT_FILE`. requests goes by a list of its own."""
+
+    def init_poolmanager(self, *sizes: Any, **more: Any) -> None:
+        super().init_poolmanager(*sizes, **more, ssl_context=ssl.create_default_context())  # type: ignore[no-untyped-call]
+
+
 class Objects:
     """Reads and writes objects by keys, which are relative to the prefix. Every method raises ObjectError."""
 
@@ -82,7 +92,8 @@ class Objects:
             **{key: value for key, value in given.items() if value},  # type: ignore[arg-type]
         )
         self._session = requests.Session()
-        self._session.trust_env = False  # a proxy is for upstreams
+        self._session.trust_env = False  # no passwords of netrc beside a signature
+        self._session.mount("https://", _Alike())
         self._threads: ThreadPoolExecutor | None = None
         self._beginning = threading.Lock()
 
@@ -213,8 +224,8 @@ class Objects:
 
         def ask() -> str | None:
             with self._errors(""):
-                answer = self._session.head(self.sign("HEAD", FORMAT_KEY, timedelta(minutes=1)), timeout=(10, 30))
-                return answer.headers.get("Date")
+                url = self.sign("HEAD", FORMAT_KEY, timedelta(minutes=1))
+                return self._session.head(url, proxies=get_environ_proxies(url), timeout=(10, 30)).headers.get("Date")
 
         stated = self._insist(ask)
         try:
@@ -247,7 +258,8 @@ class Objects:
         end, pause = time.monotonic() + lifetime.total_seconds(), 0.1
         while True:
             try:
-                answer = self._session.request(method, url, data=data, headers=headers, timeout=(10, 60))
+                proxies = get_environ_proxies(url)  # by which obstore goes too
+                answer = self._session.request(method, url, data=data, headers=headers, proxies=proxies, timeout=(10, 60))
                 status, text = answer.status_code, answer.text
             except requests.RequestException as error:
                 status, text = 599, str(error)
