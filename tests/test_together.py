@@ -3,6 +3,8 @@
 The sync runs here; the other process is a real one, and does its work while the sync stands at one line.
 """
 
+import errno
+import fcntl
 import hashlib
 import multiprocessing
 import os
@@ -990,3 +992,27 @@ def test_an_index_that_another_replaces_while_it_is_opened_can_be_used(tmp_path:
         assert other.exitcode == 0
         store.put([b"more"])
         assert len(store.index.held([sha256(b"something"), sha256(b"more")])) == 2
+
+
+def test_locks_are_those_that_nfs_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the server has to be asked for a lock, and it gives no exclusive one on a file that is open for reading alone."""
+    flock = fcntl.flock
+
+    def strict(file: int, kind: int) -> None:
+        if kind & fcntl.LOCK_EX and fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(file, kind)
+
+    monkeypatch.setattr("fcntl.flock", strict)
+    channel, repo = made(tmp_path / "chan", "lib")
+    with store_at(tmp_path / "store") as store:
+        first = sync(store, repo).snapshot
+        assert first
+        channel.add(make_package("more"))
+        channel.publish()
+        assert sync(store, repo).exit_status(strict=True) == 0
+        forget(store, first)
+        collect(store)
+        with store.lock(None):
+            store.reindex()
+            assert not list(check.structure(store, _leaf_files))

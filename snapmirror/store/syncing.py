@@ -69,7 +69,7 @@ class Registration:
         content = msgspec.json.encode(_Content([digest.hex() for digest in directories], plans))
         temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         fs.write_new(temporary, content)
-        descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CLOEXEC)  # NFS gives no exclusive lock on what is only read
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # before it has its name, so that nobody sees it dead
         fs.rename(temporary, self.path)
         self._release()  # of the file that had the name before
