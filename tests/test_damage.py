@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 import requests
 from channels import Channel, make_package
-from inprocess import collect, forget, store_at, sync
+from inprocess import FAST, collect, forget, store_at, sync
 from mirror import Mirror, Result
 from msgspec.structs import replace
 from serving import server
@@ -32,7 +32,9 @@ from snapmirror.store.fs import remove_tree
 from snapmirror.store.index import BlobRow
 from snapmirror.store.records import DirectoryState, Pin, RepoState
 from snapmirror.store.store import Store
+from snapmirror.sync.givers import giver
 from snapmirror.sync.repair import sources
+from snapmirror.transfer.http import Http
 
 LIB = sha256(make_package("lib").data)
 NO_TREES: dict[str, Any] = {"trees": []}
@@ -435,6 +437,22 @@ def test_repair_reads_what_snapshots_have_in_common_once(
         lost = check.Problem("a leaf", "is missing", bytes(32))
         assert sources(store, ECOSYSTEMS, {"chan": repo}, [lost]) == {}
         assert len(read) == len(set(read)) == 3
+
+
+def test_repair_asks_no_upstream_of_a_repo_that_is_offline(local: tuple[Channel, CondaRepo], tmp_path: Path) -> None:
+    """Another place, if one is given, and the upstream of another repo that has the same file."""
+    _, repo = local
+    off, other = replace(repo, offline=True), replace(repo, path="same")
+    lost = check.Problem("a file", "is missing", LIB)
+    with store_at(tmp_path / "store") as store:
+        sync(store, repo)
+        assert sources(store, ECOSYSTEMS, {"chan": off}, [lost]) == {}
+        given = sources(store, ECOSYSTEMS, {"chan": off}, [lost], giver("http://mirror.example/old"))[LIB]
+        with Http(FAST, print) as http:
+            assert all("mirror.example/old/" in url for url in (*given.urls, *given.others(http)))
+        sync(store, repo, other, only=["same"])
+        (url,) = sources(store, ECOSYSTEMS, {"chan": off, "same": other}, [lost])[LIB].urls
+        assert url.startswith(repo.upstreams[0])
 
 
 # Trees and documents

@@ -49,7 +49,7 @@ def sources(
             known = found.get(digest) or Source(File(digest.hex(), None, digest, None), ())
             if urls := tuple(giver.urls(digest, known.file.size)):
                 found[digest] = replace(known, urls=urls + known.urls)
-    return found
+    return {digest: source for digest, source in found.items() if source.urls}
 
 
 def _files(
@@ -59,23 +59,25 @@ def _files(
     missing: Collection[Digest],
     giver: Giver | None,
 ) -> Iterator[tuple[Digest, Source]]:
-    """The missing blobs that are files of eager directories, each once."""
+    """The missing blobs that are files of eager directories, each once; of a repo that is offline as the giver has them."""
     left, seen = set(missing), Held(())
     catalog, _ = store.snapshots.readable()
-    for record in reversed(catalog.records):
-        for path, repo in record.repos.items():
-            upstreams = configured[path].upstreams if path in configured else []
-            alike = [*(giver.upstreams(path) if giver else []), *upstreams]
-            for name, state in repo.directories.items():
-                if not left:
-                    return
-                with contextlib.suppress(DamagedError):  # it can't be had from upstream; all else can
-                    reader = store.metadata.directory(state.blob)
-                    if reader.document.mode == "eager":
-                        ecosystem, origin = ecosystems[reader.document.kind], reader.document.origin
-                        for digest, file in _lost(ecosystem, reader, left, seen):
-                            left.discard(digest)
-                            yield digest, source_of(ecosystem, file, name, origin, upstreams, alike)
+    offline = {path for path, repo in configured.items() if repo.offline}
+    repos = [item for record in reversed(catalog.records) for item in record.repos.items()]
+    for path, repo in sorted(repos, key=lambda item: item[0] in offline):  # another repo may have the same file
+        upstreams = configured[path].upstreams if path in configured.keys() - offline else []
+        alike = [*(giver.upstreams(path) if giver else []), *upstreams]
+        for name, state in repo.directories.items():
+            if not left:
+                return
+            with contextlib.suppress(DamagedError):  # it can't be had from upstream; all else can
+                reader = store.metadata.directory(state.blob)
+                if reader.document.mode == "eager":
+                    ecosystem, origin = ecosystems[reader.document.kind], reader.document.origin
+                    for digest, file in _lost(ecosystem, reader, left, seen):
+                        left.discard(digest)
+                        source = source_of(ecosystem, file, name, origin, upstreams, alike)
+                        yield digest, replace(source, urls=()) if path in offline else source
 
 
 def _lost(
