@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import shutil
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -340,6 +341,22 @@ def test_a_scrub_that_must_end_soon_is_carried_on_by_the_next(mirror: Mirror) ->
             read = mirror.run("check", "--read-data", "--max-duration", limit, "--json").json["bytes_read"]
             assert len(unread()) == left
         assert read == sum(sizes.values())
+
+
+def test_a_scrub_holds_little_of_each_blob(tmp_path: Path) -> None:
+    """Ten years of a large channel are over ten million."""
+    with store_at(tmp_path / "store") as store:
+        store.put([b"file %d" % number for number in range(800)])
+        _ = store.index
+        tracemalloc.start()
+        try:
+            reading = scrub.read_data(store, None)
+            next(reading)
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held < 800 * 300
+        assert len(list(reading)) == 799
 
 
 def test_a_scrub_that_may_open_no_more_files_takes_no_good_one_away(tmp_path: Path) -> None:
