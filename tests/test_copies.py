@@ -1,5 +1,6 @@
 """Copies of snapshots: replicate from a folder and over HTTP, export and import; what they refuse, and what a kill leaves."""
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 import requests
 from channels import Channel, make_package
-from inprocess import FAST, Quiet, collect, records_of, store_at, sync
+from inprocess import FAST, Quiet, collect, forget, records_of, store_at, sync, ticking
 from mirror import Mirror
 from pypi_index import Index
 from serving import server, serving
@@ -24,7 +25,11 @@ from test_real_data import HISTORY, answers, playback, states, turn
 
 from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.conda import CondaRepo
+from snapmirror.errors import Forgotten
+from snapmirror.sync.archive import Volumes
 from snapmirror.sync.copying import Copying
+from snapmirror.sync.exporting import Export
+from snapmirror.sync.importing import ExportFile
 from snapmirror.sync.origins import Opened
 from snapmirror.sync.settings import Publish
 from snapmirror.transfer.http import Http
@@ -378,6 +383,29 @@ def test_gc_at_the_source_and_here_leaves_a_replica_whole(tmp_path: Path, channe
         assert report.snapshots == [record.id for record in one.catalog().records]
         collect(two)
         assert everything_held(two) >= everything_held(one)
+
+
+def test_a_snapshot_of_the_past_is_copied_though_what_was_current_when_it_was_sealed_is_forgotten(
+    channel: Channel, tmp_path: Path
+) -> None:
+    """In the copy `current` is forgotten then, which ends neither gc nor a sync."""
+    repo = CondaRepo(path="chan", upstream=channel.root.as_uri(), subdirs=["linux-64"])
+    with store_at(tmp_path / "one", ticking()) as one, store_at(tmp_path / "two", ticking()) as two:
+        first, past, _ = (sync(one, repo, seal_as=at).snapshot for at in (None, DAYS[0], None))
+        assert first
+        assert past == DAYS[0]
+        forget(one, first)
+        Export(one, ECOSYSTEMS, Quiet(), None).run(tmp_path / "export.tar", None, [past], None)
+        with contextlib.closing(Volumes([tmp_path / "export.tar"])) as volumes:
+            Copying(two, ECOSYSTEMS, Publish(), FAST, Quiet(), None).run(ExportFile(volumes), [])
+        with Http(FAST, lambda _: None) as http:
+            assert not Copying(two, ECOSYSTEMS, Publish(), FAST, Quiet(), None).run(Opened("one", one, http, two), [past]).blobs
+        assert [record.id for record in two.catalog().records] == [past]
+        with pytest.raises(Forgotten):
+            two.catalog().resolve("current", "chan", two.now())
+        collect(two)
+        assert everything_held(two) == everything_held(one)
+        assert sync(two, repo).exit_status(strict=True) == 0
 
 
 def everything_held(store: Any) -> set[bytes]:

@@ -219,11 +219,9 @@ class Catalog:
         return entry
 
     def newest(self, repo: str) -> Record | None:
-        """The snapshot that `current` means for a repo, None if it has none. Raises Forgotten."""
+        """The snapshot that `current` means for a repo, None if it has none: in a copy that may be one that is forgotten."""
         try:
             return self.at(_ALWAYS, repo, CURRENT)
-        except Forgotten:
-            raise
         except SelectorError:
             return None
 

@@ -107,7 +107,7 @@ def choose(listing: Listing, selectors: Sequence[str], present: datetime) -> Wan
     asked = {record.id for selector in selectors for record in catalog.answers(selector, present).values()}
     last = max(one.number for one in listing.snapshots if one.id in asked)
     until = Catalog(tuple(entry for entry in catalog.entries if entry.number <= last))
-    return Wanted(asked, until.protected().keys(), named=True)
+    return Wanted(asked, until.protected().keys() & {record.id for record in until.records}, named=True)
 
 
 def to_bring(origin: str, listing: Listing, wanted: Wanted, here: Here) -> ToBring:
