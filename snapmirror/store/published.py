@@ -16,11 +16,11 @@ from pathlib import Path
 
 from .. import clock
 from ..digests import sha256
-from ..errors import DamagedError, SelectorError
+from ..errors import DamagedError, Forgotten, SelectorError
 from . import fs
 from .catalog import CURRENT, Catalog
 from .layout import Layout
-from .records import Record
+from .records import Entry, Record
 from .trees import leads_out
 
 #: "repo/directory" -> name of its tree object; of a file that a repo has beside its directories: "repo/file" -> "object/file"
@@ -123,6 +123,8 @@ class Published:
 
     def _target(self, catalog: Catalog, selector: str, present: datetime, trees: Mapping[str, Links]) -> str | None:
         """What a selector's link points to: a snapshot's tree if that says it all, else a view; None if nothing."""
+        if not self._may_have(catalog, selector, present, trees):
+            return None
         records: dict[str, Record] = {}
         for repo in catalog.repos:
             with contextlib.suppress(SelectorError):
@@ -135,6 +137,16 @@ class Published:
             if trees.get(snapshot) == links:
                 return snapshot if links else None
         return self._view(links) if links else None
+
+    def _may_have(self, catalog: Catalog, selector: str, present: datetime, trees: Collection[str]) -> bool:
+        """Whether a selector may lead to a tree: most days since an old pin don't, whatever the repo. trees: ids with a tree"""
+        try:
+            newest: Entry = catalog.resolve(selector, None, present)
+        except Forgotten as error:
+            newest = catalog.by_id[error.snapshot]
+        except SelectorError:
+            return False
+        return newest.partial or newest.id in trees  # what is not partial answers for every repo that there is
 
     def _view(self, links: Links) -> str:
         name = sha256(repr(sorted(links.items())).encode()).hex()
