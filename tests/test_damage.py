@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 import requests
 from channels import Channel, make_package
-from inprocess import FAST, collect, forget, store_at, sync
+from inprocess import FAST, collect, forget, store_at, sync, ticking
 from mirror import Mirror, Result
 from msgspec.structs import replace
 from serving import server
@@ -470,6 +470,28 @@ def test_repair_asks_no_upstream_of_a_repo_that_is_offline(local: tuple[Channel,
         sync(store, repo, other, only=["same"])
         (url,) = sources(store, ECOSYSTEMS, {"chan": off, "same": other}, [lost])[LIB].urls
         assert url.startswith(repo.upstreams[0])
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_gc_removes_a_bad_file_that_no_snapshot_needs(again: bool, local: tuple[Channel, CondaRepo], tmp_path: Path) -> None:
+    """For as long as it is missed every sync reads all that upstream has, unchanged or not."""
+    channel, repo = local
+    with store_at(tmp_path / "store", ticking("2100-01-01T01:00:00")) as store:  # long after it was found bad
+        first = sync(store, repo).snapshot
+        assert first
+        flip(store.blobs.path(LIB))
+        assert [one.blob for one in scrub.read_data(store, None) if isinstance(one, check.Problem)] == [LIB]
+        if again:
+            sync(store, repo)
+        channel.remove("lib-1.0-0.conda")
+        channel.publish()
+        sync(store, repo)
+        collect(store)
+        assert store.quarantined() == (frozenset() if again else {LIB})  # still needed
+        forget(store, *(record.id for record in store.catalog().records[:-1]))
+        collect(store)
+        assert list(store.layout.quarantine.iterdir()) == []
+        assert store.quarantined() == frozenset()
 
 
 # Trees and documents

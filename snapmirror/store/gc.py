@@ -47,6 +47,8 @@ class GcPlan:
     stale_states: Collection[str]
     #: notes of files that upstream has lost, which nothing lists any more or which are there
     stale_notes: Sequence[Digest]
+    #: blobs that were found bad long ago and that nothing refers to any more
+    quarantined: Sequence[Digest]
     #: ids of snapshots whose trees go
     trees: Sequence[str]
     #: blobs that nothing refers to
@@ -130,6 +132,7 @@ def plan(store: Store, catalog: Catalog, mark: Mark, terms: Terms) -> GcPlan:
         dead_syncs=[entry.path for entry in syncing.entries(store.layout) if entry.expired],
         stale_states=begin.stale,
         stale_notes=[digest for digest in store.live.lost() if digest not in mark or store.blobs.size(digest) is not None],
+        quarantined=[digest for digest in store.found_bad(_PARTIALS_SECONDS) if digest not in mark],
         trees=_expired(store, begin.after, store.now() - terms.keep_trees),
         blobs=list(ripe.items()),
         kept=kept + len(unused) - len(ripe),
@@ -177,6 +180,7 @@ def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
         store.live.drop(path)
     for digest in planned.stale_notes:
         store.live.drop_lost(digest)
+    freed += _drop_quarantined(store, [*planned.quarantined, *(digest for digest, _ in planned.evicted)])
     try:
         _forget(store, catalog, planned)
     except DiskFull:  # a day has begun, say, and not even its link can be made
@@ -191,6 +195,19 @@ def execute(store: Store, catalog: Catalog, planned: GcPlan) -> int:
     except DiskFull:
         freed += _sweep_without_index(store, going)
         _ = store.index  # made again from the files, now that there is room
+    return freed
+
+
+def _drop_quarantined(store: Store, digests: Iterable[Digest]) -> int:
+    """Remove what was found in the places of blobs; the bytes freed. While one of them is not had again, every sync reads all
+    anew.
+    """
+    freed = 0
+    for digest in digests:
+        path = store.layout.quarantine / digest.hex()
+        with contextlib.suppress(FileNotFoundError):
+            freed += path.lstat().st_size
+            fs.unlink(path)
     return freed
 
 

@@ -277,9 +277,14 @@ class Store:
 
     def quarantined(self) -> frozenset[Digest]:
         """Blobs that were found bad and have not been had again."""
-        names = (path.name for path in self.layout.quarantine.iterdir())
-        found = (bytes.fromhex(name) for name in names if is_hex_digest(name))
-        return frozenset(digest for digest in found if self.blobs.size(digest) is None)
+        return frozenset(digest for digest in self.found_bad() if self.blobs.size(digest) is None)
+
+    def found_bad(self, older: float = 0.0) -> Iterator[Digest]:
+        """Blobs that were found bad `older` seconds ago or earlier, whether or not they have been had again."""
+        limit = self.now().timestamp() - older
+        for path in self.layout.quarantine.iterdir():
+            if is_hex_digest(path.name) and (not older or path.lstat().st_ctime <= limit):
+                yield bytes.fromhex(path.name)
 
     def _enter(self, staged: Sequence[Staged | Original]) -> None:
         rows = {one.sha256: BlobRow(one.size, one.blake3) for one in staged}
