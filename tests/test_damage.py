@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 import requests
 from channels import Channel, make_package
-from inprocess import FAST, collect, forget, store_at, sync, ticking
+from inprocess import FAST, Quiet, collect, forget, store_at, sync, ticking
 from mirror import Mirror, Result
 from msgspec.structs import replace
 from serving import server
@@ -33,8 +33,9 @@ from snapmirror.store.fs import remove_tree
 from snapmirror.store.index import BlobRow
 from snapmirror.store.records import DirectoryState, Pin, RepoState
 from snapmirror.store.store import Store
+from snapmirror.store.trees import name_of
 from snapmirror.sync.givers import giver
-from snapmirror.sync.repair import sources
+from snapmirror.sync.repair import repair, sources
 from snapmirror.transfer.http import Http
 
 LIB = sha256(make_package("lib").data)
@@ -341,6 +342,29 @@ def test_a_scrub_that_must_end_soon_is_carried_on_by_the_next(mirror: Mirror) ->
             read = mirror.run("check", "--read-data", "--max-duration", limit, "--json").json["bytes_read"]
             assert len(unread()) == left
         assert read == sum(sizes.values())
+
+
+def test_repair_looks_once_at_a_tree_that_many_snapshots_have(
+    local: tuple[Channel, CondaRepo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of a large channel takes ten seconds, in which nobody can seal, and a month of snapshots has it."""
+    _, repo = local
+    looked, real = list[str](), name_of
+
+    def named(listing: dict[str, bytes]) -> str:
+        looked.append(real(listing))
+        return looked[-1]
+
+    with store_at(tmp_path / "store", ticking()) as store, Http(FAST, print) as http:
+        for _ in range(3):
+            sync(store, repo)
+        monkeypatch.setattr("snapmirror.sync.repair.name_of", named)
+        assert repair(store, ECOSYSTEMS, {"chan": repo}, http, Quiet(), [], plain=True) == []
+        trees = {path.name for path in store.layout.trees.iterdir()}
+        assert sorted(looked) == sorted(trees)
+        shutil.rmtree(store.trees.path(looked[0]))
+        assert len(repair(store, ECOSYSTEMS, {"chan": repo}, http, Quiet(), [], plain=True)) == 1
+        assert {path.name for path in store.layout.trees.iterdir()} == trees
 
 
 def test_a_scrub_holds_little_of_each_blob(tmp_path: Path) -> None:

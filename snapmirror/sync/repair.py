@@ -149,8 +149,9 @@ def repair(
         done.append(f"could not get {what}: {result}" if isinstance(result, UpstreamError) else f"got {what} again")
     with store.lock_only(progress.message):
         catalog, unreadable = store.snapshots.readable()
+        whole: set[str] = set()
         for record in catalog.records:
-            done += _mend_tree(store, ecosystems, record, plain=plain)
+            done += _mend_tree(store, ecosystems, record, whole, plain=plain)
         # Else it would take the trees of such a record for those of one that is not kept.
         if not unreadable and not list(store.published.lost(catalog)):
             store.published.refresh(catalog, store.now())
@@ -256,16 +257,20 @@ def _at(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record, place
     return trees, trees.at(place[len(path) + 1 :])
 
 
-def _mend_tree(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record, *, plain: bool) -> list[str]:
-    """Make the tree objects of a snapshot again that are gone, lack a file or have another in its place."""
+def _mend_tree(store: Store, ecosystems: Mapping[str, Ecosystem], record: Record, whole: set[str], *, plain: bool) -> list[str]:
+    """Make the tree objects of a snapshot again that are gone, lack a file or have another in its place.
+
+    whole: those that need not be looked at again, for many snapshots have the same; more are added
+    """
     links, done = store.published.links(record.id), []
     for place, link in list(links.items()):
         tree = link.split("/")[0]
-        if not _lists(record, place):
-            continue  # the check names it
+        if tree in whole or not _lists(record, place):
+            continue  # the check names what is not listed
         try:
             trees, name = _at(store, ecosystems, record, place)
             if store.trees.path(tree).is_dir() and _wrong_in(store, trees, name, tree) is None:
+                whole.add(tree)
                 continue
             if any(store.blobs.size(blob) is None for _, blob in trees.blobs(name)):
                 continue  # the check names the file
