@@ -19,14 +19,14 @@ from serving import server
 from upstream import Html, Status, Upstream
 
 from snapmirror import codec
-from snapmirror.cli.check import _leaf_files
+from snapmirror.cli.check import _find_problems, _leaf_files
 from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
 from snapmirror.errors import DamagedError, StoreError
 from snapmirror.files.leaf import encode
 from snapmirror.readings import File
-from snapmirror.store import check, scrub
+from snapmirror.store import check, locks, scrub
 from snapmirror.store.assembly import Assembled, assemble, with_documents
 from snapmirror.store.directories import Directory, Metadata
 from snapmirror.store.fs import remove_tree
@@ -365,6 +365,29 @@ def test_repair_looks_once_at_a_tree_that_many_snapshots_have(
         shutil.rmtree(store.trees.path(looked[0]))
         assert len(repair(store, ECOSYSTEMS, {"chan": repo}, http, Quiet(), [], plain=True)) == 1
         assert {path.name for path in store.layout.trees.iterdir()} == trees
+
+
+def test_blobs_that_came_back_writable_are_read_without_the_lock(
+    local: tuple[Channel, CondaRepo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restore that is the whole store, and hours in which nobody could seal, pin or deny."""
+    _, repo = local
+    held, real = list[bool](), scrub._read
+
+    def read(store: Store, digest: bytes, row: BlobRow) -> BlobRow | None:
+        held.append(locks.is_held(store.layout.lock))
+        return real(store, digest, row)
+
+    with store_at(tmp_path / "store") as store, Http(FAST, print) as http:
+        sync(store, repo)
+        for path in store.layout.blobs.glob("??/*"):
+            path.chmod(0o644)
+        monkeypatch.setattr(scrub, "_read", read)
+        found = _find_problems(store, None, None, read_data=False)
+        repair(store, ECOSYSTEMS, {"chan": repo}, http, Quiet(), found.problems, plain=True)
+        assert len(held) >= 2 * len(list(store.blobs.list()))
+        assert not any(held)
+        assert not any(blob.changeable for blob in store.blobs.list())
 
 
 def test_a_scrub_holds_little_of_each_blob(tmp_path: Path) -> None:

@@ -110,7 +110,8 @@ def _find_problems(store: Store, key: "PrivateKey | None", limit: float | None, 
             *signatures(store, key),
             *tree_problems(store, ECOSYSTEMS),
         ]
-        taken = [f"quarantined {digest.hex()}" for digest in scrub.take_away(store, problems)]
+    # Without the lock: where a backup has come back with other permissions, all of the store is read.
+    taken = [f"quarantined {digest.hex()}" for digest in scrub.take_away(store, problems)]
     read = 0
     if read_data:
         for result in scrub.read_data(store, limit):

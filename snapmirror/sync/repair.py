@@ -133,8 +133,9 @@ def repair(
         for path in sorted({path for path, _ in check.live(store)}):
             store.live.drop(path)
             done.append(f"dropped the live state of {path}: it is asked for again")
-        for blob in store.blobs.list():
-            if blob.changeable and scrub.is_whole(store, blob.digest):
+    for blob in store.blobs.list():
+        if blob.changeable and scrub.is_whole(store, blob.digest):
+            with contextlib.suppress(FileNotFoundError):  # gc has taken it meanwhile
                 store.blobs.protect(blob.digest)
                 done.append(f"made blob {blob.digest.hex()} read-only again")
     done += [f"{problem.what}: {problem.problem}" for problem in scrub.read_documents(store)]
