@@ -680,6 +680,24 @@ def test_a_store_whose_snapshots_are_not_there_yet_is_left_alone(mirror: Mirror)
     sound(mirror)
 
 
+@pytest.mark.parametrize("folder", ["pins", "denied"])
+def test_a_store_whose_pins_or_denials_are_not_there_yet_is_left_alone(
+    folder: str, local: tuple[Channel, CondaRepo], tmp_path: Path
+) -> None:
+    """A gc would forget what was pinned, a sync publish what is denied; an empty folder says that there was nothing."""
+    root = tmp_path / "store"
+    with store_at(root) as store:
+        sync(store, local[1])
+    (root / folder).rename(tmp_path / "backup")
+    for write in (True, False) if folder == "pins" else (True,):
+        with pytest.raises(DamagedError, match=f"{folder}/: is missing"):
+            Store.open(root, write=write)
+    assert not (root / folder).exists()
+    (root / folder).mkdir()
+    with store_at(root) as store:
+        assert sync(store, local[1]).exit_status(strict=True) == 0
+
+
 @pytest.mark.parametrize("change", [{}, {"license": "changed"}], ids=["as it was", "other record"])
 def test_a_store_put_back_from_yesterday_is_not_taken_for_what_a_newer_index_says(
     change: dict[str, str], mirror: Mirror, channel: Channel

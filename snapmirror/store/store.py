@@ -67,15 +67,20 @@ class Store:
         key: "PrivateKey | None" = None,
     ) -> "Store":
         """Open a store. Raises StoreError if it is none, is of an unknown format, or may not be written by this user;
-        DamagedError if it has lost its snapshots.
+        DamagedError if it has lost its snapshots, pins or denials.
 
         write: whether anything is going to be written; now: its clock; index: where the index lies, if not below the root
         key: signs the snapshots that are sealed; None: they are not signed
         """
         paths = Layout(root, index)
         layout.verify(paths, write=False)
-        if not paths.snapshots.is_dir():  # an empty one would be made, and gc would find that nothing refers to any blob
+        # Empty ones would be made: gc would find that nothing refers to any blob, or is pinned; a sync, that nothing is denied.
+        if not paths.snapshots.is_dir():
             raise DamagedError("snapshots/", "is missing, and all snapshots with it; restore it from a backup")
+        for folder in (paths.pins, paths.denied) if write else (paths.pins,):
+            if not folder.is_dir():
+                problem = f"is missing, and all that was {'pinned' if folder == paths.pins else 'denied'} with it"
+                raise DamagedError(f"{folder.name}/", f"{problem}; restore it from a backup, or make it if that has none")
         layout.verify(paths, write=write)
         return cls(paths, now, key)
 
