@@ -1016,3 +1016,35 @@ def test_locks_are_those_that_nfs_gives(tmp_path: Path, monkeypatch: pytest.Monk
         with store.lock(None):
             store.reindex()
             assert not list(check.structure(store, _leaf_files))
+
+
+def test_gc_goes_on_past_what_nfs_keeps_because_somebody_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There what is open gets another name instead, which can't be removed, and its folder neither."""
+    real, open_still = os.unlink, [True]
+
+    def unlink(path: Any, *, dir_fd: int | None = None) -> None:
+        name = os.path.basename(path)
+        if open_still and name.startswith(".nfs"):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        if open_still and name in ("old-1.0-0.conda", old.hex()):
+            os.rename(path, os.path.join(os.path.dirname(path), f".nfs{name}"), src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        else:
+            real(path, dir_fd=dir_fd)
+
+    channel, repo = made(tmp_path / "chan", "lib", "old", "older")
+    old = sha256(make_package("old").data)
+    with store_at(tmp_path / "store") as store:
+        monkeypatch.setattr("os.unlink", unlink)
+        for name in ("old", "older"):
+            sync(store, repo)
+            channel.remove(f"{name}-1.0-0.conda")
+            channel.publish()
+            sync(store, repo)
+            forget(store, *(record.id for record in store.catalog().records[:-1]))
+            collect(store)
+            assert store.blobs.size(sha256(make_package(name).data)) is None
+        assert len(list(store.layout.root.rglob(".nfs*"))) == 2  # a blob, and in a tree
+        open_still.clear()
+        collect(store)
+        assert not list(store.layout.root.rglob(".nfs*"))
+        assert len(list(store.layout.trees.iterdir())) == 1

@@ -185,9 +185,21 @@ def unlink(path: Path | str) -> bool:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder and all in it; nothing if it is not there."""
-    with contextlib.suppress(FileNotFoundError):
+    """Remove a folder and all in it; nothing if it is not there. See `sparing_open`."""
+    with contextlib.suppress(FileNotFoundError), sparing_open():
         shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def sparing_open() -> Iterator[None]:
+    """Pass over what can't be removed because it is open: NFS gives it a name of its own, which stays, with its folder, until
+    it is closed. gc comes by again.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+            raise
 
 
 def discard_tree(path: Path) -> None:

@@ -273,9 +273,10 @@ def _drop_leftovers(store: Store) -> int:
         if path.is_dir():
             fs.remove_tree(path)
             continue
-        with contextlib.suppress(FileNotFoundError):  # an outcome that has got its name meanwhile
-            freed += path.lstat().st_size
+        with contextlib.suppress(FileNotFoundError), fs.sparing_open():  # an outcome that has got its name meanwhile
+            size = path.lstat().st_size
             fs.unlink(path)
+            freed += size
     return freed
 
 
