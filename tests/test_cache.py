@@ -8,7 +8,7 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -192,6 +192,20 @@ def test_what_upstream_has_withdrawn_stays_for_its_dates(mirror: Mirror, channel
     mirror.sync()
     assert gc(mirror) == 3
     assert held(mirror) == "a"
+
+
+@pytest.mark.parametrize(("days", "count"), [(6, 4), (8, 0)])
+def test_what_upstream_lists_stays_if_it_has_not_answered_for_a_week(
+    days: int, count: int, mirror: Mirror, packages: list[Package]
+) -> None:
+    """It may be gone, and what was fetched all that is left: a sync that can't read it keeps the old state."""
+    fetch(mirror, *packages)
+    later = datetime.now(UTC) + timedelta(days=days)
+    with store_at(mirror.store_path, now=lambda: later) as store, store.lock(None) as catalog:
+        terms = gc_.Terms(Retention(), timedelta(0), timedelta(0))
+        planned = gc_.plan(store, catalog, Mark(store.metadata, leaf_digests), terms)
+        room = Room(store, leaf_digests, Cache(0, {"chan"}))
+        assert len(room.plan(catalog, planned, timedelta(0)).evicted) == count
 
 
 def test_what_a_sync_had_to_bring_stays(mirror: Mirror, channel: Channel, packages: list[Package]) -> None:

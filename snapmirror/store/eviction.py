@@ -1,7 +1,8 @@
 """Making room: of the files that were fetched because somebody asked, those go that nobody has wanted for longest.
 
 A file goes only if it can be had again: what is current in one of the given repos lists it, so that upstream had it a
-moment ago, and whoever lists it fetches it on demand. What upstream has withdrawn stays for the dates that list it.
+moment ago, and whoever lists it fetches it on demand. What upstream has withdrawn stays for the dates that list it; if
+upstream itself has not answered for a week, all stays.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import NamedTuple
 
+from .. import clock
 from ..digests import Digest
 from ..errors import DamagedError
 from . import gc, syncing
@@ -18,6 +20,9 @@ from .live import latest
 from .mark import LeafDigests, Mark, Roots, read_leaf
 from .records import RepoState
 from .store import Store
+
+#: how long ago a sync may have read upstream for what is current. Who has never synced has an index only from who asks.
+_FRESH = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -111,9 +116,11 @@ def _split(store: Store, kept: Catalog, live: Mapping[str, RepoState], repos: Co
     """
     current, protecting = list[Digest](), Roots([], [])
     newest = {path: record.repos[path] for path in kept.repos if (record := kept.newest(path))}
+    since = clock.to_id(store.now() - _FRESH)
     for path in repos:
-        latest_ = latest(newest.get(path), live.get(path)).values()
-        current.extend(one.blob for one in latest_ if _on_demand(store, one.blob))
+        for one in latest(newest.get(path), live.get(path)).values():
+            if _on_demand(store, one.blob):  # a merged index is made anew though those that it is made of could not be read
+                (current if path not in newest or one.read >= since else protecting.directories).append(one.blob)
     for kept_ in _repos(store, kept, live):
         for directory in kept_.directories:
             if kept_.pinned or kept_.path not in repos or not _on_demand(store, directory):
