@@ -316,6 +316,19 @@ def test_a_damaged_index_is_named_with_the_way_out(how: str, verb: str, mirror: 
     sound(mirror)
 
 
+def test_an_index_for_which_there_are_too_few_addresses_is_not_said_to_be_damaged(tmp_path: Path) -> None:
+    """As where a cluster limits what a process may have (ulimit -v): an index that is made again could not be opened either."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with store_at(tmp_path / "store") as store:
+        resource.setrlimit(resource.RLIMIT_AS, (32 << 30, hard))
+        try:
+            with pytest.raises(StoreError, match="64 GiB of addresses") as raised:
+                store.put([b"a blob"])
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        assert "reindex" not in str(raised.value)
+
+
 def test_an_index_that_is_cut_short_is_said_to_be_so_by_whoever_opens_it_next(tmp_path: Path) -> None:
     """While somebody still had the first error, the index counted as open, which was what the next one was told."""
     with store_at(tmp_path / "store") as store:

@@ -95,6 +95,9 @@ class Index:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except lmdb.MemoryError:
+            problem = f"the index needs {_MAP_SIZE >> 30} GiB of addresses, hardly any of which it fills with memory"
+            raise StoreError(self.path, f"{problem}; raise the limit (`ulimit -v unlimited`, `LimitAS=` of systemd)") from None
         except (lmdb.Error, OSError, struct.error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if "No space left" in str(error) or "quota" in str(error):
                 raise DiskFull(self.path) from None
