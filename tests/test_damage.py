@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import shutil
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -316,6 +317,7 @@ def test_a_damaged_index_is_named_with_the_way_out(how: str, verb: str, mirror: 
     sound(mirror)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps this limit")
 def test_an_index_for_which_there_are_too_few_addresses_is_not_said_to_be_damaged(tmp_path: Path) -> None:
     """As where a cluster limits what a process may have (ulimit -v): an index that is made again could not be opened either."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from snapmirror import clock
 from snapmirror.cli.check import _leaf_files
+from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
 from snapmirror.errors import DamagedError, Forgotten, LockedError, UsageError
@@ -25,6 +26,8 @@ from snapmirror.store.records import Pin, Record, RepoState
 from snapmirror.store.retention import Retention
 from snapmirror.store.store import Store
 from snapmirror.store.syncing import Registration
+from snapmirror.sync.settings import Publish
+from snapmirror.sync.trees import of_record
 from snapmirror.transfer.download import Source, download
 from snapmirror.transfer.http import Http
 from snapmirror.transfer.settings import Download
@@ -135,6 +138,9 @@ def test_what_gc_says_that_it_freed_is_what_the_disk_has_got_back(tmp_path: Path
         left = [store.layout.snapshots / ".name.0123", store.layout.root / ".snapmirror.json.0123"]
         for path in left:
             path.write_bytes(b"half a rec")
+        for tree in store.published.links(ids[2]).values():
+            fs.remove_tree(store.trees.path(tree))
+        of_record(store, ECOSYSTEMS, store.catalog().records[0], Publish())  # made again: its tree has documents that go
         before = used()
         assert collect(store) == before - used() > 1000
         assert not any(path.exists() for path in left)

@@ -98,15 +98,16 @@ class Documents:
                 fs.unlink(self.path(digest, suffix))
 
     def prune(self, keep: Collection[Digest]) -> int:
-        """Remove the documents of all digests but these; the bytes freed (a tree may still link some)."""
+        """Remove the documents of all digests but these; the bytes freed, which those are not that a tree still links."""
         freed = 0
         kept = {digest.hex() for digest in keep}
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 if entry.name[:64] not in kept:
                     with contextlib.suppress(FileNotFoundError):  # a scrub has found it bad meanwhile
-                        freed += entry.stat().st_size
+                        status = entry.stat()
                         fs.unlink(entry.path)
+                        freed += status.st_size if status.st_nlink == 1 else 0
         return freed
 
 
