@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
+import msgspec
 import pytest
 import requests
 from channels import Channel, make_package
@@ -25,6 +26,7 @@ from test_serve import Clock
 from upstream import Call, Html, Stall, Status, Upstream
 from wheels import wheel
 
+from snapmirror import codec
 from snapmirror.cli.ecosystems import ECOSYSTEMS
 from snapmirror.ecosystem import Want
 from snapmirror.errors import TransportError
@@ -488,6 +490,38 @@ def test_a_conda_channel(tmp_path: Path) -> None:
             assert (len(answer.json()["packages.conda"]), "Warning" in answer.headers) == (2, True)
             sealed = requests.get(f"{base}/repodata.json".replace("current", mirror.snapshots()[0]), timeout=20)
             assert len(sealed.json()["packages.conda"]) == 1
+
+
+def test_a_channel_whose_index_a_client_has_already(tmp_path: Path) -> None:
+    """What that lists is there for a while, whoever has the index read again meanwhile, and though a sync and gc run."""
+    with Upstream(tmp_path / "upstream") as upstream:
+        channel = Channel(upstream.root / "chan")
+        channel.add(make_package("tool"), make_package("lib"))
+        channel.publish()
+        mirror = Mirror(tmp_path / "mirror")
+        keys = {"download": "on-demand", "metadata": "on-request", "max_metadata_age": "1s"}
+        mirror.add("chan", f"{upstream.url}/chan", subdirs=["noarch"], **keys)
+        mirror.write()
+        with server(mirror.config) as (url, _):
+            base = f"{url}/current/chan/noarch"
+            paths = []
+            for happens in ("read again", "synced"):
+                index = codec.decompress(requests.get(f"{base}/repodata_shards.msgpack.zst", timeout=20).content, 1 << 20)
+                shard = msgspec.msgpack.decode(index)["shards"]["tool"].hex()
+                paths.append(f"shards/{shard}.msgpack.zst")
+                channel.add(make_package("tool", f"2.{len(paths)}"))
+                channel.publish()
+                if happens == "synced":
+                    mirror.sync()
+                mirror.run("gc", "--grace", "0s")
+                time.sleep(1.1)
+                for path in paths:
+                    answer = requests.get(f"{base}/{path}", timeout=20)
+                    assert (answer.status_code, answer.headers["X-Snapmirror-Snapshot"]) == (200, "live"), happens
+                    assert hashlib.sha256(answer.content).hexdigest() in path
+            mirror.run("gc", "--grace", "0s")
+            assert requests.get(f"{base}/{paths[0]}", timeout=20).status_code == 200
+            mirror.run("check", "--read-data")
 
 
 def test_a_channel_of_which_a_part_fails(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def deny(
         text = denying.canonical(_ecosystem(settings, catalog, repo), spec.strip())
         found = denying.find(store, ECOSYSTEMS, denying.kept(store, catalog, repo), text)
         live = store.live.state(repo)
-        latest = denying.find(store, ECOSYSTEMS, [denying.blobs_of(live)] if live else [], text)
+        latest = denying.find(store, ECOSYSTEMS, map(denying.blobs_of, live.all) if live else [], text)
         before = next((rule for rule in store.denied.rules() if (rule.repo, rule.spec) == (repo, text)), None)
         every = (*(before.files if before else ()), *found.files.values(), *latest.files.values())
         files = {file.sha256: file for file in every}

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from ..ecosystem import Want
 from ..errors import AbsentError, SnapmirrorError, TransportError, UpstreamError, without_frames
 from ..store.catalog import Catalog
-from ..store.records import RepoState
+from ..store.live import LiveState
 from ..store.store import Store
 from .answers import Refused
 from .settings import Origins
@@ -37,7 +37,7 @@ _PAUSE = 10.0
 class Live(Protocol):
     """Who reads metadata from upstream; sync provides it."""
 
-    def states(self, catalog: Catalog) -> Mapping[str, RepoState]:
+    def states(self, catalog: Catalog) -> Mapping[str, LiveState]:
         """What repos with metadata on request have now, by path."""
         ...
 

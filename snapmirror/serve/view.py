@@ -13,7 +13,8 @@ from ..digests import Digest
 from ..errors import DamagedError
 from ..store.catalog import Catalog
 from ..store.denied import reasons
-from ..store.records import Entry, Pages, Record, RepoState, Tombstone
+from ..store.live import LiveState
+from ..store.records import Entry, Pages, Record, Tombstone
 from ..store.snapshots import settled_at
 from ..store.store import Store
 
@@ -25,21 +26,21 @@ _REST = 10
 #: a view expires so long after it was made, or earlier
 _LIFE = timedelta(hours=1)
 #: tells what repos with metadata on request have now, by path; see fresh.Live
-States = Callable[[Catalog], Mapping[str, RepoState]]
-#: id of the record that stands for these: only `current` comes so late
-_LIVE = "99999999T999999Z"
+States = Callable[[Catalog], Mapping[str, LiveState]]
+#: ids of the records that stand for these, and for what they had shortly before: only `current` comes so late
+_LIVE, _FORMER = "99999999T999999Z", "99999999T999998Z"
 
 
 def snapshot_of(record: Record) -> str:
     """What answers from a record say that they are from: its id, or `live`."""
-    return "live" if record.id == _LIVE else record.id
+    return "live" if record.id in (_LIVE, _FORMER) else record.id
 
 
 class _Later(NamedTuple):
     """What was read of upstream since the snapshots were sealed, because somebody asked for it."""
 
     #: the latest states of repos, by path
-    live: Mapping[str, RepoState]
+    live: Mapping[str, LiveState]
     #: what snapshots answer more than they were sealed with, by their ids
     pages: Mapping[str, Pages]
 
@@ -128,9 +129,12 @@ class Watch:
 
 
 def _answering(catalog: Catalog, later: _Later) -> Catalog:
-    """The catalog with what was read later: one record more, and more pages of those that are there."""
+    """The catalog with what was read later: some records more, and more pages of those that are there."""
     if later.pages:
         catalog = Catalog(tuple(_with_pages(entry, later.pages.get(entry.id, {})) for entry in catalog.entries), catalog.pins)
+    for path, state in later.live.items():
+        for former in state.former:
+            catalog = catalog.followed_by(Record(id=_FORMER, number=0, partial=True, repos={path: former}))
     if later.live:
         catalog = catalog.followed_by(Record(id=_LIVE, number=0, partial=True, repos=dict(later.live)))
     return catalog

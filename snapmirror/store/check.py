@@ -115,8 +115,8 @@ def live(store: Store, walk: "_Walk | None" = None) -> Iterator[tuple[str, Probl
     """
     for path in store.live.unreadable():
         yield path, Problem(f"live/repos/{path}", "can't be read")
-    for path, repo in store.live.states().items():
-        for name, state in repo.directories.items():
+    for path, latest in store.live.states().items():
+        for name, state in (item for repo in latest.all for item in repo.directories.items()):
             looking = walk or _Walk(store, lambda *_: (), Held(()))  # such a repo is never eager: no file of it must be there
             for problem in looking.directory(state.blob, f"live/{place_of(path, name)}"):
                 yield path, problem

@@ -101,7 +101,7 @@ def start(store: Store, catalog: Catalog, terms: Terms) -> Start:
     after = catalog.forgetting(forgotten, store.now())
     limit, known, states = spared_after(store, terms.grace), terms.on_request, store.live.states()
     stale = {path for path in states if known is not None and path not in known and store.live.written(path) <= limit}
-    live = (state for path, state in states.items() if path not in stale)
+    live = (state for path, latest in states.items() if path not in stale for state in latest.all)
     return Start(forgotten, after, stale, roots(store, after.records, live))
 
 

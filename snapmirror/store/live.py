@@ -35,7 +35,19 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True):
     problem: str
 
 
-_Note = TypeVar("_Note", Lost, Blocked, RepoState)
+class LiveState(RepoState, frozen=True, kw_only=True):
+    """The latest state of a repo."""
+
+    #: the last states before it, oldest first: clients fetch an index and what it lists in separate requests
+    former: tuple[RepoState, ...] = ()
+
+    @property
+    def all(self) -> tuple[RepoState, ...]:
+        """Itself, and those before it."""
+        return (*self.former, self)
+
+
+_Note = TypeVar("_Note", Lost, Blocked, LiveState)
 
 
 class Live:
@@ -66,22 +78,23 @@ class Live:
         except (FileNotFoundError, NotADirectoryError):
             return 0.0
 
-    def state(self, repo: str) -> RepoState | None:
+    def state(self, repo: str) -> LiveState | None:
         """The latest state of a repo, None if there is none that can be read."""
-        return _decode(self._state(repo), RepoState)
+        return _decode(self._state(repo), LiveState)
 
-    def states(self) -> dict[str, RepoState]:
+    def states(self) -> dict[str, LiveState]:
         """The latest states that can be read, by path of the repo."""
-        return {urllib.parse.unquote(name): state for name, state in _read(self._repos, RepoState) if state}
+        return {urllib.parse.unquote(name): state for name, state in _read(self._repos, LiveState) if state}
 
     def unreadable(self) -> list[str]:
         """The repos whose latest state can't be read."""
-        return [urllib.parse.unquote(name) for name, state in _read(self._repos, RepoState) if state is None]
+        return [urllib.parse.unquote(name) for name, state in _read(self._repos, LiveState) if state is None]
 
     @property
     def directories(self) -> frozenset[Digest]:
-        """Digests of the directories of all latest states."""
-        return frozenset(one.blob for state in self.states().values() for one in state.directories.values())
+        """Digests of the directories of all latest states, and of those before them."""
+        states = (state for latest_ in self.states().values() for state in latest_.all)
+        return frozenset(one.blob for state in states for one in state.directories.values())
 
     def note_lost(self, digest: Digest, lost: Lost) -> None:
         """Note that upstream has a file no more; the first note stands."""

@@ -20,7 +20,7 @@ from ..store.assembly import Amendment, Assembled, amend, assemble
 from ..store.catalog import Catalog
 from ..store.directories import DirectoryReader
 from ..store.documents import current_documents, documents_of
-from ..store.live import latest
+from ..store.live import LiveState, latest
 from ..store.records import DirectoryState, Record, RepoState
 from ..store.store import Store
 from ..transfer.http import Http
@@ -30,6 +30,9 @@ from .group import Group
 from .noted import Marked
 from .press import Content, press
 from .settings import Options, Publish
+
+#: so many states of a repo are kept beside the latest one
+_FORMER = 8
 
 
 def states(store: Store, catalog: Catalog, repo: Repo, limit: str | None = None) -> dict[str, DirectoryState]:
@@ -42,10 +45,10 @@ def states(store: Store, catalog: Catalog, repo: Repo, limit: str | None = None)
     return latest(_sealed(catalog, repo, limit), live if usable else None)
 
 
-def _is_whole(store: Store, live: RepoState) -> bool:
+def _is_whole(store: Store, live: LiveState) -> bool:
     """Whether a live state can be used; else it is asked for again."""
     try:
-        for state in live.directories.values():
+        for state in (state for repo in live.all for state in repo.directories.values()):
             store.metadata.directory(state.blob)
     except DamagedError:
         return False
@@ -76,10 +79,22 @@ def rebase(store: Store, ecosystem: Ecosystem, path: str, before: Mapping[str, D
         ahead = _ahead(store, ecosystem, live, before, sealed) if live.kind == sealed.kind else {}
     except DamagedError:
         ahead = {}  # it is asked for again
-    if ahead:
-        store.live.keep(path, replace(live, directories=ahead))
+    former = _with_former(ecosystem, live, live.directories) if live.kind == sealed.kind else ()
+    if ahead or former:
+        store.live.keep(path, LiveState(kind=live.kind, directories=ahead, former=former))
     else:
         store.live.drop(path)
+
+
+def _with_former(ecosystem: Ecosystem, live: LiveState | None, before: Mapping[str, DirectoryState]) -> tuple[RepoState, ...]:
+    """The states that stay beside the latest one. Where each name is read by itself, nobody has an index of them.
+
+    before: what the repo had until now
+    """
+    if ecosystem.read_by_leaf:
+        return ()
+    last = [RepoState(kind=ecosystem.kind, directories=dict(before))] if before else []
+    return (*(live.former if live else ()), *last)[-_FORMER:]
 
 
 def _ahead(
@@ -123,10 +138,14 @@ class LiveMetadata:
         self._repos = {repo.path: repo for repo in repos if repo.metadata == "on-request"}
         self._http = {path: http() for path in self._repos}
 
-    def states(self, catalog: Catalog) -> dict[str, RepoState]:
+    def states(self, catalog: Catalog) -> dict[str, LiveState]:
         """What repos with metadata on request have now, by path; those that have nothing yet are not in it."""
-        found = {path: states(self._store, catalog, repo) for path, repo in self._repos.items()}
-        return {path: RepoState(kind=self._repos[path].kind, directories=one) for path, one in found.items() if one}
+        found = {}
+        for path, repo in self._repos.items():
+            if now := states(self._store, catalog, repo):
+                live = self._store.live.state(path)
+                found[path] = LiveState(kind=repo.kind, directories=now, former=live.former if live else ())
+        return found
 
     def refresh(self, path: str, name: str) -> None:
         """Ask upstream for the present state of a name of a repo, or of all of it where the name is "".
@@ -255,7 +274,9 @@ class LiveMetadata:
                 if any(directory.lost_ground({state.blob for state in before.values()}) for directory in directories):
                     return False  # a gc has taken a leaf that was held, and that no root of it had
                 self._store.put([data for digest, data in blobs.items() if self._store.blobs.size(digest) is None])
-                state = RepoState(kind=repo.kind, directories=found)
+                ecosystem = self._ecosystems[repo.kind]
+                former = _with_former(ecosystem, self._store.live.state(repo.path), before)
+                state = LiveState(kind=repo.kind, directories=found, former=former)
                 deny.complete(self._store, self._ecosystems, {repo.path: deny.blobs_of(state)})
                 self._store.live.keep(repo.path, state)
                 with contextlib.suppress(DamagedError):  # of another repo; gc tidies up
