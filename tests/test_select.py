@@ -319,6 +319,34 @@ def test_dependencies_may_come_from_another_repo_which_keeps_them_whoever_is_syn
         assert listed(store, "noarch", "base") == {"lib-1.0-0.conda", "lib-1.5-0.conda", "own-1.0-0.conda"}
 
 
+@pytest.mark.parametrize(
+    "select",
+    [Select(), Select(include=["own"]), Select(include=["own"], with_dependencies=True, dependencies_from=["third", "app"])],
+    ids=["whole", "selected", "chained"],
+)
+def test_what_dependencies_of_another_repo_need_in_turn_is_kept(tmp_path: Path, upstream: Upstream, select: Select) -> None:
+    """In the repo that they are for, and in those that the other one names."""
+    app, middle, third = (Channel(upstream.root / name) for name in ("app", "middle", "third"))
+    app.add(make_package("app", depends=["lib"]), make_package("data"), make_package("other"))
+    middle.add(make_package("lib", depends=["base", "data"]), make_package("own"))
+    third.add(make_package("base"), make_package("own"))
+    for channel in (app, middle, third):
+        channel.publish()
+    selects = {
+        "app": Select(include=["app"], with_dependencies=True, dependencies_from=["middle"]),
+        "middle": select,
+        "third": Select(include=["own"]),
+    }
+    repos = [CondaRepo(path=path, upstream=f"{upstream.url}/{path}", select=one) for path, one in selects.items()]
+    with store_at(tmp_path / "store") as store:
+        assert sync(store, *repos).exit_status(strict=True) == 0
+        found = {path: listed(store, "noarch", path) for path in selects}
+    assert found["app"] == {"app-1.0-0.conda", "data-1.0-0.conda"}
+    assert found["middle"] == {"lib-1.0-0.conda", "own-1.0-0.conda"}
+    chained = {"base-1.0-0.conda"} if select.dependencies_from else set()
+    assert found["third"] == {"own-1.0-0.conda"} | chained
+
+
 def test_what_is_needed_is_kept_though_a_third_repo_has_to_be_read_in_another_form(tmp_path: Path, upstream: Upstream) -> None:
     """It shows only when the first of the repos that are selected together is planned already."""
     app, whole, base = (Channel(upstream.root / name) for name in ("app", "whole", "base"))

@@ -1,6 +1,7 @@
 """Selections (`[repo.select]`): the readings of repos that are selected together, cut down to what is kept.
 
-What is kept is found for each platform by itself, in its subdir and noarch, of the repo and of those in `dependencies_from`.
+What is kept is found for each platform by itself, in its subdir and noarch, of the repo and of those to which
+`dependencies_from` leads.
 noarch keeps what any platform needs.
 """
 
@@ -31,24 +32,38 @@ def select(
     Raises SelectionError for a selection that keeps nothing, for a file of `include_from` that can't be used, and for a lock
     that names what no repo has; UpstreamError.
     """
+    selecting = {path: repo for path, repo in repos.items() if repo.select != Select()}
+    sources = {path: _sources(path, repos) for path in selecting}
     shelves = {
         place: Shelf(place[0], place[1], reading, Rules(repos[place[0]].select, present))
         for place, reading in readings.items()
-        if repos[place[0]].select != Select()
+        if place[0] in selecting or any(place[0] in found for found in sources.values())
     }
     files = wanted.IncludeFiles()
-    for path, repo in repos.items():
-        own = [shelf for shelf in shelves.values() if shelf.repo == path]
+    for path, repo in selecting.items():
+        own, others = ([shelf for shelf in shelves.values() if shelf.repo in paths] for paths in ([path], sources[path]))
         if own:
-            _keep(repo, own, shelves, files)
+            _keep(repo, own, others, files)
     files.verify(shelves.values())
-    for path, repo in repos.items():
+    for path, repo in selecting.items():
         own = [shelf for shelf in shelves.values() if shelf.repo == path]
         if any(shelf.names for shelf in own) and not any(shelf.kept for shelf in own) and not repo.select.allow_empty:
             raise SelectionError(path, "keeps nothing of what upstream lists; change it, or set allow_empty = true")
     tied = any(_ties(repo.select) for repo in repos.values())
-    kept = {place: Selection(SelectedReading(shelf), shelf.counts(), tied) for place, shelf in shelves.items()}
+    kept = {
+        place: Selection(SelectedReading(shelf), shelf.counts(), tied)
+        for place, shelf in shelves.items()
+        if shelf.repo in selecting
+    }
     return {place: kept.get(place) or Selection(reading, {}) for place, reading in readings.items()}
+
+
+def _sources(path: str, repos: Mapping[str, CondaRepo]) -> list[str]:
+    """Paths of the repos that what a repo keeps may depend on: those that it names, and those that these name in turn."""
+    found = [path]
+    for one in found:
+        found += [name for name in repos[one].select.dependencies_from if name not in found]
+    return found[1:]
 
 
 def _ties(select: Select) -> bool:
@@ -56,12 +71,11 @@ def _ties(select: Select) -> bool:
     return bool(select.with_dependencies or select.include_from or select.newest or select.newest_builds)
 
 
-def _keep(repo: CondaRepo, own: list[Shelf], shelves: Mapping[tuple[str, str], Shelf], files: wanted.IncludeFiles) -> None:
-    """Note on the shelves what a repo's selection keeps. own: the shelves of this repo"""
+def _keep(repo: CondaRepo, own: list[Shelf], others: list[Shelf], files: wanted.IncludeFiles) -> None:
+    """Note on the shelves what a repo's selection keeps. own, others: the shelves of this repo, and of its sources"""
     included = files.read(repo)
     specs = Specs([*repo.select.include, *included.specs])
     asked = Wanted(specs, included.files, repo.select.with_dependencies or bool(included.specs))
-    others = [shelf for shelf in shelves.values() if shelf.repo in repo.select.dependencies_from]
     for subdir in repo.subdirs or ["noarch"]:
         platform = (subdir, "noarch")
         Closure(
