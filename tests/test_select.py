@@ -179,6 +179,18 @@ def test_each_rule_leaves_out_what_it_says(
     assert dropped[rule] == len(gone)
 
 
+@pytest.mark.parametrize("subdirs", [["linux-64"], ["linux-64", "noarch"]])
+def test_noarch_may_be_listed_or_not(tmp_path: Path, upstream: Upstream, subdirs: list[str]) -> None:
+    """What is newest is so in a subdir and noarch together, and a package may move from one to the other."""
+    made = Channel(upstream.root / "own")
+    made.add(make_package("tool"), make_package("tool", "2.0", subdir="linux-64"), make_package("lib"))
+    made.publish()
+    with store_at(tmp_path / "store") as store:
+        sync(store, CondaRepo(path="own", upstream=f"{upstream.url}/own", subdirs=subdirs, select=Select(newest=1)))
+        assert listed(store, "linux-64", "own") == {"tool-2.0-0.conda"}
+        assert listed(store, "noarch", "own") == {"lib-1.0-0.conda"}
+
+
 def test_formats_leave_out_wheels_too(tmp_path: Path, upstream: Upstream, own: Channel) -> None:
     """A channel may list them (CEP 48); no client of conda packages asked for them."""
     wheel = {"name": "tool", "version": "3.0", "build": "py3", "build_number": 0, "fn": "tool-3.0-py3-none-any.whl"}

@@ -76,7 +76,7 @@ def _keep(repo: CondaRepo, own: list[Shelf], others: list[Shelf], files: wanted.
     included = files.read(repo)
     specs = Specs([*repo.select.include, *included.specs])
     asked = Wanted(specs, included.files, repo.select.with_dependencies or bool(included.specs))
-    for subdir in repo.subdirs or ["noarch"]:
+    for subdir in [one for one in repo.subdirs if one != "noarch"] or ["noarch"]:  # which is no platform of its own
         platform = (subdir, "noarch")
         Closure(
             [shelf for shelf in own if shelf.directory in platform],
