@@ -151,17 +151,17 @@ class Search:
         records = self._view.answering.history(unlisted.repo)
         seen = set()
         segments = unlisted.inner.split("/")
+        parted = [("/".join(segments[:length]), "/".join(segments[length:])) for length in range(len(segments), -1, -1)]
         for record in records:
             if not unlisted.current and snapshot_of(record) != unlisted.place.snapshot:
                 continue
             states = record.repos[unlisted.repo].directories
-            for length in range(len(segments), -1, -1):
-                name = "/".join(segments[:length])
+            for name, rest in parted:
                 state = states.get(name)
                 if state is not None and state.digest not in seen:
                     seen.add(state.digest)
                     place = unlisted.place._replace(snapshot=snapshot_of(record))
-                    yield _Directory(place, name, state, "/".join(segments[length:]), record.repos[unlisted.repo].kind)
+                    yield _Directory(place, name, state, rest, record.repos[unlisted.repo].kind)
 
 
 def _log_passed_over(unlisted: UnlistedAnswer, place: Place, error: Exception) -> None:
