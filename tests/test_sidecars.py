@@ -246,6 +246,20 @@ def test_what_knows_no_revisions_names_packages_of_one_by_their_files(channel: C
     assert read_document(mirror.tree("chan") / "noarch" / "run_exports.json") == read(channel, "noarch/run_exports.json")
 
 
+def test_a_document_counts_what_is_left_of_it(channel: Channel, mirror: Mirror) -> None:
+    """What it says of a package that is not listed is left out, whatever that is."""
+    channel.add(make_package("new", timestamp=5_000), v3=True)
+    publish(channel)
+    whole = read(channel, "noarch/repodata_from_packages.json")
+    whole["info"]["repodata_revisions"] = {"v3": {"message": "new", "n_packages": 3, "oldest": 1_000, "newest": 9_000}}
+    whole["v3"]["conda"] |= {"gone-1.0-0": {"timestamp": 9_000}, "odd-1.0-0": None}
+    write(channel, "noarch/repodata_from_packages.json", whole)
+    mirror.sync()
+    found = read_document(mirror.tree("chan") / "noarch" / "repodata_from_packages.json")
+    assert found["info"]["repodata_revisions"]["v3"] == {"message": "new", "n_packages": 1, "oldest": 5_000, "newest": 5_000}
+    assert set(found["v3"]["conda"]) == {"new-1.0-0"}
+
+
 @pytest.mark.parametrize("instructions", [{"remove": ["bad-1.0-0.tar.bz2"]}, {}], ids=["removals alone", "none"])
 def test_patch_instructions_need_not_change_any_record(instructions: dict[str, Any], channel: Channel, mirror: Mirror) -> None:
     mirror.sync()

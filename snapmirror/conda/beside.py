@@ -23,6 +23,7 @@ from ..store.directories import DirectoryReader
 from ..validators import Validators
 from . import leaf as leaves
 from . import names, parts
+from .revisions import counted, has_counts, times
 from .settings import CondaRepo
 from .upstream import REPODATA_LIMIT
 
@@ -156,7 +157,17 @@ class Followed(Reading):
         self.info: dict[str, Any] = {path: cut.skeleton for path, cut in self._cuts.items()}
         #: {subdir: {package name in a file's name: files that the leaf of another name lists}}
         self._strays: dict[str, dict[str, list[str]]] = {subdir: _strays(reader) for subdir, reader in others.items()}
+        for path, cut in self._cuts.items():
+            self._count(path, cut)
         self.sources: Mapping[str, Digest] = {name: self._source(name) for name in self._names()}
+
+    def _count(self, path: str, cut: parts.Cut) -> None:
+        """Have a document that counts its records of `v3` count those that are left of them."""
+        info = cut.skeleton.get("info")
+        if isinstance(info, dict) and has_counts(info):
+            folder = path.rpartition("/")[0]
+            left = (self._parts(f"{folder}/{name}").get(path, {}) for name in cut.names)
+            cut.skeleton["info"] = counted(info, [time for part in left for time in times(part)])
 
     def _take(self, path: str, url: str, body: bytes) -> None:
         """Cut a document, or keep it as it is. Raises ValueError for one that can't be used."""

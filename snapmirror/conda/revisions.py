@@ -28,7 +28,7 @@ def time_of(record: Any) -> int | None:
 def times(shard: Shard) -> Iterator[int | None]:
     """The `time_of` every record of `v3`."""
     for records in (shard.get("v3") or {}).values():
-        yield from map(time_of, records.values())
+        yield from (time_of(record) if isinstance(record, dict) else None for record in records.values())
 
 
 def counted(info: dict[str, Any], listed: Sequence[int | None]) -> dict[str, Any]:
