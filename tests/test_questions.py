@@ -546,6 +546,7 @@ def test_names_that_are_no_utf_8(mirror: Mirror, channel: Channel) -> None:
         ("environment.yml", "dependencies: ['tool[subdir=linux-64]']", "names a subdir"),
         ("environment.yml", "dependencies: ['tool[when=\"lib*\"]']", "could not parse condition"),
         ("explicit.txt", "@EXPLICIT\n", "it names no package"),
+        ("paths.txt", explicit("md5", TOOL, LIB) + "\n./noarch/mine-1.0-0.conda", "'./noarch/mine-1.0-0.conda' is no URL"),
         ("requirements.txt", "lib ==\n", "'lib ==' is no requirement"),
         ("requirements.txt", "-r other.txt\n", r"other\.txt: it can't be read: No such file"),
         ("requirements.txt", "# nothing\n", "it names nothing"),

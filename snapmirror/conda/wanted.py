@@ -2,7 +2,7 @@
 
 environment.yml            its `dependencies`, with all that they need, but for its `pip` part (CEP 24)
 conda-lock.yml, pixi.lock  the conda packages of all their environments and platforms
-explicit lists             a URL a line, below `@EXPLICIT`, perhaps with `#<md5>` or `#sha256:<sha256>` (CEP 23)
+explicit lists             a URL a line, below `@EXPLICIT`, perhaps with `#<md5>` or `#sha256:<sha256>` (CEP 23); no paths
 """
 
 import re
@@ -145,6 +145,8 @@ def _explicit(text: str) -> Iterable[tuple[str, Locked]]:
         if "://" in url:
             found = _HASH.fullmatch(digest)
             yield url, Locked(*(bytes.fromhex(one) if one else None for one in found.groups())) if found else Locked()
+        elif url and url != "@EXPLICIT":
+            raise ValueError(f"{url!r} is no URL: it may be a file of a machine, and is none of a channel")
 
 
 def _of_urls(locked_: Iterable[tuple[str, Locked]]) -> Included:
