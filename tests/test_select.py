@@ -460,7 +460,7 @@ def test_what_is_needed_for_an_extra_or_under_a_condition_is_kept(
 
 def write_lock(folder: Path, form: str, *packages: Package) -> str:
     """A lock file that names packages of the channel `own`."""
-    urls = [f"https://example.org/own/noarch/{package.filename}" for package in packages]
+    urls = [f"https://example.org/own/{package.record['subdir']}/{package.filename}" for package in packages]
     sums = [package.record["sha256"] for package in packages]
     path = folder / {"explicit": "explicit.txt", "conda-lock": "conda-lock.yml", "pixi": "pixi.lock"}[form]
     if form == "explicit":
@@ -515,6 +515,24 @@ def test_a_lock_may_name_files_of_several_channels(tmp_path: Path, upstream: Ups
         write_lock(tmp_path, "pixi", LIB, NEWER, LARGE)
         report = sync(store, *repos)
         assert all(f"noarch/{LARGE.filename}: no repo" in (report.repos[repo.path].problem or "") for repo in repos)
+
+
+def test_a_lock_is_asked_for_of_no_repo_that_does_not_include_from_it(tmp_path: Path, upstream: Upstream) -> None:
+    """It names files of a platform that another repo alone has, from which dependencies may come."""
+    elsewhere = make_package("elsewhere", subdir="osx-arm64")
+    for name, package in (("own", LIB), ("base", make_package("other", subdir="osx-arm64"))):
+        made = Channel(upstream.root / name)
+        made.add(package)
+        made.publish()
+    lock = write_lock(tmp_path, "explicit", LIB, elsewhere)
+    select = Select(include_from=[lock], with_dependencies=True, dependencies_from=["base"])
+    repos = [
+        CondaRepo(path="own", upstream=f"{upstream.url}/own", select=select),
+        CondaRepo(path="base", upstream=f"{upstream.url}/base", subdirs=["osx-arm64"], select=Select(include=["other"])),
+    ]
+    with store_at(tmp_path / "store") as store:
+        assert sync(store, *repos).exit_status(strict=True) == 0
+        assert listed(store, "noarch", "own") == {LIB.filename}
 
 
 def test_channels_that_include_from_an_environment_do_not_wait_for_each_other(tmp_path: Path, upstream: Upstream) -> None:

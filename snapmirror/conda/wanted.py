@@ -7,7 +7,7 @@ explicit lists             a URL a line, below `@EXPLICIT`, perhaps with `#<md5>
 
 import re
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,8 +43,8 @@ class IncludeFiles:
 
     def __init__(self) -> None:
         self._read: dict[str, Included] = {}
-        #: {file: path of the first repo that names it}, for messages
-        self._named_by: dict[str, str] = {}
+        #: {file: paths of the repos that name it}
+        self._named_by: dict[str, list[str]] = {}
 
     def read(self, repo: CondaRepo) -> Included:
         """What a repo's files ask for. Raises SelectionError for a file that can't be read or is none of these."""
@@ -56,24 +56,25 @@ class IncludeFiles:
                 except (OSError, ValueError) as error:
                     problem = error.strerror if isinstance(error, OSError) else error
                     raise SelectionError(repo.path, f"includes from {name}, which can't be used: {problem}") from None
-            self._named_by.setdefault(name, repo.path)
+            self._named_by.setdefault(name, []).append(repo.path)
             found = self._read[name]
             whole.specs.extend(found.specs)
             for directory, files in found.files.items():
                 whole.files.setdefault(directory, {}).update(files)
         return whole
 
-    def verify(self, shelves: Iterable[Shelf]) -> None:
-        """Raise SelectionError if a lock names a file of a mirrored subdir that none of these shelves keeps."""
-        kept: dict[str, set[str]] = {}
-        for shelf in shelves:
-            kept.setdefault(shelf.directory, set()).update(*shelf.kept.values())
+    def verify(self, shelves: Collection[Shelf]) -> None:
+        """Raise SelectionError if a lock names a file of a mirrored subdir that no shelf of the repos that name it keeps."""
         for name, included in self._read.items():
+            kept: dict[str, set[str]] = {}
+            for shelf in shelves:
+                if shelf.repo in self._named_by[name]:
+                    kept.setdefault(shelf.directory, set()).update(*shelf.kept.values())
             for directory, files in included.files.items():
                 if directory in kept and (absent := sorted(files.keys() - kept[directory])):
                     more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
                     problem = f"includes from {name}, which names {directory}/{absent[0]}{more}: no repo that does so has it"
-                    raise SelectionError(self._named_by[name], problem)
+                    raise SelectionError(self._named_by[name][0], problem)
 
 
 def is_explicit(text: str) -> bool:
