@@ -3,8 +3,9 @@
 import re
 import urllib.parse
 
-#: `https://host/t/<token>/channel`: anaconda.org puts tokens into the path
-_TOKEN = re.compile(r"^/t/[^/]+(?=/)")
+#: `https://host/t/<token>/channel`: anaconda.org puts tokens into the path, and other servers of channels put them below a
+#: folder of theirs; there, `t` may also be where names begin with that letter, which are not so long
+_TOKEN = re.compile(r"^/t/[^/]+(?=/)|/t/(?=[^/]*[0-9A-Z])[A-Za-z0-9_-]{36,}(?=/)")
 #: as services of objects sign: S3 and what speaks like it, Google's, Azure's, CloudFront
 _SIGNED = re.compile(r"(?:^|&)(?:X-Amz-Signature|X-Goog-Signature|Signature|sig)=", re.IGNORECASE)
 
@@ -14,7 +15,8 @@ def redact(url: str) -> str:
     parts = urllib.parse.urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     query = "" if _SIGNED.search(parts.query) else parts.query
-    return urllib.parse.urlunsplit(parts._replace(netloc=host, path=parts.path[len(_token(parts)) :], query=query))
+    before, _, after = _parted(parts)
+    return urllib.parse.urlunsplit(parts._replace(netloc=host, path=before + after, query=query))
 
 
 def is_web(text: str) -> bool:
@@ -26,10 +28,10 @@ def is_web(text: str) -> bool:
         return False
 
 
-def _token(parts: urllib.parse.SplitResult) -> str:
-    """The beginning of a path that is a credential; a folder of this machine may have that name too."""
-    found = _TOKEN.match(parts.path) if parts.scheme in ("http", "https") else None
-    return found[0] if found else ""
+def _parted(parts: urllib.parse.SplitResult) -> tuple[str, str, str]:
+    """What is before the credential in a path, that, and what is after it; a folder of this machine may have that name too."""
+    found = _TOKEN.search(parts.path) if parts.scheme in ("http", "https") else None
+    return (parts.path[: found.start()], found[0], parts.path[found.end() :]) if found else ("", "", parts.path)
 
 
 def as_folder(url: str) -> str:
@@ -69,7 +71,9 @@ def with_credentials(url: str, like: str) -> str:
     if _server(parts) != _server(known):
         return url
     netloc = parts.netloc if "@" in parts.netloc else known.netloc
-    path = parts.path if _token(parts) else _token(known) + parts.path
+    (before, token, _), path = _parted(known), parts.path
+    if not _parted(parts)[1] and f"{path}/".startswith(f"{before}/"):
+        path = before + token + path[len(before) :]
     return urllib.parse.urlunsplit(parts._replace(netloc=netloc, path=path))
 
 

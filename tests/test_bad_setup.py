@@ -117,15 +117,20 @@ def test_an_address_that_no_server_can_have(mirror: Mirror, address: str) -> Non
 
 # Credentials
 
-SECRET = "s3cr3t-t0ken"
+SECRET = "tk-s3cr3t-of-36-characters-or-some-more"
+
+
+#: folders of tokens
+PLACES = {"token": "/t", "token below a folder": "/api/repo/t"}
 
 
 def served_with(upstream: Upstream, mirror: Mirror, how: str) -> str:
     """Make the upstream want credentials; the URL that brings them, unless netrc does."""
-    if how == "token":
-        (upstream.root / "t").mkdir()
-        (upstream.root / "t" / SECRET).symlink_to(upstream.root)
-        return f"{upstream.url}/t/{SECRET}"
+    if place := PLACES.get(how):
+        folder = upstream.root / place.removeprefix("/")
+        folder.mkdir(parents=True)
+        (folder / SECRET).symlink_to(upstream.root)
+        return f"{upstream.url}{place}/{SECRET}"
     upstream.credentials = ("user", SECRET)
     if how == "netrc":
         (mirror.root / "netrc").write_text(f"machine 127.0.0.1 login user password {SECRET}\n")
@@ -143,7 +148,7 @@ def leaks(mirror: Mirror) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("how", ["user", "token", "netrc"])
+@pytest.mark.parametrize("how", ["user", *PLACES, "netrc"])
 def test_credentials_are_used_and_neither_stored_nor_printed(
     mirror: Mirror, channel: Channel, upstream: Upstream, how: str
 ) -> None:
@@ -161,7 +166,7 @@ def test_credentials_are_used_and_neither_stored_nor_printed(
         "file-altered": ("/file-altered/*.conda", Body(b"other")),
         "file-absent": ("/file-absent/*.conda", Status(404)),
     }
-    prefix = f"/t/{SECRET}" if how == "token" else ""
+    prefix = f"{PLACES[how]}/{SECRET}" if how in PLACES else ""
     for name, (pattern, fault) in faults.items():
         made = Channel(upstream.root / name, variants={"json"})
         made.add(make_package(name))
@@ -182,7 +187,7 @@ def test_credentials_are_used_and_neither_stored_nor_printed(
     assert leaks(mirror) == []
 
 
-@pytest.mark.parametrize("how", ["user", "token", "netrc"])
+@pytest.mark.parametrize("how", ["user", *PLACES, "netrc"])
 def test_credentials_reach_files_that_the_index_puts_elsewhere_on_the_same_host(
     mirror: Mirror, channel: Channel, upstream: Upstream, how: str
 ) -> None:

@@ -614,7 +614,8 @@ def test_credentials_go_nowhere_else(url: str) -> None:
 
 def test_folder_whose_name_looks_like_a_token_keeps_it() -> None:
     folder = "file:///t/mirror/chan/"
-    assert addresses.redact(folder) == folder
+    for url in (folder, "https://example.org/source/t/tool/tool-1.0.tar.gz"):
+        assert addresses.redact(url) == url
     assert addresses.with_credentials("file:///pool/a.conda", folder) == "file:///pool/a.conda"
 
 
