@@ -107,7 +107,7 @@ def _expand(data: bytes, limit: int, new: Callable[[], zstd.ZstdDecompressor | b
     view = memoryview(data)
     try:
         for _ in range(_MOST_FRAMES):
-            if at == len(data):
+            if at and at == len(data):  # of nothing at all there is no frame
                 return b"".join(pieces)
             frame, step = new(), 1 << 10
             while not frame.eof:

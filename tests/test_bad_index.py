@@ -56,6 +56,7 @@ CASES = {
     "endless-nesting": Case("json", Body(b'{"packages": ' + b"[" * 100_000), "can't be parsed"),
     "zst-html": Case("zst", Html(), "no valid zstd"),
     "zst-cut": Case("zst", Body(zstd.compress(b'{"packages": {}}' + bytes(10_000))[:-7]), "ends early"),
+    "zst-empty": Case("zst", Body(b""), "ends early"),
     "zst-bomb": Case("zst", Body(zstd.compress(bytes(MIB)) * BOMB), "expands past"),
     "bz2-html": Case("bz2", Html(), "no valid bz2"),
     "bz2-cut": Case("bz2", Body(bz2.compress(bytes(10_000))[:-7]), "ends early"),
