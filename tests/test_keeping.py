@@ -276,10 +276,12 @@ def test_retention_keeps_the_last_snapshot_of_each_period(tmp_path: Path) -> Non
 
     ids = [f"2026{month:02}{day:02}T{hour:02}0000Z" for month in (1, 2, 3) for day in (1, 2, 15) for hour in (3, 9)]
     found = catalog(*(sealed(id_, "a") for id_ in ids), paper=ids[0])
-    kept = retention.keep(found, Retention(last=1, daily=2, monthly=3))
+    kept = retention.keep(found, Retention(last=1, daily=2, monthly=3), NOW)
     assert sorted(kept) == [ids[0], "20260115T090000Z", "20260215T090000Z", "20260302T090000Z", "20260315T090000Z"]
     assert kept[ids[0]] == "the pin paper names it"
-    assert len(retention.keep(found, Retention())) == len(ids)
+    assert len(retention.keep(found, Retention(), NOW)) == len(ids)
+    just_sealed = datetime(2026, 3, 15, 9, 30, tzinfo=UTC)
+    assert sorted(retention.keep(found, Retention(last=1), just_sealed)) == [ids[0], *ids[-2:]]
 
 
 def test_retention_counts_for_every_repo_so_that_a_partial_snapshot_pushes_out_no_complete_one() -> None:
@@ -289,7 +291,7 @@ def test_retention_counts_for_every_repo_so_that_a_partial_snapshot_pushes_out_n
     days = [f"202611{day}T{hour}0000Z" for day in (20, 21, 22) for hour in ("03", "09")]
     late = [sealed(f"202611{day}T235959Z", "late", partial=True) for day in (20, 21)]
     found = catalog(*(sealed(id_, "chan") for id_ in days), *late)
-    kept = retention.keep(found, Retention(daily=2))
+    kept = retention.keep(found, Retention(daily=2), NOW)
     assert sorted(kept) == ["20261120T235959Z", "20261121T090000Z", "20261121T235959Z", "20261122T090000Z"]
     before = found.resolve("2026-11-21", "chan", NOW).id
     gone = [forgotten(entry.id, *entry.repos, partial=entry.partial) for entry in found.entries if entry.id not in kept]

@@ -40,7 +40,7 @@ def forget(
 
         def chosen(catalog: Catalog) -> Sequence[Record]:
             if by_retention:
-                return retention.plan_retention(catalog, settings.retention)
+                return retention.plan_retention(catalog, settings.retention, store.now())
             return retention.plan_forget(catalog, snapshots or [], store.now())
 
         if dry_run:

@@ -96,7 +96,7 @@ class Start(NamedTuple):
 
 def start(store: Store, catalog: Catalog, terms: Terms) -> Start:
     """What `plan` is going to look at. Raises DamagedError."""
-    found = [*terms.forget(catalog), *plan_retention(catalog, terms.retention)]
+    found = [*terms.forget(catalog), *plan_retention(catalog, terms.retention, store.now())]
     forgotten = list({record.id: record for record in found}.values())
     after = catalog.forgetting(forgotten, store.now())
     limit, known, states = spared_after(store, terms.grace), terms.on_request, store.live.states()

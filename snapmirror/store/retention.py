@@ -1,7 +1,8 @@
 """Which snapshots the configuration keeps, and forgetting: plan, then execute."""
 
 from collections.abc import Callable, Collection, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import pairwise
 
 import msgspec
 
@@ -10,6 +11,9 @@ from ..errors import UsageError
 from .catalog import Catalog
 from .records import Record
 from .store import Store
+
+#: so long clients go by an index that is no longer current: they, and caches on the way, keep one for some minutes
+_OVERLAP = timedelta(hours=1)
 
 
 class Retention(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
@@ -38,9 +42,9 @@ _PERIODS: dict[str, Callable[[datetime], object]] = {
 }
 
 
-def keep(catalog: Catalog, retention: Retention) -> dict[str, str]:
-    """The snapshots to keep, {id: reason}: those that must not be forgotten, and for every repo the last one of each of the
-    newest periods, in UTC.
+def keep(catalog: Catalog, retention: Retention, present: datetime) -> dict[str, str]:
+    """The snapshots to keep, {id: reason}: those that must not be forgotten, and for every repo those that were current a
+    moment ago, and the last one of each of the newest periods, in UTC.
 
     It is counted for every repo alone: a partial snapshot, dated to the end of a day, would push out the complete one of
     that day.
@@ -48,10 +52,15 @@ def keep(catalog: Catalog, retention: Retention) -> dict[str, str]:
     if not retention:
         return {record.id: "no retention is configured" for record in catalog.records}
     kept = {id_: reason for id_, reason in catalog.protected().items() if id_ in catalog.by_id}
+    limit = clock.to_id(present - _OVERLAP)
     for repo in catalog.repos:
+        history = catalog.history(repo)
+        for new, old in pairwise(history):
+            if new.id > limit:
+                kept.setdefault(old.id, "it was current within the last hour")
         for name, period in _PERIODS.items():
             last_of: dict[object, str] = {}
-            for record in catalog.history(repo):
+            for record in history:
                 if instant := clock.from_id(record.id):
                     last_of.setdefault(period(instant), record.id)
             for id_ in list(last_of.values())[: getattr(retention, name)]:
@@ -72,9 +81,9 @@ def plan_forget(catalog: Catalog, snapshots: Iterable[str], present: datetime) -
     return list(found.values())
 
 
-def plan_retention(catalog: Catalog, retention: Retention) -> list[Record]:
+def plan_retention(catalog: Catalog, retention: Retention, present: datetime) -> list[Record]:
     """The records that the configuration does not keep."""
-    kept = keep(catalog, retention)
+    kept = keep(catalog, retention, present)
     return [record for record in catalog.records if record.id not in kept]
 
 
