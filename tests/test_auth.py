@@ -63,6 +63,10 @@ def test_a_token_is_accepted_in_every_form_that_clients_have(guarded: Served) ->
         for _ in range(2):
             assert guarded.get(path).content == TOOL.data
     assert guarded.get(MAIN).status_code == 401  # although its answer is ready now
+    for before in ("", "/current"):
+        assert guarded.get(f"{before}/t/all-of-it/").status_code == 200
+        answer = guarded.get(f"{before}/t/all-of-it")
+        assert (answer.status_code, "a slash is missing" in answer.text) == (404, True)
 
 
 def test_a_token_for_some_repos_opens_these_alone(guarded: Served) -> None:

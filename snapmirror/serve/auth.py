@@ -55,6 +55,8 @@ class Guard:
         name, repos = known
         if repos is not None and not _covers(repos, stripped, is_selector):
             raise Refused(403, f"the token {name} does not cover this path")
+        if in_path and path.endswith(f"/t/{in_path}"):  # links would lead out of it, and to redirect would be to repeat it
+            raise Refused(404, "a slash is missing after the token: /t/TOKEN/")
         return stripped
 
     def _known(self, secret: str | None) -> tuple[str, list[str] | None] | None:
