@@ -515,6 +515,10 @@ def test_a_channel_whose_index_a_client_has_already(tmp_path: Path) -> None:
                     mirror.sync()
                 mirror.run("gc", "--grace", "0s")
                 time.sleep(1.1)
+                upstream.clear()
+                assert requests.get(f"{base}/{paths[-1]}", timeout=20).status_code == 200
+                assert upstream.paths() == []  # nor need a client wait for it
+                assert requests.get(f"{base}/repodata.json", timeout=20).status_code == 200
                 for path in paths:
                     answer = requests.get(f"{base}/{path}", timeout=20)
                     assert (answer.status_code, answer.headers["X-Snapmirror-Snapshot"]) == (200, "live"), happens

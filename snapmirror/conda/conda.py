@@ -73,8 +73,8 @@ class Conda(Ecosystem):
         return upstream.read(repo, directory, upstream_, known, avoid)
 
     def wanted_by(self, path: str) -> Want:
-        """See Ecosystem.wanted_by."""
-        return Want("", itself=not path.endswith((".conda", ".tar.bz2")))
+        """See Ecosystem.wanted_by. What a shard says, as what a package holds, does not change."""
+        return Want("", itself=not (path.endswith((".conda", ".tar.bz2", ".whl")) or _SHARD.search(path)))
 
     def empty(self, repo: CondaRepo, directory: str) -> Reading:
         """See Ecosystem.empty."""
