@@ -142,7 +142,7 @@ def test_a_lock_whose_marker_has_many_parts(parts: int, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="a marker, or another text in it, is longer than 8192 characters"):
             wanted.read_file(path)
     else:
-        assert wanted.read_file(path).files == {"noarch": {"c-1-0.conda": Locked()}}
+        assert wanted.read_file(path).files == {"noarch": {"c-1-0.conda": (Locked(),)}}
     assert time.monotonic() - begin < _SOON
 
 

@@ -517,6 +517,27 @@ def test_a_lock_may_name_files_of_several_channels(tmp_path: Path, upstream: Ups
         assert all(f"noarch/{LARGE.filename}: no repo" in (report.repos[repo.path].problem or "") for repo in repos)
 
 
+@pytest.mark.parametrize("files", [1, 2])
+def test_channels_may_have_files_of_one_name(tmp_path: Path, upstream: Upstream, files: int) -> None:
+    """As where each has built the same version: of the lock of two environments, or of two locks, each keeps its own."""
+    built = [make_package("lib"), make_package("lib", payload=b"other")]
+    for name, package in zip(("one", "other"), built, strict=True):
+        made = Channel(upstream.root / name)
+        made.add(package, OLD)
+        made.publish()
+    parts = [built] if files == 1 else [[package] for package in built]
+    locks = []
+    for number, packages in enumerate(parts):
+        (tmp_path / str(number)).mkdir()
+        locks.append(write_lock(tmp_path / str(number), "explicit", *packages))
+    repos = [
+        CondaRepo(path=name, upstream=f"{upstream.url}/{name}", select=Select(include_from=locks)) for name in ("one", "other")
+    ]
+    with store_at(tmp_path / "store") as store:
+        assert sync(store, *repos).exit_status(strict=True) == 0
+        assert [listed(store, "noarch", repo.path) for repo in repos] == [{built[0].filename}] * 2
+
+
 def test_a_lock_is_asked_for_of_no_repo_that_does_not_include_from_it(tmp_path: Path, upstream: Upstream) -> None:
     """It names files of a platform that another repo alone has, from which dependencies may come."""
     elsewhere = make_package("elsewhere", subdir="osx-arm64")

@@ -20,7 +20,7 @@ from ..readings import Draft, Reading
 from .listed import Listed, listed
 from .names import leaf_of
 from .rules import RULES, Rules, Specs
-from .specs import Locked, dependency
+from .specs import Locked, allows, dependency
 
 #: {name: specs}
 _Texts = dict[str, list[str]]
@@ -102,7 +102,7 @@ class Wanted(NamedTuple):
     #: none: everything, or the files alone if there are some
     include: Specs
     #: {directory: {file: its hashes}}, to be kept exactly
-    files: Mapping[str, Mapping[str, Locked]]
+    files: Mapping[str, Mapping[str, tuple[Locked, ...]]]
     #: whether also what kept records depend on
     dependencies: bool
 
@@ -146,7 +146,7 @@ class Closure:
             shelf.read(by_name)
             for name, found in by_name.items():
                 for record in shelf.records(name):
-                    if record.file in found and files[record.file].allows(record.sha256, record.md5):
+                    if record.file in found and allows(files[record.file], record.sha256, record.md5):
                         yield from self._keep(name, shelf, record)
 
     def _include(self) -> Iterator[Listed]:

@@ -14,6 +14,7 @@ from ..errors import UsageError
 from ..store.directories import DirectoryReader
 from . import leaf, names, solving
 from .listed import listed
+from .specs import allows
 from .wanted import Included, is_explicit, read_file
 
 #: gives the records of a leaf, see Ecosystem.records
@@ -73,7 +74,7 @@ class Lock(Environment):
                     repo: found for repo, reader in readers.items() if (found := self._look(directory, reader, file, before))
                 }
                 right = {
-                    (repo, directory, file): held for repo, (held, md5) in listings.items() if sums.allows(held.sha256, md5)
+                    (repo, directory, file): held for repo, (held, md5) in listings.items() if allows(sums, held.sha256, md5)
                 }
                 if right:
                     files[f"{directory}/{file}"] = right

@@ -7,7 +7,7 @@ matches nothing. A spec that the operator has written is parsed by `Spec`, which
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -231,6 +231,11 @@ class Locked(NamedTuple):
         """Whether the file of a record with these hashes is meant: the SHA-256 decides if both state one, else the MD5."""
         both = [(one, other) for one, other in zip(self, (sha256, md5), strict=True) if one and other]
         return both[0][0] == both[0][1] if both else not any(self)
+
+
+def allows(stated: Iterable[Locked], sha256: bytes | None, md5: bytes | None) -> bool:
+    """Whether one of the hashes that locks state of a file allows that of a record."""
+    return any(one.allows(sha256, md5) for one in stated)
 
 
 def locked(lock: Path) -> Iterator[tuple[str, Locked]]:

@@ -32,8 +32,8 @@ class Included(NamedTuple):
     """What one file asks for, or what all files of one repo ask for together."""
 
     specs: list[str]
-    #: {directory: {file: its hashes}}
-    files: dict[str, dict[str, Locked]]
+    #: {directory: {file: its hashes}}; of several, for two channels may each have a file of that name
+    files: dict[str, dict[str, tuple[Locked, ...]]]
     #: of an environment file, as it names them
     channels: Sequence[str] = ()
 
@@ -60,7 +60,8 @@ class IncludeFiles:
             found = self._read[name]
             whole.specs.extend(found.specs)
             for directory, files in found.files.items():
-                whole.files.setdefault(directory, {}).update(files)
+                own = whole.files.setdefault(directory, {})
+                own |= {file: (*own.get(file, ()), *sums) for file, sums in files.items()}
         return whole
 
     def verify(self, shelves: Collection[Shelf]) -> None:
@@ -151,10 +152,12 @@ def _explicit(text: str) -> Iterable[tuple[str, Locked]]:
 
 
 def _of_urls(locked_: Iterable[tuple[str, Locked]]) -> Included:
-    files: dict[str, dict[str, Locked]] = {}
+    files: dict[str, dict[str, tuple[Locked, ...]]] = {}
     for url, sums in locked_:
         directory, _, file = urllib.parse.unquote(urllib.parse.urlsplit(url).path).rpartition("/")
-        files.setdefault(directory.rpartition("/")[2], {})[file] = sums
+        known = files.setdefault(directory.rpartition("/")[2], {})
+        if sums not in known.setdefault(file, ()):
+            known[file] += (sums,)
     if not files:
         raise ValueError("it names no package")
     return Included([], files)
