@@ -528,6 +528,29 @@ def test_a_channel_whose_index_a_client_has_already(tmp_path: Path) -> None:
             mirror.run("check", "--read-data")
 
 
+def test_a_channel_whose_live_state_is_damaged(tmp_path: Path) -> None:
+    """The next sync leaves nothing of it that would stop gc."""
+    with Upstream(tmp_path / "upstream") as upstream:
+        channel = Channel(upstream.root / "chan")
+        channel.add(make_package("tool"))
+        channel.publish()
+        mirror = Mirror(tmp_path / "mirror")
+        mirror.add("chan", f"{upstream.url}/chan", subdirs=["noarch"], download="on-demand", metadata="on-request")
+        mirror.write()
+        with server(mirror.config) as (url, _):
+            assert requests.get(f"{url}/current/chan/noarch/repodata.json", timeout=20).ok
+        with mirror.store() as store:
+            [directory] = store.live.directories
+            blob = store.blobs.path(directory)
+        blob.chmod(0o644)
+        blob.write_bytes(b"damaged")
+        channel.add(make_package("tool", "2.0"))
+        channel.publish()
+        time.sleep(1.1)  # or what was read for a client would count as read later
+        mirror.sync()
+        mirror.run("gc", "--grace", "0s")
+
+
 def test_a_channel_of_which_a_part_fails(tmp_path: Path) -> None:
     """What could be read is new; that the rest is old is said. A date that no snapshot holds is a 404 that says why."""
     with Upstream(tmp_path / "upstream") as upstream:

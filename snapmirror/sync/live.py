@@ -79,7 +79,8 @@ def rebase(store: Store, ecosystem: Ecosystem, path: str, before: Mapping[str, D
         ahead = _ahead(store, ecosystem, live, before, sealed) if live.kind == sealed.kind else {}
     except DamagedError:
         ahead = {}  # it is asked for again
-    former = _with_former(ecosystem, live, live.directories) if live.kind == sealed.kind else ()
+    usable = live.kind == sealed.kind and _is_whole(store, live)
+    former = _with_former(ecosystem, live, live.directories) if usable else ()
     if ahead or former:
         store.live.keep(path, LiveState(kind=live.kind, directories=ahead, former=former))
     else:
