@@ -114,6 +114,15 @@ def test_the_address_of_an_index(tmp_path: Path, simple: str, stated: str) -> No
             assert {request.status for request in index.requests} == {304}
 
 
+def test_an_index_that_fails_before_it_is_known_where_its_pages_are(index: Index) -> None:
+    """Fails: that there is no project in the folder above says nothing."""
+    index.fault("/simple/*", Status(503))
+    with pytest.raises(TransportError, match="/simple/six/: upstream answers 503"):
+        follow(index, "six").sync()
+    index.heal()
+    assert set(follow(index, "six").sync()) == {"six"}
+
+
 def test_an_index_that_moves(index: Index) -> None:
     """Is found again, and its projects have not been deleted meanwhile."""
     follower = follow(index, "six", "idna")

@@ -146,11 +146,11 @@ def _base_key(address: str) -> str:
 def _find_base(address: str, projects: Collection[str], upstream: Upstream) -> str:
     """The base of an index: the one below which the first of the projects that has a page has it.
 
-    If none has a page, it is the base that was noted, else the address as stated: an upstream that fails, or deleted
-    projects, prove nothing.
+    If none has a page, it is the base that was noted, else the one that fails (of the other it is known that the project is
+    not there), else the address as stated: an upstream that fails, or deleted projects, prove nothing.
     """
     bases = _candidates(address)
-    usual = _noted_base(address, upstream, doubtful=True) or bases[0]
+    usual = _noted_base(address, upstream, doubtful=True)
     if len(bases) == 1:
         return bases[0]
     if noted := _noted_base(address, upstream):
@@ -164,10 +164,10 @@ def _find_base(address: str, projects: Collection[str], upstream: Upstream) -> s
             except (AbsentError, BadIndexError):
                 continue
             except UpstreamError:
-                return usual
+                return usual or base
             _note_base(address, base, upstream)
             return base
-    return usual
+    return usual or bases[0]
 
 
 def _read_list(address: str, repo: PypiRepo, upstream: Upstream, known: Known) -> ListedReading | None:
