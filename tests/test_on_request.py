@@ -642,6 +642,13 @@ def test_what_may_not_be_asked_for(mirror: Mirror, index: Index) -> None:
         assert index.asked() == []
         assert fetch(page(url, "six")) == [403]
         assert fetch(page(url, "idna")) == [200]
+    index.clear()
+    mirror.sync()
+    told = mirror.run("prefetch", "pypi", "--spec", "mine", "--spec", "six", status=3)
+    assert "mine: nothing that the index lists fulfils it" in told.err
+    assert index.asked() == ["idna 304"]
+    with server(mirror.config) as (url, _):
+        assert files(page(url, "six", mirror.snapshots()[-1])) == ["six-1.0-py3-none-any.whl"]
 
 
 def test_projects_that_the_mirror_must_not_have(mirror: Mirror, index: Index) -> None:

@@ -12,7 +12,7 @@ from ..digests import Digest
 from ..errors import AbsentError, TransportError, UpstreamError
 from ..readings import Changes, Draft, Notes, Reading, Upstream
 from ..validators import Validators
-from . import listing
+from . import leaf, listing
 from .asking import Aside, Gone, Outcome, ProjectPages, Same
 from .listing import Listing, Sources
 
@@ -52,6 +52,8 @@ class ProjectsReading(Reading):
         self.validators: Mapping[str, Validators] = {}
         self._ready: dict[str, Draft] = {}
         self._waiting = 0
+        #: names that are not asked for, and have their old leaves
+        self._kept: frozenset[str] = frozenset()
 
     @property
     def aside(self) -> dict[str, str]:
@@ -86,10 +88,18 @@ class ProjectsReading(Reading):
                     self._waiting += len(found.content)
         self.sources = sources
 
+    def keep(self, names: Collection[str]) -> None:
+        """Have these projects too, as they were before."""
+        self._kept = frozenset(names)
+        self.sources = {**self.sources, **{name: blake3(b"kept\0" + name.encode()).digest() for name in names}}
+
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
         """See Reading.drafts. Of projects whose page can't be used there is none, and a reason in `aside`."""
         yield from (self._ready[name] for name in names if name in self._ready)
-        rest = [name for name in names if name not in self._ready and name not in self._aside]
+        for name in self._kept.intersection(names):
+            if old := self.before(name):
+                yield Draft(name, old, leaf.files(old), None, {})
+        rest = [name for name in names if name not in self._ready and name not in self._aside and name not in self._kept]
         for _, found in self._ask(rest, conditionally=False):
             if isinstance(found, Draft):
                 yield found

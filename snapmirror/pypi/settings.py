@@ -164,6 +164,12 @@ class PypiRepo(Repo, kw_only=True, forbid_unknown_fields=True, tag_field="kind",
             return [Path(self.packages).absolute().as_uri()]
         return [_address_of(one) for one in super().upstreams if one]
 
+    def may_ask(self, name: str) -> bool:
+        """Whether upstream may learn the name of a project (normalised). `allow` and `block` are about files alone where only a
+        sync reads the metadata.
+        """
+        return self.metadata == "sync" or self.may_fetch(f"simple/{name}/")
+
     @property
     def named(self) -> list[str]:
         """The projects that are named, normalised and without repetition, in their order; none if all are meant."""

@@ -22,7 +22,7 @@ def read_one(repo: PypiRepo, name: str, upstream: Upstream) -> OneReading:
     """The present state of one project. Raises AbsentError if there is no such project, or the repo must not have it, and
     UpstreamError.
     """
-    if repo.projects and name not in repo.named:  # upstream is not even asked: the name may be a private one
+    if (repo.projects and name not in repo.named) or not repo.may_ask(name):  # not even upstream: it may be a private name
         raise AbsentError(addresses.redact(_candidates(repo.upstreams[0])[0]) + f"{name}/", 404)
     pages, others = _pages(repo, [name], upstream)
     reading = OneReading(pages, pages.base, others)
@@ -67,10 +67,13 @@ def _pages(
 
 
 def read_named(repo: PypiRepo, projects: Collection[str], upstream: Upstream) -> ProjectsReading:
-    """The present state of some projects, by their normalised names; the list of all is never asked for.
+    """The present state of some projects, by their normalised names; the list of all is never asked for. Those for which
+    upstream may not be asked are as they were.
 
     Raises AbsentError if none of the projects is there or ever was, UpstreamError if no upstream answers.
     """
+    kept = [name for name in projects if not repo.may_ask(name)]
+    projects = [name for name in projects if repo.may_ask(name)]
     pages, others = _pages(repo, projects, upstream)
     reading = ProjectsReading(pages, pages.base, others)
     reading.ask_for(projects)
@@ -82,6 +85,7 @@ def read_named(repo: PypiRepo, projects: Collection[str], upstream: Upstream) ->
             reading.gone.clear()  # all at once may be an accident: then `--allow-shrink` is asked for
     for name in sorted(reading.gone & pages.never):
         upstream.warn(f"{addresses.redact(pages.url(name))}: upstream answers 404, as it always has: is the name right?")
+    reading.keep(kept)
     return reading
 
 
