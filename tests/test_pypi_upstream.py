@@ -262,6 +262,10 @@ def test_an_upstream_that_lags_behind(index: Index, tmp_path: Path) -> None:
         index.heal()
         index.wheel("six", "1.18.0")
         assert pages(everything.sync())["six"] == pages(named.sync())["six"] == index.pages["six"]
+        index.wheel("six", "1.19.0")
+        named.repo.upstream = [*reversed(both)]  # what the first does not know yet, the next one does
+        assert pages(named.sync())["six"] == index.pages["six"]
+        assert not named.aside
 
 
 # HTML

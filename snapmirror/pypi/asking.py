@@ -47,6 +47,8 @@ class Aside(NamedTuple):
 
     reason: str
     error: UpstreamError | None = None
+    #: whether upstream lags behind what was seen before, there or at another upstream
+    behind: bool = False
 
 
 Outcome = Draft | Same | Gone | Aside
@@ -207,7 +209,8 @@ class ProjectPages:
         _, listed = self._stated(name)
         newest = max(before.serial, -1 if listed is None else listed)
         if serial is not None and serial < newest:
-            return Aside(f"upstream answers an old page of it: its serial is {serial}, and was {newest}"), before
+            reason = f"upstream answers an old page of it: its serial is {serial}, and was {newest}"
+            return Aside(reason, behind=True), before
         if listed is None:
             stated = addresses.redact(answer.url).encode() + b"\0" + blake3(answer.body).digest()
         else:

@@ -32,7 +32,8 @@ class ProjectsReading(Reading):
     def __init__(self, pages: ProjectPages | None, document: str, others: Sequence[Callable[[], ProjectPages]] = ()) -> None:
         """pages: of the first upstream, None for a state of nothing
         document: see Reading.document
-        others: find the pages of the further upstreams; they are asked for what those before them fail to answer
+        others: find the pages of the further upstreams; they are asked for what those before them fail to answer, or only know
+        as it was
         """
         self._upstreams: list[Callable[[], ProjectPages | None]] = [lambda: pages, *map(cache, others)]
         self.bases: tuple[str, ...] = (pages.base if pages else document,)
@@ -124,9 +125,10 @@ class ProjectsReading(Reading):
                     if outcome.error:
                         self.errors[name] = outcome.error
                     self.validators = {}
+                    if outcome.behind or isinstance(outcome.error, TransportError):
+                        failed.append(name)
                     if isinstance(outcome.error, TransportError):
                         problem = outcome.error
-                        failed.append(name)
                         continue
                 elif isinstance(outcome, Gone):
                     self.gone.add(name)
