@@ -66,7 +66,7 @@ def served(url: str, kind: str) -> dict[str, bytes | int]:
     return {file: answer.content if answer.ok else answer.status_code for file, answer in answers.items()}
 
 
-@pytest.mark.parametrize("trouble", ["down", "wrong", "lost"])
+@pytest.mark.parametrize("trouble", ["down", "wrong", "lost", "replaced"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_first_fails_and_the_second_has_it(tmp_path: Path, kind: str, trouble: str) -> None:
     mirror = Mirror(tmp_path / "mirror")
@@ -75,7 +75,7 @@ def test_the_first_fails_and_the_second_has_it(tmp_path: Path, kind: str, troubl
             keys = {"kind": kind, "download": "on-demand", "negative_age": "0s"}
             mirror.add("repo", [address, second_address], **keys, **({"projects": ["one"]} if kind == "pypi" else {}))
             mirror.sync()
-            if trouble != "down":
+            if trouble in ("wrong", "lost"):
                 fault: Fault = Body(b"wrong") if trouble == "wrong" else Status(404)
                 for file in files:
                     first.fault(f"*/{file}", fault)
@@ -83,7 +83,10 @@ def test_the_first_fails_and_the_second_has_it(tmp_path: Path, kind: str, troubl
                 with server(mirror.config) as (url, _):
                     assert set(served(url, kind).values()) <= {502, 404}  # the second is verified alike
                     assert served(url, kind) == files
-        if trouble == "down":
+        if trouble == "replaced":  # in the configuration, for it is no more
+            mirror.repos[0]["upstream"] = second_address
+            mirror.write()
+        if trouble in ("down", "replaced"):
             began = time.monotonic()
             with server(mirror.config) as (url, _):
                 assert served(url, kind) == files

@@ -33,13 +33,13 @@ def read_one(repo: PypiRepo, name: str, upstream: Upstream) -> OneReading:
 
 
 def other_urls(file: File, upstreams: Sequence[str], asked: Upstream) -> Iterator[str]:
-    """Where the pages of several indexes have a file; the first is asked last, for most likely that is where it was listed.
+    """Where the pages of the indexes of today have a file; the first is asked last, for most likely that is where it was listed.
 
     asked: how they are asked. Raises TransportError if one of them can't be asked, once all have been.
     """
     project = names.leaf_of(file.name)
     problem: TransportError | None = None
-    for address in (*upstreams[1:], upstreams[0]) if len(upstreams) > 1 else ():
+    for address in (*upstreams[1:], *upstreams[:1]):
         try:
             found = ProjectPages(asked, _find_base(address, [project], asked)).files(project)
         except TransportError as error:
