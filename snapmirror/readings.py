@@ -121,6 +121,8 @@ class Reading(Protocol):
     alone: bool = False
     #: gives the old leaf of a name, which it keeps if it is aside; None if it has none. The sync sets it
     before: Callable[[str], bytes | None] = staticmethod(lambda name: None)
+    #: gives all names that there were. The sync sets it
+    names_before: Callable[[], Collection[str]] = staticmethod(lambda: ())
 
     def drafts(self, names: Collection[str]) -> Iterator[Draft]:
         """The leaves of these names, and of other names that become others through them. Raises UpstreamError."""

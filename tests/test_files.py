@@ -543,6 +543,31 @@ def test_folders_in_a_loop(upstream: Upstream, mirror: Mirror) -> None:
     assert not any("loop/loop" in path or "own" in path for path in upstream.paths())
 
 
+def test_a_folder_that_is_listed_and_is_not_there(upstream: Upstream, mirror: Mirror) -> None:
+    """What was in it stays, unless it is not meant any more; it is gone when no folder lists it."""
+    write(upstream.root, {"x/a.sh": b"abc", "x/old/b.sh": b"abc", "x/old/c.sh": b"abc", "x/old/deep/d.sh": b"abc"})
+    upstream.fault("/x/", Body(plain_list("a.sh", "old/")), times=4)
+    upstream.fault("/x/", Body(plain_list("a.sh")))
+    upstream.fault("/x/old/", Body(plain_list("b.sh", "c.sh", "deep/")), times=1)
+    upstream.fault("/x/old/", Status(404), times=2)
+    upstream.fault("/x/old/", Body(plain_list("b.sh")))
+    upstream.fault("/x/old/deep/", Body(plain_list("d.sh")))
+    mirror.add("x", f"{upstream.url}/x/", kind="files", depth=2)
+    mirror.sync()
+    before = tree(mirror, "x")
+    told = mirror.sync(status=3)
+    told.line("x/old/deep/d.sh: upstream lists the folder old/, and answers that it is not there; it keeps its old state")
+    assert tree(mirror, "x") == before
+    mirror.repos[0]["exclude"] = ["c.sh"]
+    mirror.write()
+    mirror.sync(status=3)
+    assert sorted(tree(mirror, "x")) == ["a.sh", "old/b.sh", "old/deep/d.sh"]
+    mirror.sync()
+    assert sorted(tree(mirror, "x")) == ["a.sh", "old/b.sh"]
+    mirror.sync()
+    assert sorted(tree(mirror, "x")) == ["a.sh"]
+
+
 def test_a_file_with_the_name_of_a_folder(upstream: Upstream, mirror: Mirror) -> None:
     write(upstream.root, {"a/b": b"abc", "l.json": b'[{"url": "a", "size": 3}, {"url": "a/b", "name": "a/b", "size": 3}]'})
     mirror.add("x", f"{upstream.url}/l.json", kind="files")

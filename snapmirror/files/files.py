@@ -65,9 +65,9 @@ class Files(Ecosystem):
             kept, dropped = names.choose(reading.sources, repo.include, repo.exclude, repo.newest)
             if reading.sources and not kept:
                 raise SelectionError(repo.path, "keeps nothing of what upstream lists; change include, exclude or newest")
-            invalid, _ = names.choose(reading.invalid, repo.include, repo.exclude, 0)
-            problems = {name: reason for name, reason in reading.invalid.items() if name in invalid}
-            found[place] = Selection(SelectedReading(reading, kept, problems), dropped)
+            others = {**reading.invalid, **reading.aside}
+            meant, _ = names.choose(others, repo.include, repo.exclude, 0)
+            found[place] = Selection(SelectedReading(reading, kept, meant), dropped)
         return found
 
     def settle(self, leaf_: bytes, digests: Mapping[str, Digest], withheld: Collection[str], sizes: Mapping[str, int]) -> bytes:

@@ -42,6 +42,15 @@ class FilesReading(Reading):
     def _sidecar(self, entry: Entry) -> Entry | None:
         return None if entry.sha256 else self._listing.files.get(entry.name + sums.SIDECAR)
 
+    @property
+    def aside(self) -> Mapping[str, str]:
+        """See Reading.aside: what was in folders that are listed, and that upstream says it does not have."""
+        lost, found = self._listing.lost, {}
+        for name in self.names_before() if lost else ():
+            if folder := next((above for above in _folders_of(name) if above in lost), None):
+                found[name] = f"upstream lists the folder {folder}, and answers that it is not there"
+        return found
+
     def drafts(self, names_: Collection[str]) -> Iterator[Draft]:
         """See Reading.drafts. Asks upstream for the `.sha256` of files, and for the sizes and dates that the listing rounds.
 
@@ -108,16 +117,26 @@ class FilesReading(Reading):
         return entry.url if entry.url and entry.url != plain else None
 
 
+def _folders_of(name: str) -> Iterator[str]:
+    return (name[: end + 1] for end, letter in enumerate(name) if letter == "/")
+
+
 class SelectedReading(Reading):
     """A reading with only the files that are kept. Fulfils `readings.Reading`."""
 
-    def __init__(self, reading: Reading, kept: Collection[str], invalid: Mapping[str, str]) -> None:
-        """kept: names of files; invalid: those of the reading's invalid files that would be kept {file: reason}"""
+    def __init__(self, reading: Reading, kept: Collection[str], meant: Collection[str]) -> None:
+        """kept: names of files; meant: of those that are invalid or aside the ones that the selection does not leave out"""
         self._reading = reading
         self.bases, self.info, self.extra = reading.bases, reading.info, reading.extra
         self.document, self.validators = reading.document, reading.validators
-        self.invalid: Mapping[str, str] = invalid
+        self.invalid: Mapping[str, str] = {name: reason for name, reason in reading.invalid.items() if name in meant}
+        self._aside = {name: reason for name, reason in reading.aside.items() if name in meant}
         self.sources: Mapping[str, Digest] = {name: reading.sources[name] for name in reading.sources if name in kept}
+
+    @property
+    def aside(self) -> Mapping[str, str]:
+        """See Reading.aside."""
+        return self._aside
 
     def drafts(self, names_: Collection[str]) -> Iterator[Draft]:
         """See Reading.drafts."""

@@ -33,6 +33,8 @@ class Listing(NamedTuple):
     files: dict[str, Entry]
     #: what can't be published: {name: reason}
     invalid: dict[str, str]
+    #: folders, each ending in a slash, that are listed and are not there
+    lost: Collection[str] = ()
 
 
 def read(repo: FilesRepo, upstream: Upstream) -> tuple[Listing, tuple[str, ...]]:
@@ -122,6 +124,7 @@ def _walk(address: str, body: bytes, repo: FilesRepo, upstream: Upstream) -> Lis
     listed: list[Entry] = []
     invalid: dict[str, str] = {}
     seen: dict[str, Page] = {}
+    lost: set[str] = set()
     level = {"": body}
     unwanted = [pattern for pattern in repo.exclude if pattern.endswith("/")]
     while level:
@@ -141,8 +144,10 @@ def _walk(address: str, body: bytes, repo: FilesRepo, upstream: Upstream) -> Lis
             below.update({folder: None for folder in folders if not names.matches_any(folder, unwanted)})
         if len(below) + len(seen) > _MOST_FOLDERS:
             raise BadIndexError(addresses.redact(base), f"has more than {_MOST_FOLDERS} folders")
-        level = _read_level(base, [path for path in below if path not in seen], upstream)
-    return Listing(base, address, _publishable(listed, invalid), invalid)
+        wanted = [path for path in below if path not in seen]
+        level = _read_level(base, wanted, upstream)
+        lost.update(path for path in wanted if path not in level)
+    return Listing(base, address, _publishable(listed, invalid), invalid, lost)
 
 
 def _parse_folder(content: bytes, base: str, path: str) -> Page:

@@ -33,7 +33,7 @@ def read_one(repo: PypiRepo, name: str, upstream: Upstream) -> OneReading:
 
 
 def other_urls(file: File, upstreams: Sequence[str], asked: Upstream) -> Iterator[str]:
-    """Where the pages of the indexes of today have a file; the first is asked last, for most likely that is where it was listed.
+    """Where the pages of today's indexes have a file; the first is asked last, for most likely that is where it was listed.
 
     asked: how they are asked. Raises TransportError if one of them can't be asked, once all have been.
     """

@@ -26,6 +26,7 @@ from ..store.records import DirectoryState, place_of
 from ..store.store import Store
 from ..transfer.download import Source
 from ..transfer.http import Http
+from ..transfer.origin import recorded_address
 from ..validators import Validators
 from . import asof, export, noted
 from .allowed import Allowed, Rules
@@ -143,6 +144,7 @@ class DirectorySync:
         self.unchanged = self.reading is None
         if self.reading:
             self.reading.before = lambda name: self.reader.read_leaf(name) if self.reader else None
+            self.reading.names_before = lambda: self.reader.leaves if self.reader else ()
             if self.late:
                 self.reading.set_aside(self.late)
             self.cut(self.reading)
@@ -253,9 +255,7 @@ class DirectorySync:
     def _source(self, plan: DirectoryPlan, file: File) -> Source:
         bases = plan.header.bases
         if file.url:
-            url = file.url
-            for known in (bases[0], *self.repo.upstreams):  # the one on whose server it is has the credentials for it
-                url = addresses.with_credentials(url, known)
+            url = recorded_address(file, bases[0], (bases[0], *self.repo.upstreams))
             return Source(file, (url,), self.repo.link)
         return Source(file, tuple(addresses.file_url(base, file.name) for base in bases), self.repo.link)
 
