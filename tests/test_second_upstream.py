@@ -66,6 +66,26 @@ def served(url: str, kind: str) -> dict[str, bytes | int]:
     return {file: answer.content if answer.ok else answer.status_code for file, answer in answers.items()}
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sync_takes_from_the_second_what_the_first_does_not_have(tmp_path: Path, kind: str) -> None:
+    """A mirror whose index is ahead of its files. While the second can't be asked, the file is withheld."""
+    mirror = Mirror(tmp_path / "mirror")
+    mirror.settings["download"] |= {"retries": 0}
+    with (
+        upstream_of(kind, tmp_path / "second") as (second, second_address, files),
+        upstream_of(kind, tmp_path / "first") as (first, address, _),
+    ):
+        mirror.add("repo", [address, second_address], kind=kind, **({"projects": ["one"]} if kind == "pypi" else {}))
+        for file in files:
+            first.fault(f"*/{file}", Status(404))
+        second.fault("*", Status(404))
+        mirror.sync(status=3).line("withheld", "upstream answers 404")
+        second.heal()
+        mirror.sync()
+    with server(mirror.config) as (url, _):
+        assert served(url, kind) == files
+
+
 @pytest.mark.parametrize("trouble", ["down", "wrong", "lost", "replaced"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_first_fails_and_the_second_has_it(tmp_path: Path, kind: str, trouble: str) -> None:

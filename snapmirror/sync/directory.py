@@ -18,7 +18,7 @@ from ..errors import (
     TransportError,
     UpstreamError,
 )
-from ..readings import Draft, File, Known, Reading, Selection
+from ..readings import Draft, Known, Reading, Selection
 from ..store.assembly import Assembled, with_documents
 from ..store.directories import DirectoryReader
 from ..store.index import Seen
@@ -26,7 +26,6 @@ from ..store.records import DirectoryState, place_of
 from ..store.store import Store
 from ..transfer.download import Source
 from ..transfer.http import Http
-from ..transfer.origin import recorded_address
 from ..validators import Validators
 from . import asof, export, noted
 from .allowed import Allowed, Rules
@@ -250,14 +249,7 @@ class DirectorySync:
 
     def sources(self) -> list[Source]:
         """The files to fetch."""
-        return [self._source(self.plan, file) for file in self.plan.wanted] if self.plan else []
-
-    def _source(self, plan: DirectoryPlan, file: File) -> Source:
-        bases = plan.header.bases
-        if file.url:
-            url = recorded_address(file, bases[0], (bases[0], *self.repo.upstreams))
-            return Source(file, (url,), self.repo.link)
-        return Source(file, tuple(addresses.file_url(base, file.name) for base in bases), self.repo.link)
+        return [self.plan.source(file) for file in self.plan.wanted] if self.plan else []
 
     def take(self, fetched: Mapping[str, Digest | UpstreamError]) -> None:
         """Note which files could not be had: {key of a source: its SHA-256, or why}; others are passed over.
@@ -269,9 +261,7 @@ class DirectorySync:
             return
         plan = self.plan
         self.failed = self._misstated(plan) | {
-            file.name: result
-            for file in plan.wanted
-            if isinstance(result := fetched.get(self._source(plan, file).key), UpstreamError)
+            file.name: result for file in plan.wanted if isinstance(result := fetched.get(plan.source(file).key), UpstreamError)
         }
         broken = {name: error for name, error in self.failed.items() if isinstance(error, TransportError)}
         if self.ecosystem.read_by_leaf and plan.standing:
@@ -296,7 +286,7 @@ class DirectorySync:
             listed = [file for file in batch if file.sha256 and file.size is not None]
             held = self.store.held(file.sha256 for file in listed if file.sha256)
             wrong += [(file, size) for file in listed if (size := held.get(file.sha256 or b"", file.size)) != file.size]
-        urls = {file.name: addresses.redact(self._source(plan, file).urls[0]) for file, _ in wrong}
+        urls = {file.name: addresses.redact(plan.source(file).urls[0]) for file, _ in wrong}
         return {file.name: MismatchError(urls[file.name], "size", str(file.size), str(size)) for file, size in wrong}
 
     def settle(self, fetched: Mapping[str, Digest | UpstreamError]) -> None:
@@ -311,7 +301,7 @@ class DirectorySync:
             digests = {
                 file.name: result
                 for file in files
-                if file.sha256 is None and isinstance(result := fetched.get(self._source(plan, file).key), bytes)
+                if file.sha256 is None and isinstance(result := fetched.get(plan.source(file).key), bytes)
             }
             withheld = {file.name for file in files if file.name in self.failed}
             if withheld:
@@ -325,7 +315,7 @@ class DirectorySync:
 
     def lost(self) -> list[Source]:
         """Files of the finished directory that are not in the store: gc took them before they were registered."""
-        return [self._source(self.plan, file) for file in missing(self.plan, self.store.held)] if self.plan else []
+        return [self.plan.source(file) for file in missing(self.plan, self.store.held)] if self.plan else []
 
     def refresh_wanted(self) -> None:
         """Look up again what is missing: only what is held after the registration stays held."""

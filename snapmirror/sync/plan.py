@@ -2,24 +2,29 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
 from .. import addresses, codec
 from ..digests import Digest, algorithm
 from ..ecosystem import Ecosystem, Repo
-from ..errors import TransportError
-from ..readings import Draft, File, FileList, Reading
+from ..errors import TransportError, UpstreamError
+from ..readings import Draft, File, FileList, Reading, Upstream
 from ..store.assembly import Amendment, Assembled, amend, assemble
 from ..store.directories import LEAF_LIMIT, Directory, DirectoryReader
 from ..store.store import Store
+from ..transfer.download import Source
+from ..transfer.origin import recorded_address
 from ..validators import Validators
 from .noted import Marked
 from .press import Content, PlannedLeaf, press
 
 #: files that are looked up at a time
 _BATCH = 10_000
+#: failures after which other upstreams are not asked for a file any more
+_PATIENCE = 3
 #: bytes of a leaf when it is planned: digests of its files may be added
 _MOST_BYTES = LEAF_LIMIT * 3 // 4
 
@@ -65,6 +70,8 @@ class DirectoryPlan:
     #: names in the previous directory, if that is known without reading it
     names_before: int | None = None
     _old_leaves: dict[str, "_OldLeaf"] = field(default_factory=dict)
+    #: how often other upstreams could not be asked for a file
+    _failures: int = 0
 
     @property
     def comparable(self) -> bool:
@@ -106,6 +113,22 @@ class DirectoryPlan:
         files = (file for leaf in self.leaves.values() for file in leaf.files)
         while batch := list(islice(files, _BATCH)):
             yield batch
+
+    def source(self, file: File) -> Source:
+        """Where to fetch a file."""
+        bases = self.header.bases
+        if not file.url:
+            return Source(file, tuple(addresses.file_url(base, file.name) for base in bases), self.repo.link)
+        found = Source(file, (recorded_address(file, bases[0], (bases[0], *self.repo.upstreams)),), self.repo.link)
+        return replace(found, others=partial(self._elsewhere, file)) if len(self.repo.upstreams) > 1 else found
+
+    def _elsewhere(self, file: File, asked: Upstream) -> Iterator[str]:
+        """Where else a file may be, as far as other upstreams tell."""
+        try:
+            if self._failures < _PATIENCE:
+                yield from self.ecosystem.other_urls(file, self.name, self.repo.upstreams, asked)
+        except UpstreamError:
+            self._failures += 1
 
     def take(self, leaf: PlannedLeaf, compressed: bytes | None) -> None:
         """Plan a leaf. A name may come again, with more or less in it, or with nothing."""
