@@ -7,10 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -19,9 +21,11 @@ import msgspec
 import pytest
 import requests
 from channels import Channel, make_package
+from inprocess import in_child, store_at, sync
 from mirror import Mirror
-from pypi_index import JSON, Index
+from pypi_index import JSON, NOON, Index
 from serving import server
+from steps import Steps
 from test_serve import Clock
 from upstream import Call, Html, Stall, Status, Upstream
 from wheels import wheel
@@ -36,8 +40,11 @@ from snapmirror.serve.answers import Refused
 from snapmirror.serve.fresh import Fresh
 from snapmirror.serve.pull import Puller, hosts_of
 from snapmirror.serve.settings import origins_of
+from snapmirror.serve.view import Watch
+from snapmirror.store.catalog import Catalog
+from snapmirror.store.records import RepoState
 from snapmirror.store.store import Store
-from snapmirror.sync.live import LiveMetadata
+from snapmirror.sync.live import LiveMetadata, states
 from snapmirror.transfer.download import Source
 from snapmirror.transfer.http import Http
 from snapmirror.transfer.settings import Download
@@ -314,6 +321,73 @@ def test_what_is_asked_for_while_a_sync_is_under_way(mirror: Mirror, index: Inde
     assert sorted(mirror.reader("pypi/").leaves) == ["idna", "p0", "six"]
     mirror.run("gc", "--grace", "0s")
     mirror.run("check", "--read-data")
+
+
+def test_what_was_asked_for_is_there_while_a_sync_seals(tmp_path: Path) -> None:
+    """Though it was read before the sync read the others: at no step of the seal it is said that there is no such thing."""
+
+    class Watching(Steps):
+        def step(self, *arguments: Any) -> Any:
+            found = super().step(*arguments)
+            if kept.is_set():
+                state = states(store, store.catalog(), repo)[""]
+                seen.append("idna" in store.metadata.directory(state.blob).leaves)
+            return found
+
+    kept, asked, seen, present = threading.Event(), threading.Event(), list[bool](), [NOON]
+
+    def begin() -> None:
+        """A sync, as far as it has read the others."""
+        present[0] += timedelta(minutes=1)
+        syncing.start()
+        assert asked.wait(20)
+
+    def hold() -> None:
+        asked.set()
+        assert kept.wait(20)
+
+    def watch() -> None:
+        Watching(tmp_path / "store").install()
+        with Index(tmp_path / "index") as index, Http(Download(retries=0), print) as http:
+            index.wheel("six", "1.0")
+            index.wheel("idna", "1.0")
+            nonlocal repo, syncing, store
+            repo = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", download="on-demand", metadata="on-request")
+            with store_at(tmp_path / "store", lambda: present[0]) as store:
+                live = LiveMetadata(store, ECOSYSTEMS, [repo], lambda: http)
+                live.refresh("pypi", "six")
+                syncing = threading.Thread(target=lambda: sync(store, repo))
+                index.fault("/simple/idna/", Call(begin))
+                index.fault("/simple/six/", Call(hold))
+                live.refresh("pypi", "idna")
+                kept.set()
+                syncing.join()
+                assert len(store.catalog().records) == 1
+        assert len(seen) > 10
+        assert all(seen)
+
+    repo: Any = None
+    syncing: Any = None
+    store: Any = None
+    in_child(watch)
+
+
+def test_a_sync_that_seals_while_a_server_looks(index: Index, tmp_path: Path) -> None:
+    """What was asked for before is in one of the two that it sees, or in both."""
+    repo: Any = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", download="on-demand", metadata="on-request")
+    with Http(Download(retries=0), print) as http, store_at(tmp_path / "store") as store:
+        live = LiveMetadata(store, ECOSYSTEMS, [repo], lambda: http)
+        sync(store, repo)
+        live.refresh("pypi", "idna")
+
+        def late(catalog: Catalog) -> Mapping[str, RepoState]:
+            if len(store.catalog().records) == 1:
+                sync(store, repo)
+            return live.states(catalog)
+
+        answering = Watch(store, late).view().answering
+        state = answering.resolve("current", "pypi", store.now()).repos["pypi"].directories[""]
+        assert list(store.metadata.directory(state.blob).leaves) == ["idna"]
 
 
 @pytest.mark.parametrize("happened", ["nothing", "a blob is in quarantine", "another download"])

@@ -117,7 +117,10 @@ class Watch:
         catalog = self._store.catalog()
         denied = reasons(self._store.denied.rules())
         self._seen = found
-        later = _Later(self._states(catalog), self._store.snapshots.pages())
+        live = self._states(catalog)
+        if (newer := self._store.catalog()) is not catalog:  # what was live may be sealed by now, and live no more
+            catalog, live = newer, self._states(newer)
+        later = _Later(live, self._store.snapshots.pages())
         view = self._view
         if catalog is not view.catalog or (denied, later) != (view.denied, self._later) or expired:
             self._later = later

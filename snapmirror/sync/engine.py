@@ -350,6 +350,9 @@ class Sync:
         self._ground.verify()
         listed = {path: [bytes.fromhex(one.digest) for one in repo.directories.values()] for path, repo in synced.items()}
         deny.complete(self._store, self._ecosystems, listed)  # before anybody can ask for it
+        for path, repo in synced.items() if not past else ():
+            first = self._every(path)[0]
+            live.outlast(self._store, catalog, first.ecosystem, first.repo, repo.directories)
         record = seal.seal(self._store, catalog, synced, configured, past)
         self._ground.remove()
         if not past:  # what was asked for since we began stays the latest state; the rest of that is sealed now

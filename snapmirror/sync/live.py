@@ -22,6 +22,7 @@ from ..store.directories import DirectoryReader
 from ..store.documents import current_documents, documents_of
 from ..store.live import LiveState, latest
 from ..store.records import DirectoryState, Record, RepoState
+from ..store.seal import Read
 from ..store.store import Store
 from ..transfer.http import Http
 from . import deny
@@ -65,6 +66,25 @@ def _sealed(catalog: Catalog, repo: Repo, limit: str | None) -> RepoState | None
     kept = (one for one in reversed(catalog.records) if repo.path in one.repos and (limit is None or one.id < limit))
     record = next(kept, None)
     return record.repos[repo.path] if record and record.repos[repo.path].kind == repo.kind else None
+
+
+def outlast(store: Store, catalog: Catalog, ecosystem: Ecosystem, repo: Repo, sealed: Mapping[str, Read]) -> None:
+    """Have what was asked for while a sync was under way outlast its seal, until `rebase`: it may have been read before that
+    sync read the others. The caller holds the store's lock.
+
+    catalog: as it is under that lock; sealed: what that sync came to
+    """
+    live = store.live.state(repo.path) if ecosystem.read_by_leaf else None
+    if live is None:
+        return
+    now = states(store, catalog, repo)
+    earlier = {
+        name: replace(state, read=sealed[name].read)
+        for name, state in live.directories.items()
+        if name in sealed and now.get(name) == state and state.read < sealed[name].read
+    }
+    if earlier:
+        store.live.keep(repo.path, replace(live, directories={**live.directories, **earlier}))
 
 
 def rebase(store: Store, ecosystem: Ecosystem, path: str, before: Mapping[str, DirectoryState], sealed: RepoState) -> None:
