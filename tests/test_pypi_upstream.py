@@ -186,6 +186,22 @@ def test_names_that_upstream_has_never_had(index: Index) -> None:
         follow(index, "sixx", "seven", upstream=f"{index.url}/simple").sync()
 
 
+def test_names_that_anybody_asks_for_leave_nothing_behind(index: Index) -> None:
+    """Of one that upstream has never had nothing is noted: a client may make up as many as it likes."""
+    notes = Remembered()
+    repo = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", download="on-demand", metadata="on-request")
+    with Http(Download(retries=0), print, notes) as http:
+        for name in ("sixx", "sixx", "seven"):
+            with pytest.raises(AbsentError):
+                Pypi().read_name(repo, name, http)
+        assert notes.rows == {}
+        Pypi().read_name(repo, "six", http)
+        del index.pages["six"]
+        with pytest.raises(AbsentError):
+            Pypi().read_name(repo, "six", http)
+        assert len(notes.rows) == 1
+
+
 _NEVER = "upstream answers 404, as it always has: is the name right?"
 
 

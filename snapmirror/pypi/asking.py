@@ -98,6 +98,8 @@ class ProjectPages:
         self.changed: Mapping[str, int | None] = {}
         #: projects that are 404 and whose page was never read
         self.never: set[str] = set()
+        #: whether that is noted of them; not where anybody may ask for any name
+        self.notes_never = True
         #: requests in a row that failed in transport, and how the last of them did
         self._failed = 0
         self._problem: UpstreamError | None = None
@@ -139,7 +141,7 @@ class ProjectPages:
             outcome, after = self._judge(name, found[1], before)
             self._problem = outcome.error if isinstance(outcome, Aside) else None
             self._failed = self._failed + 1 if isinstance(self._problem, TransportError) else 0
-            if after != before:
+            if after != before and (after.source or self.notes_never):
                 changed[self._key(name, self._plain)] = msgspec.msgpack.encode(after)
             yield name, outcome
         for name in urls.values():

@@ -25,6 +25,7 @@ def read_one(repo: PypiRepo, name: str, upstream: Upstream) -> OneReading:
     if (repo.projects and name not in repo.named) or not repo.may_ask(name):  # not even upstream: it may be a private name
         raise AbsentError(addresses.redact(_candidates(repo.upstreams[0])[0]) + f"{name}/", 404)
     pages, others = _pages(repo, [name], upstream)
+    pages.notes_never = False
     reading = OneReading(pages, pages.base, others)
     reading.ask_for([name])
     if name in reading.aside:
