@@ -460,6 +460,40 @@ def test_a_worker_that_dies_is_replaced(built: Built) -> None:
         assert running.end() == 0
 
 
+#: a system that has no room for another process as long as a file is there
+CROWDED = """
+import errno, os
+from snapmirror.cli import main
+fork = os.fork
+def refused():
+    if os.path.exists("{crowd}"):
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return fork()
+os.fork = refused
+main()
+"""
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again_and_the_others_go_on(built: Built, tmp_path: Path) -> None:
+    built.publish({"main": {"noarch": [TOOL]}}, at=ID)
+    crowd = tmp_path / "crowd"
+    with serving(built, "port = 0\nworkers = 2", ("-c", CROWDED.format(crowd=crowd))) as running:
+        eventually(lambda: len(running.workers()) == 2)
+        before = running.workers()
+        crowd.touch()
+        os.kill(min(before), signal.SIGKILL)
+        running.says("a worker can't be started", "Resource temporarily unavailable")
+        running.send(signal.SIGHUP)  # nor can those of a new configuration: the present ones stay
+        eventually(lambda: sum("can't be started" in line for line in running.lines) >= 3)
+        assert running.workers() == before - {min(before)}
+        crowd.unlink()
+        assert running._address(2) == running.served.url
+        eventually(lambda: len(running.workers()) == 2 and not running.workers() & before)
+        for _ in range(20):
+            assert running.served.get(FILE).content == TOOL.data
+        assert running.end() == 0
+
+
 def test_what_was_published_a_moment_ago_is_there(built: Built) -> None:
     """Another process may have seen it, and told a client of it, right after this one looked at the store for the last time."""
     built.publish({"main": {"noarch": [TOOL]}}, at="20261118T010000Z")

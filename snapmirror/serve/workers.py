@@ -42,8 +42,8 @@ _log = logging.getLogger(__name__)
 #: what aiohttp has to say: a traceback for every request that is no HTTP; our own errors we log ourselves
 _http_log = logging.getLogger("snapmirror.http")
 _http_log.setLevel(logging.CRITICAL)
-#: what the supervisor waits for; a worker sends SIGUSR1 when it answers clients
-_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1}
+#: what the supervisor waits for; a worker sends SIGUSR1 when it answers clients, SIGALRM comes when it is time to try again
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, signal.SIGALRM}
 #: a process id
 _PROCESS = struct.Struct("=i")
 #: seconds that running transfers get; a second signal ends them at once
@@ -53,7 +53,7 @@ _DRAIN = 300.0
 _TURNS = 3
 #: seconds in which those who came just before the end are heard
 _LAST = 0.1
-#: seconds between two starts of a worker that dies
+#: seconds between two starts of a worker that dies, or can't be started
 _PAUSE = 1.0
 #: seconds between two times that free memory is given back
 _GIVING = 30.0
@@ -130,6 +130,8 @@ class Supervisor:
         self._workers: dict[int, tuple[int, float]] = {}
         #: process ids of workers that don't answer yet
         self._coming: set[int] = set()
+        #: numbers of listeners for which no worker could be started
+        self._lacking: set[int] = set()
         #: those that end once nobody is coming any more
         self._going: set[int] = set()
         #: those, and workers that were told to end: none of them is replaced
@@ -166,6 +168,8 @@ class Supervisor:
                     self._renew()
                 case signal.SIGUSR1:
                     self._greet()
+                case signal.SIGALRM:
+                    self._start_lacking()
                 case _:
                     return self._end()
 
@@ -174,7 +178,7 @@ class Supervisor:
         with contextlib.suppress(BlockingIOError):
             while True:
                 self._coming.difference_update(_PROCESS.unpack(self._held.recv(_PROCESS.size)))
-        if self._coming:
+        if self._coming or self._lacking:
             return
         _close(self._dropped)  # first: the kernel gives connections to a socket that anyone holds open
         self._dropped.clear()
@@ -188,8 +192,15 @@ class Supervisor:
             self._announce(f"serving on {' and '.join(addresses)}")
 
     def _start(self, number: int) -> None:
-        region = self._regions.free()
-        process = os.fork()
+        """Start a worker; later, if the system has no room for a process now: those that run go on."""
+        try:
+            region = self._regions.free()
+            process = os.fork()
+        except OSError as error:
+            _log.error("a worker can't be started: %s; trying again", error.strerror)
+            self._lacking.add(number)
+            signal.setitimer(signal.ITIMER_REAL, _PAUSE)
+            return
         if process:
             self._workers[process] = (number, time.monotonic())
             self._coming.add(process)
@@ -245,6 +256,11 @@ class Supervisor:
                 self._leaving.discard(process)
         return died
 
+    def _start_lacking(self) -> None:
+        lacking, self._lacking = self._lacking, set()
+        for number in lacking:
+            self._start(number)
+
     def _replace_dead(self) -> None:
         for number in self._reap():
             if number < len(self._listeners):
@@ -270,6 +286,7 @@ class Supervisor:
         self._regions.make(setup.settings.workers)  # before any of them begins, so that each knows those of the others
         self._announced = False
         self._coming.clear()
+        self._lacking.clear()
         self._going.update(set(self._workers) - self._leaving)
         self._leaving.update(self._workers)
         for number in range(setup.settings.workers):
@@ -293,7 +310,7 @@ class Supervisor:
             self._leaving.add(process)
             _signal(process, signal.SIGTERM)
         while self._workers:
-            if signal.sigwait(_SIGNALS - {signal.SIGHUP, signal.SIGUSR1}) != signal.SIGCHLD:
+            if signal.sigwait(_SIGNALS - {signal.SIGHUP, signal.SIGUSR1, signal.SIGALRM}) != signal.SIGCHLD:
                 for process in self._workers:
                     _signal(process, signal.SIGKILL)
             self._reap()
