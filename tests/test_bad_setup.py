@@ -58,6 +58,8 @@ CONFIGURATIONS = [
     (f'{REPO}{OTHER}path = "chan/noarch"', ["chan/noarch", "directory of the repo chan"]),
     (f'{REPO}subdirs = ["linux-64"]\n{OTHER}path = "chan/linux-64"', ["chan/linux-64", "directory of the repo chan"]),
     (f'{REPO}{OTHER}path = "chan/noarch/more"', ["chan/noarch", "chan"]),
+    (f'{REPO}[publish]\ntrees = ["chan/"]', ["[publish]", "trees has 'chan/'", "without a slash"]),
+    (f'{REPO}[serve.auth.ci]\nsha256 = "{"0" * 64}"\nrepos = ["chan/"]', ["[serve]", "repos has 'chan/'", "without a slash"]),
     ("store = [", ["not TOML"]),
 ]
 

@@ -65,8 +65,9 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise ValueError("sha256 is no SHA-256: write 64 hexadecimal digits, as `snapmirror token` prints them")
-        if self.repos is not None and not all(self.repos):
-            raise ValueError("repos has an empty path: write paths of repos, or leave the key out for all")
+        for path in self.repos or ():
+            if "" in path.split("/"):
+                raise ValueError(f"repos has {path!r}: write paths without a slash at the ends, or leave the key out for all")
         if self.repos == []:
             raise ValueError("repos is empty: write paths of repos, or leave the key out for all")
 

@@ -21,6 +21,9 @@ class Publish(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=T
 
     def __post_init__(self) -> None:
         units.parse_duration(self.keep_trees)
+        for path in self.trees or ():
+            if "" in path.split("/"):
+                raise ValueError(f"trees has {path!r}: write paths of repos, without a slash at the ends")
 
     @property
     def tree_age(self) -> timedelta:
