@@ -26,6 +26,7 @@ import msgspec
 import pytest
 import requests
 from channels import Channel, Package, make_package
+from disks import small_disk
 from mirror import Mirror
 from services import Service, can_ceph, ceph, moto, tampered
 from serving import free_port, server
@@ -168,6 +169,19 @@ def test_parts_of_a_large_file_come_as_they_are_asked_for(
         assert requests.get(address, headers={"Range": "bytes=-5"}, timeout=30).content == package.data[-5:]
         head = requests.head(address, timeout=30)
         assert head.headers["Content-Length"] == str(len(package.data))
+
+
+def test_a_server_whose_cache_has_no_room_answers_from_the_service(mirror: Mirror, channel: Channel, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "8m") as disk:
+        mirror.settings["cache"] = str(disk / "cache")
+        mirror.sync()
+        path = next((channel.root / "noarch").glob("lib*.conda"))
+        with server(mirror.config) as (url, _):
+            assert requests.get(f"{url}/chan/noarch/repodata.json", timeout=30).status_code == 200
+            (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free))
+            for headers, part in (({}, slice(None)), ({"Range": "bytes=-5"}, slice(-5, None))):
+                answer = requests.get(f"{url}/chan/noarch/{path.name}", headers=headers, timeout=30)
+                assert answer.content == path.read_bytes()[part], answer.text
 
 
 def test_clients_are_sent_to_the_service_for_files_if_it_is_so_configured(

@@ -9,7 +9,7 @@ from datetime import timedelta
 from aiohttp import web
 
 from ..digests import Digest
-from ..errors import DamagedError, ObjectError
+from ..errors import DamagedError, DiskFull, ObjectError
 from ..store.far import Far
 from .answers import BlobAnswer, Refused
 from .bodies import Body
@@ -59,8 +59,11 @@ class FarSender:
             if size is None:
                 raise Missing("is missing")
             if size <= _WHOLE or (stated is None and size <= _METADATA):
-                path = await asyncio.to_thread(lambda: self.far.fetch(digest, hot=stated is not None))
-                return Body(etag, size, None, path)
+                try:
+                    path = await asyncio.to_thread(lambda: self.far.fetch(digest, hot=stated is not None))
+                    return Body(etag, size, None, path)
+                except (DiskFull, OSError) as error:  # of the cache's disk; what is larger passes it by too
+                    _log.warning("blob %s can't be kept here: %s", digest.hex(), error)
         except DamagedError as error:
             raise Missing(error.problem) from None
         except ObjectError as error:
