@@ -5,7 +5,7 @@ Canonical means: keys of every map sorted, no white space, so that equal values 
 
 import bz2
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -88,27 +88,38 @@ def decompress(data: bytes, limit: int) -> bytes:
     limit: bytes that it may expand to; a small body less. Upstreams write streaming frames that state no size, so that this
     must be watched while expanding.
     """
+    return b"".join(expanded(data, limit))
+
+
+def expanded(data: bytes, limit: int) -> Iterator[bytes]:
+    """The same in pieces, for who needs no more than one at a time."""
     return _expand(data, limit, zstd.ZstdDecompressor, "zstd")
 
 
 def decompress_bz2(data: bytes, limit: int) -> bytes:
     """The content of a bz2 body. Raises TooLarge, or ValueError for bytes that are no bz2. limit: as of `decompress`."""
+    return b"".join(expanded_bz2(data, limit))
+
+
+def expanded_bz2(data: bytes, limit: int) -> Iterator[bytes]:
+    """The same in pieces."""
     return _expand(data, limit, bz2.BZ2Decompressor, "bz2")
 
 
-def _expand(data: bytes, limit: int, new: Callable[[], zstd.ZstdDecompressor | bz2.BZ2Decompressor], name: str) -> bytes:
+def _expand(
+    data: bytes, limit: int, new: Callable[[], zstd.ZstdDecompressor | bz2.BZ2Decompressor], name: str
+) -> Iterator[bytes]:
     """Frame after frame, in pieces of 16 MiB; ends at the first byte past the ceiling.
 
     A frame is fed twice as much each time, for what it leaves is copied: a body of empty frames took hours.
     """
     ceiling = _ceiling(data, limit)
-    pieces: list[bytes] = []
     left, at = ceiling, 0
     view = memoryview(data)
     try:
         for _ in range(_MOST_FRAMES):
             if at and at == len(data):  # of nothing at all there is no frame
-                return b"".join(pieces)
+                return
             frame, step = new(), 1 << 10
             while not frame.eof:
                 fed = view[at : at + step] if frame.needs_input else b""
@@ -119,7 +130,7 @@ def _expand(data: bytes, limit: int, new: Callable[[], zstd.ZstdDecompressor | b
                     raise TooLarge(ceiling)
                 if not piece and frame.needs_input and not frame.eof and at == len(data):
                     raise ValueError(f"the {name} data ends early")
-                pieces.append(piece)
+                yield piece
             at -= len(frame.unused_data)
     except (zstd.ZstdError, OSError, EOFError) as error:
         raise ValueError(f"no valid {name} data: {error}") from None

@@ -19,6 +19,7 @@ import time
 import tracemalloc
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +35,7 @@ from waiting import eventually
 from snapmirror import clock, codec
 from snapmirror.conda import Conda
 from snapmirror.ecosystem import Ecosystem
+from snapmirror.serve import documents
 from snapmirror.serve.app import Server
 from snapmirror.serve.settings import Serve
 from snapmirror.serve.sockets import bind
@@ -476,6 +478,29 @@ def test_all_forms_of_a_document_hold_the_same_and_need_no_cache(built: Built) -
             assert "Content-Encoding" not in answer.headers
         for name in ("repodata_shards.msgpack", "repodata.json.gz", "repodata.json.", "run_exports.json"):
             assert server.get(url + name).status_code == 404, name
+
+
+def test_large_documents_are_made_one_at_a_time(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four of 340 MB took 1.5 GB of memory."""
+    for day, packages in enumerate(([OLD], [NEW], [OLD, NEW]), 11):
+        built.publish({"main": {"noarch": packages}}, at=f"202611{day}T010000Z", keep_documents=False)
+    making = most = 0
+
+    class Slow(Conda):
+        def derive(self, reader: DirectoryReader, document: str) -> bytes:
+            nonlocal making, most
+            making += 1
+            most = max(most, making)
+            time.sleep(0.1)
+            making -= 1
+            return super().derive(reader, document)
+
+    monkeypatch.setattr(documents, "_LARGE", 100)
+    with served(built, ecosystem=Slow()) as server, ThreadPoolExecutor(3) as pool:
+        asked = [f"/2026-11-{day}/main/noarch/repodata.json" for day in (11, 12, 13)]
+        answers = list(pool.map(lambda path: server.get(path, Accept_Encoding="gzip"), asked))
+    assert [len(answer.json()["packages.conda"]) for answer in answers] == [1, 1, 2]
+    assert most == 1
 
 
 def test_a_document_that_does_not_come_out_as_recorded_is_never_sent(built: Built) -> None:

@@ -67,19 +67,19 @@ class Bodies:
         if body := self._kept.pop(key, None):
             self._bytes -= len(body.data or b"")
 
-    async def get(self, key: Hashable, make: Callable[[], Body]) -> Body:
-        """The body of a key, made in a thread if it is not there; raises what `make` raises."""
+    async def get(self, key: Hashable, make: Callable[[], Body], threads: ThreadPoolExecutor | None = None) -> Body:
+        """The body of a key, made in a thread if it is not there; raises what `make` raises. threads: instead of ours"""
         if body := self._kept.get(key):
             self._kept.move_to_end(key)
             return body
         task = self._running.get(key)
         if task is None:
-            task = self._running[key] = asyncio.create_task(self._make(key, make))
+            task = self._running[key] = asyncio.create_task(self._make(key, make, threads or self._threads))
         return await asyncio.shield(task)  # others may wait for it when this request is cancelled
 
-    async def _make(self, key: Hashable, make: Callable[[], Body]) -> Body:
+    async def _make(self, key: Hashable, make: Callable[[], Body], threads: ThreadPoolExecutor) -> Body:
         try:
-            body = await asyncio.get_running_loop().run_in_executor(self._threads, make)
+            body = await asyncio.get_running_loop().run_in_executor(threads, make)
             self._keep(key, body)
             return body
         finally:

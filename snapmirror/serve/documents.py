@@ -1,7 +1,10 @@
 """Derived documents: their bytes from the store's cache if they are there, else made again; checked either way."""
 
 import bz2
+import hashlib
 import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +21,8 @@ _log = logging.getLogger(__name__)
 GZIP = ".gz"
 #: larger ones are sent from their file, so that memory is left to what has none
 _IN_MEMORY = 4 << 20
+#: bytes of the plain form; of larger documents one is made at a time: it takes several times as much memory
+_LARGE = 32 << 20
 
 
 class Wanted(NamedTuple):
@@ -37,10 +42,14 @@ class DocumentBodies:
         self._documents = store.documents
         self._metadata = store.metadata
         self._bodies = bodies
+        self._alone = ThreadPoolExecutor(1, thread_name_prefix="document")
 
     async def get(self, wanted: Wanted, suffix: str) -> Body:
         """One form of a document. suffix: a published ending, or GZIP. Raises DamagedError if it can't be made as recorded."""
-        return await self._bodies.get((wanted.derived.sha256, suffix), lambda: self._make(wanted, suffix))
+        digest, size = wanted.derived.sha256, wanted.derived.size
+        alone = size > _LARGE and (suffix == GZIP or not self._documents.path(digest, suffix).exists())
+        threads = self._alone if alone else None
+        return await self._bodies.get((digest, suffix), lambda: self._make(wanted, suffix), threads)
 
     def forget(self, derived: Derived, suffix: str) -> None:
         """Make a form anew when it is next asked for: its file is gone."""
@@ -63,7 +72,7 @@ class DocumentBodies:
         for suffix in ("", ".zst"):
             data = self._cached(self._documents.path(derived.sha256, suffix), derived, suffix)
             if data is not None:
-                return _decode(data, suffix, derived.size)
+                return b"".join(_decoded(data, suffix, derived.size))
         return self._derive(wanted)
 
     def _cached(self, path: Path, derived: Derived, suffix: str) -> bytes | None:
@@ -73,7 +82,10 @@ class DocumentBodies:
         except OSError:
             return None
         try:
-            good = sha256(_decode(data, suffix, derived.size)) == derived.sha256
+            found = hashlib.sha256()
+            for piece in _decoded(data, suffix, derived.size):
+                found.update(piece)
+            good = found.digest() == derived.sha256
         except (ValueError, OSError):
             good = False
         if not good:
@@ -100,14 +112,14 @@ def _encode(plain: bytes, suffix: str) -> bytes:
             return encode(plain, "gzip")
 
 
-def _decode(data: bytes, suffix: str, size: int) -> bytes:
-    """The plain form. Raises ValueError for what is no such thing or too large."""
+def _decoded(data: bytes, suffix: str, size: int) -> Iterator[bytes]:
+    """The plain form, in pieces. Raises ValueError for what is no such thing or too large."""
     match suffix:
         case "":
-            return data
+            return iter([data])
         case ".zst":
-            return codec.decompress(data, size)
+            return codec.expanded(data, size)
         case ".bz2":
-            return codec.decompress_bz2(data, size)
+            return codec.expanded_bz2(data, size)
         case _:
             raise ValueError(f"no document is published with the ending {suffix}")
