@@ -60,6 +60,7 @@ CONFIGURATIONS = [
     (f'{REPO}{OTHER}path = "chan/noarch/more"', ["chan/noarch", "chan"]),
     (f'{REPO}[publish]\ntrees = ["chan/"]', ["[publish]", "trees has 'chan/'", "without a slash"]),
     (f'{REPO}[serve.auth.ci]\nsha256 = "{"0" * 64}"\nrepos = ["chan/"]', ["[serve]", "repos has 'chan/'", "without a slash"]),
+    ('store = "s3://bucket"\n[serve]\naccel = "/internal/"', ["[serve], key accel", "a store on a disk only"]),
     ("store = [", ["not TOML"]),
 ]
 

@@ -126,6 +126,8 @@ def _remote(path: Path, base: Path, config: Config, repos: list[AnyRepo]) -> Con
         if repo.download == "on-demand" or repo.metadata == "on-request":
             problem = 'fetches when it is asked, which only a store on a disk can; use download = "eager" or "redirect"'
             raise ConfigError(path, f"[[repo]] {repo.path}", problem)
+    if config.serve.accel:
+        raise ConfigError(path, "[serve], key accel", "nginx can send the files of a store on a disk only; leave it out")
     cache = str(base / config.cache) if config.cache else _cache_of(address)
     publish = msgspec.structs.replace(config.publish, trees=[])
     return msgspec.structs.replace(config, store=address, cache=cache, publish=publish)
