@@ -12,6 +12,7 @@ import html
 import http.client
 import os
 import re
+import resource
 import shutil
 import sys
 import threading
@@ -377,6 +378,24 @@ def test_a_listed_file_that_is_gone_or_cut_is_damage_not_absence(built: Built) -
                 assert (answer.status_code, answer.headers["Cache-Control"]) == (503, "no-store"), path
                 assert answer.content == b"" if method == "HEAD" else "check" in answer.text
         assert server.get(url + f"shards/{'0' * 64}.msgpack.zst").status_code == 404
+
+
+def test_a_file_that_cannot_be_opened_for_another_reason_is_no_damage(built: Built) -> None:
+    built.publish({"main": {"noarch": [OLD]}})
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with served(built) as server, contextlib.closing(http.client.HTTPConnection(server.url[7:], timeout=30)) as client:
+        for soft, status in ((limit[0], 200), (3, 503), (limit[0], 200)):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, limit[1]))
+            try:
+                client.request("GET", f"/current/main/noarch/{OLD.filename}")
+                answer = client.getresponse()
+                text = answer.read()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+            assert (answer.status, text) == (
+                status,
+                OLD.data if status == 200 else b"the store can't be read: Too many open files\n",
+            )
 
 
 def test_a_denied_file_is_refused_with_the_reason_wherever_it_is_listed(built: Built) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
+from ..store import fs
+
 #: bytes of a file given to a socket at once: about what one segment holds on loopback
 _STEP = 64 << 10
 #: the same of a file that is on its way: a turn of the loop for every step costs a seventh of the processor time of a miss
@@ -21,6 +23,13 @@ Drain = Callable[[], Awaitable[None]]
 
 class Missing(Exception):
     """The file of a body is not there, or is not what it was."""
+
+
+def missing(error: OSError) -> Missing:
+    """What to raise for a file that can't be had. Raises what says nothing of the file, such as that too many are open."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno in fs.LOST:
+        return Missing(error.strerror)
+    raise error
 
 
 class Part(Protocol):
@@ -150,7 +159,7 @@ def read_small(path: Path, size: int, start: int, count: int) -> bytes:
     try:
         return os.pread(descriptor, count, start)
     except OSError as error:
-        raise Missing(error.strerror) from None
+        raise missing(error) from None
     finally:
         os.close(descriptor)
 
@@ -160,7 +169,7 @@ def open_whole(path: Path, size: int) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise Missing(error.strerror) from None
+        raise missing(error) from None
     found = os.fstat(descriptor).st_size
     if found != size:
         os.close(descriptor)

@@ -24,7 +24,7 @@ from .. import codec
 from . import negotiate
 from .answers import UNCACHED, Cache, Place
 from .bodies import Body
-from .parts import FilePart, Missing, Part, flush, open_whole, read_small
+from .parts import FilePart, Missing, Part, flush, missing, open_whole, read_small
 
 _log = logging.getLogger(__name__)
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -333,7 +333,7 @@ def _check(body: Body) -> None:
         try:
             size = os.stat(body.path).st_size
         except OSError as error:
-            raise Missing(error.strerror) from None
+            raise missing(error) from None
         if size != body.size:
             raise Missing(f"has {size} bytes instead of {body.size}")
 
