@@ -460,6 +460,27 @@ def test_a_worker_that_dies_is_replaced(built: Built) -> None:
         assert running.end() == 0
 
 
+def test_a_server_whose_messages_go_nowhere_serves(built: Built, tmp_path: Path) -> None:
+    """The log is on a disk that is full, or who read it has gone."""
+    built.publish({"main": {"noarch": [TOOL]}}, at=ID)
+    port = free_port()
+    path = tmp_path / "snapmirror.toml"
+    path.write_text(config(built, f"port = {port}"))
+    url = Served(f"http://127.0.0.1:{port}")
+    command = [sys.executable, "-m", "snapmirror", "serve", "-c", str(path)]
+    with open("/dev/full", "w") as full, subprocess.Popen(command, stderr=full) as process:
+        try:
+            with socket.socket() as probe:
+                eventually(lambda: probe.connect_ex(("127.0.0.1", port)) == 0)
+            before = children(process.pid)
+            process.send_signal(signal.SIGHUP)
+            eventually(lambda: len(children(process.pid)) == 1 and children(process.pid) != before)
+            assert url.get(FILE).content == TOOL.data
+        finally:
+            process.terminate()
+        assert process.wait(LONG) == 0
+
+
 #: a system that has no room for another process as long as a file is there
 CROWDED = """
 import errno, os

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ..serve.web import Faces
     from ..serve.workers import Setup
 
+_log = logging.getLogger(__name__)
+
 
 def serve(
     host: Annotated[str | None, typer.Option("--host", metavar="H", help="Address to listen on.")] = None,
@@ -55,7 +57,8 @@ def serve(
 
 def _announce(line: str) -> None:
     """Tell the operator that clients are answered, and systemd, if it waits for that: `Type=notify`, sd_notify(3)."""
-    say(line)
+    with suppress(OSError):  # nobody reads it any more, or its disk is full: no reason not to serve
+        say(line)
     if name := os.environ.get("NOTIFY_SOCKET"):
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.sendto(b"READY=1", f"\0{name[1:]}" if name.startswith("@") else name)
@@ -93,7 +96,7 @@ def _faces(store: Store) -> "Faces":
 
 def _live(config: Config, store: Store, hosts: Hosts) -> LiveMetadata:
     """What reads metadata when it is asked for, in one process."""
-    http = partial(CarefulHttp, hosts, config.download.for_clients, say, StoreNotes(store), store.now, HURRIED)
+    http = partial(CarefulHttp, hosts, config.download.for_clients, _log.warning, StoreNotes(store), store.now, HURRIED)
     return LiveMetadata(store, ECOSYSTEMS, config.repo, http)
 
 
