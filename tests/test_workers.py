@@ -5,6 +5,7 @@ import contextlib
 import errno
 import http.client
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -479,6 +480,20 @@ def test_a_server_whose_messages_go_nowhere_serves(built: Built, tmp_path: Path)
         finally:
             process.terminate()
         assert process.wait(LONG) == 0
+
+
+def test_a_configuration_for_which_there_is_no_memory_leaves_all_as_it_is(built: Built) -> None:
+    built.publish({"main": {"noarch": [TOOL]}}, at=ID)
+    with serving(built) as running:
+        before, supervisor = running.workers(), running._process.pid
+        taken = int(Path(f"/proc/{supervisor}/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.prlimit(supervisor, resource.RLIMIT_AS, (taken + (16 << 20), resource.RLIM_INFINITY))
+        running.write(config(built, "port = 0\nworkers = 64"))
+        running.send(signal.SIGHUP)
+        running.says("the configuration stays as it was")
+        assert running.workers() == before
+        assert running.served.get(FILE).content == TOOL.data
+        assert running.end() == 0
 
 
 #: a system that has no room for another process as long as a file is there

@@ -272,6 +272,7 @@ class Supervisor:
             setup = self._reload()
             tls = context_of(setup.settings)
             access = AccessLog.open(setup.settings)
+            self._regions.make(setup.settings.workers)  # before any of them begins, so that each knows those of the others
             listeners = self._listeners_for(setup.settings)
         except SnapmirrorError as error:
             _log.error("the configuration stays as it was: %s", error)
@@ -283,7 +284,6 @@ class Supervisor:
         if self._access:
             self._access.close()
         self._setup, self._listeners, self._access, self._tls = setup, listeners, access, tls
-        self._regions.make(setup.settings.workers)  # before any of them begins, so that each knows those of the others
         self._announced = False
         self._coming.clear()
         self._lacking.clear()
