@@ -110,7 +110,7 @@ def test_no_secret_and_no_forged_line(mirror: Mirror) -> None:
             "/t/s3cret",
             "http://mirror/t/s3cret/chan/",
         ):
-            secret = "Authorization: Basic czNjcmV0\r\nReferer: http://tom:s3cret@x/t/s3cret/y\r\n"
+            secret = "Authorization: Basic czNjcmV0\r\nReferer: http://tom:s3cret@x/mirror/current/t/s3cret/y\r\n"
             raw(url, f'GET {target} HTTP/1.1\r\nHost: m\r\nConnection: close\r\n{secret}User-Agent: a" \\ ü\r\n\r\n')
         raw(url, "nonsense\r\n\r\n")
         told = lines(mirror.root / "access.log", 6)
@@ -121,7 +121,7 @@ def test_no_secret_and_no_forged_line(mirror: Mirror) -> None:
         "GET /t/- HTTP/1.1",
         "GET http://mirror/t/-/chan/ HTTP/1.1",
     ]
-    assert (told[0]["referer"], told[0]["agent"]) == ("http://x/t/-/y", r"a\x22 \x5C \xC3\xBC")
+    assert (told[0]["referer"], told[0]["agent"]) == ("http://x/mirror/current/t/-/y", r"a\x22 \x5C \xC3\xBC")
     assert told[5]["status"] == "400"
     text = (mirror.root / "access.log").read_text()
     assert "s3cret" not in text

@@ -37,9 +37,10 @@ _READ = 128 << 10
 #: bytes from memory given to a socket at once; the first of them go with the headers
 _JOINED = 512 << 10
 _RANGE = re.compile(r"bytes=[ \t]*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))[ \t]*", re.IGNORECASE | re.ASCII)
-#: user and password of a URL; a client's token for a channel (see addresses), also below a selector, and in a whole URL
+#: user and password of a URL; a client's token for a channel (see addresses), also below a selector, and in a whole URL, where
+#: it may be below what a proxy has put us at
 _USER = re.compile(r"(^|//)[^/?#]*@")
-_TOKEN = re.compile(r"^((?:[a-z]+://[^/?]*)?(?:/[^/?]+)?/t/)[^/?#]+", re.IGNORECASE)
+_TOKEN = re.compile(r"^((?:[a-z]+://[^?#]*?|(?:/[^/?]+)?)/t/)[^/?#]+", re.IGNORECASE)
 _ACCEPT_RANGES = b"Accept-Ranges: bytes\r\n"
 _CONDITIONS = ("If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since")
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nDate: ".encode() for status in http.HTTPStatus}
