@@ -212,6 +212,8 @@ def test_serve_below_a_path_with_a_certificate_of_ones_own(
         assert session.get(package, headers={"If-None-Match": etag}, timeout=9).status_code == 304
         assert session.get(f"{url}/current/chan/noarch/no.conda", timeout=9).status_code == 404
         assert session.get(f"{url}/current/chan", timeout=9).url == f"{url}/current/chan/"  # a folder: redirected within
+        there, here = (session.get(f"{at}/-/api/v1/which/a%2Fb.sh", timeout=9).json() for at in (url, ours))
+        assert there == here
         condarc = yaml.safe_load(session.get(f"{url}/-/config/current/condarc", timeout=9).text)
         assert condarc["channel_alias"] == f"{url}/current"
         assert session.get(f"{condarc['channel_alias']}/chan/noarch/repodata.json", timeout=9).ok

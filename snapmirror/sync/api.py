@@ -334,8 +334,12 @@ class Api:
 
 
 def _match(endpoint: Endpoint, path: str) -> dict[str, str] | None:
-    """{parameter: what a path has in its place}; None if the path is no such question. A name may hold an encoded slash."""
-    parts, segments = endpoint.path.split("/"), list(map(urllib.parse.unquote, path.split("/")))
+    """{parameter: what a path has in its place}; None if the path is no such question.
+
+    A name at the end may hold slashes, encoded or not: proxies decode them.
+    """
+    parts = endpoint.path.split("/")
+    segments = list(map(urllib.parse.unquote, path.split("/", len(parts) - 1)))
     if len(parts) != len(segments):
         return None
     pairs = list(zip(parts, segments, strict=True))
