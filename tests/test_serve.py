@@ -36,7 +36,8 @@ from waiting import eventually
 from snapmirror import clock, codec
 from snapmirror.conda import Conda
 from snapmirror.ecosystem import Ecosystem
-from snapmirror.serve import documents
+from snapmirror.readings import File
+from snapmirror.serve import documents, resolve
 from snapmirror.serve.app import Server
 from snapmirror.serve.settings import Serve
 from snapmirror.serve.sockets import bind
@@ -499,26 +500,35 @@ def test_all_forms_of_a_document_hold_the_same_and_need_no_cache(built: Built) -
             assert server.get(url + name).status_code == 404, name
 
 
-def test_large_documents_are_made_one_at_a_time(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four of 340 MB took 1.5 GB of memory."""
+def test_large_documents_and_listings_are_made_one_at_a_time(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four documents of 340 MB took 1.5 GB of memory."""
     for day, packages in enumerate(([OLD], [NEW], [OLD, NEW]), 11):
         built.publish({"main": {"noarch": packages}}, at=f"202611{day}T010000Z", keep_documents=False)
     making = most = 0
 
     class Slow(Conda):
         def derive(self, reader: DirectoryReader, document: str) -> bytes:
+            self.take_time()
+            return super().derive(reader, document)
+
+        def files(self, leaf_: bytes) -> tuple[File, ...]:
+            self.take_time()
+            return super().files(leaf_)
+
+        def take_time(self) -> None:
             nonlocal making, most
             making += 1
             most = max(most, making)
-            time.sleep(0.1)
+            time.sleep(0.05)
             making -= 1
-            return super().derive(reader, document)
 
     monkeypatch.setattr(documents, "_LARGE", 100)
-    with served(built, ecosystem=Slow()) as server, ThreadPoolExecutor(3) as pool:
-        asked = [f"/2026-11-{day}/main/noarch/repodata.json" for day in (11, 12, 13)]
+    monkeypatch.setattr(resolve, "_MANY", 0)
+    with served(built, ecosystem=Slow()) as server, ThreadPoolExecutor(6) as pool:
+        asked = [f"/2026-11-{day}/main/noarch/{name}" for day in (11, 12, 13) for name in ("", "repodata.json")]
         answers = list(pool.map(lambda path: server.get(path, Accept_Encoding="gzip"), asked))
-    assert [len(answer.json()["packages.conda"]) for answer in answers] == [1, 1, 2]
+    assert [len(answer.json()["packages.conda"]) for answer in answers[1::2]] == [1, 1, 2]
+    assert [answer.text.count(f'href="{OLD.filename}"') for answer in answers[::2]] == [1, 0, 1]
     assert most == 1
 
 

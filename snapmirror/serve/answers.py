@@ -97,6 +97,8 @@ class FolderAnswer:
     key: Hashable | None
     #: makes the page; reads the whole directory, so not in the event loop
     page: Callable[[], bytes]
+    #: whether it lists so much that no other such page is to be made at the same time
+    large: bool = False
 
 
 @dataclass(frozen=True, slots=True)

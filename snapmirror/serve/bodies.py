@@ -43,20 +43,23 @@ def in_memory(data: bytes, further: tuple[str, ...] = ()) -> Body:
 class Bodies:
     """A bounded cache in front of functions that make bodies. To be used in one event loop, but for `peek`."""
 
-    def __init__(self, threads: ThreadPoolExecutor | None = None) -> None:
-        """threads: of another one, to be shared"""
+    def __init__(self, threads: ThreadPoolExecutor | None = None, alone: ThreadPoolExecutor | None = None) -> None:
+        """threads, alone: of another one, to be shared"""
         self._kept: OrderedDict[Hashable, Body] = OrderedDict()
         self._bytes = 0
         self._running: dict[Hashable, asyncio.Task[Body]] = {}
         self._threads = threads or ThreadPoolExecutor(_THREADS, thread_name_prefix="bodies")
+        #: for what takes much memory while it is made
+        self._alone = alone or ThreadPoolExecutor(1, thread_name_prefix="alone")
 
     def beside(self) -> "Bodies":
         """An empty cache with the same threads, for what is of no use any more when a view of the store is replaced."""
-        return Bodies(self._threads)
+        return Bodies(self._threads, self._alone)
 
     def close(self) -> None:
         """Wait for what is being made."""
         self._threads.shutdown()
+        self._alone.shutdown()
 
     def peek(self, key: Hashable) -> Body | None:
         """The body of a key if it is there. Thread-safe."""
@@ -67,14 +70,17 @@ class Bodies:
         if body := self._kept.pop(key, None):
             self._bytes -= len(body.data or b"")
 
-    async def get(self, key: Hashable, make: Callable[[], Body], threads: ThreadPoolExecutor | None = None) -> Body:
-        """The body of a key, made in a thread if it is not there; raises what `make` raises. threads: instead of ours"""
+    async def get(self, key: Hashable, make: Callable[[], Body], *, alone: bool = False) -> Body:
+        """The body of a key, made in a thread if it is not there; raises what `make` raises.
+
+        alone: whether no other such body is to be made at the same time
+        """
         if body := self._kept.get(key):
             self._kept.move_to_end(key)
             return body
         task = self._running.get(key)
         if task is None:
-            task = self._running[key] = asyncio.create_task(self._make(key, make, threads or self._threads))
+            task = self._running[key] = asyncio.create_task(self._make(key, make, self._alone if alone else self._threads))
         return await asyncio.shield(task)  # others may wait for it when this request is cancelled
 
     async def _make(self, key: Hashable, make: Callable[[], Body], threads: ThreadPoolExecutor) -> Body:

@@ -4,7 +4,6 @@ import bz2
 import hashlib
 import logging
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,14 +41,12 @@ class DocumentBodies:
         self._documents = store.documents
         self._metadata = store.metadata
         self._bodies = bodies
-        self._alone = ThreadPoolExecutor(1, thread_name_prefix="document")
 
     async def get(self, wanted: Wanted, suffix: str) -> Body:
         """One form of a document. suffix: a published ending, or GZIP. Raises DamagedError if it can't be made as recorded."""
         digest, size = wanted.derived.sha256, wanted.derived.size
         alone = size > _LARGE and (suffix == GZIP or not self._documents.path(digest, suffix).exists())
-        threads = self._alone if alone else None
-        return await self._bodies.get((digest, suffix), lambda: self._make(wanted, suffix), threads)
+        return await self._bodies.get((digest, suffix), lambda: self._make(wanted, suffix), alone=alone)
 
     def forget(self, derived: Derived, suffix: str) -> None:
         """Make a form anew when it is next asked for: its file is gone."""

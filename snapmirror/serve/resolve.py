@@ -51,6 +51,8 @@ _MISSES = 16_384
 _ORDINARY = 512
 #: bytes of a name in every file system that a mirror may be copied to
 _LONGEST_NAME = 255
+#: files that a folder may list without being large: a page of so many takes 20 MB while it is made
+_MANY = 20_000
 #: segments of a path; every way to part it is tried
 _DEEPEST = 64
 
@@ -224,22 +226,23 @@ class Resolver:
         reader = self._store.metadata.directory(state.blob)
         ecosystem = self._ecosystems[reader.document.kind]
         title = f"{selector}/{place_of(repo, name)}/"
+        large = reader.document.files > _MANY
         if ecosystem.nested:
             if rest and not folder and (found := self._listed(place, repo, name, reader, rest)):
                 return found  # asked first: to tell folders, all names have to be read
             if not rest or reader.has_folder(rest):
                 title += f"{rest}/" if rest else ""
                 page = partial(listing.table, title, self._store, ecosystem, state, rest)
-                return FolderAnswer(place, (title, state.digest, ""), page)
+                return FolderAnswer(place, (title, state.digest, ""), page, large)
         if not rest:
             key = (title, state.digest, state.since, *(one.digest for other, one in states.directories.items() if not other))
             rows = partial(listing.beside, self._store, self._ecosystems, states, name)
             store = self._store
-            return FolderAnswer(place, key, lambda: listing.directory(title, store, ecosystem, state, rows()))
+            return FolderAnswer(place, key, lambda: listing.directory(title, store, ecosystem, state, rows()), large)
         if rest == listing.leaf_folder(ecosystem):
             title += f"{rest}/"
             key = (title, state.digest, "")
-            return FolderAnswer(place, key, partial(listing.leaves, title, self._store, ecosystem, state))
+            return FolderAnswer(place, key, partial(listing.leaves, title, self._store, ecosystem, state), large)
         if folder:
             raise Refused(404, f"{rest}: is no folder of {place_of(repo, name)}", place)
         for document, derived in reader.document.documents.items():

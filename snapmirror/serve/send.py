@@ -90,9 +90,9 @@ class Sender:
                 return await self._send_blob(request, path, answer, present)
             case DocumentAnswer():
                 return await self._send_document(request, path, answer, present)
-            case FolderAnswer(place, key, page):
+            case FolderAnswer(place, key, page, large):
                 bodies = present.bodies if key is None else self._bodies
-                body = await bodies.get(("page", key), lambda: in_memory(page()))
+                body = await bodies.get(("page", key), lambda: in_memory(page()), alone=large)
                 return await self.send_text(request, path, body, _HTML, place, present, bodies)
             case PageAnswer():
                 return await self._send_page(request, path, answer, present)
