@@ -3,6 +3,7 @@
 import bz2
 import hashlib
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -44,9 +45,12 @@ class DocumentBodies:
 
     async def get(self, wanted: Wanted, suffix: str) -> Body:
         """One form of a document. suffix: a published ending, or GZIP. Raises DamagedError if it can't be made as recorded."""
-        digest, size = wanted.derived.sha256, wanted.derived.size
-        alone = size > _LARGE and (suffix == GZIP or not self._documents.path(digest, suffix).exists())
-        return await self._bodies.get((digest, suffix), lambda: self._make(wanted, suffix), alone=alone)
+        alone = self._takes_memory(wanted.derived, suffix)
+        return await self._bodies.get((wanted.derived.sha256, suffix), lambda: self._make(wanted, suffix), alone=alone)
+
+    def _takes_memory(self, derived: Derived, suffix: str) -> bool:
+        """Whether a form is made of all of a large document; else it is kept ready, or small."""
+        return derived.size > _LARGE and (suffix == GZIP or not os.path.exists(self._documents.path(derived.sha256, suffix)))
 
     def forget(self, derived: Derived, suffix: str) -> None:
         """Make a form anew when it is next asked for: its file is gone."""
