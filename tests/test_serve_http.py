@@ -266,6 +266,8 @@ def test_requests_of_other_forms(server: Served) -> None:
     assert talk(f"GET http://other.example{path}?x=/../ HTTP/1.1\nHost: x\nConnection: close\n\n").endswith(TOOL.data)
     pipelined = talk(f"GET {path} HTTP/1.1\nHost: x\n\nGET {path} HTTP/1.1\nHost: x\nConnection: close\n\n")
     assert pipelined.count(TOOL.data) == 2
+    waiting = server.get(path, Expect="100-continue", Content_Length="5")  # what would come next is not taken for its body
+    assert (waiting.content, waiting.headers["Connection"]) == (TOOL.data, "close")
     for nonsense in ("nonsense\n\n", "GET / HTTP/1.1\nHost: x\nbad header\n\n"):
         answer = talk(nonsense)
         assert answer.startswith(b"HTTP/1.") or not answer

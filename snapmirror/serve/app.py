@@ -153,7 +153,7 @@ class Server:
         reply.about, reply.began, reply.over = self._places.of(path), began, self.counts.answered
         if self._guard:
             reply.keep_private()
-        if self._draining:
+        if self._draining or "Expect" in request.headers:  # the body may never come: the client has its answer
             reply.force_close()
         return reply
 
