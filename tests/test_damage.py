@@ -734,17 +734,31 @@ def test_a_store_put_back_from_yesterday_is_not_taken_for_what_a_newer_index_say
     mirror.run("check", "--repair")
 
 
-def test_damage_of_one_repo_ends_no_sync_of_another(mirror: Mirror, channel: Channel, upstream: Upstream) -> None:
+@pytest.mark.parametrize("trees", [True, False], ids=["trees made anew", "no trees"])
+@pytest.mark.parametrize("what", ["directory", "bucket", "leaf", "leaf that is replaced"])
+def test_damage_of_one_repo_ends_no_sync_of_another(
+    what: str, trees: bool, mirror: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    mirror.settings["publish"] = NO_TREES
     other = Channel(upstream.root / "other")
     other.add(make_package("thing"))
     other.publish()
     mirror.add("other", f"{upstream.url}/other")
     mirror.sync()
-    overwrite(blob(mirror, mirror.record().repos["other"].directories["noarch"].blob), b"damaged")
-    channel.add(make_package("new"))
-    channel.publish()
+    reader, before = mirror.reader("other/noarch"), mirror.record().repos["other"].directories["noarch"].digest
+    bad = {"directory": reader.digest, "bucket": reader.document.buckets[0]}.get(what, reader.leaves["thing"])
+    overwrite(blob(mirror, bad), b"damaged")
+    for changed, name in ((channel, "new"), (other, "thing" if "replaced" in what else "new")):
+        changed.add(make_package(name, "2.0"))
+        changed.publish()
+    mirror.settings["publish"] = {} if trees else NO_TREES
+    found = mirror.sync(status=5)
+    found.line("other/noarch", bad.hex(), "snapmirror check", "it keeps its old state")
+    assert "new-2.0-0.conda" in mirror.listed("chan/noarch")
+    assert mirror.record().repos["other"].directories["noarch"].digest == before
+    repos = mirror.sync("--json", status=5).json["repos"]
+    assert {path: repo["exit_status"] for path, repo in repos.items()} == {"chan": 0, "other": 5}
     mirror.sync("chan")
-    assert "new-1.0-0.conda" in mirror.listed("chan/noarch")
 
 
 # Upstreams that are damaged themselves

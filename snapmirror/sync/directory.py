@@ -134,10 +134,10 @@ class DirectorySync:
                 self.keep(TransportError(addresses.redact(self.repo.upstreams[0]), "is not asked: its repo is offline"))
             return
         anew = not conditionally or self.failed or self.avoided or self.store.quarantined()
-        known: Known = (lambda _: None) if anew else self._known
         try:
+            known: Known = self._known if self.reader and not anew else lambda _: None
             self.reading = self._ask(http, known)
-        except UpstreamError as error:
+        except (UpstreamError, DamagedError) as error:
             self.keep(error)
             return
         self.unchanged = self.reading is None
@@ -189,7 +189,7 @@ class DirectorySync:
         try:
             plan = make_plan(self.store, self.ecosystem, self.repo, self.name, reading, self.reader, self._marked())
             self._refuse_to_shrink(plan)
-        except (ShrinkError, SelectionError, TransportError, HelperEnded) as error:
+        except (ShrinkError, SelectionError, TransportError, HelperEnded, DamagedError) as error:
             self.keep(error)
         else:
             self.plan, self.reading = plan, None
@@ -383,8 +383,8 @@ class DirectorySync:
     @property
     def newly_withheld(self) -> dict[str, str]:
         """Files that are withheld and were not before."""
-        before = self.reader.document.withheld if self.reader else {}
         now = self.plan.withheld if self.plan else {}
+        before = self.reader.document.withheld if now and self.reader else {}
         return {file: reason for file, reason in now.items() if file not in before}
 
     def replaced(self) -> list[str]:

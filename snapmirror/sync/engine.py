@@ -30,7 +30,7 @@ from .directory import DirectorySync
 from .fetch import Fetched, Progress, fetch
 from .following import FollowingSync, LaterSync, MergingSync
 from .ground import Ground
-from .group import Group, no_garbage_collection, parts, refuse_nothing, together
+from .group import Group, each, no_garbage_collection, parts, refuse_nothing, together
 from .plan import DirectoryPlan
 from .report import RepoReport, Report
 from .settings import Options, Publish
@@ -104,11 +104,10 @@ class Sync:
                     for repo in bound:
                         stack.enter_context(self._store.lock_repo(repo.path, None))
                         self._locked.append(repo.path)
-                except LockedError as error:
+                    self._groups += self._make_groups(bound)
+                except (LockedError, DamagedError) as error:
                     for repo in bound:
                         self._report.repos[repo.path].fail(error)
-                else:
-                    self._groups += self._make_groups(bound)
                 for repo in bound:
                     self._tell(repo.path, "failed" if self._report.repos[repo.path].problem else "waiting")
             with no_garbage_collection():
@@ -205,8 +204,7 @@ class Sync:
                 self._tell(path, "failed")
             else:
                 self._directories[path] = directories
-        for group in self._groups:
-            group.agree()
+        self._agree()
         self._directories |= {path: [] for path, one in self._followers.items() if isinstance(one, MergingSync)}
 
     def _read_again(self, directories: Sequence[DirectorySync], http: Http) -> list[DirectorySync]:
@@ -269,9 +267,7 @@ class Sync:
             for directory in lost:
                 directory.previous = self._ground.states(directory.repo).get(directory.name)
             self._read_again([directory for directory in lost if not isinstance(directory, LaterSync)], http)
-            for directory in lost:
-                if isinstance(directory, LaterSync):
-                    directory.again(http)
+            each([one for one in lost if isinstance(one, LaterSync)], lambda later: later.again(http))
 
     def _fetch(self, http: Http) -> None:
         """Fetch what is missing; what fails, ask upstream once more: it may have changed since its index was read."""
@@ -283,8 +279,10 @@ class Sync:
             self._register(http)
             fetched |= self._fetch_wanted(http, again)
             again = [one for one in again if one.outdated and not one.problem]
-        for directory in self._all:
-            directory.settle(fetched)
+        each(self._all, lambda directory: directory.settle(fetched))
+        self._agree()
+
+    def _agree(self) -> None:
         for group in self._groups:
             group.agree()
 
@@ -301,25 +299,27 @@ class Sync:
                 fetched = self.get(http, sources)
             finally:
                 self._progress.end()
-        for directory in directories:
-            directory.take(fetched)
+        each(directories, lambda directory: directory.take(fetched))
         return fetched
 
     def _finish(self, http: Http) -> None:
         """Complete all directories, then those that are made of them; from then on all of it stays until it is sealed."""
         for path in self._directories:
             self._tell(path, "publishing")
-        for directory in self._all:
-            directory.finish(self._publish)
-            memory.give_back()
+        each(self._all, self._finish_one)
         self._register(http)
+        self._agree()
         self._fetch_lost(http)  # what can't be had again is not to be in what is made of it either
         for path, following in list(self._followers.items()):
             if path in self._directories:
-                following.follow(http)
+                each([following], lambda later: later.follow(http))
             if following.empty:
                 del self._followers[path]
         self._register(http)
+
+    def _finish_one(self, directory: DirectorySync) -> None:
+        directory.finish(self._publish)
+        memory.give_back()
 
     def _seal(self) -> Record | None:
         """Make the trees, and the snapshot of all repos of which something could be read; None if there is no such repo."""
@@ -329,8 +329,14 @@ class Sync:
             problem = mains[0].problem if all(one.problem for one in mains) else None
             if problem and not live.is_ahead(self._store, mains[0].repo):
                 self._report.repos[path].fail(problem)
-            else:
+                continue
+            try:
                 synced[path] = self._synced(path)
+            except DamagedError as error:  # of its trees: it stays as it was, and so does what depends on it
+                for directory in self._every(path):
+                    directory.keep(error)
+                self._agree()
+                return self._seal()
         if not synced:
             return None
         configured = [repo.path for repo in self._configured]
@@ -371,8 +377,7 @@ class Sync:
             for directory, sources in lost.items():
                 if errors := [error for source in sources if isinstance(error := fetched[source.key], UpstreamError)]:
                     directory.keep(errors[0])
-            for group in self._groups:
-                group.agree()
+            self._agree()
 
     def _every(self, path: str) -> list[DirectorySync]:
         """The directories of a repo, that which is made of others last."""
@@ -396,7 +401,10 @@ class Sync:
     def _describe(self) -> None:
         for path, directories in self._directories.items():
             every = directories if self._options.dry_run else self._every(path)
-            self._report.repos[path].directories = {one.name: describe(one, planned=self._options.dry_run) for one in every}
+            repo = self._report.repos[path]
+            repo.directories = {one.name: describe(one, planned=self._options.dry_run) for one in every}
+            if any(isinstance(one.problem, DamagedError) for one in every):
+                repo.exit_status = DamagedError.exit_status
         if self._options.dry_run:
             usage = shutil.disk_usage(self._store.layout.root)
             planned = sum(one.fetch_bytes for repo in self._report.repos.values() for one in repo.directories.values())

@@ -8,6 +8,7 @@ from ..store.records import DirectoryState
 from ..store.store import Store
 from . import live
 from .directory import DirectorySync
+from .group import each
 from .plan import DirectoryPlan
 from .settings import Options
 
@@ -39,7 +40,8 @@ class Ground:
 
         Returns the directories whose ground a gc has taken away: if there are any, nothing has become a root.
         """
-        staged = [directory.stage() for directory in directories]
+        staged = list[dict[Digest, bytes]]()
+        each(directories, lambda directory: staged.append(directory.stage()))
         while True:
             with self._store.lock(self._options.waiting) as catalog:
                 referred = catalog.directories | self._live

@@ -2,15 +2,18 @@
 
 import contextlib
 import gc
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from .. import addresses, clock
 from ..ecosystem import Ecosystem, Repo
-from ..errors import AbsentError, SelectionError, SnapmirrorError, UpstreamError
+from ..errors import AbsentError, DamagedError, SelectionError, SnapmirrorError, UpstreamError
 from ..readings import Draft, Reading, Selection
 from ..transfer.http import Http
 from .directory import DirectorySync
+
+_Directory = TypeVar("_Directory", bound=DirectorySync)
 
 
 def together(repos: Sequence[Repo], configured: Sequence[Repo], ecosystems: Mapping[str, Ecosystem]) -> list[list[Repo]]:
@@ -115,7 +118,7 @@ class Group:
         if self._selects and readings:
             try:
                 selections = self._ecosystem.select(self._repos, readings, self._present)
-            except (SelectionError, UpstreamError) as error:
+            except (SelectionError, UpstreamError, DamagedError) as error:
                 self._fail(error)
                 return
         self._tied = any(selection.tied for selection in selections.values())
@@ -166,6 +169,15 @@ class _UnusableError(Exception):
         self.directory = directory
         self.document = document
         self.error = error
+
+
+def each(directories: Iterable[_Directory], step: Callable[[_Directory], object]) -> None:
+    """Take a step with each of them. One for which the store can't be read keeps its old state, and the others go on."""
+    for directory in directories:
+        try:
+            step(directory)
+        except DamagedError as error:
+            directory.keep(error)
 
 
 def refuse_nothing(repo: Repo, directories: Sequence[DirectorySync]) -> None:

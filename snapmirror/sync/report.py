@@ -2,7 +2,7 @@
 
 import msgspec
 
-from ..errors import LockedError, SnapmirrorError
+from ..errors import DamagedError, LockedError, SnapmirrorError
 
 
 class DirectoryReport(msgspec.Struct, kw_only=True):
@@ -29,6 +29,7 @@ class RepoReport(msgspec.Struct, kw_only=True):
 
     #: why nothing of it could be read, None if something could
     problem: str | None = None
+    #: that this leads to; of a repo without a problem 0, or that of damage to some of its directories
     exit_status: int = 0
     directories: dict[str, DirectoryReport] = {}
 
@@ -53,7 +54,7 @@ class RepoReport(msgspec.Struct, kw_only=True):
     def fail(self, error: SnapmirrorError) -> None:
         """Nothing of it could be read."""
         self.problem = str(error)
-        self.exit_status = LockedError.exit_status if isinstance(error, LockedError) else 1
+        self.exit_status = error.exit_status if isinstance(error, LockedError | DamagedError) else 1
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -67,7 +68,9 @@ class Report(msgspec.Struct, kw_only=True):
     repos: dict[str, RepoReport] = {}
 
     def exit_status(self, *, strict: bool) -> int:
-        """0, 1, 3 or 4 as `snapmirror(1)` says: with several, the first that applies of 1, 4, 3."""
+        """As `snapmirror(1)` says: with several, the first that applies of 5, 1, 4, 3."""
+        if any(repo.exit_status == DamagedError.exit_status for repo in self.repos.values()):
+            return DamagedError.exit_status
         failed, locked = [repo.exit_status for repo in self.repos.values() if repo.problem], LockedError.exit_status
         if failed and len(failed) == len(self.repos) and set(failed) != {locked}:
             return 1
