@@ -31,7 +31,7 @@ from upstream import Body, Fault, Html, Redirect, Slow, Status, Truncate, Unfram
 from snapmirror import addresses
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
-from snapmirror.errors import LockedError, StoreError, TooManyFiles
+from snapmirror.errors import LockedError, MismatchError, StoreError, TooManyFiles
 from snapmirror.readings import Answer, File
 from snapmirror.store import fs
 from snapmirror.store.store import Store
@@ -236,6 +236,17 @@ def test_answer_that_goes_on_with_less_than_was_asked_for_is_gone_on_from(
     source = Source(File("file", 1000, sha256(body) if hashed else None, None), (f"{upstream.url}/file",))
     assert fetched(tmp_path, source, Download(retries=2, min_free="0%")) == body
     assert [request.headers.get("range") for request in upstream.requests] == [None, "bytes=500-", "bytes=700-"]
+
+
+def test_half_a_file_stays_though_a_login_page_comes_in_the_place_of_its_rest(tmp_path: Path, upstream: Upstream) -> None:
+    (upstream.root / "file").write_bytes(OLD)
+    upstream.fault("/file", Truncate(500), times=1)
+    upstream.fault("/file", Html(), times=1)
+    source = Source(File("file", 1000, sha256(OLD), None), (f"{upstream.url}/file",))
+    with pytest.raises(MismatchError):
+        fetched(tmp_path, source, Download(retries=1, min_free="0%"))
+    assert fetched(tmp_path, source, ONCE) == OLD
+    assert [request.headers.get("range") for request in upstream.requests] == [None, "bytes=500-", "bytes=500-"]
 
 
 def test_half_a_file_of_which_nothing_is_known_is_not_taken_for_the_whole(tmp_path: Path, upstream: Upstream) -> None:

@@ -165,6 +165,8 @@ def _fetch(http: Http, url: str, partial: BinaryIO, source: Source, arrived: Arr
                     addresses.redact(url), f"{broken.problem}, after {http.settings.retries + 1} tries"
                 ) from None
             left -= 1
+        except _ForeignError:  # of which nothing was taken
+            raise
         except MismatchError:
             begin_anew(partial)
             if not resumed:
@@ -178,6 +180,10 @@ class _Broken(Exception):
     def __init__(self, problem: str, etag: str) -> None:
         self.problem = problem
         self.etag = etag
+
+
+class _ForeignError(MismatchError):
+    """A body of another size than the file's, which tells nothing of what has arrived before."""
 
 
 def _transfer(http: Http, url: str, partial: BinaryIO, source: Source, etag: str, arrived: Arrived) -> tuple[Sums, str, bool]:
@@ -231,10 +237,10 @@ def _is_beyond(response: requests.Response, url: str) -> bool:
 
 
 def _refuse_foreign(response: requests.Response, source: Source, url: str) -> None:
-    """Raise MismatchError for a body of another size than the file's, a login page say: no client is to get its beginning."""
+    """Raise _ForeignError for a body of another size than the file's, a login page say: no client is to get its beginning."""
     size, announced = source.file.size, response.raw.length_remaining
     if response.status_code == 200 and size is not None and announced not in (None, size) and not decodes(response, url):
-        raise MismatchError(addresses.redact(url), "size", str(size), str(announced))
+        raise _ForeignError(addresses.redact(url), "size", str(size), str(announced))
 
 
 def _fits(response: requests.Response, url: str, offset: int, etag: str) -> bool:
