@@ -31,8 +31,30 @@ def describe(directory: DirectorySync, *, planned: bool) -> DirectoryReport:
         dropped=directory.dropped,
         aside=dict(plan.aside) if plan else {},
         withheld=dict(plan.withheld) if plan else dict(document.withheld) if document else {},
-        newly_withheld={file: _explain(directory, file, reason) for file, reason in directory.newly_withheld.items()},
+        newly_withheld=_newly_withheld(directory),
     )
+
+
+def replaced(directory: DirectorySync) -> list[str]:
+    """Files that have other bytes than before under the same name."""
+    plan = directory.plan
+    if plan is None or plan.previous is None:
+        return []
+    found = []
+    for leaf in plan.leaves.values():
+        with contextlib.suppress(DamagedError):
+            before = plan.previous.read_leaf(leaf.name)
+            old = {file.name: file.sha256 for file in directory.ecosystem.files(before)} if before else {}
+            found += [file.name for file in leaf.files if file.sha256 and old.get(file.name) not in (None, file.sha256)]
+    return found
+
+
+def _newly_withheld(directory: DirectorySync) -> dict[str, str]:
+    """Files that are withheld and were not before, and why."""
+    plan = directory.plan
+    before = plan.previous.document.withheld if plan and plan.previous else {}
+    now = plan.withheld if plan else {}
+    return {file: _explain(directory, file, reason) for file, reason in now.items() if file not in before}
 
 
 def _document(directory: DirectorySync) -> Directory | None:

@@ -380,25 +380,6 @@ class DirectorySync:
             return self.final.digest
         return self.previous.blob if self.previous else None
 
-    @property
-    def newly_withheld(self) -> dict[str, str]:
-        """Files that are withheld and were not before."""
-        now = self.plan.withheld if self.plan else {}
-        before = self.reader.document.withheld if now and self.reader else {}
-        return {file: reason for file, reason in now.items() if file not in before}
-
-    def replaced(self) -> list[str]:
-        """Files that have other bytes than before under the same name."""
-        if self.plan is None or self.reader is None:
-            return []
-        found = []
-        for leaf in self.plan.leaves.values():
-            with contextlib.suppress(DamagedError):
-                before = self.reader.read_leaf(leaf.name)
-                old = {file.name: file.sha256 for file in self.ecosystem.files(before)} if before else {}
-                found += [file.name for file in leaf.files if file.sha256 and old.get(file.name) not in (None, file.sha256)]
-        return found
-
     def remember(self) -> None:
         """Once it is sealed: ask upstream "changed since?" next time. Not if a file failed: it must be tried again."""
         if self.plan is None or self.final is None:

@@ -25,7 +25,7 @@ from ..transfer.http import Http
 from ..transfer.notes import StoreNotes
 from ..transfer.settings import Download
 from . import deny, live
-from .describe import describe
+from .describe import describe, replaced
 from .directory import DirectorySync
 from .fetch import Fetched, Progress, fetch
 from .following import FollowingSync, LaterSync, MergingSync
@@ -250,7 +250,7 @@ class Sync:
             return
         self._report.snapshot = record.id
         for directory in self._all:
-            for file in directory.replaced():
+            for file in replaced(directory):
                 self._progress.message(f"{directory.path}/{file}: upstream has other bytes than before under this name")
         catalog = self._store.catalog()
         for directory in [*self._all, *self._following]:
