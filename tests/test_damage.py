@@ -285,6 +285,24 @@ def test_a_file_that_was_found_bad_is_fetched_by_the_next_sync(
     sound(mirror)
 
 
+def test_a_file_that_was_found_bad_and_is_listed_no_more_makes_no_sync_read_all_anew(
+    mirror: Mirror, channel: Channel, upstream: Upstream
+) -> None:
+    """It stays in quarantine: nobody may have it any more for the older snapshot that lists it."""
+    mirror.sync()
+    channel.remove("lib-1.0-0.conda", removed=False)
+    channel.publish()
+    mirror.sync()
+    flip(blob(mirror))
+    found_by(mirror, "--read-data")
+    mirror.sync()
+    upstream.clear()
+    mirror.sync()
+    assert {request.path: request.status for request in upstream.requests if request.status != 404} == {
+        f"/chan/{subdir}/repodata.json.zst": 304 for subdir in ("linux-64", "noarch")
+    }
+
+
 @pytest.mark.parametrize("how", ["no row", "empty index"])
 def test_a_scrub_reads_what_the_index_does_not_know(how: str, mirror: Mirror) -> None:
     """A sync killed just after it named the file leaves such."""

@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from blake3 import blake3
+
 from .. import addresses, clock
 from ..digests import Digest
 from ..ecosystem import Ecosystem, Repo
@@ -83,6 +85,8 @@ class DirectorySync:
     outdated: bool = False
     #: what the operator has denied
     rules: Rules = field(init=False)
+    #: blobs that were found bad, of which the state that is made will list none that can't be had
+    bad: frozenset[Digest] = frozenset()
     #: see Selection.tied
     _tied: bool = False
 
@@ -133,7 +137,8 @@ class DirectorySync:
             else:
                 self.keep(TransportError(addresses.redact(self.repo.upstreams[0]), "is not asked: its repo is offline"))
             return
-        anew = not conditionally or self.failed or self.avoided or self.store.quarantined()
+        self.bad = self.store.quarantined()
+        anew = not conditionally or self.failed or self.avoided
         try:
             known: Known = self._known if self.reader and not anew else lambda _: None
             self.reading = self._ask(http, known)
@@ -202,9 +207,12 @@ class DirectorySync:
 
     @property
     def _more(self) -> str:
-        """A text of what bears on what is made of a reading beside the settings: the time that is meant, and what is denied."""
+        """A text of what bears on what is made of a reading beside the settings: the time that is meant, what is denied, and
+        what is no longer there.
+        """
         past = f" as of {self.options.past}" if self.options.past else ""
-        return f"{past}{self.rules.text}"
+        bad = f" lacking {blake3(b''.join(sorted(self.bad))).hexdigest()}" if self.bad else ""
+        return f"{past}{self.rules.text}{bad}"
 
     def _refuse_to_shrink(self, plan: DirectoryPlan) -> None:
         before = self.reader.document.files if self.reader else 0
@@ -384,6 +392,7 @@ class DirectorySync:
         """Once it is sealed: ask upstream "changed since?" next time. Not if a file failed: it must be tried again."""
         if self.plan is None or self.final is None:
             return
+        self.bad &= self.store.quarantined()  # the others have been had again; what was found bad since then comes to light
         digest, validators = self.final.digest, self.plan.header.validators
         if not (self.failed or self.plan.aside):
             self.store.index.put_seen({self._seen_key(url): Seen(known, digest) for url, known in validators.items()})

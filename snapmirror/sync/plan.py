@@ -256,8 +256,6 @@ def _compare(store: Store, plan: DirectoryPlan, reading: Reading, marked: Marked
     previous = plan.previous
     if previous is None or marked is None or marked.directory != previous.digest:
         return None
-    if store.quarantined() and not reading.alone:
-        return None
     changes = reading.since(marked.mark)
     if changes is None:
         return None
