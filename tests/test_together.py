@@ -283,7 +283,12 @@ def test_what_comes_back_just_when_gc_takes_it_is_fetched_again(
 
 
 @pytest.mark.parametrize(
-    "line", ["snapmirror.sync.directory:DirectorySync.finish", "snapmirror.sync.following:LaterSync.follow"]
+    "line",
+    [
+        "snapmirror.sync.directory:DirectorySync.finish",
+        "snapmirror.sync.export:derive",
+        "snapmirror.sync.following:LaterSync.follow",
+    ],
 )
 def test_what_is_left_of_a_package_stays_though_gc_takes_what_had_just_that(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -321,7 +326,7 @@ def test_a_file_known_by_its_md5_is_fetched_again_though_gc_takes_it_as_soon_as_
             channel.remove("lib-1.0-0.conda", listed=True)
 
     with store_at(tmp_path / "store") as store:
-        done = meanwhile(monkeypatch, "snapmirror.sync.directory:DirectorySync.finish", act)
+        done = meanwhile(monkeypatch, "snapmirror.sync.engine:Sync._finish", act)
         report = sync(store, repo)
         assert done
         if again == "is gone":
@@ -344,7 +349,7 @@ def test_what_gc_takes_and_nobody_has_any_more_is_in_no_merged_index_either(
             beside(forget_and_gc, tmp_path / "store")
             index.fault("/packages/*", Status(503))
 
-        done = meanwhile(monkeypatch, "snapmirror.sync.directory:DirectorySync.finish", act)
+        done = meanwhile(monkeypatch, "snapmirror.sync.engine:Sync._finish", act)
         report = sync(store, own, PypiRepo(path="python", upstream="", merge=["own"]))
         assert done
         assert "503" in str(report.repos["own"].problem)

@@ -316,13 +316,14 @@ class DirectorySync:
                 plan.wanting.add(leaf.name)
             withheld |= {file.name for file in files if digests.get(file.name, file.sha256) in self.rules.digests}
             settle_leaf(self.store, plan, leaf, digests, withheld)
+        self.unfinished = None
         try:
             self._refuse_to_shrink(plan)  # an upstream whose files have all become a login page, say
         except ShrinkError as error:
             self.keep(error)
 
     def lost(self) -> list[Source]:
-        """Files of the finished directory that are not in the store: gc took them before they were registered."""
+        """Files of the settled directory that are not in the store: gc took them before they were registered."""
         return [self.plan.source(file) for file in missing(self.plan, self.store.held)] if self.plan else []
 
     def refresh_wanted(self) -> None:
@@ -360,7 +361,7 @@ class DirectorySync:
         wanted = self.ecosystem.documents(self.repo, self.plan.header.info)
         old = self.reader.document.documents if self.reader else {}
         same = {planned.name: planned.suffixes for planned in wanted} == {name: was.suffixes for name, was in old.items()}
-        bare = self.unfinished = build_directory(self.plan)
+        bare = self.unfinished = self.unfinished or build_directory(self.plan)
         made = with_documents(bare, old) if same else None
         if made and self.previous and made.digest == self.previous.blob:
             self.unchanged, self.plan.blobs = True, {}

@@ -1,6 +1,6 @@
 """A whole sync: several repos, one snapshot.
 
-Order: repos' locks, read, plan, refuse what does not fit, register, fetch, settle, derive, register what it came to, trees,
+Order: repos' locks, read, plan, refuse what does not fit, register, fetch, settle, register, derive, register once more, trees,
 and the seal under the store's lock. A crash between any two lines leaves what was published as it was, and what was fetched
 for the next sync.
 """
@@ -306,10 +306,11 @@ class Sync:
         """Complete all directories, then those that are made of them; from then on all of it stays until it is sealed."""
         for path in self._directories:
             self._tell(path, "publishing")
+        self._register(http)  # what was settled: documents are made of it
+        self._fetch_lost(http)  # what can't be had again is not to be in what is made of it either
         each(self._all, self._finish_one)
         self._register(http)
         self._agree()
-        self._fetch_lost(http)  # what can't be had again is not to be in what is made of it either
         for path, following in list(self._followers.items()):
             if path in self._directories:
                 each([following], lambda later: later.follow(http))
