@@ -31,8 +31,8 @@ from upstream import Body, Fault, Html, Redirect, Slow, Status, Truncate, Unfram
 from snapmirror import addresses
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
-from snapmirror.errors import LockedError, MismatchError, StoreError, TooManyFiles
-from snapmirror.readings import Answer, File
+from snapmirror.errors import LockedError, MismatchError, StoreError, TooManyFiles, UpstreamError
+from snapmirror.readings import Answer, File, Stated
 from snapmirror.store import fs
 from snapmirror.store.store import Store
 from snapmirror.sync.report import Report
@@ -514,6 +514,15 @@ def test_nonsensical_answers_hold_up_no_other_repo(tmp_path: Path, name: str) ->
         sync(store, odd, good, download=ONCE)
         gc.collect()
         assert "good" in store.catalog().records[-1].repos
+
+
+def test_a_number_with_more_digits_than_python_reads_is_a_failure_of_that_file(tmp_path: Path) -> None:
+    digits = b"9" * 5000
+    part = b"HTTP/1.1 206 Partial\r\nContent-Range: bytes 0-1/" + digits + b"\r\nContent-Length: 2\r\n\r\n{}"
+    with saying(part) as url, pytest.raises(UpstreamError):
+        fetched(tmp_path, Source(File("file", 1000, sha256(OLD), None), (url,)), ONCE)
+    with saying(b"HTTP/1.1 200 OK\r\nContent-Length: " + digits + b"\r\n\r\n") as url, Http(ONCE, print) as http:
+        assert list(http.head_many([url])) == [(url, Stated(None, None))]
 
 
 def test_redirect_to_nowhere_is_a_failure_of_that_file(tmp_path: Path, upstream: Upstream) -> None:

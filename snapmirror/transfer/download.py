@@ -22,7 +22,7 @@ from ..readings import File, Upstream
 from ..store import fs
 from ..store.blobs import Staged
 from .hosts import Hosts
-from .http import Http, decodes, ends_with_connection, status_problem
+from .http import Http, decodes, ends_with_connection, number, status_problem
 from .local import file_path, open_file, reading
 from .partials import begin_anew, is_at, open_partial, our_disk
 from .sessions import RefusedError
@@ -264,7 +264,7 @@ def _beginning(partial: BinaryIO, source: Source, etag: str) -> Sums:
 def _size(response: requests.Response, source: Source) -> int:
     """Bytes of the whole file, of which an answer may have sent a part only: 206 need not hold all that was asked for."""
     stated = response.headers.get("Content-Range", "").rpartition("/")[2]
-    sizes = (int(stated) if stated.isdecimal() else None, source.file.size)
+    sizes = (number(stated), source.file.size)
     return min((size for size in sizes if size is not None), default=0)
 
 

@@ -236,7 +236,12 @@ class Http:
             headers = response.headers
         _check_status(response.status_code, url)
         length = headers.get("Content-Length", "") if "Content-Encoding" not in headers else ""
-        return Stated(int(length) if length.isdecimal() else None, _seconds(headers.get("Last-Modified", "")))
+        return Stated(number(length), _seconds(headers.get("Last-Modified", "")))
+
+
+def number(text: str) -> int | None:
+    """Bytes that a header field states, None if it states none, or more than any file has: Python reads only so many digits."""
+    return int(text) if text.isdecimal() and len(text) < 20 else None
 
 
 def _seconds(date: str) -> int | None:
