@@ -462,6 +462,21 @@ def test_sizes_that_nobody_states(tmp_path: Path) -> None:
         assert "To fetch: 0 files, 0; " in mirror.sync("--dry-run").out
 
 
+def test_a_file_of_two_projects_that_fails_keeps_both_as_they_were_and_no_other(tmp_path: Path) -> None:
+    """Its name may be that of a post-release of one, and of a release of the other."""
+    with Index(tmp_path / "index") as index, store_at(tmp_path / "store") as store:
+        repo = PypiRepo(path="pypi", upstream=f"{index.url}/simple/", projects="all")
+        for project in ("six", "six-1", "idna"):
+            index.upload(project, f"{project}-1.0.tar.gz")
+        sync(store, repo)  # type: ignore[arg-type]
+        for project in ("six", "six-1"):
+            index.upload(project, "six-1-2.tar.gz")
+        index.upload("idna", "idna-2.0.tar.gz")
+        index.fault("*/six-1-2.tar.gz", Status(503))
+        found = sync(store, repo).repos["pypi"].directories[""]  # type: ignore[arg-type]
+        assert (found.aside.keys(), found.problem, found.files) == ({"six", "six-1"}, None, 4)
+
+
 def test_an_index_that_loses_all_its_projects(tmp_path: Path) -> None:
     """Named ones: it has moved, say. The mirror keeps what it has until the operator says that this is meant."""
     now = datetime(2026, 1, 1, tzinfo=UTC)

@@ -273,7 +273,7 @@ class DirectorySync:
         }
         broken = {name: error for name, error in self.failed.items() if isinstance(error, TransportError)}
         if self.ecosystem.read_by_leaf and plan.standing:
-            late = {leaf: str(broken[name]) for name, leaf in plan.listing(broken).items()}
+            late = {leaf: str(broken[file]) for leaf, file in plan.listing(broken).items()}
             plan.set_aside(late)
             self._note_late(late)
             self.failed = {name: error for name, error in self.failed.items() if name not in broken}

@@ -141,10 +141,10 @@ class DirectoryPlan:
             self.blobs[leaf.blob] = compressed
 
     def listing(self, files: Collection[str]) -> dict[str, str]:
-        """{file: name of the leaf that is planned with it}."""
+        """{name of a leaf that is planned with one of these files: the file}; several leaves may list one."""
         if not files:
             return {}
-        return {file.name: leaf.name for leaf in self.leaves.values() for file in leaf.files if file.name in files}
+        return {leaf.name: file.name for leaf in self.leaves.values() for file in leaf.files if file.name in files}
 
     def set_aside(self, names: Mapping[str, str]) -> None:
         """Keep the old leaves of these names, {name: reason}, of those that have one, and what is withheld of them; they are
