@@ -40,6 +40,7 @@ from snapmirror.store.mark import Mark, roots
 from snapmirror.store.needed import needed_by
 from snapmirror.store.store import Store
 from snapmirror.sync import history
+from snapmirror.sync.dated import Dated
 
 HISTORY = Path(__file__).resolve().parents[2] / "shared" / "data" / "main-linux-aarch64"
 DAYS = 40
@@ -269,6 +270,21 @@ def test_the_history_of_a_package_reads_only_days_on_which_it_may_have_changed(l
     with pytest.raises(UsageError, match="no kept snapshot lists it"):
         history.log(store, ECOSYSTEMS, store.catalog(), "name40", {"chan"})
     assert len(store.metadata.directories) == len(states_of(store, "name40")) < 30
+
+
+def test_when_a_file_was_first_seen_is_told_by_days_on_which_its_package_may_have_changed(
+    long_history: tuple[Store, Digest, int],
+) -> None:
+    store, _, _ = long_history
+    assert isinstance(store.metadata, Counted)
+    repo = CondaRepo(path="chan", upstream="https://upstream.invalid", download="redirect", indexed_timestamp="first-seen")
+    file = {"name": "name20", "version": "1", "build": "0", "build_number": 0, "depends": [], "sha256": "0" * 64}
+    index = codec.to_json({"packages.conda": {"name20-1-0.conda": file}})
+    reading = FlatReading("https://upstream.invalid/noarch/repodata.json", index, "", None)
+    dated = Dated(store, ECOSYSTEMS["conda"], repo, "noarch", reading, "20200301T000000Z", None)
+    (draft,) = dated.drafts(["name20"])
+    assert list(Conda().dates(draft.content)) == ["name20-1-0.conda"]
+    assert len(store.metadata.directories) == len(states_of(store, "name20")) < 30
 
 
 @pytest.mark.parametrize("names", [1, 100, 300, 2_000_000])

@@ -10,6 +10,7 @@ from ..digests import Digest
 from ..ecosystem import Ecosystem, Repo
 from ..errors import DamagedError
 from ..readings import Draft, File, Reading
+from ..store.glimpse import glimpse
 from ..store.store import Store
 
 #: what an older leaf lists, and the times that it states
@@ -70,17 +71,20 @@ class Dated(Reading):
     def _older(self, name: str) -> Iterator[tuple[int, _Old]]:
         """When upstream was read, and what was listed under a name then; newest first."""
         known: dict[Digest, _Old] = {}
+        leaf, buckets = None, tuple[Digest, ...]()
         for record in self._store.catalog().history(self._repo.path):
             state = record.repos[self._repo.path].directories.get(self._name)
             if state is None or (self._before and record.id >= self._before):
                 continue
             with contextlib.suppress(DamagedError):  # then other snapshots tell, or it is as though it were new
-                reader = self._store.metadata.directory(state.blob)
-                leaf = reader.leaf(name)
+                if not buckets or glimpse(self._store.blobs, state.blob, [name]) != buckets:
+                    buckets = ()
+                    reader = self._store.metadata.directory(state.blob)
+                    leaf, buckets = reader.leaf(name), reader.buckets_of([name])
                 if leaf is None:
                     continue
                 if leaf not in known:
-                    content = reader.read(leaf)
+                    content = self._store.metadata.leaf(leaf)
                     known[leaf] = (self._ecosystem.files(content), self._ecosystem.dates(content))
                 yield _milliseconds(state.read), known[leaf]
 
