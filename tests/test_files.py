@@ -453,6 +453,31 @@ def test_a_listing_that_does_not_show_what_changes(upstream: Upstream, tmp_path:
             assert (found.state, found.fetch_files) == ("unchanged", 0)
 
 
+@pytest.mark.parametrize("changes", [False, True], ids=["the same", "changed"])
+def test_what_was_fetched_is_fetched_again_only_if_the_listing_that_is_read_again_shows_a_change(
+    upstream: Upstream, tmp_path: Path, changes: bool
+) -> None:
+    """It is read again because another file is missing; no hash tells that these are held."""
+    folder, listing = upstream.root / "x", plain_list("a-1.0.sh", "b-1.0.sh", "gone-1.0.sh")
+    write(folder, {"a-1.0.sh": b"old", "b-1.0.sh": b"bbb"})
+
+    def answer_404() -> None:
+        if changes:
+            write(folder, {"a-1.0.sh": b"new"}, WHEN + 600)
+        upstream.fault("/x/", Body(listing.replace(b"10:12", b"10:22", 1) if changes else listing))
+
+    upstream.fault("/x/", Body(listing), times=1)
+    upstream.fault("/x/gone-1.0.sh", Call(answer_404))
+    with store_at(tmp_path / "store") as store:
+        sync(store, FilesRepo(path="x", upstream=f"{upstream.url}/x/"))
+        assert in_folder(tmp_path / "store/published/current/x") == {
+            "a-1.0.sh": b"new" if changes else b"old",
+            "b-1.0.sh": b"bbb",
+        }
+    paths = [request.path for request in upstream.requests if request.method == "GET"]
+    assert [paths.count(f"/x/{name}-1.0.sh") for name in ("a", "b", "gone")] == [1 + changes, 1, 2]
+
+
 # Bad input
 
 
