@@ -453,6 +453,28 @@ def test_a_listing_that_does_not_show_what_changes(upstream: Upstream, tmp_path:
             assert (found.state, found.fetch_files) == ("unchanged", 0)
 
 
+def test_a_sync_that_is_killed_leaves_what_it_has_fetched_to_the_next(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though no hash tells that it is held."""
+
+    def die(_: object, http: object) -> None:
+        raise KeyboardInterrupt
+
+    write(upstream.root / "x", {"a-1.0.sh": b"aaa"})
+    upstream.fault("/x/", Body(plain_list("a-1.0.sh")))
+    repo = FilesRepo(path="x", upstream=f"{upstream.url}/x/")
+    with store_at(tmp_path / "store") as store:
+        with monkeypatch.context() as patched:
+            patched.setattr("snapmirror.sync.engine.Sync._finish", die)
+            with pytest.raises(KeyboardInterrupt):
+                sync(store, repo)
+        sync(store, repo)
+        assert in_folder(tmp_path / "store/published/current/x") == {"a-1.0.sh": b"aaa"}
+    paths = [request.path for request in upstream.requests if request.method == "GET"]
+    assert paths.count("/x/a-1.0.sh") == 1
+
+
 @pytest.mark.parametrize("changes", [False, True], ids=["the same", "changed"])
 def test_what_was_fetched_is_fetched_again_only_if_the_listing_that_is_read_again_shows_a_change(
     upstream: Upstream, tmp_path: Path, changes: bool

@@ -83,8 +83,6 @@ class Sync:
         self._followers: dict[str, LaterSync] = {}
         #: paths of the repos whose locks we hold
         self._locked: list[str] = []
-        #: what was fetched of which no hash tells that it is held
-        self._had: set[Source] = set()
 
     def run(self, repos: Sequence[Repo]) -> Report:
         """Sync these repos, and those that bear on them.
@@ -293,7 +291,7 @@ class Sync:
             directory.refresh_wanted()  # only now that it is registered does "held" mean that it stays
         for path in {directory.repo.path for directory in directories}:
             self._tell(path, "fetching")
-        sources = [source for directory in directories for source in directory.sources() if source not in self._had]
+        sources = [source for directory in directories for source in directory.sources()]
         fetched: Fetched = {}
         if sources:
             self._progress.begin(len(sources), sum(source.file.size or 0 for source in sources))
@@ -301,7 +299,6 @@ class Sync:
                 fetched = self.get(http, sources)
             finally:
                 self._progress.end()
-            self._had.update(one for one in sources if not one.can_resume and isinstance(fetched[one.key], bytes))
         each(directories, lambda directory: directory.take(fetched))
         return fetched
 

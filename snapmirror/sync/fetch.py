@@ -94,7 +94,7 @@ def fetch(store: Store, http: Http, sources: Iterable[Source], progress: Progres
     batch: list[tuple[Wanted, Staged]] = []
     committed = time.monotonic()
     hosts = Hosts()
-    queue = distinct(sources)
+    queue = _unknown(store, distinct(sources), found)
     running: _Running = {}
     try:
         while True:
@@ -140,6 +140,23 @@ def distinct(sources: Iterable[Source]) -> Iterator[Wanted]:
             yield Wanted(source, (source,))
 
 
+def _unknown(store: Store, queue: Iterable[Wanted], found: Fetched) -> Iterator[Wanted]:
+    """Those that have to be fetched. The others were, but are listed in no snapshot yet: that they are held no hash tells, but
+    the address, the size and the date.
+    """
+    for wanted in queue:
+        digest = store.index.notes([key]).get(key) if (key := _note_of(wanted.source)) else None
+        if digest and (size := store.held([digest]).get(digest)) is not None:
+            found.update(wanted.succeed(digest, size))
+        else:
+            yield wanted
+
+
+def _note_of(source: Source) -> str:
+    """Under what it is noted which bytes a file had; empty if a hash tells that, or if nothing does."""
+    return "" if source.can_resume or source.file.modified is None else f"fetched {source.key} {source.file.modified}"
+
+
 def _submit(queue: Iterator[Wanted], running: _Running, store: Store, http: Http, progress: Progress, hosts: Hosts) -> None:
     """Keep a few transfers more under way than there are threads; 600,000 futures would be a gigabyte."""
     while len(running) < 3 * http.settings.connections:
@@ -177,6 +194,8 @@ def _commit(store: Store, batch: list[tuple[Wanted, Staged]], found: Fetched) ->
     """Store the files of a batch, and empty it."""
     if batch:
         store.admit([staged for _, staged in batch])
+        if noted := {key: staged.sha256 for wanted, staged in batch if (key := _note_of(wanted.source))}:
+            store.index.put_notes(noted)
         for wanted, staged in batch:
             found.update(wanted.succeed(staged.sha256, staged.size))
         while batch:
