@@ -35,7 +35,7 @@ from snapmirror.conda import CondaRepo
 from snapmirror.digests import sha256
 from snapmirror.errors import ClockError, DiskFull
 from snapmirror.pypi import PypiRepo
-from snapmirror.store import check, fs, gc, locks, scrub
+from snapmirror.store import check, fs, gc, locks, scrub, syncing
 from snapmirror.store.denied import Rule
 from snapmirror.store.eviction import Cache, Room
 from snapmirror.store.index import BlobRow
@@ -373,6 +373,27 @@ def test_a_page_that_becomes_what_it_was_is_kept_though_gc_just_takes_that(
         state = live.states(store.catalog())["pypi"].directories[""]
         content = store.metadata.directory(state.blob).read_leaf("six") or b""
         assert [file.name for file in ECOSYSTEMS["pypi"].files(content)] == ["six-1.0.tar.gz"]
+
+
+def test_what_is_registered_stays_so_when_what_was_read_on_request_is_looked_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is when a gc has taken what that was planned on: the other repos are planned, and may have come, already."""
+    _, other = made(tmp_path / "chan", "lib")
+    with asked(tmp_path) as (index, repo, store, live):
+        index.upload("six", "six-1.0.tar.gz")
+        live.refresh("pypi", "six")
+        fetch, seen = Sync._fetch_wanted, []
+
+        def look_up(self: Sync, *arguments: Any) -> Any:
+            for _ in range(2):
+                seen.append([(entry.directories, entry.planned) for entry in syncing.entries(store.layout)])
+                self._ground.states(repo)
+            return fetch(self, *arguments)
+
+        monkeypatch.setattr(Sync, "_fetch_wanted", look_up)
+        sync(store, repo, other)
+        assert seen[0] == seen[1] != []
 
 
 def test_a_page_that_is_read_anew_just_before_a_sync_seals_the_old_one_is_counted_once(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ..digests import Digest
 from ..ecosystem import Repo
+from ..store.directories import Directory
 from ..store.records import DirectoryState
 from ..store.store import Store
 from . import live
@@ -24,6 +25,9 @@ class Ground:
         self._registered: dict[DirectorySync, DirectoryPlan | None] = {}
         #: live states that it began with: whoever asks replaces them at any time
         self._live: set[Digest] = set()
+        #: what was made a root last: directories as they are going to be published, and those that are not finished
+        self._done: set[Digest] = set()
+        self._planned: list[Directory] = []
 
     def states(self, repo: Repo) -> Mapping[str, DirectoryState]:
         """What a repo had just before the snapshot that is going to be made."""
@@ -32,7 +36,7 @@ class Ground:
         with self._store.lock(self._options.waiting) as catalog:
             found = live.states(self._store, catalog, repo, self._options.seal_as)
             self._live.update(state.blob for state in found.values())
-            self._registration.write(self._live)
+            self._write()
         return found
 
     def register(self, directories: Sequence[DirectorySync]) -> list[DirectorySync]:
@@ -49,15 +53,18 @@ class Ground:
                     return lost
                 gone = [data for one in staged for digest, data in one.items() if self._store.blobs.size(digest) is None]
                 if not gone:
-                    done = {one.digest for one in directories if one.digest and one.unfinished is None}
-                    planned = [one.unfinished.directory for one in directories if one.unfinished]
-                    self._registration.write(self._live | done, planned)
+                    self._done = {one.digest for one in directories if one.digest and one.unfinished is None}
+                    self._planned = [one.unfinished.directory for one in directories if one.unfinished]
+                    self._write()
                     for one in directories:
                         self._registered[one] = one.plan
                         if one.plan:
                             one.plan.blobs.clear()  # they stay: up to a quarter of a gigabyte of conda-forge
                     return []
             self._store.put(gone)  # a gc without grace took them between our writing and our lock
+
+    def _write(self) -> None:
+        self._registration.write(self._live | self._done, self._planned)
 
     def _is_root(self, directory: DirectorySync) -> bool:
         return directory in self._registered and self._registered[directory] is directory.plan
