@@ -119,6 +119,28 @@ def test_an_index_that_is_offline_is_not_asked_for_the_sake_of_another(mirror: M
     assert list(mirror.record().repos) == ["own"]
 
 
+@pytest.mark.parametrize("before", ["redirect", "on-demand"])
+def test_what_keeps_a_state_without_its_files_is_not_merged_into_what_has_them(
+    before: str, mirror: Mirror, index: Index, tmp_path: Path
+) -> None:
+    mirror.repos = [
+        {"kind": "pypi", "path": "pypi", "upstream": f"{index.url}/simple/", "projects": ["six"]},
+        {"kind": "pypi", "path": "all", "merge": ["pypi"]},
+    ]
+    for repo in mirror.repos:
+        repo["download"] = before
+    mirror.sync()
+    for repo in mirror.repos:
+        repo["download"] = "eager"
+    index.fault("/packages/*", Status(503))
+    mirror.sync(status=None)
+    mirror.run("check")
+    index.heal()
+    mirror.sync()
+    mirror.run("check")
+    assert mirror.reader("all/").document.mode == "eager"
+
+
 @pytest.mark.parametrize("spec", ["ours", "ours==1.0"])
 def test_a_name_of_ours_that_is_denied_becomes_nobody_elses(spec: str, mirror: Mirror) -> None:
     mirror.sync()

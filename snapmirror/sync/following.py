@@ -16,6 +16,9 @@ from ..transfer.http import Http
 from .directory import DirectorySync
 from .settings import Options, Publish
 
+#: {`download` of a repo that is merged: those of states whose files it would lack}
+_LESS = {"eager": ("redirect", "on-demand"), "on-demand": ("redirect",), "redirect": ()}
+
 
 class LaterSync(DirectorySync):
     """The directory "" of a repo, made of others. It may shrink: whether these may is asked of each of them."""
@@ -127,6 +130,8 @@ class MergingSync(LaterSync):
         for path in self.ecosystem.merged(self.repo):
             if path not in readers:  # its names would be those of the next one, and so anybody's
                 raise TransportError(path, "has no state yet, and nothing is published without it")
+            if (mode := readers[path].document.mode) in _LESS[self.repo.download]:
+                raise TransportError(path, f"keeps a state with download = {mode!r}, whose files would be missing")
         denied = {other.repo.path: other.rules.forbidden for other in self._others}
         before = self.reader.leaves if self.reader else {}
         known = {other.repo.path: before for other in self._others if other.problem}
