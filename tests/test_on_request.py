@@ -464,6 +464,23 @@ def test_what_names_nothing_does_not_have_everything_asked_for(mirror: Mirror, i
         assert index.paths() == []
 
 
+def test_a_date_before_a_repo_was_on_request_is_asked_for_what_was_not_mirrored_then(mirror: Mirror, index: Index) -> None:
+    """Its snapshot keeps the files of all that it lists; those of what is told of now come when they are asked for."""
+    index.wheel("flask", "1.0", upload_time="2026-01-01T00:00:00Z")
+    repo = mirror.repos[0]
+    mirror.repos = [{key: repo[key] for key in ("kind", "path", "upstream")} | {"projects": ["six"]}]
+    mirror.sync()
+    (sealed,) = mirror.snapshots()
+    mirror.repos = [repo]
+    mirror.write()
+    with server(mirror.config) as (url, _):
+        told = page(url, "flask", sealed)
+        assert files(told) == ["flask-1.0-py3-none-any.whl"]
+        mirror.run("check")
+        assert fetch(told) == [200]
+        assert fetch(page(url, "six", sealed)) == [200]
+
+
 def test_a_date_is_asked_for_what_nobody_had_asked_for_then(mirror: Mirror, index: Index) -> None:
     """What had been uploaded by then is told from today's page, marked, and told the same ever after."""
     index.wheel("flask", "1.0", upload_time="2026-01-01T00:00:00Z")

@@ -235,6 +235,8 @@ class LiveMetadata:
                 return
             pages = self._store.snapshots.pages().get(snapshot, {})
             before = metadata.directory(bytes.fromhex(pages[path]) if path in pages else sealed.blob)
+            if before.document.mode == "eager":  # as of a sync that fetched all that it listed
+                before = DirectoryReader(metadata, before.digest, replace(before.document, mode=repo.download))
             known = metadata.directory(now[""].blob).read_leaf(name)
             content = ecosystem.reconstruct(repo, known, int(instant.timestamp())) if known else b""
             if not content or before.leaf(name):
