@@ -285,6 +285,18 @@ def test_a_file_that_was_found_bad_is_fetched_by_the_next_sync(
     sound(mirror)
 
 
+def test_what_lies_beside_a_package_and_was_found_bad_is_fetched_by_the_next_sync(mirror: Mirror, channel: Channel) -> None:
+    (channel.root / "noarch" / "lib-1.0-0.conda.sig").write_bytes(b"signature")
+    mirror.repos[0]["sidecars"] = ["*.sig"]
+    mirror.sync()
+    flip(blob(mirror, sha256(b"signature")))
+    found_by(mirror, "--read-data")
+    mirror.sync("--strict")
+    assert (mirror.tree("chan/noarch") / "lib-1.0-0.conda.sig").read_bytes() == b"signature"
+    mirror.run("check", "--repair")  # the tree of the snapshot before
+    mirror.run("check", "--read-data")
+
+
 def test_a_file_that_was_found_bad_and_is_listed_no_more_makes_no_sync_read_all_anew(
     mirror: Mirror, channel: Channel, upstream: Upstream
 ) -> None:

@@ -307,7 +307,7 @@ class Sync:
         for path in self._directories:
             self._tell(path, "publishing")
         self._register(http)  # what was settled: documents are made of it
-        self._fetch_lost(http)  # what can't be had again is not to be in what is made of it either
+        self._fetch_lost(http, self._all)  # what can't be had again is not to be in what is made of it either
         each(self._all, self._finish_one)
         self._register(http)
         self._agree()
@@ -317,6 +317,7 @@ class Sync:
             if following.empty:
                 del self._followers[path]
         self._register(http)
+        self._fetch_lost(http, [one for one in self._following if isinstance(one, FollowingSync)])
 
     def _finish_one(self, directory: DirectorySync) -> None:
         directory.finish(self._publish)
@@ -370,9 +371,11 @@ class Sync:
                 self._store.documents.prune(set(current_documents(self._store, self._store.catalog())))
         return record
 
-    def _fetch_lost(self, http: Http) -> None:
-        """A gc without grace may take a file known by MD5 alone before its SHA-256 could be registered."""
-        lost = {directory: sources for directory in self._all if (sources := directory.lost())}
+    def _fetch_lost(self, http: Http, directories: Sequence[DirectorySync]) -> None:
+        """A gc without grace may take a file known by MD5 alone before its SHA-256 could be registered; and a check one that
+        lies beside others, and so is brought by no plan.
+        """
+        lost = {directory: sources for directory in directories if (sources := directory.lost())}
         if lost:
             fetched = self.get(http, [one for sources in lost.values() for one in sources])
             for directory, sources in lost.items():

@@ -149,14 +149,16 @@ def build_trees(
     links = store.published.links(newest.id) if newest else {}
     trees = RepoTrees(store, ecosystems, {one.name: found for one in directories if (found := one.published)})
     several = bool(directories[0].name)
-    beside = next((one.digest for one in directories if several and not one.name), None)
+    following = [one for one in directories if several and not one.name]
+    beside = next((one.digest for one in following), None)
     was_beside = newest.repos[path].directories.get("") if several and newest else None
     standing = {
         one.name: link
         for one in directories
         if beside == (was_beside.blob if was_beside else None)  # trees of the others have what lies beside them
         and not one.changed
-        and not (one.plan and one.plan.leaves)  # what a check took out of the tree too, and we have had again
+        # what a check took out of the tree too, and we have had again
+        and not any(part.plan and part.plan.leaves for part in (one, *following))
         and (link := links.get(one.path))
         and trees.stands(one.name, link, plain=publish.plain)
     }
