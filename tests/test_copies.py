@@ -145,6 +145,11 @@ def test_an_export_and_one_on_top_of_it_bring_all(source: Mirror, replica: Mirro
     is_copy(replica, source)
     for file in (whole, later):
         assert "nothing to do" in replica.run("import", str(file)).out
+    source.run("pin", "paper", DAYS[2], "--move")
+    source.run("export", "--to", str(tmp_path / "moved.tar"))
+    assert replica.run("import", str(tmp_path / "moved.tar"), "--json").json["pins"] == ["paper"]
+    assert "nothing to do" in replica.run("import", str(later)).out  # again: no reason to move the pin back
+    assert replica.record("paper").id == DAYS[2]
     with tarfile.open(later) as tar, tarfile.open(whole) as before:
         assert not {one.name for one in tar if one.name.startswith("blobs/")} & set(before.getnames())
 

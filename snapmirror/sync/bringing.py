@@ -138,13 +138,18 @@ def to_bring(origin: str, listing: Listing, wanted: Wanted, here: Here) -> ToBri
             for one in listing.snapshots
             if one.id in here.records and one.id in wanted.asked and one.pages and one.pages != here.pages.get(one.id)
         ],
-        pins=[pin for pin in listing.pins if pin.snapshot in kept and pin != here.catalog.pins.get(pin.name)],
+        pins=[pin for pin in listing.pins if pin.snapshot in kept and _is_news(pin, here.catalog.pins.get(pin.name), wanted)],
         denied=[rule for rule in listing.denied if not _covers(rules.get((rule.repo, rule.spec)), rule)],
     )
 
 
 def _number(one: Listed) -> int:
     return one.number
+
+
+def _is_news(pin: Pin, held: Pin | None, wanted: Wanted) -> bool:
+    """Whether a pin is to be brought. held: the one of its name here, which may have been moved since a file was written"""
+    return held is None or (pin != held and not (wanted.dated and pin.set < held.set))
 
 
 def _covers(held: Rule | None, rule: Rule) -> bool:
