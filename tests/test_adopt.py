@@ -22,12 +22,15 @@ from test_killed import _calls, problems
 from upstream import Body, Status, Upstream
 
 from snapmirror import units
-from snapmirror.cli.adopt import _adopt
+from snapmirror.cli.adopt import _READERS, _adopt
 from snapmirror.cli.config import Config
 from snapmirror.conda import CondaRepo
 from snapmirror.digests import Sums
+from snapmirror.errors import UsageError
 from snapmirror.store import fs
 from snapmirror.store.blobs import Original, identity
+from snapmirror.store.catalog import Catalog
+from snapmirror.sync import adopt_trees
 from snapmirror.sync.adopt_trees import Tree
 from snapmirror.transfer.settings import Download
 
@@ -217,6 +220,22 @@ def test_a_folder_of_dated_trees_becomes_history(mirror: Mirror, tree: Path, cha
     again = mirror.run("adopt", str(dated), "--repo", "chan")
     assert again.line("2024-01-02", "already")
     assert len(mirror.snapshots()) == 4
+
+
+def test_the_tree_of_a_day_that_has_begun_east_of_utc_is_of_now(channel: Channel, tmp_path: Path) -> None:
+    present = datetime(2026, 11, 20, 20, tzinfo=UTC)
+    repo = CondaRepo(path="chan", upstream="http://upstream.invalid", subdirs=["noarch"])
+
+    def ids(*days: str) -> list[str | None]:
+        for day in days:
+            (tmp_path / "dated" / day / "noarch").mkdir(parents=True)
+            shutil.copy(channel.root / "noarch/repodata.json", tmp_path / "dated" / day / "noarch")
+        found = adopt_trees.find(tmp_path / "dated", "chan", [repo], _READERS, None, Catalog(), present)
+        return [tree.seal_as for tree in found.trees]
+
+    assert ids("2026-11-19", "2026-11-20", "2026-11-21") == ["20261119T235959Z", None, None]
+    with pytest.raises(UsageError, match="20261122T235959Z: that time has not come yet"):
+        ids("2026-11-22")
 
 
 def test_history_can_be_brought_in_later_and_for_several_repos(mirror: Mirror, channel: Channel, tmp_path: Path) -> None:

@@ -112,9 +112,11 @@ def _check_order(order: Sequence[Tree], repos: Collection[str], catalog: Catalog
 
 
 def _id_of(day: str, catalog: Catalog, present: datetime) -> str | None:
-    """The last second of a day that no snapshot of another repo has; None for today, which has not come to its end."""
+    """The last second of a day that no snapshot of another repo has; None for one that is not over: now. Whoever names a tree
+    by the day of a clock east of UTC has begun that day earlier.
+    """
     instant = clock.parse_time(day)
-    if instant is None or instant.date() == present.date():
+    if instant is None or (instant >= present and clock.begun_somewhere(instant.date(), present)):
         return None
     while clock.to_id(instant) in catalog.by_id:
         instant -= timedelta(seconds=1)
