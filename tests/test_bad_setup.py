@@ -62,6 +62,7 @@ CONFIGURATIONS = [
     (f'{REPO}[serve.auth.ci]\nsha256 = "{"0" * 64}"\nrepos = ["chan/"]', ["[serve]", "repos has 'chan/'", "without a slash"]),
     ('store = "s3://bucket"\n[serve]\naccel = "/internal/"', ["[serve], key accel", "a store on a disk only"]),
     ("store = [", ["not TOML"]),
+    ("store = 'gs://bucket/conda'", ["key store", "gs://bucket/conda", "path of its folder, or s3://"]),
 ]
 
 
@@ -113,6 +114,7 @@ def test_an_address_that_no_server_can_have(mirror: Mirror, address: str) -> Non
         ["check", "--repair", "--from", address],
         ["client", "conda", "--base-url", address],
         ["client", "conda", "--was", address],
+        ["migrate", str(mirror.root / "made" / "store"), address],
     ):
         mirror.run(*arguments, status=2)
     assert mirror.run_bare("verify", address, "--key", "none").status == 2

@@ -105,8 +105,10 @@ def load(path: Path, upstream: str = "") -> Config:
     repos = _repos(path, base, config.repo, upstream if len(config.repo) == 1 else "")
     if config.serve.auth and (taken := next((repo.path for repo in repos if repo.path.split("/")[0] == "t"), None)):
         raise ConfigError(path, f"[[repo]] {taken}", "path begins with 't', after which URLs have a token ([serve.auth])")
-    if is_remote(config.store):
-        config = _remote(path, base, config, repos)
+    with _explained(path, "key store"):
+        address = _address(config.store)
+    if address:
+        config = _remote(path, base, config, repos, address)
     return msgspec.structs.replace(
         config,
         store=config.store if config.is_remote else str(base / config.store),
@@ -118,10 +120,17 @@ def load(path: Path, upstream: str = "") -> Config:
     )
 
 
-def _remote(path: Path, base: Path, config: Config, repos: list[AnyRepo]) -> Config:
+def _address(store: str) -> str | None:
+    """The address of a store of objects; None for a folder. Raises ValueError for what is neither."""
+    if is_remote(store):
+        return str(parse_address(store))
+    if "://" in store:
+        raise ValueError(f"{store!r} is no store: write the path of its folder, or s3://bucket/prefix")
+    return None
+
+
+def _remote(path: Path, base: Path, config: Config, repos: list[AnyRepo], address: str) -> Config:
     """The configuration of an object store: with a cache, and without trees, which are links to files."""
-    with _explained(path, "key store"):
-        address = str(parse_address(config.store))
     for repo in repos:
         if repo.download == "on-demand" or repo.metadata == "on-request":
             problem = 'fetches when it is asked, which only a store on a disk can; use download = "eager" or "redirect"'
@@ -135,14 +144,14 @@ def _remote(path: Path, base: Path, config: Config, repos: list[AnyRepo]) -> Con
 
 def with_store(config: Config, store: str) -> Config:
     """The same configuration with another store. Raises UsageError for what is none."""
-    if not is_remote(store):
+    try:
+        address = _address(store)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if address is None:
         folder = str(Path(store).absolute())
         # What belongs together, here too: another index would be made in the store, perhaps on a network disk.
         return msgspec.structs.replace(config, store=folder, index=config.index if folder == config.store else None)
-    try:
-        address = str(parse_address(store))
-    except ValueError as error:
-        raise UsageError(str(error)) from None
     # What belongs together: a cache says how much of what was removed elsewhere its index has been told.
     cache, index = (config.cache, config.index) if address == config.store else (_cache_of(address), None)
     publish = msgspec.structs.replace(config.publish, trees=[])
