@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -217,6 +218,18 @@ def test_a_file_that_another_export_has_made_or_makes_is_left_alone(source: Mirr
     for size in ([], ["--volume-size", "4kB"]):
         source.run("export", "--to", str(target), *size, status=2).line("export.tar.002 is there already")
     assert (second.read_bytes(), sorted(path.name for path in tmp_path.glob("export*"))) == (before, ["export.tar.002"])
+
+
+def test_a_file_that_grows_too_large_for_its_file_system_is_named_with_what_helps(source: Mirror, tmp_path: Path) -> None:
+    source.write()
+    target = tmp_path / "export.tar"
+    command = [sys.executable, "-m", "snapmirror", "export", "-c", str(source.config), "--to", str(target)]
+    done = subprocess.run(
+        command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)), capture_output=True, text=True
+    )
+    assert (done.returncode, list(tmp_path.glob("export*"))) == (1, [])
+    assert f"snapmirror: {target}: can't become so large" in done.stderr
+    assert "--volume-size" in done.stderr
 
 
 def _header(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE) -> bytes:

@@ -1,5 +1,6 @@
 """Writing an export file: what snapshots need, less what a base snapshot needs already (see `archive`)."""
 
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from ..store.records import Copied, Pages, Record, decode
 from ..store.store import Store
 from . import archive
 from .archive import END, MANIFEST, Base, Manifest, header, padding
-from .bringing import choose
+from .bringing import CopyError, choose
 from .fetch import Progress
 
 _PIECE = 1 << 20
@@ -281,8 +282,11 @@ class _Writer:
                 self._next()
             assert self._descriptor is not None
             piece = view[: self._room] if self._volume_size else view
-            with fs.full_disk(self._paths[-1]):
-                fs.write_all(self._descriptor, piece)
+            try:
+                with fs.full_disk(self._paths[-1]):
+                    fs.write_all(self._descriptor, piece)
+            except OSError as error:
+                raise CopyError(str(self._paths[-1]), _unwritten(error)) from None
             self._room -= len(piece)
             view = view[len(piece) :]
 
@@ -314,6 +318,13 @@ class _Writer:
         for path in self._paths:
             fs.unlink(_partial(path))
             fs.unlink(path)
+
+
+def _unwritten(error: OSError) -> str:
+    """Why bytes could not be written, and what helps."""
+    if error.errno == errno.EFBIG:  # FAT, mostly: 4 GiB less one byte
+        return "can't become so large on that file system: cut it into volumes, --volume-size 4GB"
+    return f"can't be written: {error.strerror}"
 
 
 def _partial(path: Path) -> Path:
