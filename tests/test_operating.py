@@ -362,6 +362,16 @@ def test_the_service_of_systemd_collects_garbage_even_if_the_sync_fails(mirror: 
         upstream.credentials = None
 
 
+@pytest.mark.parametrize("closed", ["2>&-", ">&- <&-"])
+def test_closed_streams_end_nothing_and_no_message_is_among_results(mirror: Mirror, closed: str) -> None:
+    mirror.write()
+    sync = [sys.executable, "-m", "snapmirror", "sync", "--json", "-c", str(mirror.config)]
+    done = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *sync], capture_output=True, text=True)
+    [sealed] = mirror.snapshots()
+    assert done.returncode == 0
+    assert json.loads(done.stdout or "{}").get("snapshot", sealed) == sealed
+
+
 def test_a_line_for_cron_does_what_it_says(mirror: Mirror) -> None:
     [line] = mirror.run("schedule", "--at", "01:05", "--weekly", "Sun", "--cron").out.splitlines()
     assert mirror.run("schedule", "--at", "23:00", "--cron").out.startswith("0 23 * * * {")

@@ -108,8 +108,18 @@ def _interrupt(*_: object) -> None:
     raise _Interrupted
 
 
+def _open_streams() -> None:
+    """Let standard streams that are closed lead nowhere: else messages go among the results, and what is opened next, a file
+    of the store perhaps, takes the number of one.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8", closefd=False))
+
+
 def main() -> None:
     """Run the command line. An error becomes one line on standard error, and the exit status."""
+    _open_streams()
     signal.signal(signal.SIGINT, _interrupt)
     try:
         _run()
