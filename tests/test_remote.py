@@ -770,10 +770,10 @@ def test_snapshots_migrate_from_a_folder_and_back(
     assert "nothing to do" in local.run("migrate", str(local.store_path), f"s3://{store}").out
     remote.run("check", "--read-data")
     assert remote.run("snapshots").out == local.run("snapshots").out
-    local.run("migrate", f"s3://{store}", "again")
     again = Mirror(tmp_path / "again")
-    again.settings["store"] = str(local.root / "again")
+    remote.run("migrate", f"s3://{store}", str(again.store_path))
     assert again.run("snapshots").out == local.run("snapshots").out
+    assert [again.published(name) for name in ("current", "paper")] == [local.published(name) for name in ("current", "paper")]
     again.run("check", "--read-data")
     assert "is the store that snapshots" in local.run("migrate", f"s3://{store}", f"s3://{store}/", status=2).err
 

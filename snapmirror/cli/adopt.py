@@ -127,7 +127,7 @@ def _adopt(tree: Tree, settings: Config, store: Store, *, dry_run: bool) -> tupl
     configured = [there.get(repo.path, repo) for repo in settings.repo]
     options = Options(dry_run, tree.seal_as, allow_shrink=tree.seal_as is not None, waiting=waiting)
     with progress("adopt") as bars:
-        run = Adoption(store, {**ECOSYSTEMS, **_READERS}, configured, settings.download, settings.publish, bars, options)
+        run = Adoption(store, {**ECOSYSTEMS, **_READERS}, configured, settings.download, settings.exported, bars, options)
         report = run.run(list(there.values()))
     linked, copied = run.linked, run.copied
     withheld = {

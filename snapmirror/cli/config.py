@@ -86,6 +86,11 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=Tr
         return Path(self.cache if self.is_remote else self.store)
 
     @property
+    def exported(self) -> Publish:
+        """The `[publish]` of this store: one of objects has no trees, which are links to files."""
+        return msgspec.structs.replace(self.publish, trees=[]) if self.is_remote else self.publish
+
+    @property
     def index_path(self) -> Path | None:
         """The index, if it is not in the store."""
         return Path(self.index) if self.index else None
@@ -130,7 +135,7 @@ def _address(store: str) -> str | None:
 
 
 def _remote(path: Path, base: Path, config: Config, repos: list[AnyRepo], address: str) -> Config:
-    """The configuration of an object store: with a cache, and without trees, which are links to files."""
+    """The configuration of an object store, which has a cache."""
     for repo in repos:
         if repo.download == "on-demand" or repo.metadata == "on-request":
             problem = 'fetches when it is asked, which only a store on a disk can; use download = "eager" or "redirect"'
@@ -138,8 +143,7 @@ def _remote(path: Path, base: Path, config: Config, repos: list[AnyRepo], addres
     if config.serve.accel:
         raise ConfigError(path, "[serve], key accel", "nginx can send the files of a store on a disk only; leave it out")
     cache = str(base / config.cache) if config.cache else _cache_of(address)
-    publish = msgspec.structs.replace(config.publish, trees=[])
-    return msgspec.structs.replace(config, store=address, cache=cache, publish=publish)
+    return msgspec.structs.replace(config, store=address, cache=cache)
 
 
 def with_store(config: Config, store: str) -> Config:
@@ -154,8 +158,7 @@ def with_store(config: Config, store: str) -> Config:
         return msgspec.structs.replace(config, store=folder, index=config.index if folder == config.store else None)
     # What belongs together: a cache says how much of what was removed elsewhere its index has been told.
     cache, index = (config.cache, config.index) if address == config.store else (_cache_of(address), None)
-    publish = msgspec.structs.replace(config.publish, trees=[])
-    return msgspec.structs.replace(config, store=address, cache=cache, index=index, publish=publish)
+    return msgspec.structs.replace(config, store=address, cache=cache, index=index)
 
 
 def _cache_of(address: str) -> str:

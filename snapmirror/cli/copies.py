@@ -150,7 +150,7 @@ def _checker(origin: str, key: Path) -> Check:
 
 def _copying(store: Store, settings: Config, bars: Progress, check: Check | None = None) -> Copying:
     taken = {repo.path.split("/")[0] for repo in settings.repo}
-    return Copying(store, ECOSYSTEMS, settings.publish, settings.download, bars, waiting, taken=taken, check=check)
+    return Copying(store, ECOSYSTEMS, settings.exported, settings.download, bars, waiting, taken=taken, check=check)
 
 
 def _print(report: CopyReport, *, as_json: bool) -> None:

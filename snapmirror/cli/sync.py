@@ -61,7 +61,7 @@ def sync(
     ):
         chosen = _online(choose(settings.repo, repos or []))
         options = Options(dry_run, at, allow_shrink, as_of is not None, None if no_wait else waiting)
-        run = Sync(store, ECOSYSTEMS, settings.repo, settings.download, settings.publish, bars, options)
+        run = Sync(store, ECOSYSTEMS, settings.repo, settings.download, settings.exported, bars, options)
         report = run.run(chosen) if dry_run else _noted(store, run, chosen)
     if json:
         output_json(report)
