@@ -100,7 +100,7 @@ def test_what_cannot_be_meant(mirror: Mirror) -> None:
     for option in ("--as-of", "--seal-as"):  # of a variable that is not set
         assert f"{option} : write an id" in mirror.sync(option, "", status=2).err
     assert mirror.snapshots() == []
-    assert "has not come yet" in mirror.sync("--as-of", "2999-01-01", status=2).err
+    assert "can be dated 29990101T235959Z: that time has not come yet" in mirror.sync("--as-of", "2999-01-01", status=2).err
     mirror.sync()
     mirror.sync("--as-of", DAY)
     assert "has snapshots before and after it" in mirror.sync("--as-of", "2025-01-01", status=2).err

@@ -96,15 +96,15 @@ def _next_id(store: Store, catalog: Catalog, present: datetime) -> str:
 def check_past(catalog: Catalog, id_: str, repos: Iterable[str], present: datetime) -> None:
     """Raise UsageError unless a snapshot dated `id_` changes no answer that was given for any of these repos."""
     if id_ > clock.to_id(present):
-        raise UsageError(f"--seal-as {id_}: that time has not come yet")
+        raise UsageError(f"no snapshot can be dated {id_}: that time has not come yet")
     if id_ in catalog.by_id:
-        raise UsageError(f"--seal-as {id_}: there is a snapshot with that id already")
+        raise UsageError(f"no snapshot can be dated {id_}: there is a snapshot with that id already")
     for repo in repos:
         taken = [entry.id for entry in catalog.entries if repo in entry.repos]
         if taken and min(taken) < id_ < max(taken):
             raise UsageError(
-                f"--seal-as {id_}: {repo} has snapshots before and after it ({min(taken)} to {max(taken)}), and what "
-                "dates between them answer must not change; use a time before the first or after the last"
+                f"no snapshot can be dated {id_}: {repo} has snapshots before and after it ({min(taken)} to {max(taken)}), and "
+                "what dates between them answer must not change; use a time before the first or after the last"
             )
 
 
