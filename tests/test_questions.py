@@ -598,6 +598,16 @@ def test_diff_for_an_environment(world: World) -> None:
     assert printed.line(f"{DAYS[3]} lacks old.yml (Cannot solve")
 
 
+def test_who_has_solved_an_environment_ends_with_his_own_status(world: World) -> None:
+    """A thread of the solver that lets go of Python while that ends aborts the process: every third time on a busy machine."""
+    asked = world.write("environment.yml", "dependencies:\n  - tool\n")
+    found = world.mirror.run("which", asked).out
+    script = "import atexit, snapmirror.cli as cli; atexit.register(print, 'Python ends'); cli.main()"
+    command = [sys.executable, "-c", script, "which", asked, "--config", str(world.mirror.config)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, found)
+
+
 def test_a_diff_that_fails_does_not_say_that_they_differ(mirror: Mirror, channel: Channel) -> None:
     """Whatever it is: a full disk under its output, or a fault of ours."""
     for day in (1, 2):
