@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,6 +179,17 @@ def test_an_export_to_a_path_that_is_no_utf_8(source: Mirror, tmp_path: Path) ->
     strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
     done = subprocess.run(command, env=strict, capture_output=True, timeout=60)
     assert (done.returncode, done.stdout.split(b"\n")[0]) == (0, os.fsencode(target)), done.stderr
+
+
+def test_stores_and_upstreams_in_folders_that_are_no_utf_8(channel: Channel, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"of \xff")
+    shutil.copytree(channel.root, folder / "chan")
+    here, there = Mirror(folder / "here"), Mirror(folder / "there")
+    here.add("chan", (folder / "chan").as_uri(), subdirs=["linux-64"])
+    here.sync()
+    there.run("replicate", str(here.store_path))
+    there.run("check", "--read-data")
+    assert there.published() == here.published()
 
 
 def test_volumes_are_found_by_the_first_and_a_missing_or_changed_one_changes_nothing(

@@ -69,7 +69,7 @@ class Index:
             with contextlib.suppress(FileExistsError):
                 fs.write_new(path.with_name(f"{path.name}-lock"), bytes(_LOCK_SIZE), sync=False)
             self._env = lmdb.open(
-                str(path), map_size=_MAP_SIZE, max_dbs=len(_TABLES), subdir=False, readahead=False, mode=0o644
+                os.fsencode(path), map_size=_MAP_SIZE, max_dbs=len(_TABLES), subdir=False, readahead=False, mode=0o644
             )
             # LMDB opens nothing twice in a process, and whoever keeps the error would keep this open: another thread was told
             # that, and not that the disk was full.

@@ -20,7 +20,7 @@ NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
 
 def file_path(url: str) -> Path:
     """The path that a `file:` URL names."""
-    return Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
+    return Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path, errors="surrogateescape"))
 
 
 @contextlib.contextmanager
