@@ -1,6 +1,16 @@
-"""`python -m snapmirror`."""
+"""Where a run begins: `snapmirror`, and `python -m snapmirror`."""
 
-from .cli import main
+import os
+import signal
+
+
+def main() -> None:
+    """Run the command line. What it is made of takes a moment to load, in which Ctrl-C ends without a word."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    from .cli import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

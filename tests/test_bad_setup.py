@@ -374,6 +374,21 @@ def test_status_of_a_sync_that_is_locked_out_of_all_it_should_do(mirror: Mirror)
     assert len(mirror.snapshots()) == 1
 
 
+def test_ctrl_c_while_a_run_is_being_loaded_shows_no_traceback() -> None:
+    script = """if True:
+        import os, signal, sys
+        class Interrupting:
+            def find_spec(self, name, *_):
+                if name == "typer":
+                    os.kill(os.getpid(), signal.SIGINT)
+        sys.meta_path.insert(0, Interrupting())
+        from snapmirror.__main__ import main
+        main()
+    """
+    done = subprocess.run([sys.executable, "-c", script, "snapshots"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_fault_of_our_own_is_a_line_and_no_traceback() -> None:
     """Nobody should ever see one; somebody will."""
     script = "import snapmirror.cli as cli; cli._run = lambda: 1 // 0; cli.main()"
