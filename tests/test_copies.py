@@ -138,6 +138,7 @@ def test_an_export_and_one_on_top_of_it_bring_all(source: Mirror, replica: Mirro
     source.run("export", "--to", str(whole), "--snapshots", DAYS[0])
     source.run("export", "--to", str(later), "--since", DAYS[0])
     assert subprocess.run(["tar", "tf", whole], capture_output=True, check=True).stdout.startswith(b"snapmirror-export.json\n")
+    source.run("export", "--to", str(tmp_path / "all.tar"), "--since", "", status=2)  # of a variable that is not set
     refused = replica.run("import", str(later), status=1)
     assert DAYS[0] in refused.err
     assert replica.snapshots() == []

@@ -91,7 +91,7 @@ class Export:
         store = self._store
         listing = listing_of(store)
         wanted = choose(listing, selectors, store.now())
-        base = store.catalog().single(since, store.now()) if since else None
+        base = store.catalog().single(since, store.now()) if since is not None else None
         after = base.number if base else 0
         ids = {*wanted.asked, *wanted.current}
         chosen = sorted((one for one in listing.snapshots if one.id in ids and one.number > after), key=lambda one: one.number)
