@@ -36,6 +36,7 @@ CONFIGURATIONS = [
     ("[download]\nmin_free = 'much'", ["min_free", "write for example"]),
     ("[download]\nbandwidth = '0'", ["[download]", "bandwidth", "empty for no limit"]),
     ("[serve]\npublic_url = 'http://[::1'", ["[serve]", "public_url", "http://[::1"]),
+    ("[serve]\nhost = ''", ["[serve]", "host is empty", "0.0.0.0"]),
     ("[retention]\ndaily = -1", ["[retention]", "negative", "to keep every snapshot"]),
     (f'{REPO}subdirs = "linux-64"', ["[[repo]] number 1, key subdirs", "array", "str"]),
     (f'{REPO}subdirs = ["linux-64/../../x"]', ["linux-64/../../x", "no subdir"]),
@@ -97,6 +98,10 @@ def test_missing_configuration_is_named(mirror: Mirror) -> None:
     mirror.write()
     result = mirror.run_bare("sync", "unknown", "-c", str(mirror.config))
     assert (result.status, "unknown" in result.err, "chan" in result.err) == (2, True, True)
+
+
+def test_an_empty_host_is_not_every_address(mirror: Mirror) -> None:
+    mirror.run("serve", "--host", "", "--port", "0", status=2).line("host is empty")  # of a variable that is not set
 
 
 def test_name_that_means_something_else_can_be_no_pin(mirror: Mirror) -> None:

@@ -72,5 +72,5 @@ def _base(given: str, serve: Serve) -> str:
         return url.rstrip("/")
     if serve.port == 0:
         raise UsageError("[serve] has port = 0, so only the running server knows its port; give --base-url")
-    host = socket.gethostname() if serve.host in ("0.0.0.0", "::", "") else serve.host
+    host = socket.gethostname() if serve.host in ("0.0.0.0", "::") else serve.host
     return f"http{'s' if serve.cert else ''}://{f'[{host}]' if ':' in host else host}:{serve.port}"

@@ -106,6 +106,8 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return units.parse_duration(self.redirect_for) if self.files == "redirect" else None
 
     def __post_init__(self) -> None:
+        if not self.host:  # of a variable that is not set: sockets would listen on every address
+            raise ValueError("host is empty: write an address to listen on; 0.0.0.0 and :: stand for all of this machine")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port {self.port} is none: write 0 to 65535")
         if not 1 <= self.workers <= 256:
