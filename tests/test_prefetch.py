@@ -164,6 +164,25 @@ def test_a_channel(tmp_path: Path, metadata: str) -> None:
             assert store.blobs.size(hashlib.sha256(tool.data).digest()) == len(tool.data)
 
 
+def test_the_newest_that_each_spec_of_one_name_allows(tmp_path: Path) -> None:
+    """As two environments ask for two Pythons; what else they ask for limits the needs of both."""
+    with Upstream(tmp_path / "upstream") as upstream:
+        channel = Channel(upstream.root / "chan")
+        channel.add(*(make_package("tool", f"{version}.0", depends=[f"lib {version}.*", "extra"]) for version in (1, 2, 3)))
+        channel.add(*(make_package(name, f"{version}.0") for name in ("lib", "extra") for version in (1, 2, 3)))
+        channel.publish()
+        mirror = Mirror(tmp_path / "mirror")
+        mirror.add("chan", f"{upstream.url}/chan", download="on-demand")
+        mirror.sync()
+        upstream.clear()
+        for number, spec in enumerate(("tool=1", "tool <3")):
+            (tmp_path / f"{number}.yml").write_text(f"dependencies: ['{spec}', 'extra <3']\n")
+        files = [str(tmp_path / f"{number}.yml") for number in (0, 1)]
+        mirror.run("prefetch", "chan", "--environment", files[0], "--environment", files[1])
+        assert wheels(upstream) == [f"{name}-0.conda" for name in ("extra-2.0", "lib-1.0", "lib-2.0", "tool-1.0", "tool-2.0")]
+        assert "tool=9" in mirror.run("prefetch", "chan", "--spec", "tool", "--spec", "tool=9", status=3).err
+
+
 def test_a_lock_of_a_channel_that_names_the_older_of_two_formats(tmp_path: Path) -> None:
     """Exactly its files, though of what specs need the newer format is enough."""
     old, new, lib = make_package("tool", ext=".tar.bz2"), make_package("tool"), make_package("lib", ext=".tar.bz2")

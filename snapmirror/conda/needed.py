@@ -1,6 +1,6 @@
 """What specs, environment files and locks need of a channel: `prefetch` fetches these files."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -13,6 +13,7 @@ from .listed import listed
 from .rules import Specs
 from .select import select
 from .settings import CondaRepo, Select
+from .specs import Spec
 
 
 def needed(repo: CondaRepo, readings: Mapping[str, Reading], wishes: Wishes, present: datetime) -> Needed:
@@ -31,19 +32,34 @@ def needed(repo: CondaRepo, readings: Mapping[str, Reading], wishes: Wishes, pre
         )
     except ValueError as error:
         raise SelectionError(repo.path, f"can't be meant so: {error}") from None
-    repo = msgspec.structs.replace(repo, select=asked)
-    kept = select({repo.path: repo}, {(repo.path, name): reading for name, reading in readings.items()}, present)
-    asked_for = wanted.IncludeFiles().read(repo)
-    drafts = {
-        name: [
-            _without_twins(draft, asked_for.files.get(name, ())) for draft in found.reading.drafts(list(found.reading.sources))
-        ]
-        for (_, name), found in kept.items()
-    }
-    records = [record for found in drafts.values() for draft in found for record in listed(draft.content)]
+    asked_for = wanted.IncludeFiles().read(msgspec.structs.replace(repo, select=asked))
     specs = [*wishes.specs, *asked_for.specs]
+    selections = [asked]
+    if len(groups := _apart(specs)) > 1:
+        lists = [msgspec.structs.replace(asked, include=group, include_from=[], with_dependencies=True) for group in groups]
+        selections = [*lists, *([msgspec.structs.replace(asked, include=[], with_dependencies=False)] if wishes.files else [])]
+    drafts: dict[str, list[Draft]] = {}
+    for selection in selections:
+        chosen = msgspec.structs.replace(repo, select=selection)
+        kept = select({repo.path: chosen}, {(repo.path, name): reading for name, reading in readings.items()}, present)
+        for (_, name), found in kept.items():
+            named = asked_for.files.get(name, ())
+            left = found.reading.drafts(list(found.reading.sources))
+            drafts.setdefault(name, []).extend(_without_twins(draft, named) for draft in left)
+    records = [record for every in drafts.values() for draft in every for record in listed(draft.content)]
     unmet = [text for text in specs if not any(map(Specs([text]).match, records))]
     return Needed(drafts, dict.fromkeys(unmet, "nothing that the channel lists fulfils it"))
+
+
+def _apart(specs: Sequence[str]) -> list[list[str]]:
+    """Lists of specs of which none has two of one name, for the newest versions are counted by name, whichever spec means them.
+    Each list has one of every name: the others limit what its own needs may be.
+    """
+    names: dict[str, list[str]] = {}
+    for text in dict.fromkeys(specs):
+        names.setdefault(Spec(text).name or text, []).append(text)
+    longest = max(map(len, names.values()), default=0)
+    return [[same[min(number, len(same) - 1)] for same in names.values()] for number in range(longest)]
 
 
 def _without_twins(draft: Draft, named: Collection[str]) -> Draft:
