@@ -69,7 +69,7 @@ class _Alike(HTTPAdapter):
     """Trusts whom obstore trusts: the system's authorities, or those of `SSL_CERT_FILE`. requests goes by a list of its own."""
 
     def init_poolmanager(self, *sizes: Any, **more: Any) -> None:
-        super().init_poolmanager(*sizes, **more, ssl_context=ssl.create_default_context())  # type: ignore[no-untyped-call]
+        super().init_poolmanager(*sizes, **more, ssl_context=ssl.create_default_context())
 
 
 class Objects:
