@@ -602,7 +602,7 @@ def test_who_has_solved_an_environment_ends_with_his_own_status(world: World) ->
     """A thread of the solver that lets go of Python while that ends aborts the process: every third time on a busy machine."""
     asked = world.write("environment.yml", "dependencies:\n  - tool\n")
     found = world.mirror.run("which", asked).out
-    script = "import atexit, snapmirror.cli as cli; atexit.register(print, 'Python ends'); cli.main()"
+    script = "import atexit, snapmirror.__main__ as run; atexit.register(print, 'Python ends'); run.main()"
     command = [sys.executable, "-c", script, "which", asked, "--config", str(world.mirror.config)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, found)

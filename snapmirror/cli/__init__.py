@@ -4,7 +4,6 @@ Only this layer prints and reads the environment. The exit status of an error is
 snapmirror(1).
 """
 
-import contextlib
 import importlib
 import keyword
 import os
@@ -53,9 +52,6 @@ VERBS = {
     "key": "key",
     "verify": "verify",
 }
-
-#: loaded by who solves an environment: the solver has threads of its own
-_SOLVER = "snapmirror.conda.solving"
 
 #: set by the shell while it completes
 _COMPLETING = "_SNAPMIRROR_COMPLETE"
@@ -130,19 +126,5 @@ def main() -> None:
     except _Interrupted:
         say("snapmirror: interrupted; what was published is as it was, and what was fetched is kept")
         os._exit(130)  # a transfer may sit in a pause of many seconds; nothing that is cut short here matters
-    except SystemExit as ended:
-        _end(int(ended.code or 0))
     except Exception as error:
-        _end(tell(error))
-
-
-def _end(status: int) -> None:
-    """End the process. Without Python's own end if the solver was at work: a thread of it that lets go of Python in that moment
-    aborts the process, which then has another status.
-    """
-    if _SOLVER not in sys.modules:
-        sys.exit(status)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    os._exit(status)
+        sys.exit(tell(error))
