@@ -171,17 +171,22 @@ def test_parts_of_a_large_file_come_as_they_are_asked_for(
         assert head.headers["Content-Length"] == str(len(package.data))
 
 
-def test_a_server_whose_cache_has_no_room_answers_from_the_service(mirror: Mirror, channel: Channel, tmp_path: Path) -> None:
+def test_a_server_whose_cache_has_no_room_answers_from_the_service(
+    mirror: Mirror, channel: Channel, tmp_path: Path, service: Service, store: str, upstream: Upstream
+) -> None:
+    """Metadata that it had not read before, and files."""
+    mirror.sync()
+    another, path = machine(tmp_path / "another", service, store, upstream), next((channel.root / "noarch").glob("lib*.conda"))
     with small_disk(tmp_path / "disk", "8m") as disk:
-        mirror.settings["cache"] = str(disk / "cache")
-        mirror.sync()
-        path = next((channel.root / "noarch").glob("lib*.conda"))
-        with server(mirror.config) as (url, _):
-            assert requests.get(f"{url}/chan/noarch/repodata.json", timeout=30).status_code == 200
+        another.settings["cache"] = str(disk / "cache")
+        another.write()
+        with server(another.config) as (url, _):
+            assert requests.get(f"{url}/chan/linux-64/repodata.json", timeout=30).status_code == 200
             (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free))
             for headers, part in (({}, slice(None)), ({"Range": "bytes=-5"}, slice(-5, None))):
                 answer = requests.get(f"{url}/chan/noarch/{path.name}", headers=headers, timeout=30)
                 assert answer.content == path.read_bytes()[part], answer.text
+            assert path.name in requests.get(f"{url}/chan/noarch/repodata.json", timeout=30).json()["packages.conda"]
 
 
 def test_clients_are_sent_to_the_service_for_files_if_it_is_so_configured(
