@@ -4,6 +4,7 @@ Only this layer prints and reads the environment. The exit status of an error is
 snapmirror(1).
 """
 
+import contextlib
 import importlib
 import keyword
 import os
@@ -52,6 +53,9 @@ VERBS = {
     "key": "key",
     "verify": "verify",
 }
+
+#: loaded by who solves an environment: the solver has threads of its own
+_SOLVER = "snapmirror.conda.solving"
 
 #: set by the shell while it completes
 _COMPLETING = "_SNAPMIRROR_COMPLETE"
@@ -128,3 +132,15 @@ def main() -> None:
         os._exit(130)  # a transfer may sit in a pause of many seconds; nothing that is cut short here matters
     except Exception as error:
         sys.exit(tell(error))
+
+
+def end(ended: SystemExit) -> None:
+    """End the process. Without Python's own end if the solver was at work: a thread of it that lets go of Python in that moment
+    aborts the process, which then has another status.
+    """
+    if _SOLVER not in sys.modules:
+        raise ended
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(int(ended.code or 0))
