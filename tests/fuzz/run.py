@@ -52,7 +52,8 @@ def _fuzz(name: str, found: Any, options: list[str]) -> NoReturn:
 def main(seconds: int, seed: int, names: list[str]) -> int:
     """Run targets one after the other for so many seconds each, and print what came of it; the exit status. seed: 0 for any"""
     with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(include=["snapmirror"]):  # it names every module
-        from fuzz.targets import TARGETS
+        from fuzz.targets import TARGETS, folder
+    folder()
     total = failed = 0
     print(f"{'target':20} {'executions':>11} {'exec/s':>8} {'corpus':>7} {'crashes':>8} {'hangs':>6}", flush=True)
     for name in names or sorted(TARGETS):

@@ -6,9 +6,11 @@ that its callers catch; whatever else it raises is a fault of ours.
 
 # ruff: noqa: E501 -- seeds are one line each
 
+import atexit
 import contextlib
 import io
 import os
+import shutil
 import struct
 import tempfile
 import urllib.parse
@@ -75,13 +77,16 @@ def text_of(data: bytes) -> str:
 
 
 @cache
-def _folder() -> Path:
+def folder() -> Path:
+    """Where targets that need a file write it. Whoever asks first removes it at its end: a fuzzer of its own has none of Python."""
     where = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    return Path(tempfile.mkdtemp(prefix="snapmirror-fuzz-", dir=where))
+    made = tempfile.mkdtemp(prefix="snapmirror-fuzz-", dir=where)
+    atexit.register(shutil.rmtree, made)
+    return Path(made)
 
 
 def _file(name: str, data: bytes) -> Path:
-    path = _folder() / name
+    path = folder() / name
     path.write_bytes(data)
     return path
 
