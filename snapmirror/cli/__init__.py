@@ -4,7 +4,6 @@ Only this layer prints and reads the environment. The exit status of an error is
 snapmirror(1).
 """
 
-import contextlib
 import importlib
 import keyword
 import os
@@ -135,12 +134,14 @@ def main() -> None:
 
 
 def end(ended: SystemExit) -> None:
-    """End the process. Without Python's own end if the solver was at work: a thread of it that lets go of Python in that moment
-    aborts the process, which then has another status.
+    """End the process. What can't be written is not tried again by Python's own end, which made the status 120. And if the
+    solver was at work there is none: a thread of it that lets go of Python in that moment aborts the process.
     """
-    if _SOLVER not in sys.modules:
-        raise ended
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
+        try:
             stream.flush()
-    os._exit(int(ended.code or 0))
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    if _SOLVER in sys.modules:
+        os._exit(int(ended.code or 0))
+    raise ended
