@@ -197,7 +197,7 @@ def tampered(service: Service, tamper: Tamper, tls: ssl.SSLContext | None = None
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield f"{'https://localhost' if tls else 'http://127.0.0.1'}:{server.server_address[1]}"
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()

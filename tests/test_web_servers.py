@@ -151,7 +151,8 @@ def authority(tmp_path: Path) -> Authority:
     folder = tmp_path / "ca"
     folder.mkdir()
     made = Authority(folder / "ca.pem", folder / "server.pem", folder / "server.key")
-    (folder / "extensions").write_text("subjectAltName=DNS:localhost\nauthorityKeyIdentifier=keyid\n", encoding="utf-8")
+    extensions = "subjectAltName=DNS:localhost,IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n"
+    (folder / "extensions").write_text(extensions, encoding="utf-8")
     new = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
     for command in (
         f"req -x509 {new} -keyout ca.key -out ca.pem -subj /CN=Ours -days 2 -addext keyUsage=critical,keyCertSign",
