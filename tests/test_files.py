@@ -32,6 +32,7 @@ from snapmirror.readings import File
 from snapmirror.serve.answers import FolderAnswer
 from snapmirror.serve.resolve import Resolver
 from snapmirror.serve.view import Watch
+from snapmirror.transfer.settings import Download
 
 LINUX, WINDOWS = "Anaconda3-2025.06-0-Linux-x86_64.sh", "Anaconda3-2025.06-0-Windows-x86_64.exe"
 WHEN = 1_749_723_153  # 2025-06-12 10:12:33 UTC
@@ -491,7 +492,8 @@ def test_what_was_fetched_is_fetched_again_only_if_the_listing_that_is_read_agai
     upstream.fault("/x/", Body(listing), times=1)
     upstream.fault("/x/gone-1.0.sh", Call(answer_404))
     with store_at(tmp_path / "store") as store:
-        sync(store, FilesRepo(path="x", upstream=f"{upstream.url}/x/"))
+        # One after the other: beside it the first would be fetched when it has changed already.
+        sync(store, FilesRepo(path="x", upstream=f"{upstream.url}/x/"), download=Download(connections=1))
         assert in_folder(tmp_path / "store/published/current/x") == {
             "a-1.0.sh": b"new" if changes else b"old",
             "b-1.0.sh": b"bbb",
