@@ -132,6 +132,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], folder: Path, 
 
 
 def _serve(path: str, ready: int, alive: int) -> None:
+    import snapmirror.__main__
     import snapmirror.cli
     import snapmirror.remote.store
     import snapmirror.serve.workers
@@ -156,7 +157,7 @@ def _serve(path: str, ready: int, alive: int) -> None:
             client, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
-                _handle(client, snapmirror.cli.main)
+                _handle(client, snapmirror.__main__.main)
             client.close()
 
 

@@ -1,6 +1,7 @@
 """metadata = "on-request": under `current` an index is read when it is asked for, and a sync seals what is known by then."""
 
 import asyncio
+import contextlib
 import gc
 import hashlib
 import shutil
@@ -20,7 +21,7 @@ from urllib.parse import urljoin
 import msgspec
 import pytest
 import requests
-from channels import Channel, make_package
+from channels import Channel, Package, make_package
 from inprocess import in_child, store_at, sync
 from mirror import Mirror
 from pypi_index import JSON, NOON, Index
@@ -556,78 +557,73 @@ def test_the_youngest_files_are_held_back(mirror: Mirror, index: Index) -> None:
     assert young not in index.paths()
 
 
+@contextlib.contextmanager
+def read_on_request(folder: Path, *packages: Package) -> Iterator[tuple[Upstream, Channel, Mirror]]:
+    """A channel, and a mirror that reads its index when it is asked for, and again after a second."""
+    with Upstream(folder / "upstream") as upstream:
+        channel = Channel(upstream.root / "chan")
+        channel.add(*packages)
+        channel.publish()
+        mirror, subdirs = Mirror(folder / "mirror"), sorted({package.record["subdir"] for package in packages})
+        keys = {"download": "on-demand", "metadata": "on-request", "max_metadata_age": "1s"}
+        mirror.add("chan", f"{upstream.url}/chan", subdirs=subdirs, **keys)
+        mirror.write()
+        yield upstream, channel, mirror
+
+
 def test_a_conda_channel(tmp_path: Path) -> None:
     """Its index is read when it is asked for; a sync seals it."""
-    with Upstream(tmp_path / "upstream") as upstream:
-        channel = Channel(upstream.root / "chan")
-        channel.add(make_package("tool"))
+    with read_on_request(tmp_path, make_package("tool")) as (upstream, channel, mirror), server(mirror.config) as (url, _):
+        base = f"{url}/current/chan/noarch"
+        assert list(requests.get(f"{base}/repodata.json", timeout=20).json()["packages.conda"]) == ["tool-1.0-0.conda"]
+        assert requests.get(f"{base}/tool-1.0-0.conda", timeout=20).status_code == 200
+        mirror.sync()
+        channel.add(make_package("tool", "2.0"))
         channel.publish()
-        mirror = Mirror(tmp_path / "mirror")
-        keys = {"download": "on-demand", "metadata": "on-request", "max_metadata_age": "1s"}
-        mirror.add("chan", f"{upstream.url}/chan", subdirs=["noarch"], **keys)
-        mirror.write()
-        with server(mirror.config) as (url, _):
-            base = f"{url}/current/chan/noarch"
-            assert list(requests.get(f"{base}/repodata.json", timeout=20).json()["packages.conda"]) == ["tool-1.0-0.conda"]
-            assert requests.get(f"{base}/tool-1.0-0.conda", timeout=20).status_code == 200
-            mirror.sync()
-            channel.add(make_package("tool", "2.0"))
-            channel.publish()
-            time.sleep(1.1)
-            assert len(requests.get(f"{base}/repodata.json", timeout=20).json()["packages.conda"]) == 2
-            upstream.fault("*", Status(503, {"Retry-After": "0"}))
-            time.sleep(1.1)
-            answer = requests.get(f"{base}/repodata.json", timeout=30)
-            assert (len(answer.json()["packages.conda"]), "Warning" in answer.headers) == (2, True)
-            sealed = requests.get(f"{base}/repodata.json".replace("current", mirror.snapshots()[0]), timeout=20)
-            assert len(sealed.json()["packages.conda"]) == 1
+        time.sleep(1.1)
+        assert len(requests.get(f"{base}/repodata.json", timeout=20).json()["packages.conda"]) == 2
+        upstream.fault("*", Status(503, {"Retry-After": "0"}))
+        time.sleep(1.1)
+        answer = requests.get(f"{base}/repodata.json", timeout=30)
+        assert (len(answer.json()["packages.conda"]), "Warning" in answer.headers) == (2, True)
+        sealed = requests.get(f"{base}/repodata.json".replace("current", mirror.snapshots()[0]), timeout=20)
+        assert len(sealed.json()["packages.conda"]) == 1
 
 
 def test_a_channel_whose_index_a_client_has_already(tmp_path: Path) -> None:
     """What that lists is there for a while, whoever has the index read again meanwhile, and though a sync and gc run."""
-    with Upstream(tmp_path / "upstream") as upstream:
-        channel = Channel(upstream.root / "chan")
-        channel.add(make_package("tool"), make_package("lib"))
-        channel.publish()
-        mirror = Mirror(tmp_path / "mirror")
-        keys = {"download": "on-demand", "metadata": "on-request", "max_metadata_age": "1s"}
-        mirror.add("chan", f"{upstream.url}/chan", subdirs=["noarch"], **keys)
-        mirror.write()
-        with server(mirror.config) as (url, _):
-            base = f"{url}/current/chan/noarch"
-            paths = []
-            for happens in ("read again", "synced"):
-                index = codec.decompress(requests.get(f"{base}/repodata_shards.msgpack.zst", timeout=20).content, 1 << 20)
-                shard = msgspec.msgpack.decode(index)["shards"]["tool"].hex()
-                paths.append(f"shards/{shard}.msgpack.zst")
-                channel.add(make_package("tool", f"2.{len(paths)}"))
-                channel.publish()
-                if happens == "synced":
-                    mirror.sync()
-                mirror.run("gc", "--grace", "0s")
-                time.sleep(1.1)
-                upstream.clear()
-                assert requests.get(f"{base}/{paths[-1]}", timeout=20).status_code == 200
-                assert upstream.paths() == []  # nor need a client wait for it
-                assert requests.get(f"{base}/repodata.json", timeout=20).status_code == 200
-                for path in paths:
-                    answer = requests.get(f"{base}/{path}", timeout=20)
-                    assert (answer.status_code, answer.headers["X-Snapmirror-Snapshot"]) == (200, "live"), happens
-                    assert hashlib.sha256(answer.content).hexdigest() in path
+    with (
+        read_on_request(tmp_path, make_package("tool"), make_package("lib")) as (upstream, channel, mirror),
+        server(mirror.config) as (url, _),
+    ):
+        base = f"{url}/current/chan/noarch"
+        paths = []
+        for happens in ("read again", "synced"):
+            index = codec.decompress(requests.get(f"{base}/repodata_shards.msgpack.zst", timeout=20).content, 1 << 20)
+            shard = msgspec.msgpack.decode(index)["shards"]["tool"].hex()
+            paths.append(f"shards/{shard}.msgpack.zst")
+            channel.add(make_package("tool", f"2.{len(paths)}"))
+            channel.publish()
+            if happens == "synced":
+                mirror.sync()
             mirror.run("gc", "--grace", "0s")
-            assert requests.get(f"{base}/{paths[0]}", timeout=20).status_code == 200
-            mirror.run("check", "--read-data")
+            time.sleep(1.1)
+            upstream.clear()
+            assert requests.get(f"{base}/{paths[-1]}", timeout=20).status_code == 200
+            assert upstream.paths() == []  # nor need a client wait for it
+            assert requests.get(f"{base}/repodata.json", timeout=20).status_code == 200
+            for path in paths:
+                answer = requests.get(f"{base}/{path}", timeout=20)
+                assert (answer.status_code, answer.headers["X-Snapmirror-Snapshot"]) == (200, "live"), happens
+                assert hashlib.sha256(answer.content).hexdigest() in path
+        mirror.run("gc", "--grace", "0s")
+        assert requests.get(f"{base}/{paths[0]}", timeout=20).status_code == 200
+        mirror.run("check", "--read-data")
 
 
 def test_a_channel_whose_live_state_is_damaged(tmp_path: Path) -> None:
     """The next sync leaves nothing of it that would stop gc."""
-    with Upstream(tmp_path / "upstream") as upstream:
-        channel = Channel(upstream.root / "chan")
-        channel.add(make_package("tool"))
-        channel.publish()
-        mirror = Mirror(tmp_path / "mirror")
-        mirror.add("chan", f"{upstream.url}/chan", subdirs=["noarch"], download="on-demand", metadata="on-request")
-        mirror.write()
+    with read_on_request(tmp_path, make_package("tool")) as (_, channel, mirror):
         with server(mirror.config) as (url, _):
             assert requests.get(f"{url}/current/chan/noarch/repodata.json", timeout=20).ok
         with mirror.store() as store:
@@ -644,13 +640,11 @@ def test_a_channel_whose_live_state_is_damaged(tmp_path: Path) -> None:
 
 def test_a_channel_of_which_a_part_fails(tmp_path: Path) -> None:
     """What could be read is new; that the rest is old is said. A date that no snapshot holds is a 404 that says why."""
-    with Upstream(tmp_path / "upstream") as upstream:
-        channel = Channel(upstream.root / "chan")
-        channel.add(make_package("tool"), make_package("tool", subdir="linux-64"))
-        channel.publish()
-        mirror = Mirror(tmp_path / "mirror")
-        keys = {"download": "on-demand", "metadata": "on-request", "max_metadata_age": "1s"}
-        mirror.add("chan", f"{upstream.url}/chan", subdirs=["linux-64"], **keys)
+    with read_on_request(tmp_path, make_package("tool"), make_package("tool", subdir="linux-64")) as (
+        upstream,
+        channel,
+        mirror,
+    ):
         mirror.settings["download"] |= {"retries": 0}
         mirror.write()
         with server(mirror.config) as (url, _):

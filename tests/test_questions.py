@@ -617,7 +617,7 @@ def test_a_diff_that_fails_does_not_say_that_they_differ(mirror: Mirror, channel
     mirror.write()
     faulty = "import snapmirror.cli.diff as diff; diff.compare.records = lambda *_: 1 // 0"
     for before, problem in (("", "No space left on device"), (faulty, "a fault of snapmirror itself (ZeroDivisionError")):
-        script = f"{before}\nimport snapmirror.cli as cli; cli.main()"
+        script = f"{before}\nimport snapmirror.__main__ as run; run.main()"
         arguments = ["diff", *DAYS[:2], "--exit-code", "--config", str(mirror.config)]
         environment = {key: value for key, value in os.environ.items() if key not in ("SNAPMIRROR_DEBUG", "PYTHONUNBUFFERED")}
         for options in ([], ["--json"]):

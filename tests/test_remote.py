@@ -311,14 +311,19 @@ def test_syncs_of_several_machines_at_once_publish_all(
     assert machines[0].run("check", "--read-data").status == 0
 
 
+def no_lease_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases run out after three seconds, and a process renews none, as one that is stopped does not."""
+    monkeypatch.setattr(leases, "LIFETIME", timedelta(seconds=3))
+    monkeypatch.setattr(leases, "_ROUGH", timedelta(seconds=0.5))
+    monkeypatch.setattr(leases, "_RENEWED", 3600.0)
+
+
 @objects
 def test_a_writer_that_was_thought_dead_seals_on_top_of_what_was_published_meanwhile(
     mirror: Mirror, tmp_path: Path, service: Service, store: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mirror.sync()
-    monkeypatch.setattr(leases, "LIFETIME", timedelta(seconds=3))
-    monkeypatch.setattr(leases, "_ROUGH", timedelta(seconds=0.5))
-    monkeypatch.setattr(leases, "_RENEWED", 3600.0)  # as a process that is stopped does not renew anything
+    no_lease_lasts(monkeypatch)
     other = machine(tmp_path / "two", service, store, upstream)
     with opened(mirror) as ours, opened(other) as theirs:
         with ours.lock(None) as catalog:
@@ -343,9 +348,7 @@ def test_a_list_of_what_a_gc_takes_does_not_come_so_late_that_it_replaces_that_o
 ) -> None:
     """A gateway of Ceph waits for the bytes of a request that it has admitted for 65 seconds."""
     mirror.sync()
-    monkeypatch.setattr(leases, "LIFETIME", timedelta(seconds=3))
-    monkeypatch.setattr(leases, "_ROUGH", timedelta(seconds=0.5))
-    monkeypatch.setattr(leases, "_RENEWED", 3600.0)
+    no_lease_lasts(monkeypatch)
     within, late = Objects.within, list[str]()
     first, second = hashlib.sha256(b"first").digest(), hashlib.sha256(b"second").digest()
 

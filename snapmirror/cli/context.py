@@ -199,11 +199,7 @@ def output(text: str) -> None:
     """A result, on standard output; in it a path that is no UTF-8 has its own bytes, whatever the locale."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="surrogateescape")
-    try:
-        print(text, flush=True)
-    except OSError:  # Python would try once more at its end, complain, and make the exit status 120
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise
+    print(text, flush=True)
 
 
 def output_json(value: Any) -> None:
